@@ -1,0 +1,1 @@
+"""VideoCLIP as a research kit."""
