@@ -1,0 +1,282 @@
+"""Features and captions of many videos on disk, memory-mapped.
+
+A corpus is a folder::
+
+    corpus.json                 FeatureSpec, split, licence, tokenizer
+    videos.parquet              video_id, seconds, shard, row, media
+    captions.parquet            video_id, start, end, text (and input_ids once tokenized)
+    features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
+
+Shapes: N videos, M captions of all videos, T seconds of one video, F feature size.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+
+from vclip.captions import Captions, word_pieces
+from vclip.storage import check_features, replace, shard_name, shards, write_json, write_shard, write_tables
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """How the features of a corpus were made; two corpora mix only if every field agrees.
+
+    `weights` and `projection` are hashes of tensors (`projection` None: the encoder's own output is stored).
+    `fps` frames a second of `size` x `size` pixels go in, `pooling` says what happens to the second's frames
+    ("none": the network sees the second whole; "mean"; "mean+std"), and `dim` numbers come out.
+    """
+
+    encoder: str
+    weights: str
+    fps: int
+    size: int
+    crop: str
+    normalisation: str
+    pooling: str
+    projection: str | None
+    dim: int
+
+    def check(self, other: "FeatureSpec", whose: str) -> None:
+        """Raises ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
+        differing = [
+            f"{f.name}: {getattr(self, f.name)!r} against {getattr(other, f.name)!r}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if differing:
+            raise ValueError(
+                f"these features were made otherwise than {whose} expects ({'; '.join(differing)}); "
+                "extract them again with the same encoder, or use the model trained on them"
+            )
+
+
+class Corpus:
+    """N videos: features a second and timed captions. Made by `Corpus.create`, read by `Corpus.open`.
+
+    Besides `video_ids`, `spec`, `split` and `licence`, the flat arrays that the samplers read for a whole batch:
+    `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
+    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
+    """
+
+    def __init__(self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: list):
+        """`blocks`: for each value of the videos' `shard` column something that opens as a (rows, F) float16 array."""
+        self.path = Path(path)
+        self.spec = None if meta.get("spec") is None else FeatureSpec(**meta["spec"])
+        self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
+        self.video_ids: list[str] = videos["video_id"].to_pylist()
+        self.media: list[str | None] = videos["media"].to_pylist()
+        self.seconds = videos["seconds"].to_numpy()
+        self._shard, self._row = videos["shard"].to_numpy(), videos["row"].to_numpy()
+        self._blocks, self._opened = blocks, {}
+        self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
+        self._set_captions(captions)
+
+    @staticmethod
+    def create(
+        path,
+        spec: FeatureSpec,
+        videos: Iterable[tuple[str, np.ndarray, Captions | None]],
+        split: str | None = None,
+        licence: str | None = None,
+    ) -> "Corpus":
+        """Write a corpus of `(video_id, features (T, F), captions)`, all or nothing, and open it.
+
+        Raises FileExistsError if `path` holds something, and ValueError that names the id for an empty or duplicate
+        id, features that are not (T, spec.dim) with T > 0, NaN, or values beyond float16.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(f"{path} is not empty: choose another folder or remove it first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            rows, captions = [], []
+            for shard, group in enumerate(shards(_checked(videos, spec))):
+                write_shard(making / shard_name(shard), [features for _, features, _ in group])
+                rows += [(video_id, len(features), shard, row) for row, (video_id, features, _) in enumerate(group)]
+                captions += [(video_id, c) for video_id, _, c in group if c is not None]
+            write_tables(making, spec, rows, captions, split, licence)
+            making.chmod(0o755)
+            if path.exists():
+                path.rmdir()
+            making.rename(path)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+        return Corpus.open(path)
+
+    @staticmethod
+    def open(path) -> "Corpus":
+        """A corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`vclip.layouts`); nothing is copied.
+
+        Raises FileNotFoundError or ValueError that names the file.
+        """
+        path = Path(path)
+        if not (path / "corpus.json").is_file():
+            from vclip.layouts import open_foreign
+
+            return open_foreign(path)
+        meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+        videos = pq.read_table(path / "videos.parquet")
+        starts: dict[int, np.ndarray] = {}
+        shards, positions = videos["shard"].to_numpy(), videos["row"].to_numpy()
+        for shard in np.unique(shards):
+            with safe_open(path / shard_name(shard), "np") as file:
+                starts[shard] = file.get_tensor("starts")
+        row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
+        videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
+        captions = pq.read_table(path / "captions.parquet", memory_map=True)
+        return Corpus(path, meta, videos, captions, [path / shard_name(s) for s in range(len(starts))])
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._index
+
+    def __repr__(self) -> str:
+        hours = self.seconds.sum() / 3600
+        return f"Corpus({self.path.name!r}: {len(self)} videos, {hours:.1f} h, {len(self.caption_start)} captions)"
+
+    def index(self, video_id: str) -> int:
+        """Position of a video; KeyError that names the id."""
+        return self._index[video_id]
+
+    def features(self, i: int) -> np.ndarray:
+        """(T, F) float16, a view of the mapped file."""
+        return self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
+
+    def captions(self, i: int) -> Captions:
+        """The captions of video i in the order of the file."""
+        first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
+        text = self.caption_text[first:last].to_pylist()
+        return Captions(self.caption_start[first:last], self.caption_end[first:last], text)
+
+    def gather_features(
+        self, videos: np.ndarray, starts: np.ndarray, ends: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,)."""
+        lengths = ends - starts
+        offsets = np.cumsum(lengths) - lengths
+        rows = np.repeat(self._row[videos] + starts - offsets, lengths) + np.arange(lengths.sum())
+        shards = np.unique(self._shard[videos])
+        if len(shards) == 1:
+            return self._block(shards[0])[rows], lengths
+        shard = np.repeat(self._shard[videos], lengths)
+        out = np.empty((len(rows), self._block(shards[0]).shape[1]), dtype=np.float16)
+        for s in shards:
+            out[shard == s] = self._block(s)[rows[shard == s]]
+        return out, lengths
+
+    @property
+    def piece_offsets(self) -> np.ndarray:
+        """(M + 1,) int64: word pieces of caption j are piece_ids[offsets[j]:offsets[j + 1]]."""
+        if self._piece_offsets is None:
+            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
+        return self._piece_offsets
+
+    @property
+    def piece_ids(self) -> np.ndarray:
+        """(word pieces of all captions,) int32, without special tokens."""
+        if self._piece_ids is None:
+            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
+        return self._piece_ids
+
+    def tokenize(self, tokenizer) -> "Corpus":
+        """Add each caption's word pieces (cut to 96 characters and 32 pieces) to the captions table on disk.
+
+        corpus.json remembers the tokenizer by name and vocabulary; the same one again changes nothing.
+        """
+        named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
+        if self._piece_ids is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+            return self
+        if not (self.path / "corpus.json").is_file():
+            raise ValueError(f"{self.path} is not a corpus folder: convert it with Corpus.create, then tokenize")
+        pieces = word_pieces(self.caption_text.to_pylist(), tokenizer)
+        table = pq.read_table(self.path / "captions.parquet")
+        order = _by_video(table, self._index)[0]
+        column: list = [None] * len(pieces)
+        for position, ids in zip(order, pieces, strict=True):
+            column[position] = ids
+        if "input_ids" in table.column_names:
+            table = table.drop_columns("input_ids")
+        table = table.append_column("input_ids", pa.array(column, pa.list_(pa.int32())))
+        replace(self.path / "captions.parquet", lambda temporary: pq.write_table(table, temporary))
+        self.tokenizer = named
+        meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8")) | {"tokenizer": named}
+        write_json(self.path / "corpus.json", meta)
+        self._set_captions(table)
+        return self
+
+    def check(self, config) -> None:
+        """Refuse a model whose config names another FeatureSpec (ValueError naming the field); None accepts any."""
+        expected = getattr(config, "feature_spec", None)
+        if expected is None or self.spec is None:
+            return
+        self.spec.check(FeatureSpec(**expected) if isinstance(expected, dict) else expected, "the model")
+
+    def _set_captions(self, table: pa.Table) -> None:
+        order, owner = _by_video(table, self._index)
+        if not np.array_equal(order, np.arange(len(order))):
+            table = table.take(order)
+        self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
+        self.caption_start = table["start"].to_numpy().astype(np.float64)
+        self.caption_end = table["end"].to_numpy().astype(np.float64)
+        self.caption_text = table["text"]
+        self._piece_offsets = self._piece_ids = None
+        if "input_ids" in table.column_names:
+            lists = table["input_ids"].combine_chunks()
+            lists = lists if isinstance(lists, pa.ListArray) else pa.concat_arrays(lists.chunks)
+            lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+            self._piece_offsets = np.concatenate([[0], np.cumsum(lengths)])
+            self._piece_ids = lists.flatten().to_numpy()
+
+    def _block(self, shard: int) -> np.ndarray:
+        if shard not in self._opened:
+            block = self._blocks[shard]
+            if isinstance(block, Path) and block.suffix == ".safetensors":
+                # torch's reader maps the file; numpy's would copy it
+                with safe_open(block, "pt") as file:
+                    self._opened[shard] = file.get_tensor("features").numpy()
+            else:
+                self._opened[shard] = np.load(block, mmap_mode="r", allow_pickle=False)
+        return self._opened[shard]
+
+
+def vocabulary_hash(tokenizer) -> str:
+    """First 16 hex digits of the SHA-256 of a tokenizer's vocabulary, whatever its name or folder."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
+    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
+
+
+def _checked(videos: Iterable, spec: FeatureSpec) -> Iterator[tuple[str, np.ndarray, Captions | None]]:
+    seen = set()
+    for video_id, features, captions in videos:
+        features = check_features(video_id, features, spec.dim)
+        if video_id in seen:
+            raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
+        seen.add(video_id)
+        yield video_id, features, captions
+
+
+def _by_video(captions: pa.Table, index: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Order that groups the rows of a captions table by video, and the sorted owners."""
+    unknown = [i for i in captions["video_id"].unique().to_pylist() if i not in index]
+    if unknown:
+        raise ValueError(f"captions.parquet names videos that videos.parquet lacks, first {unknown[0]!r}")
+    encoded = captions["video_id"].combine_chunks().dictionary_encode()
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    lookup = np.array([index[i] for i in encoded.dictionary.to_pylist()], dtype=np.int64)
+    owner = lookup[encoded.indices.to_numpy()] if len(lookup) else np.zeros(0, np.int64)
+    order = np.argsort(owner, kind="stable")
+    return order, owner[order]

@@ -1,0 +1,101 @@
+"""The files of a corpus: written to a temporary name, then renamed, so that what is there is whole."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from vclip.captions import Captions
+
+SHARD_BYTES = 64 * 2**20
+SHARD_VIDEOS = 256
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """`write(temporary)`, then rename over `path`; a failure leaves the old file alone and no temporary behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: dict) -> None:
+    replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+
+
+def shard_name(shard: int) -> str:
+    return f"features-{shard:05d}.safetensors"
+
+
+def write_shard(path: Path, features: list[np.ndarray]) -> None:
+    """One features file: a list of (T, F) arrays, float16 on disk. Written to a temporary name, then renamed."""
+    starts = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int64)
+    tensors = {"features": np.concatenate(features).astype(np.float16), "starts": starts}
+    replace(path, lambda temporary: save_file(tensors, temporary))
+
+
+def write_tables(
+    path: Path,
+    spec,
+    videos: list[tuple[str, int, int, int]],
+    captions: list[tuple[str, Captions]],
+    split: str | None = None,
+    licence: str | None = None,
+    media: dict[str, str] | None = None,
+) -> None:
+    """The tables beside the features files: `videos` rows are (video_id, seconds, shard, row); corpus.json last."""
+    ids, seconds, shards, rows = zip(*videos, strict=True) if videos else ((), (), (), ())
+    table = {
+        "video_id": pa.array(ids, pa.string()),
+        "seconds": pa.array(seconds, pa.int64()),
+        "shard": pa.array(shards, pa.int64()),
+        "row": pa.array(rows, pa.int64()),
+        "media": pa.array([(media or {}).get(i) for i in ids], pa.string()),
+    }
+    replace(path / "videos.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
+    table = {
+        "video_id": pa.array([i for i, c in captions for _ in c.text], pa.string()),
+        "start": pa.array(np.concatenate([c.start for _, c in captions] or [[]]), pa.float64()),
+        "end": pa.array(np.concatenate([c.end for _, c in captions] or [[]]), pa.float64()),
+        "text": pa.array([text for _, c in captions for text in c.text], pa.string()),
+    }
+    replace(path / "captions.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
+    meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
+    write_json(path / "corpus.json", meta)
+
+
+def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
+    """(T, dim) float16; ValueError that names the id for another shape, NaN or values beyond float16."""
+    if not isinstance(video_id, str) or not video_id:
+        raise ValueError(f"a video id is a non-empty string, not {video_id!r}")
+    features = np.asarray(features)
+    if features.ndim != 2 or features.shape[1] != dim or not len(features):
+        raise ValueError(f"video {video_id!r}: features are {features.shape}, expected (seconds > 0, {dim})")
+    with np.errstate(over="ignore"):
+        half = features.astype(np.float16)
+    if not np.isfinite(half).all():
+        what = "NaN or infinity" if not np.isfinite(features).all() else "values beyond float16 (65504)"
+        bad = int(np.flatnonzero(~np.isfinite(half).all(axis=1))[0])
+        raise ValueError(f"video {video_id!r}: features hold {what}, first in second {bad}; extract it again")
+    return half
+
+
+def shards(videos: Iterator) -> Iterator[list]:
+    """Groups of videos (video_id, features, captions) that fill one shard each: 64 MB or 256 videos."""
+    group, size = [], 0
+    for video in videos:
+        group.append(video)
+        size += video[1].nbytes
+        if size >= SHARD_BYTES or len(group) >= SHARD_VIDEOS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
