@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook("vclip", "beartype.beartype"):
+    import vclip  # noqa: F401  (every module of the package is checked when it is imported)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference numbers, annotations and videos: $VCLIP_SHARED, else ../shared beside the project."""
+    path = Path(os.environ.get("VCLIP_SHARED") or ROOT.parent / "shared")
+    if not path.is_dir():
+        message = f"no reference data at {path}: set VCLIP_SHARED to run this test"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path

@@ -1,0 +1,95 @@
+"""Sizes of a VideoCLIP model."""
+
+from dataclasses import asdict, is_dataclass
+
+from transformers import BertConfig, PreTrainedConfig
+
+
+class VideoCLIPVideoConfig(BertConfig):
+    """The video tower: a BERT of 6 layers, the first half of bert-base (paper section 4.2)."""
+
+    model_type = "videoclip_video_model"
+    base_config_key = "video_config"
+    num_hidden_layers: int = 6
+
+
+class VideoCLIPTextConfig(BertConfig):
+    """The text tower: bert-base."""
+
+    model_type = "videoclip_text_model"
+    base_config_key = "text_config"
+
+
+class VideoCLIPConfig(PreTrainedConfig):
+    """The paper's model by default: 6 video layers, 12 text layers, 768 wide, S3D features of 512.
+
+    Sub-configs may be given as their own class, a plain BertConfig or a dict. With `share_towers` one tower of
+    `video_config` (12 layers by default) serves both. `pooling` is "mean" or "cls". `feature_spec` (a FeatureSpec or
+    its dict) says which features the model was trained on; `Corpus.check` compares it.
+    Raises ValueError for an unknown pooling, towers of different width, or too few positions.
+    """
+
+    model_type = "videoclip"
+    sub_configs = {"video_config": VideoCLIPVideoConfig, "text_config": VideoCLIPTextConfig}
+
+    def __init__(
+        self,
+        video_config=None,
+        text_config=None,
+        video_feature_dim: int = 512,
+        max_video_tokens: int = 32,
+        max_text_tokens: int = 61,
+        share_towers: bool = False,
+        pooling: str = "mean",
+        cls_token_id: int = 101,
+        sep_token_id: int = 102,
+        feature_spec=None,
+        **kwargs,
+    ):
+        if pooling not in ("mean", "cls"):
+            raise ValueError(f'pooling is "mean" or "cls", not {pooling!r}')
+        self.video_config = _tower(VideoCLIPVideoConfig, video_config, layers=12 if share_towers else 6)
+        if share_towers:
+            shared = _tower(VideoCLIPTextConfig, self.video_config)
+            given = _sizes(shared if text_config is None else _tower(VideoCLIPTextConfig, text_config))
+            differing = sorted(k for k in given if given[k] != _sizes(shared).get(k))
+            if differing:
+                raise ValueError(f"with share_towers only video_config counts, but text_config differs in {differing}")
+            self.text_config = shared
+        else:
+            self.text_config = _tower(VideoCLIPTextConfig, text_config)
+        if self.video_config.hidden_size != self.text_config.hidden_size:
+            raise ValueError(
+                f"z_v and z_t need one width, but the video tower is {self.video_config.hidden_size} and "
+                f"the text tower {self.text_config.hidden_size} wide"
+            )
+        text_positions = max_text_tokens + 2 + (max_video_tokens + 1 if share_towers else 0)
+        for name, needed in (("video_config", max_video_tokens + 2), ("text_config", text_positions)):
+            if (have := getattr(self, name).max_position_embeddings) < needed:
+                raise ValueError(f"{name} has {have} positions, but {needed} are needed for these token limits")
+        self.video_feature_dim = video_feature_dim
+        self.max_video_tokens = max_video_tokens
+        self.max_text_tokens = max_text_tokens
+        self.share_towers = share_towers
+        self.pooling = pooling
+        self.cls_token_id = cls_token_id
+        self.sep_token_id = sep_token_id
+        self.feature_spec = asdict(feature_spec) if is_dataclass(feature_spec) else feature_spec
+        self.initializer_range = kwargs.pop("initializer_range", self.video_config.initializer_range)
+        super().__init__(**kwargs)
+
+
+def _tower(config_class, config, layers: int | None = None):
+    if isinstance(config, config_class):
+        return config
+    values = dict(config.to_dict() if isinstance(config, BertConfig) else config or {})
+    for name in ("model_type", "architectures", "transformers_version"):
+        values.pop(name, None)
+    if layers is not None:
+        values.setdefault("num_hidden_layers", layers)
+    return config_class(**values)
+
+
+def _sizes(config: BertConfig) -> dict:
+    not_sizes = ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path")
+    return {k: v for k, v in config.to_dict().items() if k not in not_sizes}

@@ -1,0 +1,54 @@
+"""Contrastive losses over clip vectors; plain dot products, as in the paper.
+
+Shapes: B video clips, M text clips, D hidden size.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def info_nce(
+    z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"], temperature: float = 1.0, direction: str = "both"
+) -> Float[Tensor, ""]:
+    """InfoNCE (eq. 4 to 6): row i of z_v and row i of z_t belong together, all other rows are negatives.
+
+    With s = z_v z_t^T / temperature, "v2t" is the mean over i of -log softmax(s[i, :])[i], "t2v" the same over the
+    columns, and "both" the *sum* of the two means (mmpt/losses/nce.py; the paper sums over the batch instead).
+    Raises ValueError for another direction.
+    """
+    similarity = z_v @ z_t.T / temperature
+    truth = torch.arange(len(z_v), device=z_v.device)
+    if direction == "v2t":
+        return F.cross_entropy(similarity, truth)
+    if direction == "t2v":
+        return F.cross_entropy(similarity.T, truth)
+    if direction == "both":
+        return F.cross_entropy(similarity, truth) + F.cross_entropy(similarity.T, truth)
+    raise ValueError(f'direction is "both", "v2t" or "t2v", not {direction!r}')
+
+
+def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Tensor, " M"]) -> Float[Tensor, ""]:
+    """MIL-NCE (Miech et al. 2020, eq. 1): the texts P_i = {j : owner[j] = i} are candidates for video clip i.
+
+    With s = z_v z_t^T the loss is the mean over i of
+
+        -log  sum_{j in P_i} e^s[i, j]  /  ( sum_{all j} e^s[i, j] + sum_{k != i, j in P_i} e^s[k, j] ).
+
+    The positives stand once in the denominator, as in the published equation; the code released with that paper
+    counts them twice, once with the texts of video i and once with the videos of its texts.
+    Raises ValueError if a clip owns no text or an owner is out of range.
+    """
+    clips = torch.arange(len(z_v), device=z_v.device)
+    positive = owner[None, :] == clips[:, None]
+    if not bool(positive.any(dim=1).all()) or not bool(positive.any(dim=0).all()):
+        raise ValueError(f"each of the {len(z_v)} clips needs a text of its own, and each text an owner among them")
+    similarity = z_v @ z_t.T
+    # a finite floor instead of -inf: the gradient of logsumexp over nothing but -inf is NaN
+    floor = torch.finfo(similarity.dtype).min
+    agreeing = similarity.masked_fill(~positive, floor).logsumexp(dim=1)
+    all_texts = similarity.logsumexp(dim=1)
+    other_videos = similarity.masked_fill(positive, floor).logsumexp(dim=0)
+    other_videos = other_videos.expand_as(similarity).masked_fill(~positive, floor).logsumexp(dim=1)
+    return (torch.logaddexp(all_texts, other_videos) - agreeing).mean()

@@ -1,0 +1,303 @@
+"""VideoCLIP: a video tower over a clip's seconds and a text tower over a caption's word pieces, both BERT.
+
+Shapes: B clips, T seconds, L word pieces with [CLS] and [SEP], F feature size, D hidden size.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoModel, BertConfig
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder, BertPreTrainedModel
+from transformers.utils import ModelOutput
+
+from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
+from vclip.losses import info_nce
+from vclip.packed import PackedSelfAttention, Packing
+
+
+@dataclass
+class VideoCLIPOutput(ModelOutput):
+    """`logits_per_video` (B videos, B texts) and its transpose are plain dot products of the embeds z_v, z_t (B, D)."""
+
+    loss: Tensor | None = None
+    logits_per_video: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    video_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    video_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple:
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+class VideoMLP(nn.Module):
+    """One second's feature (F) -> (D): Linear, GELU, LayerNorm, Linear (mmpt/modules/mm.py).
+
+    The order, and PyTorch's eps of 1e-5 instead of BERT's 1e-12, are the released code's; the paper has a single layer.
+    """
+
+    def __init__(self, config: VideoCLIPConfig):
+        super().__init__()
+        hidden_size = config.video_config.hidden_size
+        self.linear1 = nn.Linear(config.video_feature_dim, hidden_size)
+        self.activation = nn.GELU()
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
+        self.linear2 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, video_features: Float[Tensor, "*clips F"]) -> Float[Tensor, "*clips D"]:
+        return self.linear2(self.layer_norm(self.activation(self.linear1(video_features))))
+
+
+class Tower(BertPreTrainedModel):
+    """BERT without pooler; `words` is the number of rows of its word table."""
+
+    def __init__(self, config: BertConfig, words: int):
+        super().__init__(config)
+        table = copy.deepcopy(config)
+        # row 0 is [PAD] only in a full table; in the two-row table of the video tower it is [CLS] and must learn
+        table.vocab_size, table.pad_token_id = words, config.pad_token_id if words == config.vocab_size else None
+        self.embeddings = BertEmbeddings(table)
+        self.encoder = BertEncoder(config)
+        for layer in self.encoder.layer:
+            layer.attention.self = PackedSelfAttention(config)
+        self.post_init()
+
+    def forward(
+        self,
+        inputs_embeds: Float[Tensor, "B L D"],
+        position_ids: Int[Tensor, "b L"],
+        token_type_ids: Int[Tensor, "b L"],
+        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
+        packing: Packing | None = None,
+        **kwargs,
+    ) -> Float[Tensor, "B L D"]:
+        rows = self.embeddings(inputs_embeds=inputs_embeds, position_ids=position_ids, token_type_ids=token_type_ids)
+        if packing is None:
+            mask = create_bidirectional_mask(self.config, rows, attention_mask)
+            return self.encoder(rows, mask, **kwargs).last_hidden_state
+        return self.encoder(rows, packing=packing, **kwargs).last_hidden_state
+
+
+class VideoCLIPPreTrainedModel(BertPreTrainedModel):
+    """Initialises and loads weights as transformers' BERT does."""
+
+    config_class = VideoCLIPConfig
+    base_model_prefix = "videoclip"
+    main_input_name = "video_features"
+
+
+class VideoCLIPModel(VideoCLIPPreTrainedModel):
+    """Two towers, z_v and z_t by averaging (paper section 3.2; mmpt/models/mmfusion.py).
+
+    The video tower sees [CLS] v_1 .. v_T [SEP] with [SEP] at position max_video_tokens + 1 whatever T is; the text
+    tower [CLS] w_1 .. w_m [SEP]. Mean pooling leaves out [CLS] and keeps [SEP]; "cls" pooling takes [CLS] alone.
+    With shared towers, text positions continue after the video's and text token types are 1 (MMFusionShare).
+    """
+
+    def __init__(self, config: VideoCLIPConfig):
+        super().__init__(config)
+        self.video_mlp = VideoMLP(config)
+        shared = config.share_towers
+        self.video_model = Tower(config.video_config, words=config.video_config.vocab_size if shared else 2)
+        self.text_model = None if shared else Tower(config.text_config, words=config.text_config.vocab_size)
+        self.post_init()
+
+    @classmethod
+    def from_bert(cls, name_or_path, **config) -> "VideoCLIPModel":
+        """Towers that start from a BERT which transformers can load (a hub id, a folder, or a BertModel).
+
+        The video tower takes the first layers (6 unless `video_config` says otherwise; all when shared), positions,
+        token types and the [CLS] and [SEP] rows of the word table; the video MLP starts from scratch (section 4.2).
+        Raises ValueError if the weights are not BERT's or have fewer layers than a tower.
+        """
+        bert = AutoModel.from_pretrained(name_or_path) if not isinstance(name_or_path, nn.Module) else name_or_path
+        if bert.config.model_type != "bert":
+            raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
+        plain = {k: v for k, v in bert.config.to_dict().items() if k not in ("model_type", "architectures", "dtype")}
+        for name in ("video_config", "text_config"):
+            if config.get(name) is None:
+                layers = 6 if name == "video_config" and not config.get("share_towers") else plain["num_hidden_layers"]
+                config[name] = plain | {"num_hidden_layers": min(layers, plain["num_hidden_layers"])}
+        model = cls(VideoCLIPConfig(**config))
+        for tower in model.towers:
+            weights = {k: v for k, v in bert.state_dict().items() if not k.startswith("pooler.")}
+            if tower is model.video_model and not model.config.share_towers:
+                special = [model.config.cls_token_id, model.config.sep_token_id]
+                weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][special]
+            unused = {k for k in weights if k.startswith("encoder.layer.") and k not in tower.state_dict()}
+            problems = tower.load_state_dict({k: v for k, v in weights.items() if k not in unused}, strict=False)
+            if problems.missing_keys or problems.unexpected_keys:
+                raise ValueError(f"{name_or_path} does not fit: {problems}; choose a tower no deeper than it")
+        return model
+
+    @property
+    def towers(self) -> list[Tower]:
+        """The video tower and, unless shared, the text tower."""
+        return [self.video_model] if self.text_model is None else [self.video_model, self.text_model]
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.towers[-1].embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.towers[-1].embeddings.word_embeddings = value
+
+    def get_video_features(
+        self,
+        video_features: Float[Tensor, "B T F"],
+        video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
+        attend_cls: bool = True,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """`pooler_output` z_v (B, D) and `last_hidden_state` h_v (B, T, D), the seconds only.
+
+        Padded seconds (mask 0) are no keys and count in no mean; their rows of h_v hold what a zero feature at that
+        place attends to. `attend_cls=False` hides [CLS] as a key, as the released segmentation and localization do.
+        Raises ValueError if T > max_video_tokens or F differs from video_feature_dim.
+        """
+        b, t, f = video_features.shape
+        if t > self.config.max_video_tokens:
+            raise ValueError(f"{t} seconds in a clip, but max_video_tokens is {self.config.max_video_tokens}: cut it")
+        if f != self.config.video_feature_dim:
+            raise ValueError(f"features are {f} wide, but video_feature_dim is {self.config.video_feature_dim}")
+        if video_mask is None:
+            video_mask = torch.ones(b, t, dtype=torch.bool, device=video_features.device)
+        video_mask = video_mask.bool()
+        cls, sep = self._special_rows()
+        seconds = self.video_mlp(video_features.to(cls.dtype))
+        rows = torch.cat([cls.expand(b, 1, -1), seconds, sep.expand(b, 1, -1)], dim=1)
+        positions = torch.arange(t + 2, device=rows.device)[None]
+        positions[:, -1] = self.config.max_video_tokens + 1
+        ends = torch.ones(b, 2, dtype=torch.bool, device=rows.device)
+        mask = torch.cat([ends[:, :1] & attend_cls, video_mask, ends[:, 1:]], dim=1)
+        states = self.video_model(rows, positions, torch.zeros_like(positions), mask, **_only_flags(kwargs))
+        pooled = self._pool(states, torch.cat([video_mask, ends[:, 1:]], dim=1))
+        return BaseModelOutputWithPooling(last_hidden_state=states[:, 1:-1], pooler_output=pooled)
+
+    def get_text_features(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """`pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D) for rows [CLS] words [SEP] [PAD].
+
+        Raises ValueError if L > max_text_tokens + 2.
+        """
+        if input_ids.shape[1] > self.config.max_text_tokens + 2:
+            raise ValueError(
+                f"{input_ids.shape[1]} word pieces with [CLS] and [SEP], but the model takes "
+                f"{self.config.max_text_tokens + 2}: let the processor truncate"
+            )
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        tower = self.towers[-1]
+        positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
+        rows = tower.embeddings.word_embeddings(input_ids)
+        states = tower(rows, positions, types, attention_mask, **_only_flags(kwargs))
+        pooled = self._pool(states, attention_mask[:, 1:].bool())
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        video_features: Float[Tensor, "B T F"],
+        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
+        video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
+        return_loss: bool | None = None,
+        **kwargs,
+    ) -> VideoCLIPOutput | tuple:
+        """Both towers on B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`."""
+        return_dict = kwargs.pop("return_dict", self.config.return_dict)
+        video = self.get_video_features(video_features, video_mask, **kwargs)
+        text = self.get_text_features(input_ids, attention_mask, **kwargs)
+        z_v, z_t = video.pooler_output, text.pooler_output
+        logits_per_video = z_v @ z_t.T
+        output = VideoCLIPOutput(
+            loss=info_nce(z_v, z_t) if return_loss else None,
+            logits_per_video=logits_per_video,
+            logits_per_text=logits_per_video.T,
+            video_embeds=z_v,
+            text_embeds=z_t,
+            video_model_output=video,
+            text_model_output=text,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def embed_packed(
+        self,
+        features: Float[Tensor, "sum_T F"],
+        seconds: Int[Tensor, " B"],
+        ids: Int[Tensor, " sum_L"],
+        pieces: Int[Tensor, " M"],
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
+        """z_v and z_t of clips laid end to end: `features` of `seconds` rows each, `ids` of `pieces` each.
+
+        Text rows are [CLS] words [SEP] without padding. Nothing is computed for padding; equal to the padded calls.
+        Raises ValueError if a clip is too long, or lengths and rows disagree.
+        """
+        return self._embed_packed_video(features, seconds), self._embed_packed_text(ids, pieces)
+
+    def _embed_packed_video(self, features: Tensor, seconds: Tensor) -> Tensor:
+        limit = self.config.max_video_tokens
+        _check_lengths("seconds", seconds, len(features), 0, limit)
+        packing = Packing(seconds + 2, features.device)
+        within, clip = packing.within, packing.clip
+        last = within == packing.length - 1
+        # rows of `features`, behind them [CLS] and [SEP]
+        offsets = (seconds.cumsum(0) - seconds).to(features.device)
+        source = torch.where(last, len(features) + 1, offsets[clip] + within - 1)
+        source = torch.where(within == 0, len(features), source)
+        cls, sep = self._special_rows()
+        rows = torch.cat([self.video_mlp(features.to(cls.dtype)), cls, sep])[source]
+        positions = torch.where(last, limit + 1, within)
+        states = self.video_model(rows[None], positions[None], torch.zeros_like(positions)[None], packing=packing)
+        return packing.pool(states[0], self.config.pooling)
+
+    def _embed_packed_text(self, ids: Tensor, pieces: Tensor) -> Tensor:
+        _check_lengths("pieces", pieces, len(ids), 2, self.config.max_text_tokens + 2)
+        tower, packing = self.towers[-1], Packing(pieces, ids.device)
+        offsets = (pieces.cumsum(0) - pieces).to(ids.device)
+        rows = tower.embeddings.word_embeddings(ids[offsets[packing.clip] + packing.within])
+        positions, types = self._text_positions(packing.within[None])
+        states = tower(rows[None], positions, types, packing=packing)
+        return packing.pool(states[0], self.config.pooling)
+
+    def _special_rows(self) -> tuple[Tensor, Tensor]:
+        """The rows (1, D) of [CLS] and [SEP] in the video tower's word table."""
+        table = self.video_model.embeddings.word_embeddings.weight
+        first, last = (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
+        return table[first : first + 1], table[last : last + 1]
+
+    def _text_positions(self, within: Tensor) -> tuple[Tensor, Tensor]:
+        """Position and token type of the word piece at place `within` of its row."""
+        if self.text_model is not None:
+            return within, torch.zeros_like(within)
+        behind = (within > 0).long()
+        return within + behind * (self.config.max_video_tokens + 1), behind
+
+    def _pool(self, states: Float[Tensor, "B L D"], behind_cls: Bool[Tensor, "B K"]) -> Float[Tensor, "B D"]:
+        if self.config.pooling == "cls":
+            return states[:, 0]
+        weight = behind_cls[..., None].to(states.dtype)
+        return (states[:, 1:] * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:
+    if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
+        raise ValueError(
+            f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given; "
+            f"they reach from {int(lengths.min())} to {int(lengths.max())} and add up to {int(lengths.sum())}"
+        )
+
+
+def _only_flags(kwargs: dict) -> dict:
+    return {k: v for k, v in kwargs.items() if k not in ("return_dict", "return_loss")}
+
+
+__all__ = ["VideoCLIPConfig", "VideoCLIPModel", "VideoCLIPOutput", "VideoCLIPTextConfig", "VideoCLIPVideoConfig"]
