@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vclip.losses import info_nce, mil_nce
+
+
+def loop_info_nce(z_v, z_t, temperature, direction):
+    total = {"v2t": 0.0, "t2v": 0.0}
+    for i in range(len(z_v)):
+        truth = torch.exp(z_v[i] @ z_t[i] / temperature)
+        total["v2t"] = total["v2t"] - torch.log(truth / sum(torch.exp(z_v[i] @ t / temperature) for t in z_t))
+        total["t2v"] = total["t2v"] - torch.log(truth / sum(torch.exp(v @ z_t[i] / temperature) for v in z_v))
+    total["both"] = total["v2t"] + total["t2v"]
+    return total[direction] / len(z_v)
+
+
+def loop_mil_nce(z_v, z_t, owner):
+    total = 0.0
+    for i in range(len(z_v)):
+        positive = [j for j in range(len(z_t)) if owner[j] == i]
+        numerator = sum(torch.exp(z_v[i] @ z_t[j]) for j in positive)
+        denominator = sum(torch.exp(z_v[i] @ t) for t in z_t)
+        denominator = denominator + sum(torch.exp(z_v[k] @ z_t[j]) for k in range(len(z_v)) for j in positive if k != i)
+        total = total - torch.log(numerator / denominator)
+    return total / len(z_v)
+
+
+def gradients(loss, *tensors):
+    return torch.autograd.grad(loss, tensors)
+
+
+def vectors(seed, *shape):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 7), st.integers(0, 1000), st.sampled_from(["both", "v2t", "t2v"]), st.floats(0.2, 3.0))
+def test_info_nce_equals_the_loop(b, seed, direction, temperature):
+    z_v, z_t = vectors(seed, b, 5), vectors(seed + 1, b, 5)
+    ours, loop = info_nce(z_v, z_t, temperature, direction), loop_info_nce(z_v, z_t, temperature, direction)
+    torch.testing.assert_close(ours, loop)
+    torch.testing.assert_close(gradients(ours, z_v, z_t), gradients(loop, z_v, z_t))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 1000), st.data())
+def test_mil_nce_equals_the_loop(b, seed, data):
+    extra = data.draw(st.lists(st.integers(0, b - 1), max_size=6))
+    owner = torch.tensor(data.draw(st.permutations([*range(b), *extra])))
+    z_v, z_t = vectors(seed, b, 4), vectors(seed + 1, len(owner), 4)
+    ours, loop = mil_nce(z_v, z_t, owner), loop_mil_nce(z_v, z_t, owner)
+    torch.testing.assert_close(ours, loop)
+    torch.testing.assert_close(gradients(ours, z_v, z_t), gradients(loop, z_v, z_t))
+
+
+def test_large_logits_stay_finite():
+    z = torch.full((3, 4), 300.0, requires_grad=True)
+    for loss in (info_nce(z, z.detach()), mil_nce(z, z.detach(), torch.arange(3))):
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gradients(loss, z)[0]).all()
+
+
+def test_equal_vectors_score_chance():
+    z = torch.ones(8, 4)
+    assert info_nce(z, z, direction="v2t").item() == pytest.approx(math.log(8), abs=1e-6)
+
+
+def test_wrong_arguments_are_refused():
+    z = torch.ones(3, 2)
+    with pytest.raises(ValueError, match="'up'"):
+        info_nce(z, z, direction="up")
+    with pytest.raises(ValueError, match="each of the 3 clips needs a text"):
+        mil_nce(z, z, torch.tensor([0, 0, 1]))
+    with pytest.raises(ValueError, match="an owner among them"):
+        mil_nce(z, torch.ones(4, 2), torch.tensor([0, 1, 2, 3]))

@@ -1,0 +1,13 @@
+"""Names that a user gave, held against the names there are."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raises TypeError for the first name in `given` that is not in `known`, offering the nearest."""
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise TypeError(f"unknown {what} {name!r}: did you mean {near[0]!r}? There are: {', '.join(known)}")

@@ -1,0 +1,141 @@
+"""A pre-training run as one small dataclass, and the rows of Table 7 as functions that edit it."""
+
+import dataclasses
+from dataclasses import dataclass, field, fields
+
+from vclip.names import refuse_unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """All that decides a run. `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships."""
+
+    corpus: str
+    """folder of the training corpus"""
+    validation: str | None = None
+    """folder of a corpus of held-out videos; None: no validation, and the last weights count as the best"""
+    output: str
+    """folder for checkpoints and log; a run that finds its own state there goes on"""
+    tokenizer: str
+    """Hugging Face tokenizer: a folder or a hub id"""
+    bert: str | None = None
+    """a BERT to start from (folder or hub id); None: from scratch"""
+    model: dict = field(default_factory=dict)
+    """arguments of VideoCLIPConfig that differ from its defaults"""
+    epochs: int = 25
+    seed: int = 0
+    videos_per_batch: int = 32
+    clips_per_video: int = 16
+    sampler: str = "overlapped"
+    """"overlapped" (section 3.3), "aligned" (exact temporal alignment) or "mil_nce" (candidate captions, MIL-NCE loss)"""
+    video_seconds: tuple[int, int] = (3, 32)
+    text_tokens: tuple[int, int] = (8, 64)
+    retrieval: bool = True
+    """train on clusters of similar videos (section 3.4, Algorithm 1); False: shuffled batches"""
+    candidates: int = 64
+    """nearest videos, the seed counted, from which a cluster's videos are drawn: 2k in the paper"""
+    retrieval_clips: int = 16
+    """clips a video whose mean is its vector"""
+    retrieval_first: bool = False
+    """a video's vector from its first caption's clip alone, Table 7's "first 32 s\""""
+    temperature: float = 1.0
+    learning_rate: float = 5e-5
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_steps: int = 1000
+    total_steps: int = 1_000_000
+    """length of the linear decay to 0, not of the run"""
+    clip_norm: float = 2.0
+    precision: str = "fp32"
+    """"fp32", "bf16" or "fp16\""""
+    save_every: int = 1000
+    """updates between two checkpoints within an epoch; one is kept at each epoch's end too"""
+    tensorboard: bool = False
+
+    def __new__(cls, **values):
+        refuse_unknown(values, (f.name for f in fields(cls)), "field of PretrainConfig")
+        return super().__new__(cls)
+
+    def __post_init__(self):
+        for name, allowed in (
+            ("sampler", ("overlapped", "aligned", "mil_nce")),
+            ("precision", ("fp32", "bf16", "fp16")),
+        ):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+        for name in ("epochs", "videos_per_batch", "clips_per_video", "retrieval_clips", "save_every", "total_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.retrieval and self.candidates < self.videos_per_batch:
+            raise ValueError(
+                f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
+                "a cluster's videos are drawn from them"
+            )
+        for name in ("video_seconds", "text_tokens", "betas"):  # lists, when they come from a file
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def paper(cls, **changes) -> "PretrainConfig":
+        """Section 4.2 and projects/retri/videoclip/how2.yaml; `corpus` and `output` are yours to name."""
+        return cls(**{"tokenizer": "bert-base-uncased", "bert": "bert-base-uncased", "precision": "fp16"} | changes)
+
+    @classmethod
+    def sample(cls, **changes) -> "PretrainConfig":
+        """The shipped corpus in minutes on two cores: small towers from scratch, more clips of fewer videos."""
+        from vclip.samples import minihowto
+
+        tower = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
+        tower |= {"max_position_embeddings": 64, "vocab_size": 1200}
+        values = {
+            "corpus": str(minihowto() / "train"),
+            "validation": str(minihowto() / "val"),
+            "tokenizer": str(minihowto() / "tokenizer"),
+            "model": {"video_config": tower, "text_config": tower, "video_feature_dim": 128},
+            "learning_rate": 3e-3,
+        }
+        return cls(**values | changes)
+
+
+def without_retrieval(config: PretrainConfig) -> PretrainConfig:
+    """Shuffled batches instead of clusters."""
+    return dataclasses.replace(config, retrieval=False)
+
+
+def exact_alignment(config: PretrainConfig) -> PretrainConfig:
+    """A video clip spans exactly its text clip: no overlap, no length of its own."""
+    return dataclasses.replace(config, sampler="aligned")
+
+
+def mil_nce_clips(config: PretrainConfig) -> PretrainConfig:
+    """Short clips with several candidate captions, and the MIL-NCE loss."""
+    return dataclasses.replace(config, sampler="mil_nce")
+
+
+def shared_towers(config: PretrainConfig) -> PretrainConfig:
+    """One tower for both modalities, as deep as the text tower."""
+    model = dict(config.model)
+    text = model.pop("text_config", None)
+    if text is not None:
+        model["video_config"] = text
+    return dataclasses.replace(config, model=model | {"share_towers": True})
+
+
+def retrieve_k(config: PretrainConfig) -> PretrainConfig:
+    """A cluster is the k nearest videos, not k drawn from 2k."""
+    return dataclasses.replace(config, candidates=config.videos_per_batch)
+
+
+def first_32_seconds(config: PretrainConfig) -> PretrainConfig:
+    """A video's vector comes from the clip of its first caption alone."""
+    return dataclasses.replace(config, retrieval_first=True)
+
+
+def use_cls(config: PretrainConfig) -> PretrainConfig:
+    """z_v and z_t are the states of [CLS] instead of means."""
+    return dataclasses.replace(config, model=config.model | {"pooling": "cls"})
+
+
+def learning_rate(update: int, peak: float, warmup: int, total: int) -> float:
+    """Linear warm-up to `peak`, then linear decay to 0 at `total`; `update` counts from 1."""
+    if update <= warmup:
+        return peak * update / warmup
+    return max(0.0, peak * (1 - (update - warmup) / (total - warmup)))
