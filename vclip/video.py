@@ -1,0 +1,182 @@
+"""A video file becomes seconds of frames.
+
+Time is counted from the container's start, as players and captions count it, and kept exact: a timestamp is
+an integer times a rational time base.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+NOT_A_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+LONGEST_GAP = 3600  # seconds; timestamps further apart are damage, not a still picture
+
+
+class VideoError(ValueError):
+    """A file that cannot be read as video, or not to its end; the message names the file and the remedy."""
+
+
+def read_seconds(path, fps: int, size: int) -> Iterator[np.ndarray]:
+    """One uint8 array (fps, size, size, 3), RGB, for each second of a video, in order, streamed.
+
+    Second s holds the frames for the times s + i / fps, counted from the container's start time; the frame for
+    time t is the last with a timestamp <= t, and the first frame before that. Rotated as the file asks, short side
+    resized to `size` (bicubic), the other to int(long * size / short), pixels taken as square; centre crop. A last
+    partial second is filled with black frames, as in the original (MMPT `preprocessing.py:51-55`).
+
+    Raises FileNotFoundError, and VideoError for a file without a picture that can be decoded. A damaged file, one
+    that ends before its container says for instance, raises VideoError after the seconds that could be read.
+    """
+    if fps < 1 or size < 1:
+        raise ValueError(f"fps and size are whole numbers from 1, not {fps} and {size}")
+    reformatter = VideoReformatter()
+    block, k, error = np.zeros((fps, size, size, 3), np.uint8), 0, None
+    try:
+        for frame, until in _shown(path):
+            picture = None
+            while Fraction(k, fps) < until:
+                if picture is None:
+                    picture = _resize_and_crop(frame, size, reformatter)
+                block[k % fps] = picture
+                k += 1
+                if k % fps == 0:
+                    yield block
+                    block = np.zeros_like(block)
+    except VideoError as damage:
+        error = damage
+    if k % fps:
+        yield block
+    if error is not None:
+        raise error
+
+
+def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
+    """Frames with the time, in seconds from the container's start, until which each is shown."""
+    name = repr(str(path))
+    with _open(path) as container:
+        stream = _picture_stream(container, name)
+        origin = _start(container)
+        period = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+        damage: list[str] = []
+        shown, since, end = None, Fraction(0), Fraction(0)
+        for frame in _decode(container, stream, damage):
+            if frame.pts is None:
+                time = end if shown else Fraction(0)
+            else:
+                time = frame.pts * Fraction(frame.time_base or stream.time_base) - (origin or 0)
+            if shown is None:
+                # without a start time in the container the first frame is the start
+                origin, time = (time, Fraction(0)) if origin is None else (origin, time)
+            elif not since - 1 <= time <= since + LONGEST_GAP:
+                damage.append(f"timestamps jump from {float(since):.1f} s to {float(time):.1f} s")
+                break
+            elif time < since:
+                continue
+            else:
+                yield shown, time
+            shown, since = frame, time
+            length = (frame.duration or 0) * Fraction(frame.time_base or stream.time_base)
+            end = since + (length if length > 0 else period)
+        if shown is None:
+            raise VideoError(f"{name}: no frame can be decoded ({'; '.join(damage) or 'no data'}): copy the file again")
+        # timestamps and lengths may be rounded up to a millisecond; that must not begin another second
+        yield shown, max(end - min(Fraction(stream.time_base), Fraction(1, 1000)), since + Fraction(1, 10**6))
+        if damage:
+            raise VideoError(
+                f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: copy the file again, "
+                "or repair it (ffmpeg -i FILE -c copy NEW)"
+            )
+
+
+def _decode(container, stream, damage: list[str]) -> Iterator[VideoFrame]:
+    """Frames of `stream`. A packet that fails is skipped, as players do, and what went wrong is added to `damage`."""
+    stream.thread_type = "AUTO"
+    reached, decoded, packets = 0.0, 0, container.demux()
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            # every stream counts: sound may go on after the picture
+            if packet.pts is not None and packet.time_base:
+                reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            frames = packet.decode() if packet.stream.index == stream.index else []
+        except av.FFmpegError as error:
+            # a recording may begin in the middle of a group of pictures: no damage before the first frame
+            if decoded and len(damage) < 9:
+                damage.append(f"decoding fails at {reached:.1f} s ({error.strerror})")
+            continue
+        decoded += len(frames)
+        yield from frames
+    with suppress(av.FFmpegError):  # after a failed read nothing has told the decoder to hand out what it holds
+        yield from stream.decode(None)
+    if container.duration:
+        duration, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+        tolerance = min(1.0, max(duration / 10, 2 / float(stream.average_rate or 25)))
+        if reached - start < duration - tolerance:
+            damage.insert(0, f"it ends at {reached - start:.1f} s although its header says {duration:.1f} s")
+
+
+def _open(path):
+    path = Path(path)
+    if path.is_file() and not path.stat().st_size:
+        raise VideoError(f"{str(path)!r}: the file is empty: copy it again")
+    try:
+        # the prefix keeps a name like "a:b.mp4" from being read as an address, the list keeps playlists off the network
+        return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{str(path)!r}: no such file") from None
+    except (av.FFmpegError, UnicodeError) as error:
+        raise VideoError(
+            f"{str(path)!r}: cannot be opened as video ({error}): it is cut before its index, or no video; "
+            "copy it again or convert it with ffmpeg"
+        ) from error
+
+
+def _picture_stream(container, name: str):
+    """FFmpeg's choice among the video streams, cover art and thumbnails left out."""
+    streams = [s for s in container.streams.video if not s.disposition & NOT_A_PICTURE]
+    if not streams:
+        raise VideoError(f"{name}: no moving picture, only sound or cover art: leave it out, or find the video")
+    best = container.streams.best("video")
+    return best if best in streams else streams[0]
+
+
+def _start(container) -> Fraction | None:
+    """The container's start in seconds: its microseconds made exact by the stream that they were rounded from."""
+    if container.start_time is None:
+        return None
+    start = Fraction(container.start_time, av.time_base)
+    exact = [
+        s.start_time * Fraction(s.time_base) for s in container.streams if s.start_time is not None and s.time_base
+    ]
+    return next((time for time in exact if abs(time - start) <= Fraction(1, av.time_base)), start)
+
+
+def _resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter) -> np.ndarray:
+    short, long = sorted((frame.width, frame.height))
+    other = int(long * size / short)
+    width, height = (size, other) if frame.width == short else (other, size)
+    resized = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
+    picture = _upright(resized.to_ndarray(), frame)
+    top, left = (int((side - size) / 2) for side in picture.shape[:2])
+    return picture[top : top + size, left : left + size]
+
+
+def _upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """Turn or mirror as the display matrix says: (x', y') = (a x + c y, b x + d y), quarter turns only."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+    across, down = (a, d)
+    if abs(b) > abs(a):
+        picture, across, down = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
