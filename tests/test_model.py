@@ -5,10 +5,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-import reference
 from vclip.checkpoints import _rename, load_videoclip
 from vclip.losses import info_nce
 from vclip.model import VideoCLIPConfig, VideoCLIPModel, VideoCLIPVideoConfig
+
+import reference
 
 TOWER = {
     "hidden_size": 32,

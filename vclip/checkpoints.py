@@ -11,7 +11,7 @@ UNUSED = (".pooler.dense.weight", ".pooler.dense.bias", ".embeddings.position_id
 
 
 def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPModel:
-    """The released VideoCLIP checkpoint (a fairseq trainer file, half or single precision) as a float32 model in eval mode.
+    """The released VideoCLIP checkpoint (a fairseq trainer file) as a float32 model in eval mode.
 
     `config` gives the sizes of another checkpoint of this layout; None means the released ones (shared towers are
     recognised by their keys). Only tensors are read (`vclip.pickles`); nothing in the file is executed.
@@ -50,7 +50,7 @@ def _model_weights(checkpoint, path) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint dictionary")
     weights = checkpoint.get("state_dict") or checkpoint.get("model")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"{path} has no 'model' or 'state_dict' of tensors; its keys are {sorted(map(str, checkpoint))}")
+        raise ValueError(f"{path} has no 'model' or 'state_dict' of tensors; it has {sorted(map(str, checkpoint))}")
     return {key.removeprefix("mmmodel."): value for key, value in weights.items()}
 
 

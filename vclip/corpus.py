@@ -153,8 +153,14 @@ class Corpus:
         return self._index[video_id]
 
     def features(self, i: int) -> np.ndarray:
-        """(T, F) float16, a view of the mapped file."""
-        return self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
+        """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
+        rows = self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
+        return rows.astype(np.float16, copy=False)
+
+    @property
+    def dim(self) -> int:
+        """Feature size F."""
+        return self.spec.dim if self.spec is not None else self._block(0).shape[1]
 
     def captions(self, i: int) -> Captions:
         """The captions of video i in the order of the file."""
@@ -170,10 +176,10 @@ class Corpus:
         offsets = np.cumsum(lengths) - lengths
         rows = np.repeat(self._row[videos] + starts - offsets, lengths) + np.arange(lengths.sum())
         shards = np.unique(self._shard[videos])
-        if len(shards) == 1:
-            return self._block(shards[0])[rows], lengths
+        if len(shards) == 1:  # one fancy index instead of two
+            return self._block(shards[0])[rows].astype(np.float16, copy=False), lengths
         shard = np.repeat(self._shard[videos], lengths)
-        out = np.empty((len(rows), self._block(shards[0]).shape[1]), dtype=np.float16)
+        out = np.empty((len(rows), self.dim), dtype=np.float16)
         for s in shards:
             out[shard == s] = self._block(s)[rows[shard == s]]
         return out, lengths
@@ -200,9 +206,11 @@ class Corpus:
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
         if self._piece_ids is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
-        if not (self.path / "corpus.json").is_file():
-            raise ValueError(f"{self.path} is not a corpus folder: convert it with Corpus.create, then tokenize")
         pieces = word_pieces(self.caption_text.to_pylist(), tokenizer)
+        if not (self.path / "corpus.json").is_file():
+            # another tool's folder is read, never written
+            self._set_pieces(pa.array(pieces, pa.list_(pa.int32())))
+            return self
         table = pq.read_table(self.path / "captions.parquet")
         order = _by_video(table, self._index)[0]
         column: list = [None] * len(pieces)
@@ -236,10 +244,12 @@ class Corpus:
         self._piece_offsets = self._piece_ids = None
         if "input_ids" in table.column_names:
             lists = table["input_ids"].combine_chunks()
-            lists = lists if isinstance(lists, pa.ListArray) else pa.concat_arrays(lists.chunks)
-            lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-            self._piece_offsets = np.concatenate([[0], np.cumsum(lengths)])
-            self._piece_ids = lists.flatten().to_numpy()
+            self._set_pieces(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)
+
+    def _set_pieces(self, lists: pa.ListArray) -> None:
+        lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        self._piece_offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self._piece_ids = lists.flatten().to_numpy()
 
     def _block(self, shard: int) -> np.ndarray:
         if shard not in self._opened:
@@ -249,7 +259,10 @@ class Corpus:
                 with safe_open(block, "pt") as file:
                     self._opened[shard] = file.get_tensor("features").numpy()
             else:
-                self._opened[shard] = np.load(block, mmap_mode="r", allow_pickle=False)
+                array = np.load(block, mmap_mode="r", allow_pickle=False)
+                if np.isnan(array).any():
+                    raise ValueError(f"{block} holds NaN: extract it again")
+                self._opened[shard] = array
         return self._opened[shard]
 
 

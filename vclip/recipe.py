@@ -27,7 +27,7 @@ class PretrainConfig:
     videos_per_batch: int = 32
     clips_per_video: int = 16
     sampler: str = "overlapped"
-    """"overlapped" (section 3.3), "aligned" (exact temporal alignment) or "mil_nce" (candidate captions, MIL-NCE loss)"""
+    """"overlapped" (section 3.3), "aligned" (exactly in time) or "mil_nce" (candidate captions and the MIL-NCE loss)"""
     video_seconds: tuple[int, int] = (3, 32)
     text_tokens: tuple[int, int] = (8, 64)
     retrieval: bool = True
@@ -84,12 +84,12 @@ class PretrainConfig:
         from vclip.samples import minihowto
 
         tower = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
-        tower |= {"max_position_embeddings": 64, "vocab_size": 1200}
+        tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
         values = {
             "corpus": str(minihowto() / "train"),
             "validation": str(minihowto() / "val"),
             "tokenizer": str(minihowto() / "tokenizer"),
-            "model": {"video_config": tower, "text_config": tower, "video_feature_dim": 128},
+            "model": {"video_config": tower, "text_config": tower},
             "learning_rate": 3e-3,
         }
         return cls(**values | changes)

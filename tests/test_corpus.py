@@ -1,0 +1,202 @@
+import dataclasses
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vclip import storage
+from vclip.captions import Captions
+from vclip.corpus import Corpus
+from vclip.layouts import open_foreign
+from vclip.model import VideoCLIPConfig
+
+import corpora
+
+
+def test_what_goes_in_comes_out(tmp_path):
+    rows = list(corpora.videos(5))
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), rows, split="val", licence="CC0")
+    assert (len(corpus), corpus.spec, corpus.split, corpus.licence) == (5, corpora.spec(), "val", "CC0")
+    assert corpus.video_ids == [video_id for video_id, _, _ in rows]
+    for i, (video_id, features, captions) in enumerate(rows):
+        assert corpus.features(i).dtype == np.float16
+        np.testing.assert_array_equal(corpus.features(i), features.astype(np.float16))
+        np.testing.assert_array_equal(corpus.captions(i).start, captions.start)
+        np.testing.assert_array_equal(corpus.captions(i).end, captions.end)
+        assert corpus.captions(i).text == captions.text
+        assert video_id in corpus and corpus.index(video_id) == i
+    assert "video" not in " ".join(path.name for path in (tmp_path / "c").iterdir() if path.suffix == ".safetensors")
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_ids_texts_and_lengths(tmp_path_factory, data):
+    ids = data.draw(
+        st.lists(st.text(min_size=1).filter(lambda t: t.isprintable()), unique=True, min_size=1, max_size=5)
+    )
+    rows = []
+    for video_id in ids:
+        n = data.draw(st.integers(0, 3))
+        texts = data.draw(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), min_size=n, max_size=n))
+        captions = Captions(np.arange(n) * 2.0, np.arange(n) * 1.0, texts)  # the released clean-up makes end < start
+        rows.append((video_id, np.random.rand(data.draw(st.integers(1, 4)), corpora.DIM), captions))
+    corpus = Corpus.create(tmp_path_factory.mktemp("c") / "c", corpora.spec(), rows)
+    assert corpus.video_ids == ids
+    assert [corpus.captions(i).text for i in range(len(ids))] == [captions.text for _, _, captions in rows]
+
+
+def test_gather_equals_the_loop_over_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "SHARD_VIDEOS", 3)
+    corpus = corpora.make(tmp_path / "c", n=8)
+    assert len(list((tmp_path / "c").glob("features-*.safetensors"))) == 3
+    rng = np.random.default_rng(0)
+    videos = rng.integers(len(corpus), size=40)
+    starts = rng.integers(0, 10, size=40)
+    ends = starts + rng.integers(0, 9, size=40)
+    rows, lengths = corpus.gather_features(videos, starts, ends)
+    loop = [corpus.features(v)[a:b] for v, a, b in zip(videos, starts, ends, strict=True)]
+    np.testing.assert_array_equal(rows, np.concatenate(loop))
+    np.testing.assert_array_equal(lengths, [len(clip) for clip in loop])
+
+
+def test_reading_maps_the_file(tmp_path):
+    corpus = corpora.make(tmp_path / "c")
+    with open("/proc/self/maps") as maps:
+        before = maps.read().count("features-00000.safetensors")
+    view = corpus.features(0)
+    with open("/proc/self/maps") as maps:
+        assert maps.read().count("features-00000.safetensors") > before
+    assert view.base is not None
+
+
+def test_word_pieces(tmp_path):
+    rows = [
+        ("a", np.ones((3, corpora.DIM)), Captions([0, 1], [1, 2], ["w1 w2 " * 40, ""])),
+        ("b", np.ones((1, 8)), None),
+    ]
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), rows)
+    with pytest.raises(ValueError, match="tokenize"):
+        corpus.piece_ids  # noqa: B018
+    corpus.tokenize(corpora.tokenizer())
+    for c in (corpus, Corpus.open(tmp_path / "c")):
+        assert np.diff(c.piece_offsets).tolist() == [32, 0]
+        assert c.piece_ids[:3].tolist() == [105, 106, 105]
+        assert c.tokenizer["vocabulary"]
+    changed = (tmp_path / "c" / "captions.parquet").stat().st_mtime_ns
+    Corpus.open(tmp_path / "c").tokenize(corpora.tokenizer())
+    assert (tmp_path / "c" / "captions.parquet").stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (("a", np.ones((2, 8)), None), "'a' occurs twice"),
+        (("", np.ones((2, 8)), None), "non-empty"),
+        (("b", np.ones((2, 7)), None), r"'b'.*\(2, 7\)"),
+        (("b", np.ones((0, 8)), None), "'b'.*seconds > 0"),
+        (("b", np.array([[1.0] * 8, [np.nan] * 8]), None), "'b'.*NaN or infinity, first in second 1"),
+        (("b", np.full((1, 8), 1e6), None), "'b'.*float16"),
+    ],
+)
+def test_bad_videos_are_refused_and_nothing_is_left(tmp_path, bad, message):
+    with pytest.raises(ValueError, match=message):
+        Corpus.create(tmp_path / "c", corpora.spec(), [("a", np.ones((2, 8)), None), bad])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_corpus_is_not_overwritten(tmp_path):
+    corpora.make(tmp_path / "c")
+    with pytest.raises(FileExistsError, match="not empty"):
+        corpora.make(tmp_path / "c")
+
+
+def test_an_id_with_a_path_in_it_is_only_a_name(tmp_path):
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), [("../../evil/x.mp4", np.ones((2, 8)), None)])
+    assert corpus.video_ids == ["../../evil/x.mp4"]
+    assert {p.name for p in tmp_path.iterdir()} == {"c"}
+
+
+def test_another_encoders_features_are_refused(tmp_path):
+    corpus = corpora.make(tmp_path / "c")
+    corpus.check(VideoCLIPConfig())
+    corpus.check(VideoCLIPConfig(feature_spec=corpora.spec()))
+    other = dataclasses.asdict(corpora.spec(fps=30))
+    with pytest.raises(ValueError, match=r"fps: 1 against 30"):
+        corpus.check(VideoCLIPConfig(feature_spec=other))
+
+
+def test_a_folder_of_npy_files(tmp_path):
+    rows = list(corpora.videos(3))
+    for video_id, features, _ in rows:
+        np.save(tmp_path / f"{video_id}.npy", features.astype(np.float16))
+    (tmp_path / "video 0.csv").write_text("start,end,text\n0,2,w1 w2\n")
+    columns = {"start": [1.0], "end": [2.0], "text": ["w3"]}
+    (tmp_path / "raw_caption.json").write_text(json.dumps({"video 1": columns}))
+    corpus = Corpus.open(tmp_path)
+    assert corpus.video_ids == [video_id for video_id, _, _ in rows] and corpus.dim == corpora.DIM
+    np.testing.assert_array_equal(corpus.features(2), rows[2][1].astype(np.float16))
+    assert [corpus.captions(i).text for i in range(3)] == [["w1 w2"], ["w3"], []]
+    before = sorted(tmp_path.iterdir())
+    assert corpus.tokenize(corpora.tokenizer()).piece_ids.tolist() == [105, 106, 107]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+class Evil:
+    def __init__(self, path: Path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_npy_files_that_hold_objects_or_nonsense(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([Evil(tmp_path / "ran")], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"a\.npy"):
+        Corpus.open(tmp_path)
+    assert not (tmp_path / "ran").exists()
+    np.save(tmp_path / "a.npy", np.ones((2, 8)))
+    np.save(tmp_path / "b.npy", np.ones((2, 7)))
+    with pytest.raises(ValueError, match=r"b\.npy.*\(2, 7\)"):
+        Corpus.open(tmp_path)
+    np.save(tmp_path / "b.npy", np.full((2, 8), np.nan))
+    with pytest.raises(ValueError, match=r"b\.npy holds NaN"):
+        Corpus.open(tmp_path).features(1)
+    with pytest.raises(FileNotFoundError, match="right folder"):
+        Corpus.open(tmp_path / "nowhere" if (tmp_path / "nowhere").mkdir() is None else tmp_path)
+
+
+def test_the_released_shards(tmp_path):
+    rows = list(corpora.videos(4))
+    ids = {0: ["video 0", "video 1"], 1: ["video 2", "video 3"]}
+    for split in ("train", "val"):
+        (tmp_path / f"{split}_meta.pkl").write_bytes(pickle.dumps(ids))
+        for shard, names in ids.items():
+            part = [row for row in rows if row[0] in names]
+            features = [features.astype(np.float16) for _, features, _ in part]
+            np.save(tmp_path / f"{split}_{shard}_starts.npy", np.cumsum([0, *map(len, features)]))
+            np.save(tmp_path / f"{split}_{shard}_data.npy", np.concatenate(features))
+            prefix = tmp_path / f"raw_caption_dedup.bert-base-uncased.{split}_{shard}"
+            offsets = np.cumsum([0, *(len(c) for _, _, c in part)])
+            spans = np.concatenate([np.stack([c.start, c.end], 1) for _, _, c in part]).astype(np.float32)
+            pieces = np.full((len(spans), 32), -1, np.int32)
+            pieces[:, :3] = 104 + np.arange(len(spans))[:, None] % 60
+            for name, data in (("startends", spans), ("caps_ids", pieces)):
+                np.save(f"{prefix}.{name}_starts.npy", offsets)
+                np.save(f"{prefix}.{name}_data.npy", data)
+    with pytest.raises(ValueError, match=r"\['train', 'val'\]"):
+        Corpus.open(tmp_path)
+    corpus = open_foreign(tmp_path, "val")
+    assert corpus.video_ids == ["video 0", "video 1", "video 2", "video 3"] and corpus.split == "val"
+    for i, (_, features, captions) in enumerate(rows):
+        np.testing.assert_array_equal(corpus.features(i), features.astype(np.float16))
+        np.testing.assert_array_equal(corpus.captions(i).start, captions.start)
+    assert set(np.diff(corpus.piece_offsets)) == {3}
+    (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: Evil(tmp_path / "ran")}))
+    with pytest.raises(Exception, match="mkdir"):
+        open_foreign(tmp_path, "train")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,118 @@
+"""Feature folders of other tools as a Corpus, read in place: `<id>.npy` files, and the released shards.
+
+Nothing in them is executed: arrays load with `allow_pickle=False`, the shards' id lists by `vclip.pickles`.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from vclip.captions import Captions, read_captions
+from vclip.corpus import Corpus, FeatureSpec
+from vclip.pickles import load_pickle
+
+CAPTION_SUFFIXES = (".vtt", ".srt", ".json", ".csv")
+
+
+def open_foreign(path: Path, split: str | None = None, spec: FeatureSpec | None = None) -> Corpus:
+    """A folder that is no corpus folder: released shards if it has `*_meta.pkl`, else `<id>.npy` files.
+
+    `split` ("train" or "val") is needed where the folder holds the shards of both. Captions of an `<id>.npy` are
+    those of `<id>.vtt` (.srt, .json, .csv) beside it, or of `raw_caption.json` in the folder.
+    Raises FileNotFoundError or ValueError that names the folder or file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, a folder of <id>.npy or released shards")
+    splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("*_meta.pkl"))
+    if splits:
+        if split is None and len(splits) > 1:
+            raise ValueError(f"{path} holds the shards of {splits}: open_foreign(path, split) says which")
+        return _open_shards(path, split or splits[0], spec)
+    files = sorted(path.glob("*.npy"))
+    if not files:
+        raise FileNotFoundError(
+            f"{path} has no corpus.json, no <id>.npy and no <split>_meta.pkl: is it the right folder?"
+        )
+    return _open_npy(path, files, spec)
+
+
+def _open_npy(path: Path, files: list[Path], spec: FeatureSpec | None) -> Corpus:
+    seconds, width = [], None
+    for file in files:
+        array = _load(file)
+        if array.ndim != 2 or not len(array) or array.dtype.kind != "f" or array.shape[1] != (width or array.shape[1]):
+            raise ValueError(
+                f"{file}: {array.dtype} {array.shape}, expected (seconds > 0, {width or 'features'}) floats"
+            )
+        width = array.shape[1]
+        seconds.append(len(array))
+    ids = [file.stem for file in files]
+    everyone = path / "raw_caption.json"
+    columns = json.loads(everyone.read_text(encoding="utf-8")) if everyone.is_file() else {}
+    captions = []
+    for file in files:
+        beside = [file.with_suffix(suffix) for suffix in CAPTION_SUFFIXES if file.with_suffix(suffix).is_file()]
+        if beside:
+            captions.append(read_captions(beside[0], file.stem))
+        elif file.stem in columns:
+            captions.append(Captions(*(columns[file.stem][name] for name in ("start", "end", "text"))))
+        else:
+            captions.append(Captions(np.zeros(0), np.zeros(0), []))
+    videos = {"video_id": ids, "seconds": seconds, "shard": range(len(ids)), "row": [0] * len(ids)}
+    table = {
+        "video_id": [i for i, c in zip(ids, captions, strict=True) for _ in c.text],
+        "start": np.concatenate([c.start for c in captions]),
+        "end": np.concatenate([c.end for c in captions]),
+        "text": [text for c in captions for text in c.text],
+    }
+    return _corpus(path, spec, None, videos, table, files)
+
+
+def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:
+    """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; word pieces of `*.<split>_<k>.{startends,caps_ids}`."""
+    meta = load_pickle(path / f"{split}_meta.pkl")
+    if not isinstance(meta, dict) or not all(isinstance(i, str) for shard in meta.values() for i in shard):
+        raise ValueError(f"{path / f'{split}_meta.pkl'}: expected a dict from shard number to a list of video ids")
+    videos: dict[str, list] = {"video_id": [], "seconds": [], "shard": [], "row": []}
+    rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+    blocks: list[Path] = []
+    for shard, ids in sorted(meta.items()):
+        starts = _load(path / f"{split}_{shard}_starts.npy")
+        if len(starts) != len(ids) + 1:
+            raise ValueError(f"{path}: shard {split}_{shard} holds {len(starts) - 1} videos, its list names {len(ids)}")
+        videos["video_id"] += ids
+        videos["seconds"] += np.diff(starts).tolist()
+        videos["shard"] += [len(blocks)] * len(ids)
+        videos["row"] += starts[:-1].tolist()
+        blocks.append(path / f"{split}_{shard}_data.npy")
+        for prefix in sorted(
+            {file.name.split(".startends")[0] for file in path.glob(f"*.{split}_{shard}.startends_*.npy")}
+        ):
+            offsets = _load(path / f"{prefix}.startends_starts.npy")
+            times, pieces = (_load(path / f"{prefix}.{name}_data.npy") for name in ("startends", "caps_ids"))
+            rows += [(i, times[a:b], pieces[a:b]) for i, a, b in zip(ids, offsets, offsets[1:], strict=False)]
+    times = np.concatenate([t for _, t, _ in rows] or [np.zeros((0, 2))]).astype(np.float64)
+    ids = [i for i, t, _ in rows for _ in t]
+    pieces = [row[row >= 0] for _, _, p in rows for row in p]
+    table: dict = {"video_id": ids, "start": times[:, 0], "end": times[:, 1], "text": [""] * len(ids)}
+    if rows:
+        table["input_ids"] = pa.array(pieces, pa.list_(pa.int32()))
+    return _corpus(path, spec, split, videos, table, blocks)
+
+
+def _corpus(path: Path, spec, split: str | None, videos: dict, captions: dict, blocks: list[Path]) -> Corpus:
+    videos = {"media": pa.nulls(len(videos["video_id"]), pa.string())} | videos
+    types = {"video_id": pa.string(), "text": pa.string(), "start": pa.float64(), "end": pa.float64()}
+    captions = {name: pa.array(column, types.get(name)) for name, column in captions.items()}
+    meta = {"spec": None if spec is None else vars(spec), "split": split}
+    return Corpus(path, meta, pa.table(videos), pa.table(captions), blocks)
+
+
+def _load(file: Path) -> np.ndarray:
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is not a plain array ({error}); files that hold objects are never executed") from None
