@@ -1,7 +1,10 @@
-"""Clips of a corpus -> tensors -> z_v and z_t.
+"""Clips and captions -> z_v and z_t, in packed batches, without dropout or gradient.
 
-Shapes: B clips, M text rows (B, or one a candidate caption), D hidden size.
+Shapes: B video clips, M texts (B, or one a candidate caption), T seconds of a clip, F feature size, D hidden size.
 """
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -9,7 +12,10 @@ from torch import Tensor
 
 from vclip.corpus import Corpus
 from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
 from vclip.samplers import Clips, pack
+
+AT_ONCE = 512
 
 
 def packed_tensors(
@@ -35,13 +41,49 @@ def packed_tensors(
     return features.to(model.device), seconds, ids.to(model.device), pieces, owner
 
 
-@torch.inference_mode()
 def embed_clips(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips
 ) -> tuple[np.ndarray, np.ndarray]:
-    """z_v and z_t (B, D) float32 of clips drawn from `videos`, without dropout."""
+    """z_v and z_t (B, D) float32 of clips that a sampler drew from `videos`."""
+    with _evaluating(model):
+        z_v, z_t = model.embed_packed(*packed_tensors(model, corpus, videos, clips)[:4])
+    return z_v.float().cpu().numpy(), z_t.float().cpu().numpy()
+
+
+def embed_videos(model: VideoCLIPModel, clips: Sequence[np.ndarray]) -> np.ndarray:
+    """z_v (B, D) float32 of clips (T, F): the first `max_video_tokens` seconds of each, as the released code does."""
+    out = []
+    with _evaluating(model):
+        for group in _groups(clips):
+            cut = [torch.from_numpy(np.asarray(clip[: model.config.max_video_tokens])) for clip in group]
+            seconds = torch.tensor([len(clip) for clip in cut])
+            out.append(model.embed_videos(torch.cat(cut).to(model.device), seconds).float().cpu())
+    return torch.cat(out).numpy()
+
+
+def embed_texts(model: VideoCLIPModel, processor: VideoCLIPProcessor, texts: Sequence[str]) -> np.ndarray:
+    """z_t (M, D) float32 of texts, cut to `max_text_tokens` word pieces."""
+    out = []
+    with _evaluating(model):
+        for group in _groups(texts):
+            rows = processor(text=list(group))
+            mask = rows["attention_mask"].bool()
+            ids, pieces = rows["input_ids"][mask].to(model.device), mask.sum(dim=1)
+            out.append(model.embed_texts(ids, pieces).float().cpu())
+    return torch.cat(out).numpy()
+
+
+@contextmanager
+def _evaluating(model: VideoCLIPModel) -> Iterator[None]:
     training = model.training
     model.eval()
-    z_v, z_t = model.embed_packed(*packed_tensors(model, corpus, videos, clips)[:4])
-    model.train(training)
-    return z_v.float().cpu().numpy(), z_t.float().cpu().numpy()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def _groups(items: Sequence) -> Iterator[Sequence]:
+    for first in range(0, len(items), AT_ONCE):
+        yield items[first : first + AT_ONCE]

@@ -3,21 +3,20 @@
 Shapes: B clips, T seconds, L word pieces with [CLS] and [SEP], F feature size, D hidden size.
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, BertConfig
-from transformers.masking_utils import create_bidirectional_mask
+from transformers import AutoModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder, BertPreTrainedModel
+from transformers.models.bert.modeling_bert import BertPreTrainedModel
 from transformers.utils import ModelOutput
 
 from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
 from vclip.losses import info_nce
-from vclip.packed import PackedSelfAttention, Packing
+from vclip.packed import Packing
+from vclip.towers import Tower, VideoMLP
 
 
 @dataclass
@@ -34,54 +33,6 @@ class VideoCLIPOutput(ModelOutput):
 
     def to_tuple(self) -> tuple:
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
-
-
-class VideoMLP(nn.Module):
-    """One second's feature (F) -> (D): Linear, GELU, LayerNorm, Linear (mmpt/modules/mm.py).
-
-    The order, and PyTorch's eps of 1e-5 instead of BERT's 1e-12, are the released code's; the paper has a single layer.
-    """
-
-    def __init__(self, config: VideoCLIPConfig):
-        super().__init__()
-        hidden_size = config.video_config.hidden_size
-        self.linear1 = nn.Linear(config.video_feature_dim, hidden_size)
-        self.activation = nn.GELU()
-        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
-        self.linear2 = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, video_features: Float[Tensor, "*clips F"]) -> Float[Tensor, "*clips D"]:
-        return self.linear2(self.layer_norm(self.activation(self.linear1(video_features))))
-
-
-class Tower(BertPreTrainedModel):
-    """BERT without pooler; `words` is the number of rows of its word table."""
-
-    def __init__(self, config: BertConfig, words: int):
-        super().__init__(config)
-        table = copy.deepcopy(config)
-        # row 0 is [PAD] only in a full table; in the two-row table of the video tower it is [CLS] and must learn
-        table.vocab_size, table.pad_token_id = words, config.pad_token_id if words == config.vocab_size else None
-        self.embeddings = BertEmbeddings(table)
-        self.encoder = BertEncoder(config)
-        for layer in self.encoder.layer:
-            layer.attention.self = PackedSelfAttention(config)
-        self.post_init()
-
-    def forward(
-        self,
-        inputs_embeds: Float[Tensor, "B L D"],
-        position_ids: Int[Tensor, "b L"],
-        token_type_ids: Int[Tensor, "b L"],
-        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
-        packing: Packing | None = None,
-        **kwargs,
-    ) -> Float[Tensor, "B L D"]:
-        rows = self.embeddings(inputs_embeds=inputs_embeds, position_ids=position_ids, token_type_ids=token_type_ids)
-        if packing is None:
-            mask = create_bidirectional_mask(self.config, rows, attention_mask)
-            return self.encoder(rows, mask, **kwargs).last_hidden_state
-        return self.encoder(rows, packing=packing, **kwargs).last_hidden_state
 
 
 class VideoCLIPPreTrainedModel(BertPreTrainedModel):
@@ -241,9 +192,10 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         Text rows are [CLS] words [SEP] without padding. Nothing is computed for padding; equal to the padded calls.
         Raises ValueError if a clip is too long, or lengths and rows disagree.
         """
-        return self._embed_packed_video(features, seconds), self._embed_packed_text(ids, pieces)
+        return self.embed_videos(features, seconds), self.embed_texts(ids, pieces)
 
-    def _embed_packed_video(self, features: Tensor, seconds: Tensor) -> Tensor:
+    def embed_videos(self, features: Float[Tensor, "sum_T F"], seconds: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        """The z_v of `embed_packed`."""
         limit = self.config.max_video_tokens
         _check_lengths("seconds", seconds, len(features), 0, limit)
         packing = Packing(seconds + 2, features.device)
@@ -259,7 +211,8 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         states = self.video_model(rows[None], positions[None], torch.zeros_like(positions)[None], packing=packing)
         return packing.pool(states[0], self.config.pooling)
 
-    def _embed_packed_text(self, ids: Tensor, pieces: Tensor) -> Tensor:
+    def embed_texts(self, ids: Int[Tensor, " sum_L"], pieces: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
+        """The z_t of `embed_packed`."""
         _check_lengths("pieces", pieces, len(ids), 2, self.config.max_text_tokens + 2)
         tower, packing = self.towers[-1], Packing(pieces, ids.device)
         offsets = (pieces.cumsum(0) - pieces).to(ids.device)

@@ -1,0 +1,269 @@
+"""Training reproduces the original's updates, goes on after any interruption, and runs in several processes."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vclip.checkpoints import load_videoclip
+from vclip.losses import info_nce
+from vclip.model import VideoCLIPModel
+from vclip.pretrain import PretrainConfig, learning_rate, main, pretrain, read_run
+from vclip.processing import VideoCLIPProcessor
+from vclip.state import read_log
+
+import corpora
+import reference
+
+TOWER = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 96,
+    "vocab_size": 200,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder with a training corpus of 48 videos, 12 held-out videos and a tokenizer."""
+    folder = tmp_path_factory.mktemp("data")
+    corpora.make(folder / "train", 48)
+    corpora.make(folder / "val", 12, seed=1)
+    corpora.tokenizer().save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def config(data: Path, output: Path, **changes) -> PretrainConfig:
+    values = {
+        "corpus": str(data / "train"),
+        "validation": str(data / "val"),
+        "tokenizer": str(data / "tokenizer"),
+        "output": str(output),
+        "model": {"video_config": TOWER, "text_config": TOWER},
+        "epochs": 3,
+        "videos_per_batch": 8,
+        "candidates": 16,
+        "clips_per_video": 4,
+        "retrieval_clips": 4,
+        "learning_rate": 3e-3,
+        "warmup_steps": 5,
+        "total_steps": 1000,
+        "save_every": 4,
+    }
+    return PretrainConfig(**values | changes)
+
+
+def tensors(output: Path) -> dict[str, torch.Tensor]:
+    """All that a run leaves: best and last weights, optimiser, batches."""
+    files = ("best/model.safetensors", "last/model.safetensors", "state.safetensors")
+    return {f"{file}:{name}": value for file in files for name, value in load_file(output / file).items()}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    ours, theirs = tensors(a), tensors(b)
+    assert ours.keys() == theirs.keys()
+    differing = [name for name in ours if ours[name].numpy().tobytes() != theirs[name].numpy().tobytes()]
+    assert not differing
+    assert list(read_log(a)) == list(read_log(b))
+
+
+def test_updates_equal_the_original(shared):
+    golden = json.loads((shared / "golden/training/steps.json").read_text())
+    folder = shared / "golden/model_separate"
+    model, batch = load_videoclip(folder / "checkpoint.pt", reference.config(folder)), reference.batch(folder)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=0.0, betas=tuple(golden["betas"]), eps=golden["eps"], fused=True
+    )
+    mask, text = batch["video_mask"], batch["attention_mask"].bool()
+    packed = (batch["video_features"][mask], mask.sum(1), batch["input_ids"][text], text.sum(1))
+    for row in golden["history"]:
+        rate = learning_rate(row["update"], golden["lr"], golden["warmup_updates"], golden["total_num_update"])
+        assert rate == pytest.approx(row["lr"], abs=1e-12)
+        optimizer.param_groups[0]["lr"] = rate
+        loss = info_nce(*model.embed_packed(*packed))
+        assert loss.item() == pytest.approx(row["loss"], abs=5e-4)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), golden["clip_norm"])
+        assert float(norm) == pytest.approx(row["grad_norm_before_clip"], rel=1e-3)
+        optimizer.step()
+    assert info_nce(*model.embed_packed(*packed)).item() == pytest.approx(golden["final_loss"], abs=5e-4)
+
+
+def test_it_learns_and_says_so(data, tmp_path):
+    rows = []
+    run = pretrain(config(data, tmp_path / "run", epochs=12), on_row=rows.append)
+    assert len(run.losses) == 12 * 6 and np.mean(run.losses[-6:]) < np.mean(run.losses[:6]) - 1
+    assert rows == list(read_log(tmp_path / "run"))
+    last = run.scores[-1]
+    assert last["n"] == 48 and last["chance_r1"] == pytest.approx(1 / 48)
+    assert last["r10"] > 2 * 10 / 48 and last["validation_loss"] < run.scores[0]["validation_loss"]
+    best = min(run.scores, key=lambda row: row["validation_loss"])["validation_loss"]
+    model, processor = (
+        VideoCLIPModel.from_pretrained(run.checkpoint),
+        VideoCLIPProcessor.from_pretrained(run.checkpoint),
+    )
+    assert model.config.feature_spec == dataclasses.asdict(corpora.spec())
+    assert processor(text="w1 w2")["input_ids"].tolist() == [[101, 105, 106, 102]]
+    state = (tmp_path / "run/state.safetensors").read_bytes()
+    assert b"best" in state[:10000] and repr(best)[:8].encode() in state[:10000]
+
+
+def test_a_finished_run_is_only_read_and_may_be_prolonged(data, tmp_path):
+    first = pretrain(config(data, tmp_path / "a", epochs=1))
+    before = tensors(tmp_path / "a")
+    assert pretrain(config(data, tmp_path / "a", epochs=1)).losses == first.losses
+    torch.testing.assert_close(tensors(tmp_path / "a"), before, atol=0, rtol=0)
+    pretrain(config(data, tmp_path / "a", epochs=2))
+    pretrain(config(data, tmp_path / "b", epochs=2))
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_another_config_is_refused_and_the_run_left_alone(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    before = tensors(tmp_path)
+    with pytest.raises(ValueError, match=r"clips_per_video: 4 against 5"):
+        pretrain(config(data, tmp_path, epochs=1, clips_per_video=5))
+    torch.testing.assert_close(tensors(tmp_path), before, atol=0, rtol=0)
+
+
+def test_unusable_corpora_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="48 videos with captions, fewer than videos_per_batch"):
+        pretrain(config(data, tmp_path / "a", videos_per_batch=49, candidates=49))
+    corpora.make(tmp_path / "other", 12, encoder="another")
+    with pytest.raises(ValueError, match="encoder: 'another' against 'made'"):
+        pretrain(config(data, tmp_path / "b", validation=str(tmp_path / "other")))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+    with pytest.raises(ValueError, match="lower learning_rate"):
+        pretrain(config(data, tmp_path, learning_rate=1e30, warmup_steps=1, clip_norm=1e30, epochs=20))
+
+
+@pytest.mark.parametrize("changes", [{"sampler": "mil_nce"}, {"precision": "bf16"}, {"retrieval": False}])
+def test_variants_run(data, tmp_path, changes):
+    run = pretrain(config(data, tmp_path, epochs=2, **changes))
+    assert np.isfinite(run.losses).all() and len(run.losses) == 12
+
+
+def test_tensorboard_when_asked(data, tmp_path):
+    pretrain(config(data, tmp_path / "a", epochs=1, tensorboard=True))
+    assert list((tmp_path / "a/tensorboard").glob("events*"))
+
+
+def test_a_full_disk_costs_the_new_checkpoint_not_the_old_one(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    before = tensors(tmp_path)
+    size = (tmp_path / "state.safetensors").stat().st_size
+    # a limit on file size stands for the full disk: the write fails in the middle
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="could not write"):
+            pretrain(config(data, tmp_path, epochs=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    torch.testing.assert_close(tensors(tmp_path), before, atol=0, rtol=0)
+    assert not list(tmp_path.glob("**/.*.tmp"))
+    pretrain(config(data, tmp_path, epochs=2))
+    pretrain(config(data, tmp_path / "again", epochs=2))
+    assert_same_run(tmp_path, tmp_path / "again")
+
+
+def test_the_command_line_offers_the_nearest_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["--corpus", "a", "--output", "b", "--learning_rat", "1e-3"])
+    assert "did you mean 'learning_rate'" in capsys.readouterr().err
+
+
+def command(config: PretrainConfig, *launcher: str) -> list[str]:
+    fields = dataclasses.asdict(config)
+    values = [text for name, value in fields.items() for text in (f"--{name}", str(value))]
+    return [sys.executable, "-m", *launcher, "vclip.pretrain", "--preset", "paper", *values]
+
+
+def environment() -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def kill_when(config: PretrainConfig, moment, wait: float) -> bool:
+    """Start a run, SIGKILL it `wait` seconds after `moment(output)` is true; whether it was killed in the act."""
+    output = Path(config.output)
+    process = subprocess.Popen(command(config), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not moment(output):
+        time.sleep(0.0002)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def training(output: Path) -> bool:
+    return (output / "log.jsonl").exists()
+
+
+def in_retrieval(output: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        return '"stage": "retrieval"' in (output / "log.jsonl").read_text().splitlines()[-1]
+    return False
+
+
+def writing(output: Path) -> bool:
+    return bool(list(output.glob("**/.*.tmp")))
+
+
+@pytest.mark.long
+def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
+    # towers wide enough that writing a checkpoint takes its time
+    wide = TOWER | {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2}
+    changes = {"model": {"video_config": wide, "text_config": wide}, "epochs": 4, "save_every": 2}
+    started = time.time()
+    subprocess.run(command(config(data, tmp_path / "whole", **changes)), env=environment(), check=True)
+    print(f"an undisturbed run took {time.time() - started:.1f} s")
+    moments = [(writing, 0.0)] * 5 + [(in_retrieval, 0.0)] * 2
+    moments += [(training, random.uniform(0.0, 3.0)) for _ in range(13)]
+    killed, writes, retrievals = 0, 0, 0
+    for number, (moment, wait) in enumerate(moments):
+        again = config(data, tmp_path / f"run {number}", **changes)
+        output = Path(again.output)
+        in_the_act = kill_when(again, moment, wait)
+        killed += in_the_act
+        writes += in_the_act and writing(output)
+        retrievals += in_the_act and in_retrieval(output)
+        pretrain(again)
+        assert_same_run(output, tmp_path / "whole")
+        assert not writing(output)
+    assert (killed, writes >= 3, retrievals >= 1) == (20, True, True), (killed, writes, retrievals)
+
+
+@pytest.mark.long
+def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
+    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "-m")
+    together = config(data, tmp_path / "two", epochs=2)
+    done = subprocess.run(command(together, *launcher), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pretrain(config(data, tmp_path / "one", epochs=2))
+    stages = [row for row in read_log(tmp_path / "two") if "index" in row]
+    alone = [row for row in read_log(tmp_path / "one") if "index" in row]
+    assert len(stages) == len(alone) == 2
+    for stage in stages:
+        assert len(stage["index"]) == 2 and len(set(stage["index"])) == 1
+        assert sum(stage["videos_embedded"]) == 48 and len(stage["videos_embedded"]) == 2
+    # before the first update both runs have the same weights, and so the same index
+    assert stages[0]["index"][0] == alone[0]["index"][0]
+    run = read_run(tmp_path / "two")
+    assert len(run.losses) == 2 * (6 // 2) and np.isfinite(run.losses).all()

@@ -1,0 +1,63 @@
+"""The two parts that VideoCLIP's towers are made of: the video MLP, and BERT without pooler over packed or padded rows.
+
+Shapes: B clips, L rows of a clip, F feature size, D hidden size.
+"""
+
+import copy
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import BertConfig
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder, BertPreTrainedModel
+
+from vclip.config import VideoCLIPConfig
+from vclip.packed import PackedSelfAttention, Packing
+
+
+class VideoMLP(nn.Module):
+    """One second's feature (F) -> (D): Linear, GELU, LayerNorm, Linear (mmpt/modules/mm.py).
+
+    The order, and PyTorch's eps of 1e-5 instead of BERT's 1e-12, are the released code's; the paper has a single layer.
+    """
+
+    def __init__(self, config: VideoCLIPConfig):
+        super().__init__()
+        hidden_size = config.video_config.hidden_size
+        self.linear1 = nn.Linear(config.video_feature_dim, hidden_size)
+        self.activation = nn.GELU()
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-5)
+        self.linear2 = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, video_features: Float[Tensor, "*clips F"]) -> Float[Tensor, "*clips D"]:
+        return self.linear2(self.layer_norm(self.activation(self.linear1(video_features))))
+
+
+class Tower(BertPreTrainedModel):
+    """BERT without pooler; `words` is the number of rows of its word table."""
+
+    def __init__(self, config: BertConfig, words: int):
+        super().__init__(config)
+        table = copy.deepcopy(config)
+        # row 0 is [PAD] only in a full table; in the two-row table of the video tower it is [CLS] and must learn
+        table.vocab_size, table.pad_token_id = words, config.pad_token_id if words == config.vocab_size else None
+        self.embeddings = BertEmbeddings(table)
+        self.encoder = BertEncoder(config)
+        for layer in self.encoder.layer:
+            layer.attention.self = PackedSelfAttention(config)
+        self.post_init()
+
+    def forward(
+        self,
+        inputs_embeds: Float[Tensor, "B L D"],
+        position_ids: Int[Tensor, "b L"],
+        token_type_ids: Int[Tensor, "b L"],
+        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
+        packing: Packing | None = None,
+        **kwargs,
+    ) -> Float[Tensor, "B L D"]:
+        rows = self.embeddings(inputs_embeds=inputs_embeds, position_ids=position_ids, token_type_ids=token_type_ids)
+        if packing is None:
+            mask = create_bidirectional_mask(self.config, rows, attention_mask)
+            return self.encoder(rows, mask, **kwargs).last_hidden_state
+        return self.encoder(rows, packing=packing, **kwargs).last_hidden_state
