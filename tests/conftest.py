@@ -20,3 +20,9 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+def pytest_collection_modifyitems(items) -> None:
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker("long")

@@ -1,0 +1,91 @@
+"""What the repository promises about itself."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import vclip
+from vclip.notebook import check_parameters
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAIN = "pip install -e . && mkdir -p runs && papermill notebooks/03_pretrain.ipynb runs/03_pretrain.ipynb"
+TEST = "pip install -e '.[test]' && pytest"
+
+
+def test_readme_and_ci_run_the_same_line():
+    assert TRAIN in README.splitlines() and TEST in README.splitlines()
+    assert TEST in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_importing_is_light():
+    heavy = ("torch", "faiss", "av", "matplotlib", "transformers")
+    code = f"import sys, vclip; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(vclip, name) is not None for name in vclip.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        vclip.nonsense  # noqa: B018
+
+
+def test_modules_stay_small_and_imports_run_one_way():
+    imports = {}
+    for path in (ROOT / "vclip").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert source.count("\n") <= 305, f"{path.name}: more than one idea in the room?"
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name != "vclip":
+            tree = ast.parse(source)
+            imports[name] = {n.module for n in tree.body if isinstance(n, ast.ImportFrom) and n.module}
+
+    def reach(name, seen):
+        for target in imports.get(name, ()):
+            assert target not in seen, f"import circle: {' -> '.join([*seen, target])}"
+            reach(target, [*seen, target])
+
+    for name in imports:
+        reach(name, [name])
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_ruff_is_content(command):
+    done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.long
+def test_the_type_checker_is_content():
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_path_of_a_machine_in_any_notebook():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(/home/|/root/|/Users/|/tmp/|/work/|[A-Z]:\\\\)", text), path.name
+        assert len(text) < 1_000_000, path.name
+
+
+def test_an_unknown_notebook_parameter_is_refused():
+    cells = ["", "epochs = 3  # passes\noutput: str = 'runs'", "# Parameters\nepoch = 4\n"]
+    with pytest.raises(TypeError, match="parameter of this notebook 'epoch': did you mean 'epochs'"):
+        check_parameters({"In": cells})
+    check_parameters({"In": [*cells[:2], "# Parameters\nepochs = 4\n"]})
+    check_parameters({"In": [*cells[:2], "import vclip"]})
+    check_parameters({})
+
+
+def test_papermill_stops_at_an_unknown_parameter(tmp_path):
+    notebook = ROOT / "notebooks" / "02_clips_and_clusters.ipynb"
+    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "clip", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "unknown parameter of this notebook 'clip'" in done.stderr
+    assert not (Path(tmp_path) / "runs").exists()
