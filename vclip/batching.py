@@ -3,6 +3,8 @@
 Shapes: N videos, C clips a video, D hidden size.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -39,9 +41,10 @@ class VideoIndex:
         rows = torch.as_tensor(vectors).detach().float().cpu().numpy()
         if not len(rows):
             raise ValueError("an index needs at least one video vector")
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        # a distance is at most twice the longest vector, and its square must fit float32 too
+        bad = np.flatnonzero(~np.isfinite(4 * np.einsum("nd,nd->n", rows, rows)))
         if len(bad):
-            raise ValueError(f"the vector of video {bad[0]} holds NaN or infinity ({len(bad)} of {len(rows)} rows do)")
+            raise ValueError(f"the vector of video {bad[0]} holds NaN, infinity or more than float32 can square")
         if metric == "l2":
             # Vectors of an untrained model differ little beside their mean, which would drown their float32 distances
             rows = (rows - rows.mean(axis=0, dtype=np.float64)).astype(np.float32)
@@ -51,7 +54,7 @@ class VideoIndex:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def neighbours(self, i: int | np.integer | Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, "*m n"]:
+    def neighbours(self, i: int | np.integer | Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, "*queries n"]:
         """The `n` videos nearest to video `i`, best first, `i` itself at the front; (n,), or (m, n) for an array `i`.
 
         `i` counts as one of the n and comes first even where others have the same vector. An IVF index searches more
@@ -71,14 +74,16 @@ class VideoIndex:
 
     def _search(self, queries: Float[np.ndarray, "m D"], n: int) -> Int[np.ndarray, "m n"]:
         found = self.faiss.search(queries, n)[1]
-        if not hasattr(self.faiss, "nprobe"):
-            return found
-        import faiss
-
-        nprobe = self.faiss.nprobe
+        wider = None
         while len(short := np.flatnonzero(found[:, -1] < 0)):
-            nprobe = min(2 * nprobe, self.faiss.nlist)
-            found[short] = self.faiss.search(queries[short], n, params=faiss.SearchParametersIVF(nprobe=nprobe))[1]
+            # only an IVF index comes back short; with all its cells searched it cannot
+            if wider is None:
+                import faiss
+
+                wider = faiss.SearchParametersIVF()
+                wider.nprobe = self.faiss.nprobe
+            wider.nprobe = min(2 * wider.nprobe, self.faiss.nlist)
+            found[short] = self.faiss.search(queries[short], n, params=wider)[1]
         return found
 
 
@@ -118,7 +123,7 @@ def _check_size(size: int, n_videos: int) -> None:
         raise ValueError(f"batches of {size} videos from {n_videos}: choose a size from 1 to {n_videos}")
 
 
-def _build(vectors: Float[np.ndarray, "N D"], metric: str, ivf: bool):
+def _build(vectors: Float[np.ndarray, "N D"], metric: str, ivf: bool) -> Any:
     import faiss
 
     n, dim = vectors.shape

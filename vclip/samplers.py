@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float16, Int
 
 from vclip.corpus import Corpus
+
+Videos = int | np.integer | Int[np.ndarray, " V"]
+PerClip = Int[np.ndarray, " B"]
 
 MAX_SPAN = 256.0  # seconds: a text clip this long grows no further (how2processor.py:667)
 
@@ -18,14 +21,14 @@ MAX_SPAN = 256.0  # seconds: a text clip this long grows no further (how2process
 class Clips(NamedTuple):
     """B pairs: seconds `video_start`:`video_end` and captions `caption_first`:`caption_last` of their video.
 
-    (B,) int64 each; captions are counted from the video's first. Lengths are those drawn: `pack` cuts them to the
+    Captions are counted from the video's first. Lengths are those drawn: `pack` cuts them to the
     model's limits.
     """
 
-    video_start: np.ndarray
-    video_end: np.ndarray
-    caption_first: np.ndarray
-    caption_last: np.ndarray
+    video_start: PerClip
+    video_end: PerClip
+    caption_first: PerClip
+    caption_last: PerClip
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ class OverlappedClips:
         _check_range("video_seconds", self.video_seconds)
         _check_range("text_tokens", self.text_tokens)
 
-    def sample(
-        self, corpus: Corpus, videos: int | np.integer | Int[np.ndarray, " V"], n: int, rng: np.random.Generator
-    ) -> Clips:
+    def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """`n` clips of each video, video-major."""
         video = _check_videos(corpus, videos, n)
         centre = rng.integers(corpus.caption_offsets[video], corpus.caption_offsets[video + 1])
@@ -86,9 +87,7 @@ class AlignedClips:
     def __post_init__(self):
         _check_range("text_tokens", self.text_tokens)
 
-    def sample(
-        self, corpus: Corpus, videos: int | np.integer | Int[np.ndarray, " V"], n: int, rng: np.random.Generator
-    ) -> Clips:
+    def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """`n` clips of each video, video-major."""
         video = _check_videos(corpus, videos, n)
         begin = corpus.caption_offsets[video]
@@ -119,9 +118,7 @@ class MILNCEClips:
         if self.candidates < 1 or self.video_seconds < 1:
             raise ValueError(f"{self} needs at least one candidate and one second")
 
-    def sample(
-        self, corpus: Corpus, videos: int | np.integer | Int[np.ndarray, " V"], n: int, rng: np.random.Generator
-    ) -> Clips:
+    def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """`n` clips of each video, video-major."""
         video = _check_videos(corpus, videos, n)
         centre = rng.integers(corpus.caption_offsets[video], corpus.caption_offsets[video + 1])
@@ -144,16 +141,16 @@ class Batch(NamedTuple):
     `pieces` (M,); text row j belongs to clip `owner[j]` (M,), or None where M = B and row j belongs to clip j.
     """
 
-    features: np.ndarray
-    seconds: np.ndarray
-    ids: np.ndarray
-    pieces: np.ndarray
-    owner: np.ndarray | None
+    features: Float16[np.ndarray, "sum_T F"]
+    seconds: PerClip
+    ids: Int[np.ndarray, " sum_L"]
+    pieces: Int[np.ndarray, " M"]
+    owner: Int[np.ndarray, " M"] | None
 
 
 def pack(
     corpus: Corpus,
-    videos: int | np.integer | Int[np.ndarray, " V"],
+    videos: Videos,
     clips: Clips,
     *,
     max_video_tokens: int = 32,
@@ -167,10 +164,10 @@ def pack(
     `videos` is what was given to `sample`. With `separate_captions` every caption of a clip is a text row of its own,
     else a clip's captions are one row. Raises ValueError if the clips are not a whole number for each video.
     """
-    videos = np.atleast_1d(videos)
-    if len(clips.video_start) % max(len(videos), 1):
-        raise ValueError(f"{len(clips.video_start)} clips do not come from {len(videos)} videos")
-    video = np.repeat(videos, len(clips.video_start) // max(len(videos), 1))
+    given, count = np.atleast_1d(videos), len(clips.video_start)
+    if count % max(len(given), 1):
+        raise ValueError(f"{count} clips do not come from {len(given)} videos: pass the videos given to `sample`")
+    video = np.repeat(given, count // max(len(given), 1))
     ends = np.minimum(clips.video_end, clips.video_start + max_video_tokens)
     features, seconds = corpus.gather_features(video, clips.video_start, ends)
     first, last = (corpus.caption_offsets[video] + c for c in (clips.caption_first, clips.caption_last))
@@ -179,9 +176,17 @@ def pack(
         owner = np.repeat(np.arange(len(video)), last - first)
         first = _ranges(first, last - first)
         last = first + 1
+    ids, pieces = _text_rows(corpus, first, last, max_text_tokens, cls_token_id, sep_token_id)
+    return Batch(features, seconds, ids, pieces, owner)
+
+
+def _text_rows(
+    corpus: Corpus, first: PerClip, last: PerClip, limit: int, cls_token_id: int, sep_token_id: int
+) -> tuple[Int[np.ndarray, " sum_L"], PerClip]:
+    """Rows [CLS] words [SEP] of captions `first`:`last` of the corpus, and their lengths."""
     # captions of one video lie end to end, so the words of a text clip are one range
     begin = corpus.piece_offsets[first]
-    words = np.minimum(corpus.piece_offsets[last] - begin, max_text_tokens)
+    words = np.minimum(corpus.piece_offsets[last] - begin, limit)
     pieces = words + 2
     row_end = np.cumsum(pieces)
     ids = np.empty(pieces.sum(), dtype=np.int64)
@@ -189,7 +194,7 @@ def pack(
     for at, token in ((row_end - pieces, cls_token_id), (row_end - 1, sep_token_id)):
         ids[at], is_word[at] = token, False
     ids[is_word] = corpus.piece_ids[_ranges(begin, words)]
-    return Batch(features, seconds, ids, pieces, owner)
+    return ids, pieces
 
 
 def _check_range(name: str, bounds: tuple[int, int] | None) -> None:
@@ -197,34 +202,30 @@ def _check_range(name: str, bounds: tuple[int, int] | None) -> None:
         raise ValueError(f"{name} is (least, most) with 1 <= least <= most, not {bounds}")
 
 
-def _check_videos(corpus: Corpus, videos: int | np.integer | Int[np.ndarray, " V"], n: int) -> Int[np.ndarray, " B"]:
+def _check_videos(corpus: Corpus, videos: Videos, n: int) -> PerClip:
     """The video of each clip."""
-    videos = np.atleast_1d(videos)
-    outside = videos[(videos < 0) | (videos >= len(corpus))]
+    given = np.atleast_1d(videos)
+    outside = given[(given < 0) | (given >= len(corpus))]
     if len(outside):
         raise IndexError(f"video {outside[0]} is outside the corpus, which has videos 0 to {len(corpus) - 1}")
-    silent = videos[corpus.caption_offsets[videos] == corpus.caption_offsets[videos + 1]]
+    silent = given[corpus.caption_offsets[given] == corpus.caption_offsets[given + 1]]
     if len(silent):
         raise ValueError(
             f"video {corpus.video_ids[silent[0]]!r} has no captions to draw clips from "
-            f"({len(np.unique(silent))} of {len(videos)} videos have none): leave such videos out"
+            f"({len(np.unique(silent))} of {len(given)} videos have none): leave such videos out"
         )
-    return np.repeat(videos.astype(np.int64), n)
+    return np.repeat(given.astype(np.int64), n)
 
 
-def _targets(sampler: OverlappedClips | AlignedClips, size: int, rng: np.random.Generator) -> Int[np.ndarray, " B"]:
+def _targets(sampler: OverlappedClips | AlignedClips, size: int, rng: np.random.Generator) -> PerClip:
     if sampler.text_tokens is None:
         return np.full(size, sampler.max_text_tokens)
     return rng.integers(*sampler.text_tokens, size=size, endpoint=True)
 
 
 def _grow_text(
-    corpus: Corpus,
-    video: Int[np.ndarray, " B"],
-    centre: Int[np.ndarray, " B"],
-    target: Int[np.ndarray, " B"],
-    rng: np.random.Generator,
-) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+    corpus: Corpus, video: PerClip, centre: PerClip, target: PerClip, rng: np.random.Generator
+) -> tuple[PerClip, PerClip]:
     """Caption ranges grown from `centre`, all in corpus-wide numbers (how2processor.py:664-735).
 
     One step of the loop adds a caption to every clip that still grows, so a batch takes as many steps as its longest.
@@ -246,12 +247,7 @@ def _grow_text(
         last[growing] += right
 
 
-def _grow_video(
-    centre: Int[np.ndarray, " B"],
-    length: Int[np.ndarray, " B"],
-    total: Int[np.ndarray, " B"],
-    rng: np.random.Generator,
-) -> Int[np.ndarray, " B"]:
+def _grow_video(centre: PerClip, length: PerClip, total: PerClip, rng: np.random.Generator) -> PerClip:
     """Start of clips that grow from the empty clip at `centre`, a second at a time on a fair side, within `total`.
 
     The loop (how2processor.py:738-759) tosses a coin until an end of the video is reached, then only the other side
@@ -262,9 +258,7 @@ def _grow_video(
     return np.clip(centre - rng.binomial(length, 0.5), 0, total - length)
 
 
-def _nearest_captions(
-    corpus: Corpus, video: Int[np.ndarray, " B"], centre: Int[np.ndarray, " B"], count: int
-) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+def _nearest_captions(corpus: Corpus, video: PerClip, centre: PerClip, count: int) -> tuple[PerClip, PerClip]:
     """Ranges of up to `count` captions about `centre`, in corpus-wide numbers."""
     begin, end = corpus.caption_offsets[video], corpus.caption_offsets[video + 1]
     first, last = centre.copy(), centre + 1
@@ -278,15 +272,15 @@ def _nearest_captions(
     return first, last
 
 
-def _span(
-    corpus: Corpus, first: Int[np.ndarray, " B"], last: Int[np.ndarray, " B"]
-) -> tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]:
+def _span(corpus: Corpus, first: PerClip, last: PerClip) -> tuple[PerClip, PerClip]:
     """Whole seconds from the first caption's start to the last one's end."""
     low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
     return low.astype(np.int64), high.astype(np.int64)
 
 
-def _clips(corpus: Corpus, video, video_start, video_end, first, last) -> Clips:
+def _clips(
+    corpus: Corpus, video: PerClip, video_start: PerClip, video_end: PerClip, first: PerClip, last: PerClip
+) -> Clips:
     begin = corpus.caption_offsets[video]
     return Clips(video_start, video_end, first - begin, last - begin)
 
