@@ -222,7 +222,7 @@ def in_retrieval(output: Path) -> bool:
 
 
 def writing(output: Path) -> bool:
-    return bool(list(output.glob("**/.*.tmp")))
+    return bool(list(output.glob("**/.*.safetensors.*.tmp")))
 
 
 @pytest.mark.long
@@ -230,9 +230,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
     # towers wide enough that writing a checkpoint takes its time
     wide = TOWER | {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2}
     changes = {"model": {"video_config": wide, "text_config": wide}, "epochs": 4, "save_every": 2}
-    started = time.time()
     subprocess.run(command(config(data, tmp_path / "whole", **changes)), env=environment(), check=True)
-    print(f"an undisturbed run took {time.time() - started:.1f} s")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the killed processes: sums in another order differ in the last bit
     moments = [(writing, 0.0)] * 5 + [(in_retrieval, 0.0)] * 2
     moments += [(training, random.uniform(0.0, 3.0)) for _ in range(13)]
     killed, writes, retrievals = 0, 0, 0
@@ -245,7 +245,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
         retrievals += in_the_act and in_retrieval(output)
         pretrain(again)
         assert_same_run(output, tmp_path / "whole")
-        assert not writing(output)
+        assert not list(output.glob("**/.*.tmp"))
+    torch.set_num_threads(threads)
     assert (killed, writes >= 3, retrievals >= 1) == (20, True, True), (killed, writes, retrievals)
 
 

@@ -1,6 +1,6 @@
 """Sizes of a VideoCLIP model."""
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 
 from transformers import BertConfig, PreTrainedConfig
 
@@ -74,7 +74,9 @@ class VideoCLIPConfig(PreTrainedConfig):
         self.pooling = pooling
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
-        self.feature_spec = asdict(feature_spec) if is_dataclass(feature_spec) else feature_spec
+        self.feature_spec = (
+            feature_spec if feature_spec is None or isinstance(feature_spec, dict) else asdict(feature_spec)
+        )
         self.initializer_range = kwargs.pop("initializer_range", self.video_config.initializer_range)
         super().__init__(**kwargs)
 

@@ -77,7 +77,8 @@ class Corpus:
         self.media: list[str | None] = videos["media"].to_pylist()
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self._row = videos["shard"].to_numpy(), videos["row"].to_numpy()
-        self._blocks, self._opened = blocks, {}
+        self._blocks = blocks
+        self._opened: dict[int, np.ndarray] = {}
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         self._set_captions(captions)
 
@@ -241,7 +242,8 @@ class Corpus:
         self.caption_start = table["start"].to_numpy().astype(np.float64)
         self.caption_end = table["end"].to_numpy().astype(np.float64)
         self.caption_text = table["text"]
-        self._piece_offsets = self._piece_ids = None
+        self._piece_offsets: np.ndarray | None = None
+        self._piece_ids: np.ndarray | None = None
         if "input_ids" in table.column_names:
             lists = table["input_ids"].combine_chunks()
             self._set_pieces(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)

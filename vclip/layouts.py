@@ -95,9 +95,9 @@ def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:
             times, pieces = (_load(path / f"{prefix}.{name}_data.npy") for name in ("startends", "caps_ids"))
             rows += [(i, times[a:b], pieces[a:b]) for i, a, b in zip(ids, offsets, offsets[1:], strict=False)]
     times = np.concatenate([t for _, t, _ in rows] or [np.zeros((0, 2))]).astype(np.float64)
-    ids = [i for i, t, _ in rows for _ in t]
+    owners = [i for i, t, _ in rows for _ in t]
     pieces = [row[row >= 0] for _, _, p in rows for row in p]
-    table: dict = {"video_id": ids, "start": times[:, 0], "end": times[:, 1], "text": [""] * len(ids)}
+    table: dict = {"video_id": owners, "start": times[:, 0], "end": times[:, 1], "text": [""] * len(owners)}
     if rows:
         table["input_ids"] = pa.array(pieces, pa.list_(pa.int32()))
     return _corpus(path, spec, split, videos, table, blocks)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.bert.modeling_bert import BertPreTrainedModel
 from transformers.utils import ModelOutput
@@ -67,7 +67,9 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         token types and the [CLS] and [SEP] rows of the word table; the video MLP starts from scratch (section 4.2).
         Raises ValueError if the weights are not BERT's or have fewer layers than a tower.
         """
-        bert = AutoModel.from_pretrained(name_or_path) if not isinstance(name_or_path, nn.Module) else name_or_path
+        bert: PreTrainedModel = (
+            name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
+        )
         if bert.config.model_type != "bert":
             raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
         plain = {k: v for k, v in bert.config.to_dict().items() if k not in ("model_type", "architectures", "dtype")}
@@ -168,6 +170,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         video = self.get_video_features(video_features, video_mask, **kwargs)
         text = self.get_text_features(input_ids, attention_mask, **kwargs)
         z_v, z_t = video.pooler_output, text.pooler_output
+        assert z_v is not None and z_t is not None
         logits_per_video = z_v @ z_t.T
         output = VideoCLIPOutput(
             loss=info_nce(z_v, z_t) if return_loss else None,

@@ -46,11 +46,10 @@ class Packing:
 class PackedSelfAttention(BertSelfAttention):
     """BERT's self-attention; with `packing`, hidden_states (1, S, D) hold many clips that do not see each other."""
 
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, packing: Packing | None = None, **kwargs
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args, packing=None, **kwargs):
+        """As BertSelfAttention; `packing` (a Packing) says which rows belong together."""
         if packing is None:
-            return super().forward(hidden_states, attention_mask, **kwargs)
+            return super().forward(hidden_states, attention_mask, *args, **kwargs)
         heads = (self.num_attention_heads, self.attention_head_size)
         query, key, value = (
             packing.split(layer(hidden_states)[0].unflatten(-1, heads)) for layer in (self.query, self.key, self.value)

@@ -3,6 +3,7 @@
 import textwrap
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vclip.captions import Captions
 from vclip.samplers import Clips
+from vclip.state import read_log
 
 VIDEO, TEXT, CHANCE = "#0072b2", "#d55e00", "#777777"  # told apart by colour-blind readers too
 REFRESH = 2.0  # seconds between two drawings of a live curve
@@ -55,9 +57,9 @@ def lengths(clips: Clips, pieces: np.ndarray) -> Figure:
     """Histograms of the video clips' seconds and the text clips' word pieces."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     duration = clips.video_end - clips.video_start
-    left.hist(duration, bins=np.arange(duration.min(), duration.max() + 2) - 0.5, color=VIDEO)
+    left.hist(duration, bins=[*np.arange(duration.min(), duration.max() + 2) - 0.5], color=VIDEO)
     left.set(xlabel="length of the video clip (s)", ylabel="clips")
-    right.hist(pieces, bins=np.arange(0, pieces.max() + 2) - 0.5, color=TEXT)
+    right.hist(pieces, bins=[*np.arange(0, pieces.max() + 2) - 0.5], color=TEXT)
     right.set(xlabel="length of the text clip (word pieces)", ylabel="clips")
     return figure
 
@@ -90,7 +92,7 @@ def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
     for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
-        axes.hist(value, bins=np.linspace(low, high, 50), density=True, alpha=0.5, color=colour, label=name)
+        axes.hist(value, bins=np.linspace(low, high, 50).tolist(), density=True, alpha=0.5, color=colour, label=name)
         axes.axvline(value.mean(), color=colour, linestyle="--")
     axes.set(xlabel=xlabel, ylabel="density")
     axes.legend(frameon=False)
@@ -108,7 +110,7 @@ def recalls(scores: dict[str, object]) -> Figure:
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     for i, name in enumerate(names):
         chance = 100 * getattr(next(iter(scores.values())).chance, name)  # type: ignore[attr-defined]
-        axes.hlines(chance, i - 0.45, i + 0.45, color=CHANCE, linestyle="--", label="chance" if i == 0 else None)
+        axes.hlines(chance, i - 0.45, i + 0.45, color=CHANCE, linestyle="--", label="chance" if i == 0 else "")
     axes.set(xticks=range(3), xticklabels=["R@1", "R@5", "R@10"], ylabel="texts that find their clip (%)")
     axes.margins(y=0.12)
     axes.legend(frameon=False)
@@ -120,12 +122,18 @@ class LiveCurve:
 
     def __init__(self):
         self.rows: list[dict] = []
-        self._display, self._drawn = None, 0.0
+        self._drawn = 0.0
+        self._display = None
 
     def __call__(self, row: dict) -> None:
         self.rows.append(row)
         if time.monotonic() - self._drawn > REFRESH:
             self.show()
+
+    def finish(self, output: str | Path) -> None:
+        """Draw the whole run in `output`, what went before an interruption included."""
+        self.rows = list(read_log(Path(output)))
+        self.show()
 
     def show(self) -> None:
         """Draw now, in place of the last drawing."""

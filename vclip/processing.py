@@ -26,7 +26,7 @@ class VideoCLIPProcessor(ProcessorMixin):
         """
         if text is None and videos is None:
             raise ValueError("give text, videos or both")
-        values = {}
+        values: dict = {}
         if text is not None:
             limits = {"padding": True, "truncation": True, "max_length": self.max_text_tokens + 2}
             rows = self.tokenizer(

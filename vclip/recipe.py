@@ -85,7 +85,7 @@ class PretrainConfig:
 
         tower = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
         tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
-        values = {
+        values: dict = {
             "corpus": str(minihowto() / "train"),
             "validation": str(minihowto() / "val"),
             "tokenizer": str(minihowto() / "tokenizer"),

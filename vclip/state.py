@@ -62,8 +62,6 @@ def load_state(
     folder: Path, model: torch.nn.Module, optimizer: torch.optim.Adam
 ) -> tuple[Progress, list[np.ndarray]] | None:
     """Put the state in `folder` into model and optimiser; None if there is none."""
-    for leftover in folder.glob(f".{STATE}.*.tmp"):
-        leftover.unlink(missing_ok=True)
     if not (folder / STATE).is_file():
         return None
     with safe_open(folder / STATE, "pt") as file:

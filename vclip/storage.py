@@ -38,7 +38,7 @@ def shard_name(shard: int) -> str:
 def write_shard(path: Path, features: list[np.ndarray]) -> None:
     """One features file: a list of (T, F) arrays, float16 on disk. Written to a temporary name, then renamed."""
     starts = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int64)
-    tensors = {"features": np.concatenate(features).astype(np.float16), "starts": starts}
+    tensors: dict = {"features": np.concatenate(features).astype(np.float16), "starts": starts}
     replace(path, lambda temporary: save_file(tensors, temporary))
 
 
@@ -63,8 +63,8 @@ def write_tables(
     replace(path / "videos.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
     table = {
         "video_id": pa.array([i for i, c in captions for _ in c.text], pa.string()),
-        "start": pa.array(np.concatenate([c.start for _, c in captions] or [[]]), pa.float64()),
-        "end": pa.array(np.concatenate([c.end for _, c in captions] or [[]]), pa.float64()),
+        "start": pa.array(np.concatenate([np.zeros(0), *(c.start for _, c in captions)])),
+        "end": pa.array(np.concatenate([np.zeros(0), *(c.end for _, c in captions)])),
         "text": pa.array([text for _, c in captions for text in c.text], pa.string()),
     }
     replace(path / "captions.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))

@@ -1,5 +1,6 @@
 """The epochs of a pre-training run: retrieval stage, updates, validation, checkpoints."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,7 @@ class Trainer:
                 f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
                 f"({config.videos_per_batch}) on {accelerator.num_processes} processes: take a smaller videos_per_batch"
             )
+        self.sampler: OverlappedClips | AlignedClips | MILNCEClips
         if config.sampler == "overlapped":
             self.sampler = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
         elif config.sampler == "aligned":
@@ -171,8 +173,9 @@ class Trainer:
             embedded.append((z_v, z_t))
         z_v, z_t = (torch.cat(z) for z in zip(*embedded, strict=True))
         score = retrieval.score(z_t @ z_v.T)
-        row = {"validation_loss": float(np.mean(losses)), "r1": score.r1, "r5": score.r5, "r10": score.r10}
-        return row | {"median_rank": score.median_rank, "n": score.n, "chance_r1": score.chance.r1}
+        values = dataclasses.asdict(score)
+        chance = values.pop("chance")
+        return {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
 
     def _finish(self, epoch: int) -> None:
         if self.validation is not None:
