@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -67,10 +68,11 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
         damage: list[str] = []
         shown, since, end = None, Fraction(0), Fraction(0)
         for frame in _decode(container, stream, damage):
+            base = frame.time_base or stream.time_base or Fraction(0)
             if frame.pts is None:
                 time = end if shown else Fraction(0)
             else:
-                time = frame.pts * Fraction(frame.time_base or stream.time_base) - (origin or 0)
+                time = frame.pts * base - (origin or 0)
             if shown is None:
                 # without a start time in the container the first frame is the start
                 origin, time = (time, Fraction(0)) if origin is None else (origin, time)
@@ -82,12 +84,12 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
             else:
                 yield shown, time
             shown, since = frame, time
-            length = (frame.duration or 0) * Fraction(frame.time_base or stream.time_base)
+            length = (frame.duration or 0) * base
             end = since + (length if length > 0 else period)
         if shown is None:
             raise VideoError(f"{name}: no frame can be decoded ({'; '.join(damage) or 'no data'}): copy the file again")
         # timestamps and lengths may be rounded up to a millisecond; that must not begin another second
-        yield shown, max(end - min(Fraction(stream.time_base), Fraction(1, 1000)), since + Fraction(1, 10**6))
+        yield shown, max(end - min(base, Fraction(1, 1000)), since + Fraction(1, 10**6))
         if damage:
             raise VideoError(
                 f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: copy the file again, "
@@ -108,14 +110,14 @@ def _decode(container, stream, damage: list[str]) -> Iterator[VideoFrame]:
             if packet.pts is not None and packet.time_base:
                 reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             frames = packet.decode() if packet.stream.index == stream.index else []
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             # a recording may begin in the middle of a group of pictures: no damage before the first frame
             if decoded and len(damage) < 9:
                 damage.append(f"decoding fails at {reached:.1f} s ({error.strerror})")
             continue
         decoded += len(frames)
         yield from frames
-    with suppress(av.FFmpegError):  # after a failed read nothing has told the decoder to hand out what it holds
+    with suppress(FFmpegError):  # after a failed read nothing has told the decoder to hand out what it holds
         yield from stream.decode(None)
     if container.duration:
         duration, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
@@ -133,7 +135,7 @@ def _open(path):
         return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except FileNotFoundError:
         raise FileNotFoundError(f"{str(path)!r}: no such file") from None
-    except (av.FFmpegError, UnicodeError) as error:
+    except (FFmpegError, UnicodeError) as error:
         raise VideoError(
             f"{str(path)!r}: cannot be opened as video ({error}): it is cut before its index, or no video; "
             "copy it again or convert it with ffmpeg"
