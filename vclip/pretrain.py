@@ -111,8 +111,9 @@ def _accelerator(config: PretrainConfig) -> Accelerator:
 def _claim(output: Path, config: PretrainConfig) -> None:
     """Make `output` this config's own, or refuse if it is another's; more epochs are the same run."""
     output.mkdir(parents=True, exist_ok=True)
-    for unfinished in output.glob("**/.*.tmp"):  # of a process that was killed while it wrote
-        unfinished.unlink()
+    # of a process that was killed while it wrote: our temporary names, and safetensors' own
+    for unfinished in [*output.glob("**/.*.tmp"), *output.glob("**/.tmp*")]:
+        unfinished.unlink(missing_ok=True)
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
     if (output / CONFIG).exists():
         there = json.loads((output / CONFIG).read_text(encoding="utf-8"))
