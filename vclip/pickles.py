@@ -237,15 +237,15 @@ class TorchUnpickler(DataUnpickler):
         super().__init__(file, encoding="utf-8")
         self.storage, self.storages = storage, {}
 
-    def persistent_load(self, pid: Any) -> Storage:
-        kind, key, _, numel, *view = pid[1:] if isinstance(pid, tuple) and len(pid) > 4 else [None] * 4
+    def persistent_load(self, pid: tuple) -> Storage:
+        _, kind, key, _, numel, view = (*pid, None)[:6]
         if not isinstance(kind, Known) or kind.name not in DTYPES or not isinstance(key, str) or numel < 0:
             raise ValueError(f"it refers to {pid!r}, which is not a storage")
         if key not in self.storages:
             self.storages[key] = self.storage(key, DTYPES[kind.name], numel)
         elements = self.storages[key]
-        if view and view[0] is not None:
-            _, offset, length = view[0]
+        if view:
+            _, offset, length = view
             elements = elements.narrow(0, offset, length)
         return Storage(elements)
 
