@@ -191,6 +191,21 @@ def test_whole_batch_is_distributed_as_the_loop(sampler, inputs, corpus):
         check_same_distribution(*(Counter(map(tuple, (x // bins).tolist())) for x in (ours, loop)))
 
 
+def test_odd_times_are_distributed_as_the_loop(tmp_path):
+    """A caption that ends before it starts, captions far behind the features, a video shorter than any clip."""
+    words = [[1, 2], [3]]
+    videos = [
+        Video([9.0], [4.0], words[:1], 20),
+        Video([40.0, 41.5], [41.0, 44.0], words, 9),
+        Video([0.5, 0.2], [0.6, 1.0], words, 2),
+    ]
+    corpus, sampler, n = write_corpus(tmp_path / "corpus", videos), OverlappedClips((3, 4), (1, 4)), 4000
+    clips = np.stack(sampler.sample(corpus, np.arange(3), n, np.random.default_rng(6)), axis=1).reshape(3, n, 4)
+    random.seed(6)
+    for video, ours in zip(videos, clips.tolist(), strict=True):
+        check_same_distribution(Counter(map(tuple, ours)), Counter(draw(sampler, video) for _ in range(n)))
+
+
 @st.composite
 def narrated(draw_from):
     n = draw_from(st.integers(1, 12))

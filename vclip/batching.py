@@ -46,7 +46,7 @@ class VideoIndex:
         if len(bad):
             raise ValueError(f"the vector of video {bad[0]} holds NaN, infinity or more than float32 can square")
         if metric == "l2":
-            # Vectors of an untrained model differ little beside their mean, which would drown their float32 distances
+            # an untrained model's vectors differ little beside their mean, which would drown the differences in float32
             rows = (rows - rows.mean(axis=0, dtype=np.float64)).astype(np.float32)
         self.vectors = np.ascontiguousarray(rows)
         self.faiss = _build(self.vectors, metric, kind == "ivf" or (kind == "auto" and len(rows) > IVF_ABOVE))
@@ -57,8 +57,8 @@ class VideoIndex:
     def neighbours(self, i: int | np.integer | Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, "*queries n"]:
         """The `n` videos nearest to video `i`, best first, `i` itself at the front; (n,), or (m, n) for an array `i`.
 
-        `i` counts as one of the n and comes first even where others have the same vector. An IVF index searches more
-        cells for a video whose own hold fewer than n, so there are always n.
+        `i` counts as one of the n and comes first even where others have the same vector. Where the cells that an
+        IVF index searches hold fewer than n, all are searched for that video, so there are always n.
         Raises ValueError if n exceeds N or is below 1, IndexError if a video is outside the index.
         """
         videos = np.atleast_1d(i)
@@ -74,16 +74,13 @@ class VideoIndex:
 
     def _search(self, queries: Float[np.ndarray, "m D"], n: int) -> Int[np.ndarray, "m n"]:
         found = self.faiss.search(queries, n)[1]
-        wider = None
-        while len(short := np.flatnonzero(found[:, -1] < 0)):
-            # only an IVF index comes back short; with all its cells searched it cannot
-            if wider is None:
-                import faiss
+        short = np.flatnonzero(found[:, -1] < 0)
+        if len(short):  # only an IVF index: the cells searched held fewer than n
+            import faiss
 
-                wider = faiss.SearchParametersIVF()
-                wider.nprobe = self.faiss.nprobe
-            wider.nprobe = min(2 * wider.nprobe, self.faiss.nlist)
-            found[short] = self.faiss.search(queries[short], n, params=wider)[1]
+            all_cells = faiss.SearchParametersIVF()
+            all_cells.nprobe = self.faiss.nlist
+            found[short] = self.faiss.search(queries[short], n, params=all_cells)[1]
         return found
 
 
