@@ -237,8 +237,8 @@ class TorchUnpickler(DataUnpickler):
         super().__init__(file, encoding="utf-8")
         self.storage, self.storages = storage, {}
 
-    def persistent_load(self, pid: tuple) -> Storage:
-        _, kind, key, _, numel, view = (*pid, None)[:6]
+    def persistent_load(self, pid: Any) -> Storage:
+        _, kind, key, _, numel, view = [*pid, None][:6]
         if not isinstance(kind, Known) or kind.name not in DTYPES or not isinstance(key, str) or numel < 0:
             raise ValueError(f"it refers to {pid!r}, which is not a storage")
         if key not in self.storages:
