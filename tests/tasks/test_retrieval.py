@@ -8,8 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from transformers import BertTokenizerFast
 
+from vclip.checkpoints import load_videoclip
 from vclip.tasks.retrieval import MOMENTS, moment_metrics, moment_scores, rank_moments, score
+
+import reference
 
 
 def loop(similarity, ties):
@@ -122,6 +126,29 @@ def test_moment_metrics_are_golden(shared):
     got = moment_metrics(golden["ranked_segments"], [record["times"] for record in golden["data"]])
     assert {name: getattr(got, name) for name in golden["metrics"]} == pytest.approx(golden["metrics"], abs=1e-12)
     assert got.n == 60 and "rank5 0.4 (chance" in repr(got)
+
+
+def test_released_moment_protocol_is_golden(shared):
+    """DiDeMo zero-shot from features to metrics, with the padded seconds that the original averages."""
+    golden = shared / "golden"
+    folder = golden / "model_separate"
+    model = load_videoclip(folder / "checkpoint.pt", reference.config(folder))
+    tokenizer = BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt"))
+    features = np.load(golden / "zero_shot" / "features.npz", allow_pickle=False)
+    data = json.loads((golden / "zero_shot" / "didemo" / "test_data.json").read_text())
+    expected = json.loads((golden / "zero_shot" / "didemo" / "expected.json").read_text())
+    ranked = []
+    for record in data:
+        rows = torch.from_numpy(features[record["video"]][:32]).float()
+        padded = torch.nn.functional.pad(rows, (0, 0, 0, 32 - len(rows)))
+        ids = tokenizer(record["description"], return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            h_v = model.get_video_features(padded[None], torch.arange(32)[None] < len(rows)).last_hidden_state[0]
+            z_t = model.get_text_features(ids).pooler_output[0]
+        ranked.append([list(m) for m in rank_moments(moment_scores(h_v, z_t, "reference", len(rows)))])
+    assert ranked == expected["ranked_segments"]
+    got = moment_metrics(ranked, [record["times"] for record in data])
+    assert {name: getattr(got, name) for name in expected["metrics"]} == pytest.approx(expected["metrics"], abs=1e-9)
 
 
 @settings(max_examples=25)
