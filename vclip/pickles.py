@@ -218,26 +218,19 @@ KNOWN: dict[str, Known | torch.dtype] = {name: Known(name, call) for name, call 
 KNOWN |= {name: Known(name) for name in DTYPES} | {str(dtype): dtype for dtype in DTYPES.values()}
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """The elements behind one or more tensors: a 1-d tensor."""
-
-    elements: Tensor
-
-
-def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple) -> Tensor:
+def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple) -> Tensor:
     # as_strided refuses what lies outside the storage
-    return storage.elements.as_strided(tuple(size), tuple(stride), offset)
+    return storage.as_strided(tuple(size), tuple(stride), offset)
 
 
 class TorchUnpickler(DataUnpickler):
-    """Also knows storages; `storage(key, dtype, numel)` gives the elements, once a key."""
+    """Also knows storages: `storage(key, dtype, numel)` gives the elements as a 1-d tensor, asked once a key."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, torch.dtype, int], Tensor]):
         super().__init__(file, encoding="utf-8")
         self.storage, self.storages = storage, {}
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: Any) -> Tensor:
         _, kind, key, _, numel, view = [*pid, None][:6]
         if not isinstance(kind, Known) or kind.name not in DTYPES or not isinstance(key, str) or numel < 0:
             raise ValueError(f"it refers to {pid!r}, which is not a storage")
@@ -247,7 +240,7 @@ class TorchUnpickler(DataUnpickler):
         if view:
             _, offset, length = view
             elements = elements.narrow(0, offset, length)
-        return Storage(elements)
+        return elements
 
 
 def _load_zip(path: Path) -> Any:
