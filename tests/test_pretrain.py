@@ -255,8 +255,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
 
 @pytest.mark.long
 def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
-    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-    launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "-m")
+    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m")
     together = config(data, tmp_path / "two", epochs=2)
     done = subprocess.run(command(together, *launcher), env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from accelerate.state import AcceleratorState
 from transformers import AutoTokenizer
 
 from vclip.corpus import Corpus
+from vclip.launch import start_processes
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.recipe import (
@@ -141,6 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = getattr(PretrainConfig, known.preset)(**values)
     except (TypeError, ValueError) as error:
         parser.error(str(error))
+    start_processes("vclip.pretrain", sys.argv[1:] if arguments is None else arguments)
     run = pretrain(config)
     print(f"{len(run.losses)} updates, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
 

@@ -11,8 +11,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Float, Float32, Real
 from torch import Tensor
+
+from vclip.corpus import Corpus
+from vclip.embedding import embed_texts, embed_videos
+from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
 
 BLOCK_SECONDS = 5
 MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
@@ -82,6 +87,24 @@ def score(
     recall = [float(np.mean(rank <= k)) for k in (1, 5, 10)]
     chance = RetrievalScore(*(min(k, n) / n for k in (1, 5, 10)), median_rank=(n + 1) / 2, n=n)
     return RetrievalScore(*recall, median_rank=float(np.median(rank)), n=n, chance=chance)
+
+
+def text_to_video(
+    model: VideoCLIPModel, processor: VideoCLIPProcessor, clips: Sequence, corpus: Corpus
+) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
+    """Similarity of each clip's sentence (row) with every clip's video (column), dot products of z_t and z_v.
+
+    `clips` are records with `video_id`, `start`, `end` (s) and `sentence`, as `datasets.youcook2` reads them; a clip
+    is the seconds start:end of its video's features, cut to the model's limit (MMPT dsprocessor.py:31-63). Also
+    returns the positions in `clips` of the N that could be embedded: those whose video the corpus has.
+    Raises ValueError if there is none, or the corpus was made by another encoder than the model's.
+    """
+    corpus.check(model.config)
+    found = [i for i, clip in enumerate(clips) if clip.video_id in corpus]
+    if not found:
+        raise ValueError(f"{corpus} has none of the {len(clips)} clips' videos: are these the right features?")
+    rows = [corpus.features(corpus.index(clips[i].video_id))[int(clips[i].start) : int(clips[i].end)] for i in found]
+    return embed_texts(model, processor, [clips[i].sentence for i in found]) @ embed_videos(model, rows).T, found
 
 
 def moment_scores(
