@@ -68,7 +68,7 @@ class Corpus:
     `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
     """
 
-    def __init__(self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: list):
+    def __init__(self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: list | dict):
         """`blocks`: for each value of the videos' `shard` column something that opens as a (rows, F) float16 array."""
         self.path = Path(path)
         self.spec = None if meta.get("spec") is None else FeatureSpec(**meta["spec"])
@@ -137,7 +137,7 @@ class Corpus:
         row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
         videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
         captions = pq.read_table(path / "captions.parquet", memory_map=True)
-        return Corpus(path, meta, videos, captions, [path / shard_name(s) for s in range(len(starts))])
+        return Corpus(path, meta, videos, captions, {s: path / shard_name(s) for s in starts})
 
     def __len__(self) -> int:
         return len(self.video_ids)

@@ -52,6 +52,8 @@ def read_seconds(path, fps: int, size: int) -> Iterator[np.ndarray]:
                     block = np.zeros_like(block)
     except VideoError as damage:
         error = damage
+    except FFmpegError as refusal:
+        error = VideoError(f"{str(path)!r}: a frame cannot be converted ({refusal.strerror}): leave the file out")
     if k % fps:
         yield block
     if error is not None:
@@ -63,16 +65,12 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
     name = repr(str(path))
     with _open(path) as container:
         stream = _picture_stream(container, name)
-        origin = _start(container)
+        origin, base = _start(container), stream.time_base or Fraction(1, av.time_base)
         period = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
         damage: list[str] = []
         shown, since, end = None, Fraction(0), Fraction(0)
         for frame in _decode(container, stream, damage):
-            base = frame.time_base or stream.time_base or Fraction(0)
-            if frame.pts is None:
-                time = end if shown else Fraction(0)
-            else:
-                time = frame.pts * base - (origin or 0)
+            time = end if frame.pts is None else frame.pts * base - (origin or 0)
             if shown is None:
                 # without a start time in the container the first frame is the start
                 origin, time = (time, Fraction(0)) if origin is None else (origin, time)

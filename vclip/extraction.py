@@ -1,0 +1,191 @@
+"""`extract`: a folder of videos becomes a corpus, in one process or several, and goes on where it was stopped."""
+
+import html
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, parse_flag_from_env
+from tqdm.auto import tqdm
+
+from vclip import parts
+from vclip.captions import deduplicate, read_captions
+from vclip.corpus import FeatureSpec
+from vclip.storage import check_features
+from vclip.video import read_seconds
+
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+CAPTION_SUFFIXES = (".vtt", ".srt", ".json", ".csv")
+FRAMES_AT_ONCE = 96
+
+
+class Row(NamedTuple):
+    """`status` is "ok"; "damaged": what could be decoded was kept; "captions unreadable": features only; "failed"."""
+
+    video: str
+    seconds: int
+    status: str
+    error: str
+
+
+class Report(list[Row]):
+    """One row a video. Shown, it counts them and lists those that are not ok; a notebook shows every row."""
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {status}" for status, n in Counter(row.status for row in self).most_common())
+        bad = [row for row in self if row.status != "ok"]
+        lines = [f"  {ascii(row.video)[1:-1]} ({row.seconds} s) {row.status}: {ascii(row.error)[1:-1]}" for row in bad]
+        return "\n".join([f"{len(self)} videos: {counts or 'none'}", *lines])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in Row._fields)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>" for row in self)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def extract(source, out, encoder) -> Report:
+    """Encode every video of a folder (or list of files) and write the corpus `out`; one row a video comes back.
+
+    A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
+    `deduplicate`, are the file of the same stem (.vtt, .srt, .json, .csv; also `stem.en.vtt`) beside it, or none.
+    A file that cannot be read costs its row; one that is damaged keeps the seconds that could be decoded.
+
+    Called again it goes on: what is done is skipped; what is new, failed, or was damaged and has changed is tried.
+    Under `accelerate launch` each process takes its share of the videos.
+
+    Raises FileNotFoundError if there is no video, FileExistsError if `out` holds something else, and ValueError if
+    it holds features of another encoder.
+    """
+    state, out = processes(), Path(out)
+    videos, folder = find_videos(source)
+    if state.is_main_process:
+        parts.prepare(out, encoder.spec)
+    state.wait_for_everyone()
+    done = {row["video"] for part in parts.read(out) for row in part.rows}
+    for row in parts.read_report(out):
+        if row["status"] == "ok" or (row["video"] in videos and row["sizes"] == _sizes(videos[row["video"]])):
+            done.add(row["video"])
+    state.wait_for_everyone()  # nobody may write before all have seen the same
+    todo = [video for video in videos if video not in done][state.process_index :: state.num_processes]
+    failed, pending = [], []
+    bar = tqdm(todo, desc="extract", unit="video", disable=not state.is_main_process)
+    for video in bar:
+        row, features, captions = extract_one(video, videos[video], encoder)
+        if features is None:
+            failed.append(row._asdict() | {"sizes": None})
+            bar.set_postfix(failed=len(failed))
+            continue
+        media = _utf8(videos[video].relative_to(folder).as_posix())
+        entry = row._asdict() | {"sizes": _sizes(videos[video]), "media": media, "captions": captions}
+        pending.append(parts.write(out, [features], [entry]))
+        if parts.fill_a_shard(pending):
+            parts.pack(out, pending)
+            pending = []
+    failed = gather_object(failed)
+    if state.is_main_process:
+        parts.merge(out, encoder.spec, failed, list(videos))
+    state.wait_for_everyone()
+    rows = {row["video"]: Row(*(row[name] for name in Row._fields)) for row in parts.read_report(out)}
+    return Report(rows[video] for video in videos)
+
+
+def processes() -> PartialState:
+    """The processes of `accelerate launch`, or this one; a process that is done early waits for the others for days."""
+    launched = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
+    return PartialState(cpu=launched or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=7))
+
+
+def find_videos(source) -> tuple[dict[str, Path], Path]:
+    """Videos by id, in the order of their paths, and the folder that their paths are relative to.
+
+    `source` is a folder, searched to its depth for files of VIDEO_SUFFIXES, or a file, or files of any name.
+    """
+    if isinstance(source, str | os.PathLike):
+        folder = Path(source)
+        if not folder.is_dir():
+            return find_videos([folder])
+        files = (f for f in folder.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file())
+        paths = sorted(f for f in files if not f.name.startswith("."))
+        if not paths:
+            raise FileNotFoundError(f"no video in {folder} (looked for {' '.join(VIDEO_SUFFIXES)})")
+    else:
+        paths = sorted({Path(f).absolute() for f in source})
+        if not paths:
+            raise FileNotFoundError("no video: the list of files is empty")
+        folder = Path(os.path.commonpath([f.parent for f in paths]))
+    stems = Counter(f.stem for f in paths)
+    names = [f.stem if stems[f.stem] == 1 else f.relative_to(folder).as_posix() for f in paths]
+    if len(set(names)) < len(names):
+        names = [f.relative_to(folder).as_posix() for f in paths]
+    return dict(zip(map(_utf8, names), paths, strict=True)), folder
+
+
+def _utf8(name: str) -> str:
+    """A file name that is not UTF-8 made one that fits into a table."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def find_captions(video: Path) -> Path | None:
+    """The caption file beside a video: of its stem, else of its stem and a language, English first."""
+    exact = [video.with_name(video.stem + suffix) for suffix in CAPTION_SUFFIXES]
+    language = re.compile(re.escape(video.stem) + r"\.([A-Za-z]{2,3}(-\w+)*)\.(vtt|srt|json|csv)", re.DOTALL)
+    others = [f for f in video.parent.iterdir() if language.fullmatch(f.name)] if video.parent.is_dir() else []
+    others.sort(key=lambda f: (not f.name.startswith(video.stem + ".en"), f.name))
+    return next((f for f in (*exact, *others) if f.is_file()), None)
+
+
+def _sizes(video: Path) -> list[int | None] | None:
+    """Bytes of a video and of its captions: another size tells that a damaged file was replaced."""
+    captions = find_captions(video)
+    return [f.stat().st_size if f is not None else None for f in (video, captions)] if video.is_file() else None
+
+
+def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None, dict | None]:
+    """Row, features (T, F) float16 and captions as JSON has them, of one video; None where there are none."""
+    problems: list[str] = []
+    blocks = [encoder(block) for block in _blocks(path, encoder.spec, problems)]
+    if not blocks:
+        return Row(video, 0, "failed", _utf8(problems[0])), None, None
+    status = "damaged" if problems else "ok"
+    try:
+        features = check_features(video, np.concatenate(blocks), encoder.spec.dim)
+    except ValueError as error:
+        return Row(video, 0, "failed", str(error)), None, None
+    captions = None
+    try:
+        if (beside := find_captions(path)) is not None:
+            plain = deduplicate(read_captions(beside))
+            "".join(plain.text).encode()  # half a surrogate pair, which JSON can hold, fits into no table
+            captions = {"start": plain.start.tolist(), "end": plain.end.tolist(), "text": plain.text}
+    except (ValueError, OSError) as error:
+        status = status if problems else "captions unreadable"
+        problems.append(str(error))
+    return Row(video, len(features), status, _utf8("; ".join(problems))), features, captions
+
+
+def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Iterator[np.ndarray]:
+    """A few seconds (n, fps, size, size, 3) at a time; what ends the video early is added to `problems`."""
+    seconds, block = read_seconds(path, spec.fps, spec.size), []
+    while True:
+        second = None
+        try:
+            second = next(seconds, None)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+        if second is not None:
+            block.append(second)
+        if block and (second is None or len(block) * spec.fps >= FRAMES_AT_ONCE):
+            yield np.stack(block)
+            block = []
+        if second is None:
+            return
