@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vclip.losses import info_nce, mil_nce
     from vclip.model import VideoCLIPConfig, VideoCLIPModel
     from vclip.notebook import check_parameters, write_scores
-    from vclip.pretrain import PretrainConfig, pretrain
+    from vclip.pretrain import PretrainConfig
     from vclip.processing import VideoCLIPProcessor
     from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
     from vclip.samples import minihowto
@@ -25,7 +25,7 @@ _HOMES = {
     "losses": ("info_nce", "mil_nce"),
     "model": ("VideoCLIPConfig", "VideoCLIPModel"),
     "notebook": ("check_parameters", "write_scores"),
-    "pretrain": ("PretrainConfig", "pretrain"),
+    "pretrain": ("PretrainConfig",),
     "processing": ("VideoCLIPProcessor",),
     "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
     "samples": ("minihowto",),
