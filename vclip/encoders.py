@@ -68,11 +68,12 @@ class NetworkEncoder:
         expected = (self.spec.fps, self.spec.size, self.spec.size, 3)
         if frames.shape[1:] != expected:
             raise ValueError(f"{self.spec.encoder} takes seconds of {expected} frames, not of {frames.shape[1:]}")
-        rows = []
-        seconds = max(1, FRAMES_AT_ONCE // self.spec.fps)
+        rows, device = [], processes().device
+        # small batches stay in a CPU's cache: twice as fast, measured on EfficientNet-Lite0
+        seconds = max(1, (12 if device.type == "cpu" else FRAMES_AT_ONCE) // self.spec.fps)
         for first in range(0, len(frames), seconds):
             block = torch.from_numpy(np.ascontiguousarray(frames[first : first + seconds]))
-            block = block.to(processes().device).permute(0, 1, 4, 2, 3).float()
+            block = block.to(device).permute(0, 1, 4, 2, 3).float()
             rows.append(self._encode(block).float().cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
 

@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 NOT_A_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+NOT_OPEN = "cannot be opened, it is cut before its index or no video: copy it again, or convert it with ffmpeg"
 LONGEST_GAP = 3600  # seconds; timestamps further apart are damage, not a still picture
 
 
@@ -69,7 +70,7 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
         period = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
         damage: list[str] = []
         shown, since, end = None, Fraction(0), Fraction(0)
-        for frame in _decode(container, stream, damage):
+        for frame in _decode(container, stream, period, damage):
             time = end if frame.pts is None else frame.pts * base - (origin or 0)
             if shown is None:
                 # without a start time in the container the first frame is the start
@@ -83,7 +84,7 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
                 yield shown, time
             shown, since = frame, time
             length = (frame.duration or 0) * base
-            end = since + (length if length > 0 else period)
+            end = since + (length if 0 < length <= LONGEST_GAP else period)
         if shown is None:
             raise VideoError(f"{name}: no frame can be decoded ({'; '.join(damage) or 'no data'}): copy the file again")
         # timestamps and lengths may be rounded up to a millisecond; that must not begin another second
@@ -95,7 +96,7 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
             )
 
 
-def _decode(container, stream, damage: list[str]) -> Iterator[VideoFrame]:
+def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator[VideoFrame]:
     """Frames of `stream`. A packet that fails is skipped, as players do, and what went wrong is added to `damage`."""
     stream.thread_type = "AUTO"
     reached, decoded, packets = 0.0, 0, container.demux()
@@ -106,8 +107,9 @@ def _decode(container, stream, damage: list[str]) -> Iterator[VideoFrame]:
                 break
             # every stream counts: sound may go on after the picture
             if packet.pts is not None and packet.time_base:
-                reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            frames = packet.decode() if packet.stream.index == stream.index else []
+                length = (packet.duration or 0) * packet.time_base or (period if packet.stream is stream else 0)
+                reached = max(reached, float(packet.pts * packet.time_base + length))
+            frames = packet.decode() if packet.stream is stream else []
         except FFmpegError as error:
             # a recording may begin in the middle of a group of pictures: no damage before the first frame
             if decoded and len(damage) < 9:
@@ -119,8 +121,7 @@ def _decode(container, stream, damage: list[str]) -> Iterator[VideoFrame]:
         yield from stream.decode(None)
     if container.duration:
         duration, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
-        tolerance = min(1.0, max(duration / 10, 2 / float(stream.average_rate or 25)))
-        if reached - start < duration - tolerance:
+        if reached - start < duration - min(1.0, max(0.3, duration / 10)):
             damage.insert(0, f"it ends at {reached - start:.1f} s although its header says {duration:.1f} s")
 
 
@@ -134,14 +135,13 @@ def _open(path):
     except FileNotFoundError:
         raise FileNotFoundError(f"{str(path)!r}: no such file") from None
     except (FFmpegError, UnicodeError) as error:
-        raise VideoError(
-            f"{str(path)!r}: cannot be opened as video ({error}): it is cut before its index, or no video; "
-            "copy it again or convert it with ffmpeg"
-        ) from error
+        raise VideoError(f"{str(path)!r}: {NOT_OPEN} ({error})") from error
 
 
 def _picture_stream(container, name: str):
     """FFmpeg's choice among the video streams, cover art and thumbnails left out."""
+    if not container.streams:
+        raise VideoError(f"{name}: {NOT_OPEN}")
     streams = [s for s in container.streams.video if not s.disposition & NOT_A_PICTURE]
     if not streams:
         raise VideoError(f"{name}: no moving picture, only sound or cover art: leave it out, or find the video")
