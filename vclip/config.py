@@ -1,6 +1,7 @@
 """Sizes of a VideoCLIP model."""
 
 from dataclasses import asdict
+from typing import Any, ClassVar
 
 from transformers import BertConfig, PreTrainedConfig
 
@@ -30,7 +31,8 @@ class VideoCLIPConfig(PreTrainedConfig):
     """
 
     model_type = "videoclip"
-    sub_configs = {"video_config": VideoCLIPVideoConfig, "text_config": VideoCLIPTextConfig}
+    # a plain attribute works with every transformers 5
+    sub_configs: ClassVar[Any] = {"video_config": VideoCLIPVideoConfig, "text_config": VideoCLIPTextConfig}
 
     def __init__(
         self,

@@ -5,9 +5,7 @@ An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) ->
 """
 
 import argparse
-import hashlib
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vclip import storage
 from vclip.corpus import FeatureSpec
 from vclip.extraction import FRAMES_AT_ONCE, extract, processes
 from vclip.launch import start_processes
+from vclip.projection import Projection, fit_projection, weights_hash
 from vclip.s3d import S3D
 
 __all__ = [
@@ -47,14 +44,6 @@ class Encoder(Protocol):
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]: ...
 
 
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """First 16 hex digits of the SHA-256 of the tensors' bytes in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 class NetworkEncoder:
     """A frozen network in eval mode on this process's device. A subclass turns frames into rows with `_encode`."""
 
@@ -68,7 +57,7 @@ class NetworkEncoder:
         expected = (self.spec.fps, self.spec.size, self.spec.size, 3)
         if frames.shape[1:] != expected:
             raise ValueError(f"{self.spec.encoder} takes seconds of {expected} frames, not of {frames.shape[1:]}")
-        rows, device = [], processes().device
+        rows, device = [], next(self.network.parameters()).device
         # small batches stay in a CPU's cache: twice as fast, measured on EfficientNet-Lite0
         seconds = max(1, (12 if device.type == "cpu" else FRAMES_AT_ONCE) // self.spec.fps)
         for first in range(0, len(frames), seconds):
@@ -100,7 +89,7 @@ class EfficientNetLite0(NetworkEncoder):
         weights = weights_hash(network.state_dict())
         spec = FeatureSpec(EFFICIENTNET_LITE0, weights, fps, size, "centre", "(x - 127) / 128", "mean+std", None, 2560)
         # depthwise convolutions run twice as fast on a CPU with the channels last
-        super().__init__(network.to(memory_format=torch.channels_last), spec)
+        super().__init__(network.to(memory_format=torch.channels_last), spec)  # pyright: ignore[reportCallIssue]
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         maps = self.network.extract_features((frames.flatten(0, 1) - 127) / 128)
@@ -139,6 +128,8 @@ class AutoModelEncoder(NetworkEncoder):
         source = str(weights or name)
         size, is_video, scale, offset = _pixel_format(AutoImageProcessor.from_pretrained(source), name)
         network, loading = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        if not hasattr(network, "get_image_features") and network.main_input_name != "pixel_values":
+            raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
         if all(key.startswith("pooler.") for key in loading["missing_keys"]):
             # a checkpoint made for classification leaves the pooler at random: do without
             network.pooler = None if loading["missing_keys"] else getattr(network, "pooler", None)
@@ -181,59 +172,6 @@ def _pixel_format(processor, name: str) -> tuple[int, bool, Float[Tensor, "3"], 
         raise ValueError(f"{name} takes frames of {height} x {width}; only square ones are supported")
     black, white = pixels.reshape(2, 3, height, width)[:, :, 0, 0]
     return height, pixels.ndim == 5, (white - black) / 255, black
-
-
-class Projection:
-    """Another encoder's features x made smaller: x @ matrix (F, D) + offset (D,). See `fit_projection`."""
-
-    def __init__(self, encoder: Encoder, matrix: Float32[np.ndarray, "F D"], offset: Float32[np.ndarray, " D"]):
-        if encoder.spec.projection is not None:
-            raise ValueError(f"{encoder.spec.encoder} is projected already: multiply the two matrices instead")
-        if matrix.shape[0] != encoder.spec.dim:
-            raise ValueError(
-                f"the matrix takes {matrix.shape[0]} features, {encoder.spec.encoder} makes {encoder.spec.dim}"
-            )
-        self.encoder, self.matrix, self.offset = encoder, matrix, offset
-        self.spec = replace(encoder.spec, projection=weights_hash(self._tensors()), dim=matrix.shape[1])
-
-    @staticmethod
-    def load(encoder: Encoder, path) -> "Projection":
-        """The matrix from a safetensors file as written by `save`; ValueError that names the file."""
-        tensors = load_file(path)
-        if tensors.keys() != {"matrix", "offset"}:
-            raise ValueError(f"{path} holds {sorted(tensors)}, a projection is the tensors 'matrix' and 'offset'")
-        return Projection(encoder, tensors["matrix"].numpy(), tensors["offset"].numpy())
-
-    def save(self, path) -> None:
-        """Write the matrix, by custom as `projection.safetensors` beside corpus and checkpoint."""
-        storage.replace(Path(path), lambda temporary: save_file(self._tensors(), temporary))
-
-    def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n D"]:
-        return self.encoder(frames) @ self.matrix + self.offset
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {"matrix": torch.from_numpy(self.matrix), "offset": torch.from_numpy(self.offset)}
-
-
-def fit_projection(
-    features: Float[np.ndarray, "n F"], dim: int
-) -> tuple[Float32[np.ndarray, "F D"], Float32[np.ndarray, " D"]]:
-    """Matrix and offset of a PCA: the `dim` directions of largest variance of `features`, which then have mean zero.
-
-    Raises ValueError if `features` cannot span `dim` directions.
-    """
-    n, size = features.shape
-    if not 0 < dim <= min(n - 1, size):
-        raise ValueError(f"{n} rows of {size} features span at most {min(n - 1, size)} directions, asked for {dim}")
-    mean = features.mean(0, dtype=np.float64)
-    covariance = np.zeros((size, size))
-    for first in range(0, n, 4096):  # in blocks, so that a memory-mapped corpus is never copied whole
-        block = features[first : first + 4096] - mean
-        covariance += block.T @ block
-    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :dim]
-    # a direction's sign is arbitrary: make its largest entry positive, so that equal features give equal matrices
-    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(dim)])
-    return directions.astype(np.float32), (-mean @ directions).astype(np.float32)
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:

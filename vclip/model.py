@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.bert.modeling_bert import BertPreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
 from vclip.losses import info_nce
@@ -94,10 +94,10 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         """The video tower and, unless shared, the text tower."""
         return [self.video_model] if self.text_model is None else [self.video_model, self.text_model]
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> nn.Embedding:
         return self.towers[-1].embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.towers[-1].embeddings.word_embeddings = value
 
     def get_video_features(

@@ -42,9 +42,9 @@ def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -
     count = min(count, len(clips.video_start))
     figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
     for i in range(count):
-        v = (clips.video_start[i], clips.video_end[i] - clips.video_start[i])
-        start = captions.start[clips.caption_first[i]]
-        t = (start, captions.end[clips.caption_last[i] - 1] - start)
+        v = (float(clips.video_start[i]), float(clips.video_end[i] - clips.video_start[i]))
+        start = float(captions.start[clips.caption_first[i]])
+        t = (start, float(captions.end[clips.caption_last[i] - 1]) - start)
         axes.broken_barh([v], (-i, 0.36), color=VIDEO, label="video clip" if i == 0 else None)
         axes.broken_barh([t], (-i - 0.4, 0.36), color=TEXT, label="text clip" if i == 0 else None)
     axes.set(xlim=(0, seconds), yticks=-np.arange(count), yticklabels=np.arange(1, count + 1))

@@ -76,7 +76,8 @@ class PretrainConfig:
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
         """Section 4.2 and projects/retri/videoclip/how2.yaml; `corpus` and `output` are yours to name."""
-        return cls(**{"tokenizer": "bert-base-uncased", "bert": "bert-base-uncased", "precision": "fp16"} | changes)
+        values: dict = {"tokenizer": "bert-base-uncased", "bert": "bert-base-uncased", "precision": "fp16"}
+        return cls(**values | changes)
 
     @classmethod
     def sample(cls, **changes) -> "PretrainConfig":

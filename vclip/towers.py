@@ -4,6 +4,7 @@ Shapes: B clips, L rows of a clip, F feature size, D hidden size.
 """
 
 import copy
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ class Tower(BertPreTrainedModel):
         self.embeddings = BertEmbeddings(table)
         self.encoder = BertEncoder(config)
         for layer in self.encoder.layer:
-            layer.attention.self = PackedSelfAttention(config)
+            attention: Any = layer.attention
+            attention.self = PackedSelfAttention(config)
         self.post_init()
 
     def forward(

@@ -128,7 +128,8 @@ class Trainer:
             vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
             embedded += len(videos)
         if self.accelerator.num_processes > 1:
-            vectors = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum").cpu().numpy()
+            total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
+            vectors = torch.as_tensor(total).cpu().numpy()
         return vectors, embedded
 
     def _update(self, epoch: int, step: int, videos: np.ndarray) -> tuple[float, float, float]:
@@ -152,7 +153,7 @@ class Trainer:
         norm = accelerator.clip_grad_norm_(self.step.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(reduce(loss.detach(), "mean")), float(norm), rate
+        return float(torch.as_tensor(reduce(loss.detach(), "mean"))), float(torch.as_tensor(norm)), rate
 
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
         with self.accelerator.autocast():

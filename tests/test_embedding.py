@@ -1,0 +1,91 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from vclip.embedding import embed_clips, embed_texts, embed_videos
+from vclip.model import VideoCLIPConfig, VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+from vclip.samplers import OverlappedClips
+from vclip.tasks.retrieval import text_to_video
+
+import corpora
+
+TOWER = {
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "vocab_size": 200,
+}
+
+
+@dataclass
+class Clip:
+    video_id: str
+    start: int
+    end: int
+    sentence: str
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoCLIPModel:
+    torch.manual_seed(0)
+    config = VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM)
+    return VideoCLIPModel(config).train()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return corpora.make(tmp_path_factory.mktemp("corpus") / "c", 6)
+
+
+def one_by_one(model, processor, texts, videos):
+    model.eval()
+    with torch.no_grad():
+        z_t = [model.get_text_features(**processor(text=text)).pooler_output[0] for text in texts]
+        z_v = [model.get_video_features(**processor(videos=video)).pooler_output[0] for video in videos]
+    model.train()
+    return torch.stack(z_t).numpy(), torch.stack(z_v).numpy()
+
+
+def test_packed_embedding_equals_one_padded_call_each(model, corpus):
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    texts = ["w1 w2 w3", "w4 " * 100, "w5"]
+    videos = [np.asarray(corpus.features(i)) for i in range(4)]
+    z_t, z_v = one_by_one(model, processor, texts, videos)
+    np.testing.assert_allclose(embed_texts(model, processor, texts), z_t, atol=1e-5)
+    np.testing.assert_allclose(embed_videos(model, videos), z_v, atol=1e-5)
+    assert max(len(video) for video in videos) > 32  # a long clip is cut, not averaged
+
+
+def test_it_leaves_the_model_as_it_was(model, corpus):
+    videos = np.arange(len(corpus))
+    clips = OverlappedClips().sample(corpus, videos, 3, np.random.default_rng(0))
+    first, again = (embed_clips(model, corpus, videos, clips) for _ in range(2))
+    np.testing.assert_array_equal(first, again)  # no dropout
+    assert model.training
+
+
+def test_text_to_video(model, corpus):
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    clips = [Clip("video 1", 2, 9, "w1"), Clip("gone", 0, 5, "w2"), Clip("video 0", 0, 4, "w3")]
+    similarity, found = text_to_video(model, processor, clips, corpus)
+    assert found == [0, 2]
+    rows = [corpus.features(1)[2:9], corpus.features(0)[0:4]]
+    z_t, z_v = one_by_one(model, processor, ["w1", "w3"], rows)
+    np.testing.assert_allclose(similarity, z_t @ z_v.T, atol=1e-4)
+    with pytest.raises(ValueError, match="none of the 1 clips' videos"):
+        text_to_video(model, processor, clips[1:2], corpus)
+
+
+def test_processor_refuses_nonsense():
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    with pytest.raises(ValueError, match="give text, videos or both"):
+        processor()
+    with pytest.raises(ValueError, match="of one width"):
+        processor(videos=[np.ones((3, 8)), np.ones((3, 7))])
+    batch = processor(text=["w1", "w1 w2"], videos=[np.ones((3, 8)), np.ones((40, 8))])
+    assert batch["video_features"].shape == (2, 32, 8) and batch["video_mask"].sum(1).tolist() == [3, 32]
+    assert batch["input_ids"].tolist() == [[101, 105, 102, 0], [101, 105, 106, 102]]
