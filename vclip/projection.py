@@ -28,14 +28,15 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 class Projection:
     """Another encoder's features x made smaller: x @ matrix (F, D) + offset (D,). See `fit_projection`."""
 
-    def __init__(self, encoder, matrix: Float32[np.ndarray, "F D"], offset: Float32[np.ndarray, " D"]):
+    def __init__(self, encoder, matrix: Float[np.ndarray, "F D"], offset: Float[np.ndarray, " D"]):
         if encoder.spec.projection is not None:
             raise ValueError(f"{encoder.spec.encoder} is projected already: multiply the two matrices instead")
         if matrix.shape[0] != encoder.spec.dim:
             raise ValueError(
                 f"the matrix takes {matrix.shape[0]} features, {encoder.spec.encoder} makes {encoder.spec.dim}"
             )
-        self.encoder, self.matrix, self.offset = encoder, matrix, offset
+        self.encoder = encoder
+        self.matrix, self.offset = (np.ascontiguousarray(a, np.float32) for a in (matrix, offset))
         self.spec = replace(encoder.spec, projection=weights_hash(self._tensors()), dim=matrix.shape[1])
 
     @staticmethod
