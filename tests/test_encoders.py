@@ -1,6 +1,6 @@
 import builtins
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -264,7 +264,7 @@ def test_from_spec_refuses_other_weights_and_names_both(models, efficientnet):
     with pytest.raises(ValueError, match=f"weights: '0123456789abcdef' against '{efficientnet.spec.weights}'"):
         from_spec(stale, models)
     vit = AutoModelEncoder(str(models / "vit"), fps=5).spec
-    assert from_spec(vit, models).spec == vit
+    assert from_spec(vit, models).spec == from_spec(asdict(vit), models).spec == vit
     # a model that has moved is the same model
     moved = replace(vit, encoder="someone/vit")
     assert from_spec(moved, models, weights=models / "vit").spec == moved

@@ -188,13 +188,14 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     return AutoModelEncoder(name, fps, weights)
 
 
-def from_spec(spec: FeatureSpec, folder, weights=None) -> Encoder:
-    """The encoder that made features of this spec.
+def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
+    """The encoder that made features of this spec (a dict of its fields, as in a model's config, will do).
 
     `folder`, a corpus or a checkpoint, holds `projection.safetensors` where the spec has a projection, and may hold
     S3D's `s3d_howto100m.pth`; `weights` names another file or folder to load the network from.
     Raises FileNotFoundError for a missing file and ValueError that names each field that differs, and both values.
     """
+    spec = FeatureSpec(**spec) if isinstance(spec, dict) else spec
     if spec.encoder == S3D_G and weights is None:
         weights = Path(folder) / "s3d_howto100m.pth"
         if not weights.is_file():

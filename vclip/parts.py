@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from vclip import storage
@@ -45,7 +46,7 @@ def prepare(out: Path, spec: FeatureSpec) -> None:
         found = Corpus.open(out).spec
         if found is not None:
             found.check(spec, "this encoder")
-    elif not (work / "spec.json").is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and not (work / "spec.json").is_file() and (not out.is_dir() or {*out.iterdir()} - {work}):
         raise FileExistsError(f"{out} holds something else: choose another folder or remove it first")
     work.mkdir(parents=True, exist_ok=True)
     storage.write_json(work / "spec.json", asdict(spec))
@@ -67,8 +68,9 @@ def read(out: Path) -> list[Part]:
     """The whole parts, largest first, without those whose videos are in a larger one (left by a stop while packing)."""
     found = []
     for table in sorted(_work(out).glob("*-*.json")):
-        rows = json.loads(table.read_text(encoding="utf-8"))["rows"]
-        found.append(Part(table.with_suffix(".safetensors"), table, rows))
+        features = table.with_suffix(".safetensors")
+        if features.is_file():
+            found.append(Part(features, table, json.loads(table.read_text(encoding="utf-8"))["rows"]))
     seen, kept = set(), []
     for part in sorted(found, key=lambda part: -len(part.rows)):
         names = {row["video"] for row in part.rows}
@@ -79,12 +81,14 @@ def read(out: Path) -> list[Part]:
 
 
 def fill_a_shard(parts: list[Part]) -> bool:
-    size = sum(part.features.stat().st_size for part in parts)
+    size = sum(_bytes(part) for part in parts)
     return size >= storage.SHARD_BYTES or sum(len(part.rows) for part in parts) >= storage.SHARD_VIDEOS
 
 
 def pack(out: Path, parts: list[Part]) -> Part:
-    """Several parts become one."""
+    """Several parts become one; a single one stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
     features = []
     for part in parts:
         tensors = load_file(part.features)
@@ -147,6 +151,12 @@ def read_report(out: Path) -> list[dict]:
     return [dict(zip(REPORTED, (video, seconds, "ok", "", None), strict=True)) for video, seconds in rows]
 
 
+def _bytes(part: Part) -> int:
+    with safe_open(part.features, "np") as file:
+        seconds, dim = file.get_slice("features").get_shape()
+    return 2 * seconds * dim
+
+
 def _work(out: Path) -> Path:
     return out / "unmerged"
 
@@ -161,7 +171,7 @@ def _pack_small(out: Path) -> list[Part]:
             if fill_a_shard(pending):
                 whole.append(pack(out, pending))
                 pending = []
-    return whole + ([pack(out, pending)] if len(pending) > 1 else pending)
+    return whole + ([pack(out, pending)] if pending else [])
 
 
 class _Entry(NamedTuple):
