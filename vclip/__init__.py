@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vclip.pretrain import PretrainConfig
     from vclip.processing import VideoCLIPProcessor
     from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
-    from vclip.samples import minihowto
+    from vclip.samples import minihowto, thumbnails
     from vclip.video import read_seconds
 
 _HOMES = {
@@ -28,7 +28,7 @@ _HOMES = {
     "pretrain": ("PretrainConfig",),
     "processing": ("VideoCLIPProcessor",),
     "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
-    "samples": ("minihowto",),
+    "samples": ("minihowto", "thumbnails"),
     "video": ("read_seconds",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -14,7 +14,7 @@ from vclip.captions import Captions
 from vclip.samplers import Clips
 from vclip.state import read_log
 
-VIDEO, TEXT, CHANCE = "#0072b2", "#d55e00", "#777777"  # told apart by colour-blind readers too
+VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # told apart by colour-blind readers too
 REFRESH = 2.0  # seconds between two drawings of a live curve
 
 
@@ -73,6 +73,23 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image)
         axis.set_title(textwrap.fill(_plain(title, 44), 22), fontsize=8)
+    return figure
+
+
+def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], right: Sequence[int | None]) -> Figure:
+    """A row a query: the pictures of the clips ranked first, the right one framed. `right` is its place, or None."""
+    columns = max(map(len, images))
+    figure, axes = plt.subplots(
+        len(queries), columns, figsize=(1.5 * columns, 1.85 * len(queries)), squeeze=False, layout="constrained"
+    )
+    for row, query, shown, place in zip(axes, queries, images, right, strict=True):
+        row[0].set_title(_plain(query, 90), loc="left", fontsize=10)
+        for i, axis in enumerate(row):
+            axis.set(xticks=[], yticks=[])
+            if i < len(shown):
+                axis.imshow(shown[i])
+            for spine in axis.spines.values():
+                spine.set(visible=i == place, color=RIGHT, linewidth=4)
     return figure
 
 

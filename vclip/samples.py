@@ -1,6 +1,9 @@
-"""Where the corpus that ships is found, whatever the working directory."""
+"""Where the corpus that ships is found, whatever the working directory, and pictures of its clips."""
 
+import io
 from pathlib import Path
+
+import numpy as np
 
 
 def minihowto() -> Path:
@@ -12,3 +15,12 @@ def minihowto() -> Path:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is missing: install from a clone of the repository with `pip install -e .`")
     return path
+
+
+def thumbnails() -> dict[tuple[str, int], np.ndarray]:
+    """Small RGB frames of the test clips by (video_id, second): two a clip, a second after its start first."""
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    rows = pq.read_table(minihowto() / "thumbnails.parquet").to_pylist()
+    return {(row["video_id"], row["second"]): np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in rows}

@@ -121,6 +121,8 @@ def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator[
         yield from stream.decode(None)
     if container.duration:
         duration, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+        if container.format.name == "avi":  # of which FFmpeg guesses the duration by the file's size
+            duration = max(duration, float(stream.frames * period))
         if reached - start < duration - min(1.0, max(0.3, duration / 10)):
             damage.insert(0, f"it ends at {reached - start:.1f} s although its header says {duration:.1f} s")
 
