@@ -67,12 +67,13 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def efficientnet():
-    return EfficientNetLite0()
+    return EfficientNetLite0(size=32)
 
 
 def test_efficientnet_pools_mean_and_deviation_over_the_seconds_frames(efficientnet):
+    assert EfficientNetLite0().spec == replace(efficientnet.spec, size=128)
     assert efficientnet.spec == FeatureSpec(
-        "efficientnet-lite0", efficientnet.spec.weights, 3, 128, "centre", "(x - 127) / 128", "mean+std", None, 2560
+        "efficientnet-lite0", efficientnet.spec.weights, 3, 32, "centre", "(x - 127) / 128", "mean+std", None, 2560
     )
     seconds = frames(2, efficientnet.spec)
     got = efficientnet(seconds)
@@ -105,8 +106,8 @@ def test_a_second_is_encoded_alike_alone_and_among_others(efficientnet):
 
 
 def test_frames_of_another_kind_are_refused(efficientnet):
-    with pytest.raises(ValueError, match=r"\(3, 128, 128, 3\).*\(2, 128, 128, 3\)"):
-        efficientnet(np.zeros((1, 2, 128, 128, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"\(3, 32, 32, 3\).*\(2, 32, 32, 3\)"):
+        efficientnet(np.zeros((1, 2, 32, 32, 3), np.uint8))
 
 
 def test_without_its_packages_efficientnet_says_what_to_install(monkeypatch):
@@ -284,5 +285,5 @@ def test_from_spec_finds_s3d_beside_the_corpus(tmp_path):
 
 def test_a_grey_second_has_no_deviation(efficientnet, tmp_path):
     path = write_video(tmp_path / "v.mov", [0, 500], grey(90, 90))
-    row = efficientnet(np.stack(list(read_seconds(path, 3, 128))))[0]
+    row = efficientnet(np.stack(list(read_seconds(path, 3, 32))))[0]
     assert np.abs(row[1280:]).max() < 1e-5 < np.abs(row[:1280]).max()
