@@ -34,7 +34,7 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
         bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
         bottom.text(start + 0.1, -lane, _plain(text, 46), va="center", fontsize=8, clip_on=True)
     bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
-    return figure
+    return _closed(figure)
 
 
 def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
@@ -50,7 +50,7 @@ def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -
     axes.set(xlim=(0, seconds), yticks=-np.arange(count), yticklabels=np.arange(1, count + 1))
     axes.set(xlabel="time (s)", ylabel="pair")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return figure
+    return _closed(figure)
 
 
 def lengths(clips: Clips, pieces: np.ndarray) -> Figure:
@@ -61,7 +61,7 @@ def lengths(clips: Clips, pieces: np.ndarray) -> Figure:
     left.set(xlabel="length of the video clip (s)", ylabel="clips")
     right.hist(pieces, bins=[*np.arange(0, pieces.max() + 2) - 0.5], color=TEXT)
     right.set(xlabel="length of the text clip (word pieces)", ylabel="clips")
-    return figure
+    return _closed(figure)
 
 
 def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
@@ -73,7 +73,7 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image)
         axis.set_title(textwrap.fill(_plain(title, 44), 22), fontsize=8)
-    return figure
+    return _closed(figure)
 
 
 def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], right: Sequence[int | None]) -> Figure:
@@ -90,7 +90,7 @@ def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], righ
                 axis.imshow(shown[i])
             for spine in axis.spines.values():
                 spine.set(visible=i == place, color=RIGHT, linewidth=4)
-    return figure
+    return _closed(figure)
 
 
 def similarity(features: np.ndarray) -> Figure:
@@ -101,7 +101,7 @@ def similarity(features: np.ndarray) -> Figure:
     image = axes.imshow(rows @ rows.T, cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set(xlabel="time (s)", ylabel="time (s)")
     figure.colorbar(image, label="cosine")
-    return figure
+    return _closed(figure)
 
 
 def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
@@ -113,7 +113,7 @@ def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
         axes.axvline(value.mean(), color=colour, linestyle="--")
     axes.set(xlabel=xlabel, ylabel="density")
     axes.legend(frameon=False)
-    return figure
+    return _closed(figure)
 
 
 def recalls(scores: dict[str, object]) -> Figure:
@@ -131,7 +131,7 @@ def recalls(scores: dict[str, object]) -> Figure:
     axes.set(xticks=range(3), xticklabels=["R@1", "R@5", "R@10"], ylabel="texts that find their clip (%)")
     axes.margins(y=0.12)
     axes.legend(frameon=False)
-    return figure
+    return _closed(figure)
 
 
 class LiveCurve:
@@ -161,7 +161,6 @@ class LiveCurve:
             self._display = display(figure, display_id=True)
         else:
             self._display.update(figure)
-        plt.close(figure)
         self._drawn = time.monotonic()
 
 
@@ -189,6 +188,12 @@ def curves(rows: Sequence[dict]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
+    return _closed(figure)
+
+
+def _closed(figure: Figure) -> Figure:
+    """Leave showing to the notebook, which would draw an open figure a second time."""
+    plt.close(figure)
     return figure
 
 
