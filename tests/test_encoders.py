@@ -286,4 +286,4 @@ def test_from_spec_finds_s3d_beside_the_corpus(tmp_path):
 def test_a_grey_second_has_no_deviation(efficientnet, tmp_path):
     path = write_video(tmp_path / "v.mov", [0, 500], grey(90, 90))
     row = efficientnet(np.stack(list(read_seconds(path, 3, 32))))[0]
-    assert np.abs(row[1280:]).max() < 1e-5 < np.abs(row[:1280]).max()
+    assert np.abs(row[1280:]).max() < 1e-4 * np.abs(row[:1280]).max()
