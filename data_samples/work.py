@@ -1,0 +1,95 @@
+"""One video's share of the build: drawn, written as mp4, read back by the real decoder, encoded, kept in the cache."""
+
+import hashlib
+import io
+import os
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from drawing import video_frames, write_mp4
+from PIL import Image
+from sprites import cache_folder
+from world import Plan, Step
+
+from vclip.encoders import EfficientNetLite0
+from vclip.video import read_seconds
+
+FPS, SIZE = 3, 128
+THUMBNAIL = 96
+SOURCES = ("vocabulary.py", "world.py", "sprites.py", "motion.py", "drawing.py", "work.py")
+
+
+class Encoded(NamedTuple):
+    """`features` (T, 2560) float16; `still` (S, 1280) float16: the middle frame alone of second `still_second` of each
+    step; `thumbnails`: (second, jpeg)."""
+
+    features: np.ndarray
+    still: np.ndarray
+    still_second: np.ndarray
+    thumbnails: list[tuple[int, bytes]]
+
+
+def work_folder() -> Path:
+    """In the cache, named by what the pictures depend on: a change of the world starts afresh."""
+    code = b"".join((Path(__file__).parent / name).read_bytes() for name in SOURCES)
+    folder = cache_folder() / f"build-{hashlib.sha256(code).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@cache
+def encoder() -> EfficientNetLite0:
+    torch.set_num_threads(1)
+    return EfficientNetLite0(fps=FPS, size=SIZE)
+
+
+def still_seconds(plan: Plan) -> list[int]:
+    return [(step.start + step.end) // 2 for step in plan.steps]
+
+
+def thumbnail_seconds(step: Step) -> tuple[int, int]:
+    return step.start + 1, step.end - 2
+
+
+def build(plan: Plan) -> str:
+    """Encode a video and keep its mp4; done already: nothing. Returns the id."""
+    folder = work_folder()
+    done, mp4 = folder / f"{plan.video_id}.npz", folder / f"{plan.video_id}.mp4"
+    if done.exists() and mp4.exists():
+        return plan.video_id
+    write_mp4(mp4, video_frames(plan))
+    seconds = np.stack([block.copy() for block in read_seconds(mp4, FPS, SIZE)])
+    if len(seconds) != plan.seconds:
+        raise RuntimeError(f"{mp4} has {len(seconds)} seconds, planned were {plan.seconds}")
+    middle = np.array(still_seconds(plan))
+    still = encoder()(np.repeat(seconds[middle, FPS // 2 : FPS // 2 + 1], FPS, axis=1))[:, :1280]
+    shown = [s for step in plan.steps for s in thumbnail_seconds(step)] if plan.split in ("test", "unseen") else []
+    arrays = {f"thumbnail_{s}": np.frombuffer(_jpeg(seconds[s, 0]), np.uint8) for s in shown}
+    temporary = folder / f"{plan.video_id}.{os.getpid()}.part.npz"
+    np.savez(
+        temporary,
+        features=encoder()(seconds).astype(np.float16),
+        still=still.astype(np.float16),
+        still_second=middle,
+        **arrays,
+    )
+    temporary.replace(done)
+    return plan.video_id
+
+
+def load(plan: Plan) -> Encoded:
+    with np.load(work_folder() / f"{plan.video_id}.npz", allow_pickle=False) as file:
+        thumbnails = [
+            (int(name.split("_")[1]), file[name].tobytes()) for name in file.files if name.startswith("thumbnail_")
+        ]
+        return Encoded(file["features"], file["still"], file["still_second"], sorted(thumbnails))
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    image = Image.fromarray(frame).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    image.save(out, "JPEG", quality=80)
+    return out.getvalue()
