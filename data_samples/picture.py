@@ -1,0 +1,32 @@
+"""The README's picture: `python data_samples/picture.py`, after a new checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vclip import Corpus, VideoCLIPModel, VideoCLIPProcessor, minihowto, plots, thumbnails
+from vclip.datasets import youcook2
+from vclip.tasks.retrieval import text_to_video
+
+ROWS, COLUMNS, SEED = 3, 7, 3
+
+
+def main() -> None:
+    checkpoint = minihowto() / "checkpoint"
+    model, processor = VideoCLIPModel.from_pretrained(checkpoint), VideoCLIPProcessor.from_pretrained(checkpoint)
+    clips = youcook2.load(minihowto() / "youcook2" / "test")
+    similarity, found = text_to_video(model, processor, clips, Corpus.open(minihowto() / "test"))
+    pictures = thumbnails()
+    order = np.argsort(-similarity, axis=1)[:, :COLUMNS]
+    # sentences drawn by chance, not chosen: hits and misses as they come
+    drawn = np.random.default_rng(SEED).choice(len(found), ROWS, replace=False)
+    images = [[pictures[clips[found[j]].video_id, clips[found[j]].start + 1] for j in order[i]] for i in drawn]
+    right = [list(order[i]).index(i) if i in order[i] else None for i in drawn]
+    figure = plots.ranking([clips[found[i]].sentence for i in drawn], images, right)
+    folder = Path(__file__).parent / "pictures"
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / "search.jpg", dpi=110, pil_kwargs={"quality": 85})
+
+
+if __name__ == "__main__":
+    main()
