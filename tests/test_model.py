@@ -173,7 +173,7 @@ def test_every_parameter_is_used(share_towers):
     assert not unused
     words = model.video_model.embeddings.word_embeddings.weight.grad
     special = [0, 1] if not share_towers else [101, 102]
-    assert share_towers or (words[special].abs().sum(1) > 0).all()
+    assert (words[special].abs().sum(1) > 0).all()
 
 
 @pytest.mark.parametrize("share_towers", [False, True])
@@ -185,6 +185,55 @@ def test_saved_and_loaded_unchanged(tmp_path, share_towers):
     assert (again.config.max_text_tokens, again.config.share_towers) == (20, share_towers)
     assert again.config.feature_spec == {"encoder": "x"}
     torch.testing.assert_close(again.state_dict(), model.state_dict(), atol=0, rtol=0)
+
+
+def padded_call(model, **changes):
+    generator = torch.Generator().manual_seed(0)
+    values = {
+        "input_ids": torch.randint(103, 200, (3, 9), generator=generator),
+        "video_features": torch.randn(3, 7, 16, generator=generator),
+        "attention_mask": (torch.arange(9) < torch.tensor([[9], [5], [2]])).long(),
+        "video_mask": (torch.arange(7) < torch.tensor([[7], [3], [0]])).long(),
+    }
+    with torch.no_grad():
+        return model(**values | {name: change(values[name]) for name, change in changes.items()})
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int32])
+def test_masks_and_ids_of_any_kind(kind):
+    model, masks = small(), {"attention_mask": lambda m: m.to(kind), "video_mask": lambda m: m.to(kind)}
+    expected = padded_call(model).logits_per_video
+    assert expected.isfinite().all()
+    torch.testing.assert_close(padded_call(model, **masks, input_ids=lambda i: i.int()).logits_per_video, expected)
+
+
+@pytest.mark.parametrize("share_towers", [False, True])
+def test_every_attention_gives_the_same_numbers(tmp_path, share_towers):
+    small(share_towers=share_towers).save_pretrained(tmp_path)
+    sdpa, eager = (VideoCLIPModel.from_pretrained(tmp_path, attn_implementation=name) for name in ("sdpa", "eager"))
+    assert [tower.config._attn_implementation for tower in eager.towers] == ["eager"] * len(eager.towers)
+    torch.testing.assert_close(padded_call(eager).logits_per_video, padded_call(sdpa).logits_per_video)
+
+
+@pytest.mark.parametrize(("kind", "atol"), [(torch.bfloat16, 0.3), (torch.float16, 0.03)])
+def test_half_precision(kind, atol):
+    model = small().to(kind)
+    got = padded_call(model).logits_per_video
+    assert got.dtype == kind
+    torch.testing.assert_close(got.float(), padded_call(small()).logits_per_video, atol=atol, rtol=0)
+    z_v, z_t = model.embed_packed(*clips(4))
+    assert z_v.dtype == z_t.dtype == kind and z_v.isfinite().all() and z_t.isfinite().all()
+
+
+def test_tuples_when_asked():
+    model = small()
+    video, ids = torch.randn(2, 3, 16), torch.full((2, 4), 105)
+    for call, inputs in ((model.get_video_features, video), (model.get_text_features, ids)):
+        output, values = call(inputs), call(inputs, return_dict=False)
+        assert isinstance(values, tuple) and len(values) == 2
+        torch.testing.assert_close(values, (output.last_hidden_state, output.pooler_output))
+    assert [type(v) for v in model(ids, video, return_dict=False)] == [torch.Tensor] * 4 + [tuple] * 2
+    assert isinstance(small(return_dict=False)(ids, video), tuple)
 
 
 def test_default_config_is_the_papers():
@@ -222,6 +271,10 @@ def test_wrong_inputs_are_refused():
     features, seconds, ids, pieces = clips(3)
     with pytest.raises(ValueError, match="`seconds` must lie between 0 and 32"):
         model.embed_packed(features, seconds + 1, ids, pieces)
+    with pytest.raises(ValueError, match="15 wide"):
+        model.embed_packed(features[:, :15], seconds, ids, pieces)
+    with pytest.raises(ValueError, match="`pieces` is empty"):
+        model.embed_packed(features, seconds, ids[:0], pieces[:0])
 
 
 def test_starts_from_bert():

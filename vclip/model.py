@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.bert.modeling_bert import BertPreTrainedModel
-from transformers.utils.generic import ModelOutput
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
 from vclip.losses import info_nce
@@ -100,6 +100,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.towers[-1].embeddings.word_embeddings = value
 
+    @can_return_tuple
     def get_video_features(
         self,
         video_features: Float[Tensor, "B T F"],
@@ -116,8 +117,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         b, t, f = video_features.shape
         if t > self.config.max_video_tokens:
             raise ValueError(f"{t} seconds in a clip, but max_video_tokens is {self.config.max_video_tokens}: cut it")
-        if f != self.config.video_feature_dim:
-            raise ValueError(f"features are {f} wide, but video_feature_dim is {self.config.video_feature_dim}")
+        self._check_width(f)
         if video_mask is None:
             video_mask = torch.ones(b, t, dtype=torch.bool, device=video_features.device)
         video_mask = video_mask.bool()
@@ -128,10 +128,11 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         positions[:, -1] = self.config.max_video_tokens + 1
         ends = torch.ones(b, 2, dtype=torch.bool, device=rows.device)
         mask = torch.cat([ends[:, :1] & attend_cls, video_mask, ends[:, 1:]], dim=1)
-        states = self.video_model(rows, positions, torch.zeros_like(positions), mask, **_only_flags(kwargs))
+        states = self.video_model(rows, positions, torch.zeros_like(positions), mask, **kwargs)
         pooled = self._pool(states, torch.cat([video_mask, ends[:, 1:]], dim=1))
         return BaseModelOutputWithPooling(last_hidden_state=states[:, 1:-1], pooler_output=pooled)
 
+    @can_return_tuple
     def get_text_features(
         self,
         input_ids: Int[Tensor, "B L"],
@@ -152,10 +153,11 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         tower = self.towers[-1]
         positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
         rows = tower.embeddings.word_embeddings(input_ids)
-        states = tower(rows, positions, types, attention_mask, **_only_flags(kwargs))
+        states = tower(rows, positions, types, attention_mask, **kwargs)
         pooled = self._pool(states, attention_mask[:, 1:].bool())
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Int[Tensor, "B L"],
@@ -164,15 +166,14 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
         return_loss: bool | None = None,
         **kwargs,
-    ) -> VideoCLIPOutput | tuple:
+    ) -> VideoCLIPOutput:
         """Both towers on B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`."""
-        return_dict = kwargs.pop("return_dict", self.config.return_dict)
-        video = self.get_video_features(video_features, video_mask, **kwargs)
-        text = self.get_text_features(input_ids, attention_mask, **kwargs)
+        video = self.get_video_features(video_features, video_mask, return_dict=True, **kwargs)
+        text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         z_v, z_t = video.pooler_output, text.pooler_output
         assert z_v is not None and z_t is not None
         logits_per_video = z_v @ z_t.T
-        output = VideoCLIPOutput(
+        return VideoCLIPOutput(
             loss=info_nce(z_v, z_t) if return_loss else None,
             logits_per_video=logits_per_video,
             logits_per_text=logits_per_video.T,
@@ -181,7 +182,6 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
             video_model_output=video,
             text_model_output=text,
         )
-        return output if return_dict else output.to_tuple()
 
     def embed_packed(
         self,
@@ -193,13 +193,14 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         """z_v and z_t of clips laid end to end: `features` of `seconds` rows each, `ids` of `pieces` each.
 
         Text rows are [CLS] words [SEP] without padding. Nothing is computed for padding; equal to the padded calls.
-        Raises ValueError if a clip is too long, or lengths and rows disagree.
+        Raises ValueError if there is no clip, one is too long or of another width, or lengths and rows disagree.
         """
         return self.embed_videos(features, seconds), self.embed_texts(ids, pieces)
 
     def embed_videos(self, features: Float[Tensor, "sum_T F"], seconds: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """The z_v of `embed_packed`."""
         limit = self.config.max_video_tokens
+        self._check_width(features.shape[1])
         _check_lengths("seconds", seconds, len(features), 0, limit)
         packing = Packing(seconds + 2, features.device)
         within, clip = packing.within, packing.clip
@@ -224,6 +225,10 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         states = tower(rows[None], positions, types, packing=packing)
         return packing.pool(states[0], self.config.pooling)
 
+    def _check_width(self, width: int) -> None:
+        if width != self.config.video_feature_dim:
+            raise ValueError(f"features are {width} wide, but video_feature_dim is {self.config.video_feature_dim}")
+
     def _special_rows(self) -> tuple[Tensor, Tensor]:
         """The rows (1, D) of [CLS] and [SEP] in the video tower's word table."""
         table = self.video_model.embeddings.word_embeddings.weight
@@ -245,15 +250,13 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
 
 
 def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:
+    if not len(lengths):
+        raise ValueError(f"`{name}` is empty: a batch needs at least one row")
     if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
         raise ValueError(
             f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given; "
             f"they reach from {int(lengths.min())} to {int(lengths.max())} and add up to {int(lengths.sum())}"
         )
-
-
-def _only_flags(kwargs: dict) -> dict:
-    return {k: v for k, v in kwargs.items() if k not in ("return_dict", "return_loss")}
 
 
 __all__ = ["VideoCLIPConfig", "VideoCLIPModel", "VideoCLIPOutput", "VideoCLIPTextConfig", "VideoCLIPVideoConfig"]
