@@ -1,4 +1,4 @@
-"""Icons as sprites: fetched once by npm at a pinned version, drawn by CairoSVG, kept in a cache outside the repository."""
+"""Icons as sprites: fetched once by npm at a pinned version, cached outside the repository, drawn by CairoSVG."""
 
 import io
 import json

@@ -1,5 +1,6 @@
 """Files beside the corpora: tokenizer, the truth about every step, test sets in YouCook2's format, thumbnails."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,13 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import work
 from narration import captions, narrate, step_sentence
+from PIL import Image
 from tokenizers import BertWordPieceTokenizer
+from tqdm.auto import tqdm
 from transformers import BertTokenizerFast
 from vocabulary import ACTIONS, THINGS, TOPICS
 from world import Plan
 
+from vclip.video import read_seconds
+
 SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}  # as in bert-base-uncased
 VOCABULARY = 1200
+THUMBNAIL = 96  # pixels
 
 
 def write_tokenizer(videos: list[Plan], folder: Path) -> BertTokenizerFast:
@@ -70,12 +76,15 @@ def write_youcook2(videos: list[Plan], folder: Path) -> None:
 
 
 def write_thumbnails(videos: list[Plan], path: Path) -> None:
-    """Two jpegs a step: (video_id, second, jpeg)."""
-    rows = [
-        {"video_id": plan.video_id, "second": second, "jpeg": jpeg}
-        for plan in videos
-        for second, jpeg in work.load(plan).thumbnails
-    ]
+    """Two jpegs a step, from its second second and its last but one: (video_id, second, jpeg)."""
+    rows = []
+    for plan in tqdm(videos, desc="thumbnails", unit="video"):
+        wanted = {second for step in plan.steps for second in (step.start + 1, step.end - 2)}
+        for second, frames in enumerate(read_seconds(work.work_folder() / f"{plan.video_id}.mp4", 1, THUMBNAIL)):
+            if second in wanted:
+                jpeg = io.BytesIO()
+                Image.fromarray(frames[0]).save(jpeg, "JPEG", quality=60)
+                rows.append({"video_id": plan.video_id, "second": second, "jpeg": jpeg.getvalue()})
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 

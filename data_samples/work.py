@@ -1,7 +1,6 @@
 """One video's share of the build: drawn, written as mp4, read back by the real decoder, encoded, kept in the cache."""
 
 import hashlib
-import io
 import os
 from functools import cache
 from pathlib import Path
@@ -10,26 +9,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from drawing import video_frames, write_mp4
-from PIL import Image
 from sprites import cache_folder
-from world import Plan, Step
+from world import Plan
 
 from vclip.encoders import EfficientNetLite0
 from vclip.video import read_seconds
 
 FPS, SIZE = 3, 128
-THUMBNAIL = 96
 SOURCES = ("vocabulary.py", "world.py", "sprites.py", "motion.py", "drawing.py", "work.py")
 
 
 class Encoded(NamedTuple):
-    """`features` (T, 2560) float16; `still` (S, 1280) float16: the middle frame alone of second `still_second` of each
-    step; `thumbnails`: (second, jpeg)."""
+    """`features` (T, 2560) float16; `still` (S, 1280) float16: one frame alone, of the second halfway in each step."""
 
     features: np.ndarray
     still: np.ndarray
-    still_second: np.ndarray
-    thumbnails: list[tuple[int, bytes]]
 
 
 def work_folder() -> Path:
@@ -46,14 +40,6 @@ def encoder() -> EfficientNetLite0:
     return EfficientNetLite0(fps=FPS, size=SIZE)
 
 
-def still_seconds(plan: Plan) -> list[int]:
-    return [(step.start + step.end) // 2 for step in plan.steps]
-
-
-def thumbnail_seconds(step: Step) -> tuple[int, int]:
-    return step.start + 1, step.end - 2
-
-
 def build(plan: Plan) -> str:
     """Encode a video and keep its mp4; done already: nothing. Returns the id."""
     folder = work_folder()
@@ -64,17 +50,13 @@ def build(plan: Plan) -> str:
     seconds = np.stack([block.copy() for block in read_seconds(mp4, FPS, SIZE)])
     if len(seconds) != plan.seconds:
         raise RuntimeError(f"{mp4} has {len(seconds)} seconds, planned were {plan.seconds}")
-    middle = np.array(still_seconds(plan))
+    middle = [(step.start + step.end) // 2 for step in plan.steps]
     still = encoder()(np.repeat(seconds[middle, FPS // 2 : FPS // 2 + 1], FPS, axis=1))[:, :1280]
-    shown = [s for step in plan.steps for s in thumbnail_seconds(step)] if plan.split in ("test", "unseen") else []
-    arrays = {f"thumbnail_{s}": np.frombuffer(_jpeg(seconds[s, 0]), np.uint8) for s in shown}
     temporary = folder / f"{plan.video_id}.{os.getpid()}.part.npz"
     np.savez(
         temporary,
         features=encoder()(seconds).astype(np.float16),
         still=still.astype(np.float16),
-        still_second=middle,
-        **arrays,
     )
     temporary.replace(done)
     return plan.video_id
@@ -82,14 +64,4 @@ def build(plan: Plan) -> str:
 
 def load(plan: Plan) -> Encoded:
     with np.load(work_folder() / f"{plan.video_id}.npz", allow_pickle=False) as file:
-        thumbnails = [
-            (int(name.split("_")[1]), file[name].tobytes()) for name in file.files if name.startswith("thumbnail_")
-        ]
-        return Encoded(file["features"], file["still"], file["still_second"], sorted(thumbnails))
-
-
-def _jpeg(frame: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    image = Image.fromarray(frame).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    image.save(out, "JPEG", quality=80)
-    return out.getvalue()
+        return Encoded(file["features"], file["still"])
