@@ -65,6 +65,18 @@ def test_large_logits_stay_finite():
         assert torch.isfinite(gradients(loss, z)[0]).all()
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_mixed_precision_leaves_the_dot_products_alone(kind):
+    generator = torch.Generator().manual_seed(0)
+    # far from the origin, as the towers' outputs are: the dot products are near 250 and differ by tenths
+    z_v, z_t = (4 + torch.randn(2, 8, 16, generator=generator) / 40).to(kind)
+    for loss in (info_nce, lambda a, b: mil_nce(a, b, torch.arange(8))):
+        expected = loss(z_v.double(), z_t.double())
+        with torch.autocast("cpu", kind):
+            torch.testing.assert_close(loss(z_v.float(), z_t.float()).double(), expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(loss(z_v, z_t).double(), expected, atol=1e-3, rtol=0)
+
+
 def test_equal_vectors_score_chance():
     z = torch.ones(8, 4)
     assert info_nce(z, z, direction="v2t").item() == pytest.approx(math.log(8), abs=1e-6)

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 def info_nce(
     z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"], temperature: float = 1.0, direction: str = "both"
 ) -> Float[Tensor, ""]:
-    """InfoNCE (eq. 4 to 6): row i of z_v and row i of z_t belong together, all other rows are negatives.
+    """InfoNCE (eq. 4 and 5): row i of z_v and row i of z_t belong together, all other rows are negatives.
 
     With s = z_v z_t^T / temperature, "v2t" is the mean over i of -log softmax(s[i, :])[i], "t2v" the same over the
     columns, and "both" the *sum* of the two means (mmpt/losses/nce.py; the paper sums over the batch instead).
     Raises ValueError for another direction.
     """
-    similarity = z_v @ z_t.T / temperature
+    similarity = _dot_products(z_v, z_t) / temperature
     truth = torch.arange(len(z_v), device=z_v.device)
     if direction == "v2t":
         return F.cross_entropy(similarity, truth)
@@ -44,7 +44,7 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
     positive = owner[None, :] == clips[:, None]
     if not bool(positive.any(dim=1).all()) or not bool(positive.any(dim=0).all()):
         raise ValueError(f"each of the {len(z_v)} clips needs a text of its own, and each text an owner among them")
-    similarity = z_v @ z_t.T
+    similarity = _dot_products(z_v, z_t)
     # a finite floor instead of -inf: the gradient of logsumexp over nothing but -inf is NaN
     floor = torch.finfo(similarity.dtype).min
     agreeing = similarity.masked_fill(~positive, floor).logsumexp(dim=1)
@@ -52,3 +52,10 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
     other_videos = similarity.masked_fill(positive, floor).logsumexp(dim=0)
     other_videos = other_videos.expand_as(similarity).masked_fill(~positive, floor).logsumexp(dim=1)
     return (torch.logaddexp(all_texts, other_videos) - agreeing).mean()
+
+
+def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:
+    # plain dot products reach hundreds, where bfloat16 has steps of 2: at least float32, under autocast too
+    with torch.autocast(z_v.device.type, enabled=False):
+        wide = torch.promote_types(z_v.dtype, torch.float32)
+        return z_v.to(wide) @ z_t.to(wide).T
