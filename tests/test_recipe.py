@@ -23,6 +23,19 @@ def test_learning_rate_equals_the_original(shared, schedule):
         assert learning_rate(int(update), golden["lr"], warmup, total) == pytest.approx(value, abs=1e-12)
 
 
+def test_learning_rate_never_exceeds_its_peak():
+    assert [learning_rate(u, 2.0, 0, 4) for u in (1, 2, 3, 4, 5)] == [1.5, 1.0, 0.5, 0.0, 0.0]
+    for total in (5, 10):  # shorter than the warm-up, or as long
+        assert [learning_rate(u, 1.0, 10, total) for u in (5, 10, 11, 20)] == [0.5, 1.0, 0.0, 0.0]
+
+
+def test_every_field_has_a_default_and_paths_are_strings(tmp_path):
+    assert PretrainConfig.paper().learning_rate == 5e-5
+    config = PretrainConfig(corpus=tmp_path, output=tmp_path / "run")
+    assert (config.corpus, config.output) == (str(tmp_path), str(tmp_path / "run"))
+    assert config == PretrainConfig(corpus=str(tmp_path), output=str(tmp_path / "run"))
+
+
 @pytest.mark.parametrize(
     ("edit", "changed"),
     [

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field, fields
+from os import PathLike, fspath
 
 from vclip.names import refuse_unknown
 
@@ -10,15 +11,15 @@ from vclip.names import refuse_unknown
 class PretrainConfig:
     """All that decides a run. `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships."""
 
-    corpus: str
+    corpus: str | PathLike[str] = "corpus"
     """folder of the training corpus"""
-    validation: str | None = None
+    validation: str | PathLike[str] | None = None
     """folder of a corpus of held-out videos; None: no validation, and the last weights count as the best"""
-    output: str
+    output: str | PathLike[str] = "runs/pretrain"
     """folder for checkpoints and log; a run that finds its own state there goes on"""
-    tokenizer: str
+    tokenizer: str | PathLike[str] = "bert-base-uncased"
     """Hugging Face tokenizer: a folder or a hub id"""
-    bert: str | None = None
+    bert: str | PathLike[str] | None = None
     """a BERT to start from (folder or hub id); None: from scratch"""
     model: dict = field(default_factory=dict)
     """arguments of VideoCLIPConfig that differ from its defaults"""
@@ -70,13 +71,18 @@ class PretrainConfig:
                 f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
                 "a cluster's videos are drawn from them"
             )
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, not {self.warmup_steps}")
+        for name in ("corpus", "validation", "output", "tokenizer", "bert"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, fspath(path))
         for name in ("video_seconds", "text_tokens", "betas"):  # lists, when they come from a file
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
-        """Section 4.2 and projects/retri/videoclip/how2.yaml; `corpus` and `output` are yours to name."""
-        values: dict = {"tokenizer": "bert-base-uncased", "bert": "bert-base-uncased", "precision": "fp16"}
+        """Section 4.2 and projects/retri/videoclip/how2.yaml; `corpus` is yours to name."""
+        values: dict = {"bert": "bert-base-uncased", "precision": "fp16"}
         return cls(**values | changes)
 
     @classmethod
@@ -94,7 +100,7 @@ class PretrainConfig:
             "validation": str(minihowto() / "val"),
             "tokenizer": str(minihowto() / "tokenizer"),
             "model": {"video_config": tower, "text_config": tower},
-            "epochs": 22,
+            "epochs": 13,
             "videos_per_batch": 16,
             "candidates": 32,
             "retrieval_clips": 4,
@@ -145,7 +151,9 @@ def use_cls(config: PretrainConfig) -> PretrainConfig:
 
 
 def learning_rate(update: int, peak: float, warmup: int, total: int) -> float:
-    """Linear warm-up to `peak`, then linear decay to 0 at `total`; `update` counts from 1."""
+    """Linear warm-up to `peak`, then linear decay to 0 at `total`, 0 from there on; `update` counts from 1."""
     if update <= warmup:
         return peak * update / warmup
-    return max(0.0, peak * (1 - (update - warmup) / (total - warmup)))
+    if update >= total:
+        return 0.0
+    return peak * (1 - (update - warmup) / (total - warmup))
