@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from vclip.checkpoints import load_videoclip
+from vclip.corpus import Corpus
 from vclip.losses import info_nce
 from vclip.model import VideoCLIPModel
 from vclip.pretrain import PretrainConfig, learning_rate, main, pretrain, read_run
@@ -147,6 +148,23 @@ def test_unusable_corpora_are_refused(data, tmp_path):
     corpora.make(tmp_path / "other", 12, encoder="another")
     with pytest.raises(ValueError, match="encoder: 'another' against 'made'"):
         pretrain(config(data, tmp_path / "b", validation=str(tmp_path / "other")))
+
+
+def test_a_tokenizer_that_does_not_fit_the_model_is_refused(data, tmp_path):
+    small = TOWER | {"vocab_size": 150}
+    with pytest.raises(ValueError, match="164 word pieces, but the model's vocab_size is 150"):
+        pretrain(config(data, tmp_path / "a", model={"video_config": small, "text_config": small}))
+    towers = {"video_config": TOWER, "text_config": TOWER}
+    with pytest.raises(ValueError, match="has sep_token_id 102, but the model's is 3"):
+        pretrain(config(data, tmp_path / "b", model=towers | {"sep_token_id": 3}))
+
+
+def test_a_mistake_that_cost_no_run_can_be_put_right(data, tmp_path):
+    silent = Corpus.create(tmp_path / "silent", corpora.spec(), [("a", np.ones((3, corpora.DIM)), None)])
+    for wrong in ({"corpus": tmp_path / "nowhere"}, {"validation": silent.path}):
+        with pytest.raises((FileNotFoundError, ValueError), match="nowhere is not a folder|silent has no captions"):
+            pretrain(config(data, tmp_path / "run", epochs=1, **wrong))
+    assert len(pretrain(config(data, tmp_path / "run", epochs=1)).losses) == 6
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vclip.corpus import Corpus
 from vclip.launch import start_processes
@@ -35,7 +35,7 @@ from vclip.recipe import (
     use_cls,
     without_retrieval,
 )
-from vclip.state import Progress, load_state, read_log
+from vclip.state import STATE, Progress, load_state, read_log
 from vclip.storage import write_json
 from vclip.trainer import Trainer
 
@@ -56,9 +56,9 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
 
     Writes into `config.output`: `log.jsonl` (a row an update, an epoch and a retrieval stage; `on_row` sees each),
     `best/` and `last/` (`from_pretrained` folders with the processor), `state.safetensors`, `pretrain.json`.
-    Raises ValueError if `output` belongs to another config, if the corpus has too few videos with captions, if its
-    features are not those the model wants, or if the loss is no longer finite; OSError if the disk is full, with
-    the last checkpoint whole.
+    Raises ValueError if `output` belongs to another config, if a corpus has too few videos with captions, if its
+    features or word pieces are not those the model wants, or if the loss is no longer finite; OSError if the disk
+    is full, with the last checkpoint whole.
     """
     output = Path(config.output)
     accelerator = _accelerator(config)
@@ -74,6 +74,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     for corpus in (training, validation):
         if corpus is not None:
             corpus.check(model.config)
+    _check_tokenizer(tokenizer, model, config.tokenizer)
     limits = {name: getattr(model.config, name) for name in ("max_text_tokens", "max_video_tokens")}
     processor = VideoCLIPProcessor(tokenizer, **limits)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas, fused=True)
@@ -102,6 +103,20 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     return VideoCLIPModel(VideoCLIPConfig(**values))
 
 
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: VideoCLIPModel, name) -> None:
+    if len(tokenizer) > model.config.text_config.vocab_size:
+        raise ValueError(
+            f"tokenizer {name} has {len(tokenizer)} word pieces, but the model's vocab_size is "
+            f"{model.config.text_config.vocab_size}: enlarge it, or take the model's own tokenizer"
+        )
+    for token in ("cls_token_id", "sep_token_id"):
+        theirs, ours = getattr(tokenizer, token), getattr(model.config, token)
+        if theirs != ours:
+            raise ValueError(
+                f"tokenizer {name} has {token} {theirs}, but the model's is {ours}: set {token} in `model`"
+            )
+
+
 def _accelerator(config: PretrainConfig) -> Accelerator:
     precision = "no" if config.precision == "fp32" else config.precision
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
@@ -117,7 +132,7 @@ def _claim(output: Path, config: PretrainConfig) -> None:
     for unfinished in [*output.glob("**/.*.tmp"), *output.glob("**/.tmp*")]:
         unfinished.unlink(missing_ok=True)
     wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-    if (output / CONFIG).exists():
+    if (output / CONFIG).exists() and (output / STATE).exists():  # else there is nothing to lose
         there = json.loads((output / CONFIG).read_text(encoding="utf-8"))
         differing = [name for name in wanted if there.get(name) != wanted[name] and name not in ("epochs", "output")]
         if differing:
@@ -145,7 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     start_processes("vclip.pretrain", sys.argv[1:] if arguments is None else arguments)
     run = pretrain(config)
-    print(f"{len(run.losses)} updates, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
+    if PartialState().is_main_process:
+        print(f"{len(run.losses)} updates, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
 
 
 def _value(text: str):

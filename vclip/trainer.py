@@ -67,6 +67,8 @@ class Trainer:
                 f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
                 f"({config.videos_per_batch}) on {accelerator.num_processes} processes: take a smaller videos_per_batch"
             )
+        if validation is not None and not len(validation.caption_start):
+            raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
         self.sampler: OverlappedClips | AlignedClips | MILNCEClips
         if config.sampler == "overlapped":
             self.sampler = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
@@ -108,7 +110,7 @@ class Trainer:
             digests = gather_object([hashlib.sha256(vectors.tobytes()).hexdigest()[:16]])
             self._write(epoch, {"videos_embedded": gather_object([embedded]), "index": digests})
             index, count = VideoIndex(vectors), len(vectors) // config.videos_per_batch
-            batches = sample_clusters(index, count, config.videos_per_batch, min(config.candidates, len(index)), rng)
+            batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng)
         return [self.videos[batch] for batch in batches]
 
     def _video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
