@@ -60,6 +60,16 @@ def test_packed_embedding_equals_one_padded_call_each(model, corpus):
     assert max(len(video) for video in videos) > 32  # a long clip is cut, not averaged
 
 
+def test_nothing_and_clips_without_seconds(model):
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    assert embed_texts(model, processor, []).shape == embed_videos(model, []).shape == (0, 32)
+    z_v = embed_videos(model, [np.zeros((0, corpora.DIM)), np.ones((3, corpora.DIM))])
+    z_t = embed_texts(model, processor, [""])
+    assert z_v.shape == (2, 32) and np.isfinite(z_v).all() and np.isfinite(z_t).all()
+    with pytest.raises(ValueError, match="9 wide"):
+        embed_videos(model, [np.ones((3, 9))])
+
+
 def test_it_leaves_the_model_as_it_was(model, corpus):
     videos = np.arange(len(corpus))
     clips = OverlappedClips().sample(corpus, videos, 3, np.random.default_rng(0))
@@ -84,6 +94,8 @@ def test_processor_refuses_nonsense():
     processor = VideoCLIPProcessor(corpora.tokenizer())
     with pytest.raises(ValueError, match="give text, videos or both"):
         processor()
+    with pytest.raises(ValueError, match="at least one of each"):
+        processor(text=[])
     with pytest.raises(ValueError, match="of one width"):
         processor(videos=[np.ones((3, 8)), np.ones((3, 7))])
     batch = processor(text=["w1", "w1 w2"], videos=[np.ones((3, 8)), np.ones((40, 8))])

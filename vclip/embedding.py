@@ -52,7 +52,7 @@ def embed_clips(
 
 def embed_videos(model: VideoCLIPModel, clips: Sequence[np.ndarray]) -> np.ndarray:
     """z_v (B, D) float32 of clips (T, F): the first `max_video_tokens` seconds of each, as the released code does."""
-    out = []
+    out = [torch.zeros(0, model.config.video_config.hidden_size)]
     with _evaluating(model):
         for group in _groups(clips):
             cut = [torch.from_numpy(np.asarray(clip[: model.config.max_video_tokens])) for clip in group]
@@ -63,7 +63,7 @@ def embed_videos(model: VideoCLIPModel, clips: Sequence[np.ndarray]) -> np.ndarr
 
 def embed_texts(model: VideoCLIPModel, processor: VideoCLIPProcessor, texts: Sequence[str]) -> np.ndarray:
     """z_t (M, D) float32 of texts, cut to `max_text_tokens` word pieces."""
-    out = []
+    out = [torch.zeros(0, model.config.text_config.hidden_size)]
     with _evaluating(model):
         for group in _groups(texts):
             rows = processor(text=list(group))

@@ -22,10 +22,10 @@ class VideoCLIPProcessor(ProcessorMixin):
     def __call__(self, text: str | list[str] | None = None, videos=None, return_tensors: str = "pt", **kwargs):
         """`input_ids`, `attention_mask` (B, L) for texts; `video_features` (B, T, F), `video_mask` (B, T) for videos.
 
-        Raises ValueError if neither is given, or a video is not (T, F) of one width F.
+        Raises ValueError if neither is given, a list is empty, or a video is not (T, F) of one width F.
         """
-        if text is None and videos is None:
-            raise ValueError("give text, videos or both")
+        if text is None and videos is None or isinstance(text, list) and not text:
+            raise ValueError("give text, videos or both, at least one of each")
         values: dict = {}
         if text is not None:
             limits = {"padding": True, "truncation": True, "max_length": self.max_text_tokens + 2}
