@@ -100,7 +100,7 @@ class AlignedClips:
 
 @dataclass(frozen=True)
 class MILNCEClips:
-    """Short clips, each with the captions nearest in time as candidates (Miech et al. 2020, section 3; b.8 of MMPT).
+    """Short clips, each with the captions nearest in time as candidates (Miech et al. 2020; how2processor.py:762-850).
 
     A caption drawn uniformly is joined by neighbours until there are `candidates` of them, each time the one that
     keeps the range shorter in time (the later one in a tie), at an edge those of the other side; a video with fewer

@@ -113,11 +113,11 @@ def moment_scores(
     padding: Literal["valid", "reference"] = "valid",
     seconds: int | None = None,
 ) -> Float[Tensor, " 21"]:
-    """Score of every moment of `MOMENTS`: the mean of its seconds' states, dot the text (REFERENCE e.2).
+    """Score of every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
 
     `seconds` (default T) is how many rows of a padded `h_v` belong to the video; a moment that starts behind them
     scores -inf. Of a moment that the video's end cuts, "valid" averages the seconds there are; "reference" averages
-    the padded rows too, as the released code does (MMPT predictor.py:514-595), and needs them: a padded call's `h_v`.
+    the padded rows too, as the released code does, and needs them: a padded call's `h_v`.
     """
     if padding not in ("valid", "reference"):
         raise ValueError(f"unknown padding {padding!r}: 'valid' or 'reference'")
