@@ -12,7 +12,7 @@ DIM = 8
 
 
 def spec(**changes) -> FeatureSpec:
-    values = {"encoder": "made", "weights": "0" * 16, "fps": 1, "size": 8, "crop": "center", "normalisation": "none"}
+    values = {"encoder": "made", "weights": "0" * 16, "fps": 1, "size": 8, "crop": "centre", "normalisation": "none"}
     return FeatureSpec(**values | {"pooling": "none", "projection": None, "dim": DIM} | changes)
 
 

@@ -2,9 +2,12 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -115,6 +118,35 @@ def test_an_existing_corpus_is_not_overwritten(tmp_path):
         corpora.make(tmp_path / "c")
 
 
+def test_positions_are_those_of_a_list(tmp_path):
+    corpus = corpora.make(tmp_path / "c", 3)
+    for i in (-1, np.int32(2), np.int64(-1)):
+        np.testing.assert_array_equal(corpus.features(i), corpus.features(2))
+        assert len(corpus.captions(i)) > 0 and corpus.captions(i).text == corpus.captions(2).text
+    for read in (corpus.features, corpus.captions):
+        for i in (3, -4):
+            with pytest.raises(IndexError, match=f"video {i} is outside the corpus"):
+                read(i)
+
+
+@pytest.mark.parametrize("name", ["corpus.json", "videos.parquet", "captions.parquet", "features-00000.safetensors"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    corpora.make(tmp_path / "c")
+    file = tmp_path / "c" / name
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=re.escape(str(file))):
+        Corpus.open(tmp_path / "c")
+
+
+def test_a_duplicate_id_in_the_tables_is_refused(tmp_path):
+    corpora.make(tmp_path / "c", 3)
+    file = tmp_path / "c" / "videos.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(0, "video_id", pa.array(["video 0", "video 1", "video 1"])), file)
+    with pytest.raises(ValueError, match="'video 1' occurs twice"):
+        Corpus.open(tmp_path / "c")
+
+
 def test_an_id_with_a_path_in_it_is_only_a_name(tmp_path):
     corpus = Corpus.create(tmp_path / "c", corpora.spec(), [("../../evil/x.mp4", np.ones((2, 8)), None)])
     assert corpus.video_ids == ["../../evil/x.mp4"]
@@ -144,6 +176,16 @@ def test_a_folder_of_npy_files(tmp_path):
     before = sorted(tmp_path.iterdir())
     assert corpus.tokenize(corpora.tokenizer()).piece_ids.tolist() == [105, 106, 107]
     assert sorted(tmp_path.iterdir()) == before
+    bad = {"start": [float("nan")], "end": [2.0], "text": ["w3"]}
+    for content, message in (
+        ("{", "not JSON"),
+        ("[]", "a dict of videos"),
+        (json.dumps({"video 1": bad}), "'video 1': .*must be finite"),
+        (json.dumps({"video 1": {"start": [1]}}), "'video 1': KeyError: 'end'"),
+    ):
+        (tmp_path / "raw_caption.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"raw_caption\.json.*{message}"):
+            Corpus.open(tmp_path)
 
 
 class Evil:

@@ -14,17 +14,16 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import safe_open
 
 from vclip.captions import Captions, word_pieces
-from vclip.storage import check_features, replace, shard_name, shards, write_json, write_shard, write_tables
+from vclip.storage import read_tensor, replace, shard_name, shards, write_json, write_shard, write_tables
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ class Corpus:
         self._blocks = blocks
         self._opened: dict[int, np.ndarray] = {}
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
+        if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
+            raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
         self._set_captions(captions)
 
     @staticmethod
@@ -102,7 +103,7 @@ class Corpus:
         making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
             rows, captions = [], []
-            for shard, group in enumerate(shards(_checked(videos, spec))):
+            for shard, group in enumerate(shards(videos, spec.dim)):
                 write_shard(making / shard_name(shard), [features for _, features, _ in group])
                 rows += [(video_id, len(features), shard, row) for row, (video_id, features, _) in enumerate(group)]
                 captions += [(video_id, c) for video_id, _, c in group if c is not None]
@@ -127,13 +128,13 @@ class Corpus:
             from vclip.layouts import open_foreign
 
             return open_foreign(path)
-        meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+        try:
+            meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path / 'corpus.json'} is damaged ({error}): copy or extract it again") from None
         videos = pq.read_table(path / "videos.parquet")
-        starts: dict[int, np.ndarray] = {}
         shards, positions = videos["shard"].to_numpy(), videos["row"].to_numpy()
-        for shard in np.unique(shards):
-            with safe_open(path / shard_name(shard), "np") as file:
-                starts[shard] = file.get_tensor("starts")
+        starts = {s: read_tensor(path / shard_name(s), "starts") for s in np.unique(shards)}
         row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
         videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
         captions = pq.read_table(path / "captions.parquet", memory_map=True)
@@ -155,6 +156,7 @@ class Corpus:
 
     def features(self, i: int) -> np.ndarray:
         """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
+        i = self._position(i)
         rows = self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
         return rows.astype(np.float16, copy=False)
 
@@ -165,6 +167,7 @@ class Corpus:
 
     def captions(self, i: int) -> Captions:
         """The captions of video i in the order of the file."""
+        i = self._position(i)
         first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
         text = self.caption_text[first:last].to_pylist()
         return Captions(self.caption_start[first:last], self.caption_end[first:last], text)
@@ -188,16 +191,12 @@ class Corpus:
     @property
     def piece_offsets(self) -> np.ndarray:
         """(M + 1,) int64: word pieces of caption j are piece_ids[offsets[j]:offsets[j + 1]]."""
-        if self._piece_offsets is None:
-            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
-        return self._piece_offsets
+        return self._word_pieces()[0]
 
     @property
     def piece_ids(self) -> np.ndarray:
         """(word pieces of all captions,) int32, without special tokens."""
-        if self._piece_ids is None:
-            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
-        return self._piece_ids
+        return self._word_pieces()[1]
 
     def tokenize(self, tokenizer) -> "Corpus":
         """Add each caption's word pieces (cut to 96 characters and 32 pieces) to the captions table on disk.
@@ -205,7 +204,7 @@ class Corpus:
         corpus.json remembers the tokenizer by name and vocabulary; the same one again changes nothing.
         """
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
-        if self._piece_ids is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+        if self._pieces is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
         pieces = word_pieces(self.caption_text.to_pylist(), tokenizer)
         if not (self.path / "corpus.json").is_file():
@@ -242,24 +241,30 @@ class Corpus:
         self.caption_start = table["start"].to_numpy().astype(np.float64)
         self.caption_end = table["end"].to_numpy().astype(np.float64)
         self.caption_text = table["text"]
-        self._piece_offsets: np.ndarray | None = None
-        self._piece_ids: np.ndarray | None = None
+        self._pieces: tuple[np.ndarray, np.ndarray] | None = None
         if "input_ids" in table.column_names:
             lists = table["input_ids"].combine_chunks()
             self._set_pieces(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)
 
     def _set_pieces(self, lists: pa.ListArray) -> None:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-        self._piece_offsets = np.concatenate([[0], np.cumsum(lengths)])
-        self._piece_ids = lists.flatten().to_numpy()
+        self._pieces = np.concatenate([[0], np.cumsum(lengths)]), lists.flatten().to_numpy()
+
+    def _word_pieces(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._pieces is None:
+            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
+        return self._pieces
+
+    def _position(self, i: int) -> int:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"video {i} is outside the corpus, which has videos 0 to {len(self) - 1}")
+        return int(i) % len(self)
 
     def _block(self, shard: int) -> np.ndarray:
         if shard not in self._opened:
             block = self._blocks[shard]
             if isinstance(block, Path) and block.suffix == ".safetensors":
-                # torch's reader maps the file; numpy's would copy it
-                with safe_open(block, "pt") as file:
-                    self._opened[shard] = file.get_tensor("features").numpy()
+                self._opened[shard] = read_tensor(block, "features")
             else:
                 array = np.load(block, mmap_mode="r", allow_pickle=False)
                 if np.isnan(array).any():
@@ -272,16 +277,6 @@ def vocabulary_hash(tokenizer) -> str:
     """First 16 hex digits of the SHA-256 of a tokenizer's vocabulary, whatever its name or folder."""
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
     return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
-
-
-def _checked(videos: Iterable, spec: FeatureSpec) -> Iterator[tuple[str, np.ndarray, Captions | None]]:
-    seen = set()
-    for video_id, features, captions in videos:
-        features = check_features(video_id, features, spec.dim)
-        if video_id in seen:
-            raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
-        seen.add(video_id)
-        yield video_id, features, captions
 
 
 def _by_video(captions: pa.Table, index: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -51,14 +51,14 @@ def _open_npy(path: Path, files: list[Path], spec: FeatureSpec | None) -> Corpus
         seconds.append(len(array))
     ids = [file.stem for file in files]
     everyone = path / "raw_caption.json"
-    columns = json.loads(everyone.read_text(encoding="utf-8")) if everyone.is_file() else {}
+    columns = _columns(everyone) if everyone.is_file() else {}
     captions = []
     for file in files:
         beside = [file.with_suffix(suffix) for suffix in CAPTION_SUFFIXES if file.with_suffix(suffix).is_file()]
         if beside:
             captions.append(read_captions(beside[0], file.stem))
         elif file.stem in columns:
-            captions.append(Captions(*(columns[file.stem][name] for name in ("start", "end", "text"))))
+            captions.append(_captions(everyone, file.stem, columns[file.stem]))
         else:
             captions.append(Captions(np.zeros(0), np.zeros(0), []))
     videos = {"video_id": ids, "seconds": seconds, "shard": range(len(ids)), "row": [0] * len(ids)}
@@ -69,6 +69,23 @@ def _open_npy(path: Path, files: list[Path], spec: FeatureSpec | None) -> Corpus
         "text": [text for c in captions for text in c.text],
     }
     return _corpus(path, spec, None, videos, table, files)
+
+
+def _columns(file: Path) -> dict:
+    try:
+        columns = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(columns, dict):
+        raise ValueError(f"{file}: expected a dict of videos, not a {type(columns).__name__}")
+    return columns
+
+
+def _captions(file: Path, video_id: str, columns) -> Captions:
+    try:
+        return Captions(*(columns[name] for name in ("start", "end", "text")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}, video {video_id!r}: {type(error).__name__}: {error}") from None
 
 
 def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vclip.captions import Captions
@@ -43,6 +44,16 @@ def write_shard(path: Path, features: list[np.ndarray]) -> None:
     starts = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int64)
     tensors: dict = {"features": np.concatenate(features).astype(np.float16), "starts": starts}
     replace(path, lambda temporary: save_file(tensors, temporary))
+
+
+def read_tensor(file: Path, name: str) -> np.ndarray:
+    """One array of a features file, mapped. Raises ValueError that names a damaged file."""
+    try:
+        # torch's reader maps the file; numpy's would copy it
+        with safe_open(file, "pt") as tensors:
+            return tensors.get_tensor(name).numpy()
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}): copy or extract it again") from None
 
 
 def write_tables(
@@ -91,12 +102,16 @@ def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
     return half
 
 
-def shards(videos: Iterator) -> Iterator[list]:
-    """Groups of videos (video_id, features, captions) that fill one shard each: 64 MB or 256 videos."""
-    group, size = [], 0
-    for video in videos:
-        group.append(video)
-        size += video[1].nbytes
+def shards(videos: Iterable, dim: int) -> Iterator[list]:
+    """Videos (video_id, features, captions), checked, in groups that fill one shard each: 64 MB or 256 videos."""
+    seen, group, size = set(), [], 0
+    for video_id, features, captions in videos:
+        features = check_features(video_id, features, dim)
+        if video_id in seen:
+            raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
+        seen.add(video_id)
+        group.append((video_id, features, captions))
+        size += features.nbytes
         if size >= SHARD_BYTES or len(group) >= SHARD_VIDEOS:
             yield group
             group, size = [], 0
