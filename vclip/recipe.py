@@ -47,7 +47,7 @@ class PretrainConfig:
     """length of the linear decay to 0, not of the run"""
     clip_norm: float = 2.0
     precision: str = "fp32"
-    """"fp32", "bf16" or "fp16\""""
+    """"fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there"""
     save_every: int = 1000
     """updates between two checkpoints within an epoch; one is kept at each epoch's end too"""
     tensorboard: bool = False
