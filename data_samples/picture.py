@@ -8,7 +8,7 @@ from vclip import Corpus, VideoCLIPModel, VideoCLIPProcessor, minihowto, plots, 
 from vclip.datasets import youcook2
 from vclip.tasks.retrieval import text_to_video
 
-ROWS, COLUMNS, SEED = 3, 7, 3
+ROWS, COLUMNS, SEED = 3, 6, 3
 
 
 def main() -> None:

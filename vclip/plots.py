@@ -2,7 +2,7 @@
 
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,18 +21,24 @@ REFRESH = 2.0  # seconds between two drawings of a live curve
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
     """One frame every `every` seconds above the captions, each a bar from its start to its end."""
     shown = list(frames)[::every]
-    lanes = _lanes(captions)
+    seconds = len(shown) * every
+    seen = np.flatnonzero(captions.start < seconds)
+    captions = Captions(captions.start[seen], captions.end[seen], [captions.text[i] for i in seen])
+    texts = [_plain(text, 60) for text in captions.text]
+    # a text that is longer than its bar needs its room too
+    letters = seconds / 150
+    ends = [max(e, s + letters * len(t)) for s, e, t in zip(captions.start, captions.end, texts, strict=True)]
+    lanes = _lanes(captions.start, ends)
     rows = max(lanes, default=0) + 1
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(12, 1.6 + 0.42 * rows), sharex=True, height_ratios=[1.2, 0.42 * rows], layout="constrained"
     )
-    seconds = len(shown) * every
     for i, frame in enumerate(shown):
         top.imshow(frame, extent=(i * every, (i + 1) * every, 0, 1), aspect="auto", interpolation="bilinear")
     top.set(xlim=(0, seconds), ylim=(0, 1), yticks=[], ylabel="frames")
-    for start, end, text, lane in zip(captions.start, captions.end, captions.text, lanes, strict=True):
+    for start, end, text, lane in zip(captions.start, captions.end, texts, lanes, strict=True):
         bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
-        bottom.text(start + 0.1, -lane, _plain(text, 46), va="center", fontsize=8, clip_on=True)
+        bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
     bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
     return _closed(figure)
 
@@ -67,7 +73,9 @@ def lengths(clips: Clips, pieces: np.ndarray) -> Figure:
 def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
     """Small pictures in rows, each under its title."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, 2.2 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns, 2.2 * rows), squeeze=False, layout="constrained", dpi=72
+    )
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -80,7 +88,7 @@ def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], righ
     """A row a query: the pictures of the clips ranked first, the right one framed. `right` is its place, or None."""
     columns = max(map(len, images))
     figure, axes = plt.subplots(
-        len(queries), columns, figsize=(1.5 * columns, 1.85 * len(queries)), squeeze=False, layout="constrained"
+        len(queries), columns, figsize=(1.5 * columns, 1.85 * len(queries)), squeeze=False, layout="constrained", dpi=72
     )
     for row, query, shown, place in zip(axes, queries, images, right, strict=True):
         row[0].set_title(_plain(query, 90), loc="left", fontsize=10)
@@ -202,12 +210,12 @@ def _plain(text: str, width: int) -> str:
     return textwrap.shorten(" ".join(text.split()).replace("$", r"\$"), width, placeholder="…")
 
 
-def _lanes(captions: Captions) -> list[int]:
-    """The first free row for each caption, so that bars do not overlap."""
-    ends: list[float] = []
+def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
+    """The first free row for each span, so that none overlaps another."""
+    busy_until: list[float] = []
     lanes = []
-    for start, end in zip(captions.start, captions.end, strict=True):
-        lane = next((i for i, busy in enumerate(ends) if busy <= start), len(ends))
-        ends[lane : lane + 1] = [end]
+    for start, end in zip(starts, ends, strict=True):
+        lane = next((i for i, busy in enumerate(busy_until) if busy <= start), len(busy_until))
+        busy_until[lane : lane + 1] = [end]
         lanes.append(lane)
     return lanes

@@ -27,6 +27,7 @@ class Progress:
     epoch: int = 1
     step: int = 0
     update: int = 0
+    processes: int = 1
     best: float | None = None
     log_rows: int = 0
     scaler: dict = field(default_factory=dict)

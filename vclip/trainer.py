@@ -61,6 +61,12 @@ class Trainer:
         self.progress, self.on_row, self.output = progress, on_row, Path(config.output)
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
         self.writer = _tensorboard(self.output, progress.update) if config.tensorboard and self.log else None
+        if progress.step and progress.processes != accelerator.num_processes:
+            raise ValueError(
+                f"{self.output} stopped within an epoch of {progress.processes} processes: go on with as many, "
+                f"not {accelerator.num_processes}"
+            )
+        progress.processes = accelerator.num_processes
         self.videos = np.flatnonzero(np.diff(training.caption_offsets))
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(
