@@ -1,6 +1,6 @@
 """Rebuild MiniHowTo from nothing: `python data_samples/make.py`. Stopped and started again, it goes on.
 
-Needs `pip install -e '.[efficientnet]' cairosvg pillow` and npm (for the icons).
+Needs `pip install -e '.[rebuild]'` and npm (for the icons).
 A quarter to half an hour on two cores.
 """
 

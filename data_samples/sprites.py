@@ -9,7 +9,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import cairosvg
 from PIL import Image, ImageDraw
 
 ICON_SETS = {"noto": "1.2.9", "fluent-emoji-flat": "1.2.6"}  # Apache-2.0 and MIT
@@ -49,6 +48,8 @@ def icon_set(style: str) -> dict:
 @cache
 def icon(style: str, name: str) -> Image.Image:
     """RGBA sprite, SPRITE pixels square, cut to the drawn part so that the icons of both sets fill it alike."""
+    import cairosvg  # needed to rebuild the world, not to use what ships
+
     icons = icon_set(style)
     while name not in icons["icons"]:
         name = icons["aliases"][name]["parent"]

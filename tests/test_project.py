@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import vclip
 from vclip.notebook import check_parameters
 
+ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRAIN = "pip install -e . && mkdir -p runs && papermill notebooks/03_pretrain.ipynb runs/03_pretrain.ipynb"
 TEST = "pip install -e '.[test]' && pytest"
