@@ -90,8 +90,12 @@ def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], righ
     figure, axes = plt.subplots(
         len(queries), columns, figsize=(1.5 * columns, 1.85 * len(queries)), squeeze=False, layout="constrained", dpi=72
     )
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(hspace=0.12, h_pad=0.26)  # pyright: ignore[reportCallIssue]
     for row, query, shown, place in zip(axes, queries, images, right, strict=True):
-        row[0].set_title(_plain(query, 90), loc="left", fontsize=10)
+        title = row[0].text(0, 1.07, _plain(query, 90), transform=row[0].transAxes, fontsize=10)
+        title.set_in_layout(False)  # else a long sentence would push the other columns away
         for i, axis in enumerate(row):
             axis.set(xticks=[], yticks=[])
             if i < len(shown):
