@@ -15,7 +15,7 @@ from vclip.samplers import Clips
 from vclip.state import read_log
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # told apart by colour-blind readers too
-REFRESH = 2.0  # seconds between two drawings of a live curve
+REFRESH = 10.0  # seconds between two drawings of a live curve
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:

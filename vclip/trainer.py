@@ -25,6 +25,7 @@ from vclip.tasks import retrieval
 
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
+REFRESH = 10.0  # seconds between two steps of a progress bar: a notebook's client drops messages beyond a thousand
 # what a random stream is for; the last number of its seed sequence
 TRAINING, RETRIEVAL, VALIDATION, DROPOUT = range(4)
 
@@ -95,12 +96,14 @@ class Trainer:
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
         batches = batches or self._batches(epoch)
         steps = range(self.progress.step, len(batches) // world)
-        bar = tqdm(steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, disable=self.log is None)
+        bar = tqdm(
+            steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
+        )
         for step in bar:
             loss, norm, rate = self._update(epoch, step, batches[step * world + rank])
             self.progress.step, self.progress.update = step + 1, self.progress.update + 1
             self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
-            bar.set_postfix(loss=f"{loss:.3f}")
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if self.progress.update % config.save_every == 0:
                 self._save_state(batches)
         self._finish(epoch)
@@ -128,7 +131,7 @@ class Trainer:
         blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
         mine = blocks[self.accelerator.process_index :: self.accelerator.num_processes]
         embedded = 0
-        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, disable=self.log is None):
+        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=self.log is None):
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
             drawn = sampler.sample(self.training, videos, clips, self._rng(epoch, 1 + first, RETRIEVAL))
