@@ -71,7 +71,7 @@ def test_the_type_checker_is_content():
 def test_no_path_of_a_machine_in_any_notebook():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"(/home/|/root/|/Users/|/tmp/|/work/|[A-Z]:\\\\)", text), path.name
+        assert not re.search(r"(/(home|root|Users|tmp|work)/|[A-Z]:\\\\)", text), path.name
         assert len(text) < 1_000_000, path.name
 
 
