@@ -131,7 +131,8 @@ class Trainer:
         blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
         mine = blocks[self.accelerator.process_index :: self.accelerator.num_processes]
         embedded = 0
-        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=self.log is None):
+        short = self.log is None or len(mine) < 32  # a few seconds
+        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=short):
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
             drawn = sampler.sample(self.training, videos, clips, self._rng(epoch, 1 + first, RETRIEVAL))
