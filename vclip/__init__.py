@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vclip.processing import VideoCLIPProcessor
     from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
     from vclip.samples import minihowto, thumbnails
+    from vclip.tasks.evaluation import evaluate
     from vclip.video import read_seconds
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "processing": ("VideoCLIPProcessor",),
     "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
     "samples": ("minihowto", "thumbnails"),
+    "tasks.evaluation": ("evaluate",),
     "video": ("read_seconds",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

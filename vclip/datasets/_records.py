@@ -21,11 +21,15 @@ R = TypeVar("R", bound=Record)
 class Dataset(Sequence[R], Generic[R]):
     """The records of one split, in the order of their file.
 
-    `left_out` holds the ids that a list asked for and the annotations say nothing of.
+    `tasks` names the modules of `vclip.tasks` that score such records, the usual one first. `left_out` holds the ids
+    that a list asked for and the annotations say nothing of.
     """
 
-    def __init__(self, name: str, split: str, records: Sequence[R], left_out: Sequence[str] = ()):
-        self.name, self.split, self.records, self.left_out = name, split, list(records), list(left_out)
+    def __init__(
+        self, name: str, split: str, records: Sequence[R], tasks: Sequence[str] = (), left_out: Sequence[str] = ()
+    ):
+        self.name, self.split, self.records = name, split, list(records)
+        self.tasks, self.left_out = tuple(tasks), list(left_out)
 
     def __len__(self) -> int:
         return len(self.records)

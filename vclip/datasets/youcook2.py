@@ -10,6 +10,7 @@ from vclip.datasets._records import Dataset, field, find_file, read_csv, read_js
 from vclip.pickles import load_pickle
 
 FILE = "youcookii_annotations_trainval.json"
+TASKS = ("retrieval",)
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ def load(
         if field(video, "subset", str, f"{file}, video {video_id!r}") == split:
             records += _clips(video_id, video, file)
     if clips is None:
-        return Dataset("YouCook2", split, records)
+        return Dataset("YouCook2", split, records, TASKS)
     wanted = _read_pickle(Path(clips)) if Path(clips).suffix == ".pkl" else _read_csv(Path(clips))
     annotated = [row for row in wanted if row[1] in data["database"]]
     chosen = _choose(records, annotated, f"the {split} split of {file}")
-    return Dataset("YouCook2", split, chosen, [row[1] for row in wanted if row[1] not in data["database"]])
+    return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in data["database"]])
 
 
 def _clips(video_id: str, video: dict, file: Path) -> list[Clip]:
