@@ -1,0 +1,78 @@
+"""Videos longer than a clip: overlapping windows, and what they say of each second averaged.
+
+T seconds of a video, F feature size, C classes or hidden units, D hidden size.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from vclip.embedding import _evaluating
+from vclip.model import VideoCLIPModel
+
+SIZE, STEP = 32, 16
+AT_ONCE = 128
+
+
+def sliding_windows(n: int, size: int = SIZE, step: int = STEP) -> list[tuple[int, int]]:
+    """The windows (start, end) of `n` seconds: every `step` seconds one of `size`, cut where the video ends.
+
+    The last window is the first that reaches the end (MMPT dsprocessor.py:661-805); no seconds, no window.
+    Raises ValueError unless 1 <= step <= size and n >= 0.
+    """
+    if not 1 <= step <= size or n < 0:
+        raise ValueError(f"windows of {size} s every {step} s over {n} s: needs 1 <= step <= size and no negative time")
+    return [(start, min(start + size, n)) for start in range(0, max(min(n, 1), n - size + step), step)]
+
+
+def merge_windows(rows: Sequence, windows: Sequence[tuple[int, int]]) -> Float32[np.ndarray, "n C"]:
+    """The mean over all windows that hold a second; `rows[w]` are the rows of window w (MMPT predictor.py:383-408).
+
+    Rows are arrays or tensors (size, C); those behind a window's length are padding and not read. Raises ValueError
+    if there is no window, not one block of rows for each, a block is too short, or a second is in no window.
+    """
+    if len(rows) != len(windows) or not len(windows):
+        raise ValueError(f"{len(rows)} blocks of rows for {len(windows)} windows: there must be one each, at least one")
+    blocks = [np.asarray(block) for block in rows]
+    total = np.zeros((max(end for _, end in windows), blocks[0].shape[1]), np.float32)
+    count = np.zeros((len(total), 1), np.float32)
+    for block, (start, end) in zip(blocks, windows, strict=True):
+        if len(block) < end - start:
+            raise ValueError(f"the window {start} to {end} has only {len(block)} rows")
+        total[start:end] += block[: end - start]
+        count[start:end] += 1
+    if not count.all():
+        raise ValueError(f"second {int(np.argmin(count))} is in no window")
+    return total / count
+
+
+def embed_seconds(
+    model: VideoCLIPModel, clips: Sequence[np.ndarray], size: int = SIZE, step: int = STEP
+) -> list[Float32[np.ndarray, "T D"]]:
+    """h_v of every second of videos (T, F) of any length, one (T, D) array a video.
+
+    [CLS] is hidden as a key and [SEP] is not, as in the released segmentation and localization (MMPT dsprocessor.py
+    gives them a dummy caption with the mask 0, 1, 0, 1). States are averaged where windows overlap; the released code
+    averages the dot products with the texts, which is the same, since they are linear in the states.
+    Windows of all videos that are equally long run together, so that nothing is padded.
+    Raises ValueError if `size` exceeds the model's max_video_tokens.
+    """
+    windows = [sliding_windows(len(clip), size, step) for clip in clips]
+    states: list[list] = [[None] * len(spans) for spans in windows]
+    of_length = defaultdict(list)
+    for video, spans in enumerate(windows):
+        for w, (start, end) in enumerate(spans):
+            of_length[end - start].append((video, w))
+    with _evaluating(model):
+        for places in of_length.values():
+            for first in range(0, len(places), AT_ONCE):
+                group = places[first : first + AT_ONCE]
+                rows = np.stack([clips[video][slice(*windows[video][w])] for video, w in group])
+                h_v = model.get_video_features(torch.from_numpy(rows).to(model.device), attend_cls=False)
+                for (video, w), state in zip(group, h_v.last_hidden_state.float().cpu().numpy(), strict=True):
+                    states[video][w] = state
+    nothing = np.zeros((0, model.config.video_config.hidden_size), np.float32)
+    return [merge_windows(s, spans) if spans else nothing for s, spans in zip(states, windows, strict=True)]
