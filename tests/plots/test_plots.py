@@ -23,7 +23,7 @@ def no_window():
 
 
 def test_overlapping_captions_get_rows_of_their_own():
-    assert plots._lanes(CAPTIONS.start, CAPTIONS.end) == [0, 1, 0]
+    assert plots.corpus._lanes(CAPTIONS.start, CAPTIONS.end) == [0, 1, 0]
 
 
 def test_every_axis_with_data_is_labelled(tmp_path):
@@ -49,6 +49,26 @@ def test_every_axis_with_data_is_labelled(tmp_path):
     sheet = plots.contact_sheet(FRAMES[:5], ["$<script>$"] * 5, columns=3)
     sheet.savefig(tmp_path / "sheet.png")
     assert sum(bool(axes.images) for axes in sheet.axes) == 5
+
+
+def test_answers_are_drawn_where_they_are(tmp_path):
+    """Untrusted texts, a clip without a picture, negative scores, a video without any step."""
+    rng = np.random.default_rng(0)
+    strange = "$<b>x" * 30
+    asked = plots.questions(
+        [FRAMES[0], None], [["a", strange], ["a", "b", "c"]], [rng.random(2), -rng.random(3)], [0, 2]
+    )
+    assert [len(axes.patches) for axes in asked.axes[1::2]] == [2, 3]
+    found = plots.moments([strange], [{1: FRAMES[0], 11: FRAMES[1]}], [[[0, 0], [1, 2]]], [[4, 5]])
+    assert [tuple(line.get_xdata().round()) for line in found.axes[0].lines] == [(0, 5), (5, 15), (20, 30)]
+    truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])
+    seconds = plots.labelled_seconds(truth, predicted, rng.random(4), 0.5, ["one", strange], "score")
+    assert len(seconds.axes[1].collections) == 2 and len(seconds.legends[0].get_texts()) == 2
+    silent = plots.labelled_seconds(truth * 0, truth * 0, rng.random(4), 0.5, [], "score")
+    steps = plots.step_map(np.log(rng.dirichlet(np.ones(2), 9)), [2, 5], [(0, 1.0, 3.0)], ["first", strange])
+    assert steps.axes[0].lines[0].get_xydata().tolist() == [[2.5, 0], [5.5, 1]]
+    for figure in (asked, found, seconds, silent, steps):
+        figure.savefig(tmp_path / "figure.png")
 
 
 def test_a_live_curve_keeps_the_whole_run(tmp_path):

@@ -1,0 +1,22 @@
+"""Pictures for the notebooks. Each function returns a matplotlib Figure; seconds run along x wherever there is time."""
+
+from vclip.plots.answers import contact_sheet, labelled_seconds, moments, questions, ranking, step_map
+from vclip.plots.corpus import clip_pairs, groups, lengths, similarity, timeline
+from vclip.plots.training import LiveCurve, curves, recalls
+
+__all__ = [
+    "LiveCurve",
+    "clip_pairs",
+    "contact_sheet",
+    "curves",
+    "groups",
+    "labelled_seconds",
+    "lengths",
+    "moments",
+    "questions",
+    "ranking",
+    "recalls",
+    "similarity",
+    "step_map",
+    "timeline",
+]

@@ -1,0 +1,97 @@
+"""Pictures of a corpus: frames and captions on one time line, clips, features; seconds run along x."""
+
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from vclip.captions import Captions
+from vclip.plots._style import CHANCE, TEXT, VIDEO, closed, plain
+from vclip.samplers import Clips
+
+
+def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
+    """One frame every `every` seconds above the captions, each a bar from its start to its end."""
+    shown = list(frames)[::every]
+    seconds = len(shown) * every
+    seen = np.flatnonzero(captions.start < seconds)
+    captions = Captions(captions.start[seen], captions.end[seen], [captions.text[i] for i in seen])
+    texts = [plain(text, 60) for text in captions.text]
+    # a text that is longer than its bar needs its room too
+    letters = seconds / 150
+    ends = [max(e, s + letters * len(t)) for s, e, t in zip(captions.start, captions.end, texts, strict=True)]
+    lanes = _lanes(captions.start, ends)
+    rows = max(lanes, default=0) + 1
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(12, 1.6 + 0.42 * rows), sharex=True, height_ratios=[1.2, 0.42 * rows], layout="constrained"
+    )
+    for i, frame in enumerate(shown):
+        top.imshow(frame, extent=(i * every, (i + 1) * every, 0, 1), aspect="auto", interpolation="bilinear")
+    top.set(xlim=(0, seconds), ylim=(0, 1), yticks=[], ylabel="frames")
+    for start, end, text, lane in zip(captions.start, captions.end, texts, lanes, strict=True):
+        bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
+        bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
+    bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
+    return closed(figure)
+
+
+def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
+    """The first `count` pairs over one video of `seconds`: the video clip and, below it, its text clip's span."""
+    count = min(count, len(clips.video_start))
+    figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
+    for i in range(count):
+        v = (float(clips.video_start[i]), float(clips.video_end[i] - clips.video_start[i]))
+        start = float(captions.start[clips.caption_first[i]])
+        t = (start, float(captions.end[clips.caption_last[i] - 1]) - start)
+        axes.broken_barh([v], (-i, 0.36), color=VIDEO, label="video clip" if i == 0 else None)
+        axes.broken_barh([t], (-i - 0.4, 0.36), color=TEXT, label="text clip" if i == 0 else None)
+    axes.set(xlim=(0, seconds), yticks=-np.arange(count), yticklabels=np.arange(1, count + 1))
+    axes.set(xlabel="time (s)", ylabel="pair")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return closed(figure)
+
+
+def lengths(clips: Clips, pieces: np.ndarray) -> Figure:
+    """Histograms of the video clips' seconds and the text clips' word pieces."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+    duration = clips.video_end - clips.video_start
+    left.hist(duration, bins=[*np.arange(duration.min(), duration.max() + 2) - 0.5], color=VIDEO)
+    left.set(xlabel="length of the video clip (s)", ylabel="clips")
+    right.hist(pieces, bins=[*np.arange(0, pieces.max() + 2) - 0.5], color=TEXT)
+    right.set(xlabel="length of the text clip (word pieces)", ylabel="clips")
+    return closed(figure)
+
+
+def similarity(features: np.ndarray) -> Figure:
+    """Cosine between every two seconds (T, F) of a video, about the video's mean: scenes show as squares."""
+    rows = features.astype(np.float32) - features.astype(np.float32).mean(axis=0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
+    figure, axes = plt.subplots(figsize=(5, 4.2), layout="constrained")
+    image = axes.imshow(rows @ rows.T, cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set(xlabel="time (s)", ylabel="time (s)")
+    figure.colorbar(image, label="cosine")
+    return closed(figure)
+
+
+def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
+    """Histograms on one axis, one a group, with each group's mean as a dashed line."""
+    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+    low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
+    for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
+        axes.hist(value, bins=np.linspace(low, high, 50).tolist(), density=True, alpha=0.5, color=colour, label=name)
+        axes.axvline(value.mean(), color=colour, linestyle="--")
+    axes.set(xlabel=xlabel, ylabel="density")
+    axes.legend(frameon=False)
+    return closed(figure)
+
+
+def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
+    """The first free row for each span, so that none overlaps another."""
+    busy_until: list[float] = []
+    lanes = []
+    for start, end in zip(starts, ends, strict=True):
+        lane = next((i for i, busy in enumerate(busy_until) if busy <= start), len(busy_until))
+        busy_until[lane : lane + 1] = [end]
+        lanes.append(lane)
+    return lanes
