@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+CAPTION_SUFFIXES = (".vtt", ".srt", ".json", ".csv")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Captions:
     """n timed captions in the order of their file.
@@ -83,7 +86,7 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
     negative or no numbers, bytes that are not UTF-8, text that does not follow the format, a missing or unknown id.
     """
     path = Path(path)
-    readers = {".vtt": _read_cues, ".srt": _read_cues, ".json": _read_json, ".csv": _read_csv}
+    readers = dict(zip(CAPTION_SUFFIXES, (_read_cues, _read_cues, _read_json, _read_csv), strict=True))
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {', '.join(readers)}")
     data = path.read_bytes()

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object, parse_flag_from_env
 from tqdm.auto import tqdm
 
 from vclip import parts
-from vclip.captions import deduplicate, read_captions
+from vclip.captions import CAPTION_SUFFIXES, deduplicate, read_captions
 from vclip.corpus import FeatureSpec
 from vclip.storage import check_features
 from vclip.video import read_seconds
@@ -25,7 +25,6 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-CAPTION_SUFFIXES = (".vtt", ".srt", ".json", ".csv")
 FRAMES_AT_ONCE = 96
 
 
@@ -138,7 +137,8 @@ def _utf8(name: str) -> str:
 def find_captions(video: Path) -> Path | None:
     """The caption file beside a video: of its stem, else of its stem and a language, English first."""
     exact = [video.with_name(video.stem + suffix) for suffix in CAPTION_SUFFIXES]
-    language = re.compile(re.escape(video.stem) + r"\.([A-Za-z]{2,3}(-\w+)*)\.(vtt|srt|json|csv)", re.DOTALL)
+    suffixes = "|".join(map(re.escape, CAPTION_SUFFIXES))
+    language = re.compile(re.escape(video.stem) + rf"\.([A-Za-z]{{2,3}}(-\w+)*)({suffixes})", re.DOTALL)
     others = [f for f in video.parent.iterdir() if language.fullmatch(f.name)] if video.parent.is_dir() else []
     others.sort(key=lambda f: (not f.name.startswith(video.stem + ".en"), f.name))
     return next((f for f in (*exact, *others) if f.is_file()), None)
