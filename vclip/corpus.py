@@ -14,49 +14,22 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vclip import layouts, storage
 from vclip.captions import Captions, word_pieces
-from vclip.storage import read_tensor, replace, shard_name, shards, write_json, write_shard, write_tables
+from vclip.spec import FeatureSpec
 
+__all__ = ["Corpus", "FeatureSpec", "vocabulary_hash"]
 
-@dataclass(frozen=True)
-class FeatureSpec:
-    """How the features of a corpus were made; two corpora mix only if every field agrees.
-
-    `weights` and `projection` are hashes of tensors (`projection` None: the encoder's own output is stored).
-    `fps` frames a second of `size` x `size` pixels go in, `pooling` says what happens to the second's frames
-    ("none": the network sees the second whole; "mean"; "mean+std"), and `dim` numbers come out.
-    """
-
-    encoder: str
-    weights: str
-    fps: int
-    size: int
-    crop: str
-    normalisation: str
-    pooling: str
-    projection: str | None
-    dim: int
-
-    def check(self, other: "FeatureSpec", whose: str) -> None:
-        """Raises ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
-        differing = [
-            f"{f.name}: {getattr(self, f.name)!r} against {getattr(other, f.name)!r}"
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
-        ]
-        if differing:
-            raise ValueError(
-                f"these features were made otherwise than {whose} expects ({'; '.join(differing)}); "
-                "extract them again with the same encoder, or use the model trained on them"
-            )
+# a folder of thousands of files would otherwise use up the maps that Linux allows a process (65,530)
+FILES_OPEN = 1024
 
 
 class Corpus:
@@ -67,17 +40,21 @@ class Corpus:
     `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
     """
 
-    def __init__(self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: list | dict):
-        """`blocks`: for each value of the videos' `shard` column something that opens as a (rows, F) float16 array."""
+    def __init__(
+        self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Sequence[Path] | dict[int, Path]
+    ):
+        """`blocks`: for each value of the videos' `shard` column the file, .safetensors or .npy, of its (rows, F)."""
         self.path = Path(path)
-        self.spec = None if meta.get("spec") is None else FeatureSpec(**meta["spec"])
+        self.spec = None if meta.get("spec") is None else FeatureSpec.read(meta["spec"], self.path)
         self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
         self.video_ids: list[str] = videos["video_id"].to_pylist()
         self.media: list[str | None] = videos["media"].to_pylist()
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self._row = videos["shard"].to_numpy(), videos["row"].to_numpy()
         self._blocks = blocks
-        self._opened: dict[int, np.ndarray] = {}
+        self._read = lru_cache(FILES_OPEN)(storage.read_rows)
+        # our own files were checked before they were written, other tools' are when a video is first read
+        self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
@@ -103,11 +80,11 @@ class Corpus:
         making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
             rows, captions = [], []
-            for shard, group in enumerate(shards(videos, spec.dim)):
-                write_shard(making / shard_name(shard), [features for _, features, _ in group])
+            for shard, group in enumerate(storage.shards(videos, spec.dim)):
+                storage.write_shard(making / storage.shard_name(shard), [features for _, features, _ in group])
                 rows += [(video_id, len(features), shard, row) for row, (video_id, features, _) in enumerate(group)]
                 captions += [(video_id, c) for video_id, _, c in group if c is not None]
-            write_tables(making, spec, rows, captions, split, licence)
+            storage.write_tables(making, spec, rows, captions, split, licence)
             making.chmod(0o755)
             if path.exists():
                 path.rmdir()
@@ -118,27 +95,29 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(path) -> "Corpus":
+    def open(path, split: str | None = None) -> "Corpus":
         """A corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`vclip.layouts`); nothing is copied.
 
+        `split` says which shards where a folder holds those of several ("train", "val"). Features of other tools are
+        checked when a video is first read: NaN, infinity or values beyond float16 are a ValueError that names the id.
         Raises FileNotFoundError or ValueError that names the file.
         """
         path = Path(path)
         if not (path / "corpus.json").is_file():
-            from vclip.layouts import open_foreign
-
-            return open_foreign(path)
+            return Corpus(path, *layouts.read(path, split))
         try:
             meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path / 'corpus.json'} is damaged ({error}): copy or extract it again") from None
+        if split not in (None, meta.get("split")):
+            raise ValueError(f"{path} holds the split {meta.get('split')!r}, not {split!r}")
         videos = pq.read_table(path / "videos.parquet")
         shards, positions = videos["shard"].to_numpy(), videos["row"].to_numpy()
-        starts = {s: read_tensor(path / shard_name(s), "starts") for s in np.unique(shards)}
+        starts = {s: storage.read_tensor(path / storage.shard_name(s), "starts") for s in np.unique(shards)}
         row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
         videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
         captions = pq.read_table(path / "captions.parquet", memory_map=True)
-        return Corpus(path, meta, videos, captions, {s: path / shard_name(s) for s in starts})
+        return Corpus(path, meta, videos, captions, {s: path / storage.shard_name(s) for s in starts})
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -157,8 +136,8 @@ class Corpus:
     def features(self, i: int) -> np.ndarray:
         """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
         i = self._position(i)
-        rows = self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
-        return rows.astype(np.float16, copy=False)
+        self._check_new(np.array([i]))
+        return self._rows(i).astype(np.float16, copy=False)
 
     @property
     def dim(self) -> int:
@@ -176,6 +155,7 @@ class Corpus:
         self, videos: np.ndarray, starts: np.ndarray, ends: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,)."""
+        self._check_new(videos)
         lengths = ends - starts
         offsets = np.cumsum(lengths) - lengths
         rows = np.repeat(self._row[videos] + starts - offsets, lengths) + np.arange(lengths.sum())
@@ -219,10 +199,10 @@ class Corpus:
         if "input_ids" in table.column_names:
             table = table.drop_columns("input_ids")
         table = table.append_column("input_ids", pa.array(column, pa.list_(pa.int32())))
-        replace(self.path / "captions.parquet", lambda temporary: pq.write_table(table, temporary))
+        storage.replace(self.path / "captions.parquet", lambda temporary: pq.write_table(table, temporary))
         self.tokenizer = named
         meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8")) | {"tokenizer": named}
-        write_json(self.path / "corpus.json", meta)
+        storage.write_json(self.path / "corpus.json", meta)
         self._set_captions(table)
         return self
 
@@ -231,7 +211,8 @@ class Corpus:
         expected = getattr(config, "feature_spec", None)
         if expected is None or self.spec is None:
             return
-        self.spec.check(FeatureSpec(**expected) if isinstance(expected, dict) else expected, "the model")
+        expected = FeatureSpec.read(expected, "the model") if isinstance(expected, dict) else expected
+        self.spec.check(expected, "the model")
 
     def _set_captions(self, table: pa.Table) -> None:
         order, owner = _by_video(table, self._index)
@@ -261,16 +242,15 @@ class Corpus:
         return int(i) % len(self)
 
     def _block(self, shard: int) -> np.ndarray:
-        if shard not in self._opened:
-            block = self._blocks[shard]
-            if isinstance(block, Path) and block.suffix == ".safetensors":
-                self._opened[shard] = read_tensor(block, "features")
-            else:
-                array = np.load(block, mmap_mode="r", allow_pickle=False)
-                if np.isnan(array).any():
-                    raise ValueError(f"{block} holds NaN: extract it again")
-                self._opened[shard] = array
-        return self._opened[shard]
+        return self._read(self._blocks[shard])
+
+    def _rows(self, i: int) -> np.ndarray:
+        return self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
+
+    def _check_new(self, videos: np.ndarray) -> None:
+        for i in np.unique(videos[~self._checked[videos]]):
+            storage.check_features(self.video_ids[i], self._rows(i), self.dim)
+            self._checked[i] = True
 
 
 def vocabulary_hash(tokenizer) -> str:

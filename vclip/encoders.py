@@ -195,7 +195,7 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
     S3D's `s3d_howto100m.pth`; `weights` names another file or folder to load the network from.
     Raises FileNotFoundError for a missing file and ValueError that names each field that differs, and both values.
     """
-    spec = FeatureSpec(**spec) if isinstance(spec, dict) else spec
+    spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
     if spec.encoder == S3D_G and weights is None:
         weights = Path(folder) / "s3d_howto100m.pth"
         if not weights.is_file():

@@ -1,26 +1,35 @@
-"""Feature folders of other tools as a Corpus, read in place: `<id>.npy` files, and the released shards.
+"""Feature folders of other tools, read in place by `Corpus.open`: `<id>.npy` files, and the released shards.
 
 Nothing in them is executed: arrays load with `allow_pickle=False`, the shards' id lists by `vclip.pickles`.
 """
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from vclip.captions import Captions, read_captions
-from vclip.corpus import Corpus, FeatureSpec
+from vclip.captions import CAPTION_SUFFIXES, Captions, read_captions
 from vclip.pickles import load_pickle
+from vclip.storage import read_npy
 
-CAPTION_SUFFIXES = (".vtt", ".srt", ".json", ".csv")
+
+class Layout(NamedTuple):
+    """What a Corpus is made of: its metadata, its two tables, and the features file of each value of `shard`."""
+
+    meta: dict
+    videos: pa.Table
+    captions: pa.Table
+    blocks: list[Path]
 
 
-def open_foreign(path: Path, split: str | None = None, spec: FeatureSpec | None = None) -> Corpus:
+def read(path: Path, split: str | None = None) -> Layout:
     """A folder that is no corpus folder: released shards if it has `*_meta.pkl`, else `<id>.npy` files.
 
-    `split` ("train" or "val") is needed where the folder holds the shards of both. Captions of an `<id>.npy` are
-    those of `<id>.vtt` (.srt, .json, .csv) beside it, or of `raw_caption.json` in the folder.
+    `split` ("train" or "val") is needed where the folder holds the shards of both; `<id>.npy` files have none of
+    their own, so it only names them. Captions of an `<id>.npy` are those of `<id>.vtt` (.srt, .json, .csv) beside it,
+    or of `raw_caption.json` in the folder.
     Raises FileNotFoundError or ValueError that names the folder or file.
     """
     path = Path(path)
@@ -29,20 +38,20 @@ def open_foreign(path: Path, split: str | None = None, spec: FeatureSpec | None 
     splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("*_meta.pkl"))
     if splits:
         if split is None and len(splits) > 1:
-            raise ValueError(f"{path} holds the shards of {splits}: open_foreign(path, split) says which")
-        return _open_shards(path, split or splits[0], spec)
+            raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
+        return _read_shards(path, split or splits[0])
     files = sorted(path.glob("*.npy"))
     if not files:
         raise FileNotFoundError(
             f"{path} has no corpus.json, no <id>.npy and no <split>_meta.pkl: is it the right folder?"
         )
-    return _open_npy(path, files, spec)
+    return _read_npy_files(path, files, split)
 
 
-def _open_npy(path: Path, files: list[Path], spec: FeatureSpec | None) -> Corpus:
+def _read_npy_files(path: Path, files: list[Path], split: str | None) -> Layout:
     seconds, width = [], None
     for file in files:
-        array = _load(file)
+        array = read_npy(file)  # its size; the map goes with the name
         if array.ndim != 2 or not len(array) or array.dtype.kind != "f" or array.shape[1] != (width or array.shape[1]):
             raise ValueError(
                 f"{file}: {array.dtype} {array.shape}, expected (seconds > 0, {width or 'features'}) floats"
@@ -68,7 +77,7 @@ def _open_npy(path: Path, files: list[Path], spec: FeatureSpec | None) -> Corpus
         "end": np.concatenate([c.end for c in captions]),
         "text": [text for c in captions for text in c.text],
     }
-    return _corpus(path, spec, None, videos, table, files)
+    return _layout(split, videos, table, files)
 
 
 def _columns(file: Path) -> dict:
@@ -88,7 +97,7 @@ def _captions(file: Path, video_id: str, columns) -> Captions:
         raise ValueError(f"{file}, video {video_id!r}: {type(error).__name__}: {error}") from None
 
 
-def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:
+def _read_shards(path: Path, split: str) -> Layout:
     """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; word pieces of `*.<split>_<k>.{startends,caps_ids}`."""
     meta = load_pickle(path / f"{split}_meta.pkl")
     if not isinstance(meta, dict) or not all(isinstance(i, str) for shard in meta.values() for i in shard):
@@ -97,7 +106,7 @@ def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:
     rows: list[tuple[str, np.ndarray, np.ndarray]] = []
     blocks: list[Path] = []
     for shard, ids in sorted(meta.items()):
-        starts = _load(path / f"{split}_{shard}_starts.npy")
+        starts = read_npy(path / f"{split}_{shard}_starts.npy")
         if len(starts) != len(ids) + 1:
             raise ValueError(f"{path}: shard {split}_{shard} holds {len(starts) - 1} videos, its list names {len(ids)}")
         videos["video_id"] += ids
@@ -108,8 +117,8 @@ def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:
         for prefix in sorted(
             {file.name.split(".startends")[0] for file in path.glob(f"*.{split}_{shard}.startends_*.npy")}
         ):
-            offsets = _load(path / f"{prefix}.startends_starts.npy")
-            times, pieces = (_load(path / f"{prefix}.{name}_data.npy") for name in ("startends", "caps_ids"))
+            offsets = read_npy(path / f"{prefix}.startends_starts.npy")
+            times, pieces = (read_npy(path / f"{prefix}.{name}_data.npy") for name in ("startends", "caps_ids"))
             rows += [(i, times[a:b], pieces[a:b]) for i, a, b in zip(ids, offsets, offsets[1:], strict=False)]
     times = np.concatenate([t for _, t, _ in rows] or [np.zeros((0, 2))]).astype(np.float64)
     owners = [i for i, t, _ in rows for _ in t]
@@ -117,19 +126,11 @@ def _open_shards(path: Path, split: str, spec: FeatureSpec | None) -> Corpus:
     table: dict = {"video_id": owners, "start": times[:, 0], "end": times[:, 1], "text": [""] * len(owners)}
     if rows:
         table["input_ids"] = pa.array(pieces, pa.list_(pa.int32()))
-    return _corpus(path, spec, split, videos, table, blocks)
+    return _layout(split, videos, table, blocks)
 
 
-def _corpus(path: Path, spec, split: str | None, videos: dict, captions: dict, blocks: list[Path]) -> Corpus:
+def _layout(split: str | None, videos: dict, captions: dict, blocks: list[Path]) -> Layout:
     videos = {"media": pa.nulls(len(videos["video_id"]), pa.string())} | videos
     types = {"video_id": pa.string(), "text": pa.string(), "start": pa.float64(), "end": pa.float64()}
     captions = {name: pa.array(column, types.get(name)) for name, column in captions.items()}
-    meta = {"spec": None if spec is None else vars(spec), "split": split}
-    return Corpus(path, meta, pa.table(videos), pa.table(captions), blocks)
-
-
-def _load(file: Path) -> np.ndarray:
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is not a plain array ({error}); files that hold objects are never executed") from None
+    return Layout({"split": split}, pa.table(videos), pa.table(captions), blocks)

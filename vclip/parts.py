@@ -40,7 +40,7 @@ def prepare(out: Path, spec: FeatureSpec) -> None:
     """Make the folder, or make sure that it holds a corpus or an unfinished one of this spec."""
     work = _work(out)
     if (work / "spec.json").is_file():
-        found = FeatureSpec(**json.loads((work / "spec.json").read_text(encoding="utf-8")))
+        found = FeatureSpec.read(json.loads((work / "spec.json").read_text(encoding="utf-8")), work / "spec.json")
         found.check(spec, "this encoder")
     if (out / "corpus.json").is_file():
         found = Corpus.open(out).spec

@@ -56,6 +56,19 @@ def read_tensor(file: Path, name: str) -> np.ndarray:
         raise ValueError(f"{file} is damaged ({error}): copy or extract it again") from None
 
 
+def read_npy(file: Path) -> np.ndarray:
+    """The array of a .npy file, mapped. Raises ValueError that names a file which is damaged or holds objects."""
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is not a plain array ({error}); files that hold objects are never executed") from None
+
+
+def read_rows(file: Path) -> np.ndarray:
+    """The features (rows, F) in a .safetensors or .npy file, mapped."""
+    return read_tensor(file, "features") if file.suffix == ".safetensors" else read_npy(file)
+
+
 def write_tables(
     path: Path,
     spec,
@@ -87,10 +100,19 @@ def write_tables(
 
 
 def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
-    """(T, dim) float16; ValueError that names the id for another shape, NaN or values beyond float16."""
+    """(T, dim) float16; ValueError that names the id for no numbers, another shape, NaN or values beyond float16."""
     if not isinstance(video_id, str) or not video_id:
         raise ValueError(f"a video id is a non-empty string, not {video_id!r}")
-    features = np.asarray(features)
+    try:
+        video_id.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"video id {video_id!r} holds half a surrogate pair, which no file can: rename it") from None
+    try:
+        features = np.asarray(features)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"video {video_id!r}: features are no array: {error}") from None
+    if features.dtype.kind not in "fiu":
+        raise ValueError(f"video {video_id!r}: features are of type {features.dtype}, expected numbers")
     if features.ndim != 2 or features.shape[1] != dim or not len(features):
         raise ValueError(f"video {video_id!r}: features are {features.shape}, expected (seconds > 0, {dim})")
     with np.errstate(over="ignore"):

@@ -1,0 +1,47 @@
+"""How the features of a corpus were made."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """How the features of a corpus were made; two corpora mix only if every field agrees.
+
+    `weights` and `projection` are hashes of tensors (`projection` None: the encoder's own output is stored).
+    `fps` frames a second of `size` x `size` pixels go in, `pooling` says what happens to the second's frames
+    ("none": the network sees the second whole; "mean"; "mean+std"), and `dim` numbers come out.
+    """
+
+    encoder: str
+    weights: str
+    fps: int
+    size: int
+    crop: str
+    normalisation: str
+    pooling: str
+    projection: str | None
+    dim: int
+
+    @classmethod
+    def read(cls, values: dict, where) -> "FeatureSpec":
+        """From a dict of all fields; ValueError that names `where` it stands and the fields missing or unknown."""
+        names = {f.name for f in fields(cls)}
+        if wrong := sorted(names ^ values.keys()):
+            problems = ", ".join(f"{'lacks' if name in names else 'has an unknown field'} {name!r}" for name in wrong)
+            raise ValueError(
+                f"the feature spec of {where} {problems}; a spec has {', '.join(f.name for f in fields(cls))}"
+            )
+        return cls(**values)
+
+    def check(self, other: "FeatureSpec", whose: str) -> None:
+        """Raises ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
+        differing = [
+            f"{f.name}: {getattr(self, f.name)!r} against {getattr(other, f.name)!r}"
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if differing:
+            raise ValueError(
+                f"these features were made otherwise than {whose} expects ({'; '.join(differing)}); "
+                "extract them again with the same encoder, or use the model trained on them"
+            )
