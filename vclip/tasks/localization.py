@@ -1,0 +1,197 @@
+"""Step localization (CrossTask): which second of a video shows each of its task's steps.
+
+T seconds of one video, K steps of its task, D hidden size. Arrays (T, K) of assignments and truth hold 0 and 1.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32, Float64, Real, UInt8
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from vclip.corpus import Corpus
+from vclip.datasets._records import Dataset
+from vclip.embedding import embed_texts
+from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.report import covered
+from vclip.tasks.windows import embed_seconds
+
+VIDEOS_AT_ONCE = 16
+
+
+class Recall(NamedTuple):
+    """`recall` is the plain mean of `per_task`: found steps over steps that occur, NaN for a task without any."""
+
+    recall: float
+    per_task: dict[str, float]
+
+
+def assign_steps(logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"]) -> UInt8[np.ndarray, "T K"]:
+    """Gives every step one second, in the order of the steps, so that the sum of -log softmax is least.
+
+    The softmax runs over the K steps of each second, in float32; sums are float64, as in CrossTask's own programme
+    (MMPT predictor.py:245-347). Of equal sums, as there, a step takes the earliest second, but the last step takes
+    second T - 1 if no earlier one is cheaper.
+    Raises ValueError if T <= K (where the original is undefined), K = 0 or a logit is not finite.
+    """
+    seconds, steps = logits.shape
+    if seconds <= steps or not steps:
+        raise ValueError(
+            f"{seconds} seconds for {steps} steps: at least one step and more seconds than steps are needed"
+        )
+    values = (logits if isinstance(logits, Tensor) else torch.tensor(logits)).detach().cpu().float()
+    cost = -torch.log_softmax(values, dim=1).double().numpy()
+    if not np.isfinite(cost).all():
+        second = int(np.argwhere(~np.isfinite(cost))[0, 0])
+        raise ValueError(f"the logits of second {second} are not finite: {values[second].tolist()}")
+    # total[t]: least cost of the steps so far with the last of them at second t
+    total, earliest = cost[:, 0], []
+    for k in range(1, steps):
+        lowest = np.minimum.accumulate(total)
+        improves = np.append(True, lowest[1:] < lowest[:-1])
+        earliest.append(np.maximum.accumulate(np.where(improves, np.arange(seconds), 0)))
+        total = np.append(np.inf, lowest[:-1]) + cost[:, k]
+    second = int(np.argmin(total[:-1]))
+    second = second if total[second] < total[-1] else seconds - 1
+    assigned = np.zeros((seconds, steps), np.uint8)
+    assigned[second, steps - 1] = 1
+    for k in range(steps - 1, 0, -1):
+        second = int(earliest[k - 1][second - 1])
+        assigned[second, k - 1] = 1
+    return assigned
+
+
+def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) -> Recall:
+    """Average recall over tasks (MMPT metric.py:220-259); unpacks to recall, per_task.
+
+    `assigned[i]` and `truth[i]` are (T, K) arrays of video i, `tasks[i]` its task. A task's recall is the number of its
+    videos' steps whose assigned second lies in the truth over the number of steps that occur; a step that does not
+    occur cannot be found. Assignments may be probabilities: the recall is then the expected one.
+    Raises ValueError for lists of different length or none, and for arrays of different shape.
+    """
+    if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
+        raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
+    found: dict[str, float] = dict.fromkeys(tasks, 0)
+    occur = dict.fromkeys(tasks, 0)
+    for i, (ours, true, task) in enumerate(zip(map(np.asarray, assigned), map(np.asarray, truth), tasks, strict=True)):
+        if ours.shape != true.shape or ours.ndim != 2:
+            raise ValueError(f"video {i}: the assignment is {ours.shape}, the truth {true.shape}, not both (T, K)")
+        found[task] += float(ours[true != 0].sum())
+        occur[task] += int((true != 0).any(axis=0).sum())
+    per_task = {task: found[task] / occur[task] if occur[task] else math.nan for task in found}
+    known = [recall for recall in per_task.values() if not math.isnan(recall)]
+    return Recall(float(np.mean(known)) if known else math.nan, per_task)
+
+
+def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
+    """1 from floor(start) to ceil(end) of each segment (step from 0, start, end), as far as the video goes."""
+    truth = np.zeros((seconds, steps), np.uint8)
+    for step, start, end in segments:
+        truth[math.floor(start) : math.ceil(end), step] = 1
+    return truth
+
+
+def assign_uniform(seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
+    """Floor: the video cut into K equal parts, each step in the middle of its own."""
+    assigned = np.zeros((seconds, steps), np.uint8)
+    assigned[((np.arange(steps) + 0.5) * seconds / steps).astype(int), np.arange(steps)] = 1
+    return assigned
+
+
+def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]:
+    """Floor: probability that step k is at second t when all choices of K seconds in order are equally likely.
+
+    C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K): k steps are before t, the others behind it.
+    """
+    log_factorial = np.append(0, np.cumsum(np.log(np.arange(1, seconds + 1))))
+
+    def log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
+        log = log_factorial[n] - log_factorial[k] - log_factorial[np.maximum(n - k, 0)]
+        return np.where(k <= n, log, -np.inf)
+
+    t, k = np.arange(seconds)[:, None], np.arange(steps)[None]
+    all_choices = log_choose(np.array(seconds), np.array(steps))
+    return np.exp(log_choose(t, k) + log_choose(seconds - 1 - t, steps - 1 - k) - all_choices)
+
+
+def step_logits(
+    model: VideoCLIPModel, processor: VideoCLIPProcessor, videos: Sequence, steps: Sequence[Sequence[str]]
+) -> list[Float32[np.ndarray, "T K"]]:
+    """h_v of every second dot z_t of every step of the video's own task: one (T, K) array a video.
+
+    `videos` are features (T, F) of any length; windows of 32 s overlap by half and are averaged (`tasks.windows`).
+    """
+    texts = list(dict.fromkeys(step for names in steps for step in names))
+    z_t = dict(zip(texts, embed_texts(model, processor, texts), strict=True))
+    logits = []
+    for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="localization", delay=10, leave=False):
+        group = slice(first, first + VIDEOS_AT_ONCE)
+        states = embed_seconds(model, videos[group])
+        logits += [
+            h_v @ np.stack([z_t[name] for name in names]).T for h_v, names in zip(states, steps[group], strict=True)
+        ]
+    return logits
+
+
+def examine(
+    model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus, *, seed: int = 0
+) -> dict[str, Any]:
+    """Localizes the steps of `datasets.crosstask` videos; for `vclip.evaluate`.
+
+    One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
+    occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
+    their task has steps cannot be scored: a warning counts them, their examples say why in `left_out`.
+    The random floor is an exact expectation, so `seed` changes nothing. Raises ValueError if no video can be scored.
+    """
+    records = [dataset[i] for i in covered(dataset, corpus)]
+    lengths = [int(corpus.seconds[corpus.index(record.video_id)]) for record in records]
+    reasons = [_left_out(record, seconds) for record, seconds in zip(records, lengths, strict=True)]
+    scored = [i for i, reason in enumerate(reasons) if not reason]
+    if not scored:
+        raise ValueError(f"no video of {dataset} can be scored, the first because: {reasons[0] if reasons else 'none'}")
+    if len(scored) < len(records):
+        first = next(i for i, reason in enumerate(reasons) if reason)
+        why = f"{records[first].video_id!r} of task {records[first].task}: {reasons[first]}"
+        warnings.warn(f"{len(records) - len(scored)} of {len(records)} videos left out, first {why}", stacklevel=3)
+    features = [corpus.features(corpus.index(records[i].video_id)) for i in scored]
+    logits = step_logits(model, processor, features, [records[i].steps for i in scored])
+    assigned = [assign_steps(rows) for rows in logits]
+    truth = [true_seconds(records[i].segments, *rows.shape) for i, rows in zip(scored, assigned, strict=True)]
+    tasks = [records[i].task for i in scored]
+    floors = {
+        "uniform": average_recall([assign_uniform(*rows.shape) for rows in assigned], truth, tasks),
+        "random": average_recall([random_probabilities(*rows.shape) for rows in assigned], truth, tasks),
+    }
+    shown = dict(zip(scored, zip(assigned, truth, strict=True), strict=True))
+    rows = [_example(records[i], lengths[i], reasons[i], *shown.get(i, (None, None))) for i in range(len(records))]
+    return {
+        "scores": {"recall": average_recall(assigned, truth, tasks).recall},
+        "floors": {name: {"recall": floor.recall} for name, floor in floors.items()},
+        "n": sum(row["steps"] for row in rows),
+        "unit": "steps",
+        "examples": pd.DataFrame(rows),
+    }
+
+
+def _left_out(record, seconds: int) -> str:
+    """Why the video cannot be scored, "" if it can."""
+    if not record.segments:
+        return "not annotated"
+    return f"{seconds} s for {len(record.steps)} steps" if seconds <= len(record.steps) else ""
+
+
+def _example(
+    record, seconds: int, left_out: str, assigned: np.ndarray | None = None, truth: np.ndarray | None = None
+) -> dict:
+    row = {"task": record.task, "video_id": record.video_id, "seconds": seconds, "hits": 0, "steps": 0, "assigned": []}
+    if assigned is not None and truth is not None:
+        row["hits"], row["steps"] = int(assigned[truth != 0].sum()), int(truth.any(axis=0).sum())
+        row["assigned"] = assigned.argmax(axis=0).tolist()
+    return row | {"segments": list(record.segments), "left_out": left_out}
