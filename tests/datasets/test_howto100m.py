@@ -1,0 +1,264 @@
+import csv
+import gzip
+import io
+import json
+import tarfile
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vclip.captions import read_captions
+from vclip.datasets import howto100m
+from vclip.datasets.howto100m import Video
+
+HEADER = "start,end,text\n"
+
+
+@pytest.fixture(scope="module")
+def folder(shared):
+    return shared / "annotations" / "howto100m"
+
+
+def write(file, content):
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def tar(file, members, kind=tarfile.REGTYPE):
+    """A .tar.gz of (name, text) in that order."""
+    with tarfile.open(file, "w:gz") as out:
+        for name, text in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            member.size = len(text.encode()) if kind == tarfile.REGTYPE else 0
+            out.addfile(member, io.BytesIO(text.encode()))
+    return file
+
+
+def rows(captions):
+    return list(zip(captions.start.tolist(), captions.end.tolist(), captions.text, strict=True))
+
+
+# lists
+
+
+def test_real_lists(folder):
+    subset, full = (howto100m.load(folder, split) for split in ("subset_train", "full_val"))
+    assert (len(subset), len(subset.video_ids), len({v.task for v in subset})) == (77363, 77363, 1053)
+    assert round(sum(v.seconds for v in subset) / 3600) == 9017
+    assert (len(full), len(full.video_ids), len({v.task for v in full})) == (36473, 36473, 1059)
+    assert subset[0] == Video("G0f_nSBiHh4", 278, 192.1) and full[2] == Video("PSBDqNjcUyk", 295, 1538.38)
+    assert {len(v.video_id) for v in [*subset, *full]} == {11}
+
+
+def test_real_ids(folder):
+    holdout = howto100m.load(folder / "htm_holdout_vid.txt", "holdout")
+    assert (len(holdout), len(holdout.video_ids), holdout.tasks) == (1000, 1000, ())
+    assert holdout[1] == Video("--1tgx27xrM") and list(howto100m.load(folder, "holdout")) == list(holdout)
+    assert repr(holdout) == "HowTo100M holdout: 1000 records of 1000 videos"
+
+
+def test_lists_of_ids(tmp_path):
+    write(tmp_path / "how2_s3d_train.lst", "b\r\na\n\n-c_1\n")
+    write(tmp_path / "how2_s3d_val.lst.gz", gzip.compress(b"v"))
+    assert howto100m.load(tmp_path).video_ids == ["b", "a", "-c_1"]
+    assert howto100m.load(tmp_path, "val").video_ids == ["v"]
+
+
+@pytest.mark.parametrize(
+    ("split", "content", "error"),
+    [
+        ("train", "a\nb c\n", "row 2: 'b c' is not one video id"),
+        ("train", "a\n../b\n", "row 2: '../b' is not a video id"),
+        ("val", "a\n\n..\n", "row 3: '..' is not a video id"),
+        ("holdout", "a\\b\n", "row 1: .* is not a video id"),
+        ("full_val", "a.mp4 3\n", "row 1: 'a.mp4 3' is not a file name, a task number and seconds"),
+        ("full_val", "a.mp4 3 9.5\na 3 9.5\n", "row 2: the file name 'a' is not <video id>.<extension>"),
+        ("full_val", ".mp4 3 9.5\n", "row 1: '' is not a video id"),
+        ("full_val", "/tmp/a.mp4 3 9.5\n", "row 1: '/tmp/a' is not a video id"),
+        ("subset_train", "a.mp4 x 9.5\n", "row 1: task 'x'"),
+        ("subset_train", "a.mp4 -1 9.5\n", "row 1: task '-1'"),
+        ("subset_train", "a.mp4 3 long\n", "row 1: .*'long' s"),
+        ("subset_train", "a.mp4 3 nan\n", "row 1: .*'nan' s"),
+        ("subset_train", "a.mp4 3 0\n", "row 1: .*'0' s"),
+        ("subset_train", "a.mp4 3 inf\n", "row 1: .*'inf' s"),
+    ],
+)
+def test_bad_lists_are_named(tmp_path, split, content, error):
+    file = write(tmp_path / "list", content)
+    with pytest.raises(ValueError, match=error) as raised:
+        howto100m.load(file, split)
+    assert str(file) in str(raised.value)
+
+
+def test_absent_files_and_unknown_splits(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"how2_s3d_train\.lst"):
+        howto100m.load(tmp_path)
+    with pytest.raises(ValueError, match="'test'.*'subset_train'"):
+        howto100m.load(tmp_path, "test")
+    with pytest.raises(FileNotFoundError, match=r"raw_caption\.json"):
+        next(howto100m.captions(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"none\.tar\.gz"):
+        next(howto100m.captions(tmp_path / "none.tar.gz"))
+
+
+# captions
+
+
+def test_real_captions(folder):
+    found = dict(howto100m.captions(folder / "captions.tar.gz"))
+    assert (len(found), sum(map(len, found.values()))) == (100, 11173)
+    assert sum(len(text.split()) for captions in found.values() for text in captions.text) == 46794
+    assert round(sum(captions.end.max() for captions in found.values()) / 3600, 1) == 11.2
+    assert {video_id: rows(c) for video_id, c in howto100m.captions(folder)} == {k: rows(c) for k, c in found.items()}
+
+
+def test_real_clips(folder):
+    found = dict(howto100m.captions(folder / "small_val_captions.csv"))
+    assert (len(found), sum(map(len, found.values()))) == (30, 246)
+    for video_id, captions in found.items():
+        assert rows(captions) == rows(read_captions(folder / "small_val_captions.csv", video_id))
+
+
+def test_folder_and_tar_are_what_read_captions_reads(folder, tmp_path):
+    with tarfile.open(folder / "captions.tar.gz") as real:
+        names = [name for name in real.getnames() if name.endswith(".csv")][::10]
+        texts = {name: real.extractfile(name).read().decode() for name in names}
+    (tmp_path / "captions").mkdir()
+    for name, text in texts.items():
+        write(tmp_path / name, text)
+    packed = tar(tmp_path / "some.tar.gz", texts.items())
+    expected = {name[9:-4]: rows(read_captions(tmp_path / name)) for name in names}
+    assert len(expected) == 10
+    for path in (packed, tmp_path, tmp_path / "captions"):
+        assert {video_id: rows(captions) for video_id, captions in howto100m.captions(path)} == expected
+    assert [video_id for video_id, _ in howto100m.captions(packed)] == [name[9:-4] for name in names]
+
+
+times = st.floats(0, 1e5).map(lambda t: round(t, 2))
+caption = st.tuples(times, times, st.text(st.characters(codec="utf-8"), min_size=1)).map(
+    lambda row: (*sorted(row[:2]), row[2].replace("\r", " ").replace("\0", " "))
+)
+video_ids = st.from_regex(r"[A-Za-z0-9_-]{11}", fullmatch=True)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(st.dictionaries(video_ids, st.lists(caption, max_size=4), max_size=3))
+def test_captions_come_back_as_they_were_written(tmp_path, videos):
+    columns = {
+        video_id: dict(zip(("start", "end", "text"), map(list, zip(*c, strict=True)), strict=True))
+        if c
+        else {"start": [], "end": [], "text": []}
+        for video_id, c in videos.items()
+    }
+    write(tmp_path / "raw_caption.json", json.dumps(columns))
+    listed = io.StringIO(newline="")
+    csv.writer(listed).writerows(
+        [("video_id", "start", "end", "text"), *((video_id, *row) for video_id, c in videos.items() for row in c)]
+    )
+    write(tmp_path / "list.csv", listed.getvalue())
+    members = []
+    for video_id, c in videos.items():
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("start", "end", "text"), *c])
+        members.append((f"captions/{video_id}.csv", text.getvalue()))
+    tar(tmp_path / "captions.tar.gz", members)
+    for name in ("raw_caption.json", "captions.tar.gz"):
+        assert {video_id: rows(c) for video_id, c in howto100m.captions(tmp_path / name)} == videos
+    said = {video_id: c for video_id, c in videos.items() if c}
+    assert {video_id: rows(c) for video_id, c in howto100m.captions(tmp_path / "list.csv")} == said
+
+
+def test_rows_without_text_are_left_out(tmp_path):
+    columns = {"start": [0, 1, 2], "end": [1, 2, 3], "text": ["a", None, float("nan")]}
+    write(tmp_path / "raw_caption.json", json.dumps({"v": columns}))
+    assert [rows(c) for _, c in howto100m.captions(tmp_path)] == [[(0, 1, "a")]]
+    write(tmp_path / "v.csv", f"{HEADER}0,1,a\n1,2,\n")
+    (tmp_path / "raw_caption.json").unlink()
+    assert [(video_id, rows(c)) for video_id, c in howto100m.captions(tmp_path)] == [("v", [(0, 1, "a")])]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (f"{HEADER}0,1,a\n3,2,b\n", "row 2: the segment .* ends before it starts"),
+        (f"{HEADER}-1,2,b\n", "row 1: the segment .* starts before 0"),
+        (f"{HEADER}0,x,b\n", "row 1: the segment .* is not a pair of seconds"),
+        (f"{HEADER}0,nan,b\n", "row 1: the segment .* is not a pair of seconds"),
+        (f"{HEADER}0,1,a,b\n", "row 1: other fields"),
+        (f"{HEADER}0,1\n", "row 1: other fields"),
+        ("start,end\n0,1\n", "no column 'text'"),
+        ("", "no column 'start'"),
+    ],
+)
+def test_bad_captions_are_named(tmp_path, content, error):
+    (tmp_path / "captions").mkdir()
+    single = write(tmp_path / "captions" / "v.csv", content)
+    packed = tar(tmp_path / "captions.tar.gz", [("captions/u.csv", HEADER), ("captions/v.csv", content)])
+    for path, where in ((single.parent, f"{single}"), (packed, f"{packed}, captions/v.csv")):
+        with pytest.raises(ValueError, match=error) as raised:
+            list(howto100m.captions(path))
+        assert where in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ([], "is a list, not the captions"),
+        ({"v": {"start": [0], "end": [1]}}, "video 'v': no 'text'"),
+        ({"v": {"start": [0], "end": [1, 2], "text": ["a"]}}, "video 'v': 1 start, 2 end, 1 text"),
+        ({"v": {"start": [3], "end": [1], "text": ["a"]}}, "video 'v', row 1: the segment .* ends before"),
+        ({"v": {"start": ["3"], "end": [4], "text": ["a"]}}, "video 'v', row 1: the segment .* not a pair"),
+        ({"v": {"start": [3], "end": [4], "text": [5]}}, "video 'v', row 1: 5 is not a text"),
+        ({"../v": {"start": [3], "end": [4], "text": ["a"]}}, "'../v' is not a video id"),
+    ],
+)
+def test_bad_json_is_named(tmp_path, data, error):
+    file = write(tmp_path / "raw_caption.json", json.dumps(data))
+    with pytest.raises(ValueError, match=error) as raised:
+        list(howto100m.captions(tmp_path))
+    assert str(file) in str(raised.value)
+
+
+def test_bad_ids_of_a_csv_are_named(tmp_path):
+    file = write(tmp_path / "list.csv", "video_id,start,end,text\nv,0,1,a\n../v,0,1,a\n")
+    with pytest.raises(ValueError, match=r"list\.csv, row 2: '\.\./v' is not a video id"):
+        list(howto100m.captions(file))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_tar_file_yields_plain_files_alone(tmp_path, kind):
+    file = tar(tmp_path / "captions.tar.gz", [("captions/v.csv", "")], kind)
+    with pytest.raises(ValueError, match=r"captions\.tar\.gz, captions/v\.csv: not a plain file"):
+        list(howto100m.captions(file))
+
+
+def test_a_tar_file_becomes_no_path(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    names = ["../a.csv", str(tmp_path / "b.csv"), "captions/c.csv", "captions/readme.txt"]
+    file = tar(inside / "captions.tar.gz", [(name, f"{HEADER}0,1,x\n") for name in names])
+    assert [video_id for video_id, _ in howto100m.captions(file)] == ["a", "b", "c"]
+    assert sorted(tmp_path.rglob("*")) == [inside, file]
+    with pytest.raises(ValueError, match="is not a video id"):
+        list(howto100m.captions(tar(inside / "captions.tar.gz", [("captions/..\\a.csv", HEADER)])))
+
+
+def test_a_tar_file_that_claims_too_much_or_repeats(tmp_path, monkeypatch):
+    twice = tar(tmp_path / "twice.tar.gz", [("a/v.csv", HEADER), ("b/v.csv", HEADER)])
+    with pytest.raises(ValueError, match=r"b/v\.csv: captions of video 'v' occur twice"):
+        list(howto100m.captions(twice))
+    monkeypatch.setattr(howto100m, "MEMBER_BYTES", 20)
+    assert [video_id for video_id, _ in howto100m.captions(tar(tmp_path / "a.tar.gz", [("v.csv", HEADER)]))] == ["v"]
+    with pytest.raises(ValueError, match=r"v\.csv: not a plain file of at most 20 bytes"):
+        list(howto100m.captions(tar(tmp_path / "a.tar.gz", [("v.csv", f"{HEADER}0,1,a word\n")])))
+
+
+def test_a_damaged_tar_file_is_named(folder, tmp_path):
+    whole = (folder / "captions.tar.gz").read_bytes()
+    flipped = whole[:5000] + bytes([whole[5000] ^ 255]) + whole[5001:]
+    for content in (whole[: len(whole) // 2], flipped, b"nonsense", b""):
+        file = write(tmp_path / "captions.tar.gz", content)
+        with pytest.raises(ValueError, match=r"captions\.tar\.gz"):
+            list(howto100m.captions(file))
