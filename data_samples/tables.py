@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +76,22 @@ def write_youcook2(videos: list[Plan], folder: Path) -> None:
     (folder / "youcookii_annotations_trainval.json").write_text(text + "\n", encoding="utf-8")
 
 
-def write_thumbnails(videos: list[Plan], path: Path) -> None:
-    """Two jpegs a step, from its second second and its last but one: (video_id, second, jpeg)."""
+def two_a_step(plan: Plan) -> set[int]:
+    """Each step's second second and its last but one."""
+    return {second for step in plan.steps for second in (step.start + 1, step.end - 2)}
+
+
+def write_thumbnails(
+    videos: list[Plan], path: Path, seconds: Callable[[Plan], set[int]] = two_a_step, quality: int = 60
+) -> None:
+    """A jpeg of the first frame of each of a video's `seconds`: (video_id, second, jpeg)."""
     rows = []
     for plan in tqdm(videos, desc="thumbnails", unit="video"):
-        wanted = {second for step in plan.steps for second in (step.start + 1, step.end - 2)}
-        for second, frames in enumerate(read_seconds(work.work_folder() / f"{plan.video_id}.mp4", 1, THUMBNAIL)):
+        wanted = seconds(plan)
+        for second, frames in enumerate(read_seconds(work.kept(plan, "mp4"), 1, THUMBNAIL)):
             if second in wanted:
                 jpeg = io.BytesIO()
-                Image.fromarray(frames[0]).save(jpeg, "JPEG", quality=60)
+                Image.fromarray(frames[0]).save(jpeg, "JPEG", quality=quality)
                 rows.append({"video_id": plan.video_id, "second": second, "jpeg": jpeg.getvalue()})
     pq.write_table(pa.Table.from_pylist(rows), path)
 

@@ -34,6 +34,11 @@ def work_folder() -> Path:
     return folder
 
 
+def kept(plan: Plan, suffix: str) -> Path:
+    """Where the cache keeps a plan's mp4 or npz: a plan that differs has another name."""
+    return work_folder() / f"{plan.video_id}-{hashlib.sha256(repr(plan).encode()).hexdigest()[:8]}.{suffix}"
+
+
 @cache
 def encoder() -> EfficientNetLite0:
     torch.set_num_threads(1)
@@ -42,8 +47,7 @@ def encoder() -> EfficientNetLite0:
 
 def build(plan: Plan) -> str:
     """Encode a video and keep its mp4; done already: nothing. Returns the id."""
-    folder = work_folder()
-    done, mp4 = folder / f"{plan.video_id}.npz", folder / f"{plan.video_id}.mp4"
+    done, mp4 = kept(plan, "npz"), kept(plan, "mp4")
     if done.exists() and mp4.exists():
         return plan.video_id
     write_mp4(mp4, video_frames(plan))
@@ -52,7 +56,7 @@ def build(plan: Plan) -> str:
         raise RuntimeError(f"{mp4} has {len(seconds)} seconds, planned were {plan.seconds}")
     middle = [(step.start + step.end) // 2 for step in plan.steps]
     still = encoder()(np.repeat(seconds[middle, FPS // 2 : FPS // 2 + 1], FPS, axis=1))[:, :1280]
-    temporary = folder / f"{plan.video_id}.{os.getpid()}.part.npz"
+    temporary = done.with_suffix(f".{os.getpid()}.part.npz")
     np.savez(
         temporary,
         features=encoder()(seconds).astype(np.float16),
@@ -63,5 +67,5 @@ def build(plan: Plan) -> str:
 
 
 def load(plan: Plan) -> Encoded:
-    with np.load(work_folder() / f"{plan.video_id}.npz", allow_pickle=False) as file:
+    with np.load(kept(plan, "npz"), allow_pickle=False) as file:
         return Encoded(file["features"], file["still"])

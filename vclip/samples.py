@@ -17,10 +17,17 @@ def minihowto() -> Path:
     return path
 
 
-def thumbnails() -> dict[tuple[str, int], np.ndarray]:
-    """Small RGB frames of the test clips by (video_id, second): two a clip, a second after its start first."""
+def thumbnails(dataset: str | None = None) -> dict[tuple[str, int], np.ndarray]:
+    """Small RGB frames by (video_id, second).
+
+    Of the clips in YouCook2's format two each, a second after its start first; of another `dataset` ("msrvtt",
+    "didemo", "coin", "crosstask") one in the middle of each step, both styles. Raises FileNotFoundError for any other.
+    """
     import pyarrow.parquet as pq
     from PIL import Image
 
-    rows = pq.read_table(minihowto() / "thumbnails.parquet").to_pylist()
+    sets = sorted(path.parent.name for path in minihowto().glob("*/thumbnails.parquet"))
+    if dataset is not None and dataset not in sets:
+        raise FileNotFoundError(f"no thumbnails of {dataset!r}: there are those of {', '.join(sets)}, or of none named")
+    rows = pq.read_table(minihowto() / (dataset or "") / "thumbnails.parquet").to_pylist()
     return {(row["video_id"], row["second"]): np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in rows}
