@@ -1,0 +1,199 @@
+import gzip
+import json
+
+import pytest
+
+from vclip.datasets import coin
+from vclip.datasets.coin import Segment, Video
+
+A = {"id": "1", "segment": [0.5, 3.0], "label": "peel"}
+B = {"id": "2", "segment": [3.0, 9.0], "label": "cut in half"}
+
+
+def video(*annotations, subset="testing", **more):
+    return {"subset": subset, "annotation": list(annotations)} | more
+
+
+def write(folder, name=coin.FILE, **videos):
+    (folder / name).write_text(json.dumps({"database": videos}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(shared):
+    return shared / "annotations" / "coin"
+
+
+@pytest.fixture(scope="module")
+def real(folder):
+    return {split: coin.load(folder, split) for split in ("training", "testing")}
+
+
+def test_real_counts(real):
+    everything = [*real["training"], *real["testing"]]
+    assert (len(real["training"]), len(real["testing"]), len(everything)) == (8419, 2797, 11216)
+    assert sum(len(v.segments) for v in everything) == 43830
+    assert len({v.task for v in everything}) == len({v.recipe_type for v in everything}) == 180
+    for dataset in real.values():
+        assert dataset.labels == list(range(1, 779)) and len(dataset.texts) == 778 and len(set(dataset.texts)) == 749
+    inside = sum(s.end - s.start for v in everything for s in v.segments)
+    assert round(1 - inside / sum(v.seconds for v in everything), 2) == 0.59
+    assert not set(real["training"].video_ids) & set(real["testing"].video_ids)
+    assert repr(real["testing"]) == "COIN testing: 2797 records of 2797 videos"
+
+
+def test_real_texts_are_those_of_another_list(folder, real):
+    """ProcedureVRL's list of step names, line n = id n + 1; and one segment looked up by hand."""
+    lines = [line.strip() for line in (folder / "step_coin_text.txt").read_text().splitlines() if line.strip()]
+    assert [text.strip() for text in real["testing"].texts] == lines
+    melon = next(v for v in real["training"] if v.video_id == "-0X2mXPy3Mc")
+    assert melon.task == "CutCantaloupe" and melon.segments[1] == Segment(19.0, 92.0, 604)
+    assert real["training"].texts[603] == "peel"
+
+
+def test_real_parts_of_the_file(folder, real):
+    """SCHEMA's and PDPP's copies: lists of one video each, some without all of the steps."""
+    assert sorted(coin.load(folder / "coin_valid.json.gz"), key=by_id) == sorted(real["testing"], key=by_id)
+    training = coin.load(folder / "coin_train_70.json.gz", "training", labels=folder)
+    testing = coin.load(folder / "coin_test_30.json.gz", labels=folder / "COIN.merged.json.gz")
+    assert (len(training), len(testing), len(testing.texts)) == (7064, 3006, 778)
+    with pytest.raises(ValueError, match=r"coin_test_30.json.gz: .* have 764 step ids, but none is 313"):
+        coin.load(folder / "coin_test_30.json.gz")
+    with pytest.raises(ValueError, match=r"coin_train_70.json.gz: .*but none is 1: give `labels`"):
+        coin.load(folder / "coin_train_70.json.gz", "training")
+
+
+def by_id(record):
+    return record.video_id
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "n", "segments"), [("training", "train", 8412, 32905), ("testing", "test", 2594, 10099)]
+)
+def test_real_lists(folder, split, name, n, segments):
+    for kind in ("step", "task"):
+        dataset = coin.load(folder, split, videos=folder / f"coin_{kind}_{name}.csv.gz")
+        assert len(dataset) == n and sum(len(v.segments) for v in dataset) == segments and not dataset.left_out
+    with pytest.raises(ValueError, match=r"row 1: 'eD6NEcqcCyc' is not in the testing split of .*COIN.merged.json.gz"):
+        coin.load(folder, videos=folder / "coin_task_train.csv.gz")
+
+
+def test_golden_labels(shared):
+    folder = shared / "golden" / "zero_shot" / "coin"
+    expected = json.loads((folder / "expected.json").read_text())
+    dataset = coin.load(folder)
+    # one of them has no features and still names its steps
+    assert dataset.texts == expected["label_names"] and dataset.labels == list(range(1, 24))
+    assert dataset.video_ids == [*expected["video_order"], "coin_nofeat"]
+    assert coin.load(folder, "training").texts == dataset.texts
+
+
+def test_records(tmp_path):
+    write(
+        tmp_path,
+        v=video(A, B, A, duration=12.5, recipe_type=7, **{"class": "CutMelon"}),
+        w=video(),
+        x=video({"id": 2, "segment": [1, 2], "label": "cut in half"}, subset="training"),
+    )
+    testing, training = coin.load(tmp_path), coin.load(tmp_path, "training")
+    steps = (Segment(0.5, 3.0, 1), Segment(3.0, 9.0, 2), Segment(0.5, 3.0, 1))
+    assert list(testing) == [Video("v", 12.5, "CutMelon", 7, steps), Video("w", None, None, None, ())]
+    assert list(training) == [Video("x", None, None, None, (Segment(1, 2, 2),))]
+    assert testing.texts == training.texts == ["peel", "cut in half"]
+    assert testing.missing({"w"}) == ["v"] and testing.tasks == ("segmentation",)
+
+
+def test_folder_file_gzip_and_merged_are_the_same(tmp_path):
+    plain = list(coin.load(write(tmp_path, v=video(A, B))))
+    assert list(coin.load(tmp_path / coin.FILE)) == plain
+    for name in ("COIN.json.gz", "COIN.merged.json.gz"):
+        packed = tmp_path / name.replace(".", "_")
+        packed.mkdir()
+        (packed / name).write_bytes(gzip.compress((tmp_path / coin.FILE).read_bytes()))
+        assert list(coin.load(packed)) == list(coin.load(packed / name)) == plain
+    # the official file comes before a merged one beside it
+    (tmp_path / "COIN.merged.json.gz").write_bytes(b"nothing")
+    assert list(coin.load(tmp_path)) == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"segment": [9, 3]}, "the segment .9, 3. ends before it starts"),
+        ({"segment": [-1, 3]}, "starts before 0"),
+        ({"segment": [1]}, "not a pair of seconds"),
+        ({"segment": "1-3"}, "'segment' is '1-3'"),
+        ({"id": "two"}, "the id 'two' is not a number"),
+        ({"id": "-2"}, "the id '-2' is not a number"),
+        ({"id": "9" * 5000}, "the id '9+' is not a number"),
+        ({"id": 2.0}, "'id' is 2.0"),
+        ({"id": None}, "'id' is None"),
+        ({"label": None}, "'label' is None"),
+        ({"label": " "}, "the id 2 has no label"),
+        ("label", "no 'label'"),
+        ("id", "no 'id'"),
+        ("segment", "no 'segment'"),
+    ],
+)
+def test_bad_annotations_are_named(tmp_path, change, error):
+    bad = {k: v for k, v in B.items() if k != change} if isinstance(change, str) else B | change
+    with pytest.raises(ValueError, match=f"video 'v', annotation 1: .*{error}") as raised:
+        coin.load(write(tmp_path, v=video(A, bad)))
+    assert str(tmp_path / coin.FILE) in str(raised.value)
+
+
+def test_ids_and_their_texts_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="video 'w', annotation 0: the id 1 is 'pare' here and 'peel' before"):
+        coin.load(write(tmp_path, v=video(A, B), w=video(A | {"label": "pare"})))
+    with pytest.raises(ValueError, match="video 'w', annotation 0: the id 1 is 'pare' here and 'peel' in the testing"):
+        coin.load(write(tmp_path, v=video(A, B), w=video(A | {"label": "pare"}, subset="training")), "training")
+    with pytest.raises(ValueError, match="video 'w', annotation 1: the id 3 has no label, .* are 1 to 2"):
+        coin.load(write(tmp_path, v=video(A, B), w=video(A, A | {"id": "3"}, subset="training")), "training")
+    with pytest.raises(ValueError, match="have 2 step ids, but none is 2"):
+        coin.load(write(tmp_path, v=video(A, B | {"id": "999999999"})))
+    with pytest.raises(ValueError, match="counted from 1, but 'cut in half' has id 0"):
+        coin.load(write(tmp_path, v=video(A, B | {"id": "0"})))
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"{}", "no 'database'"),
+        (b"[3]", "no 'database'"),
+        (b'[{"v": {}}, {"v": {}}]', "2 rows, but 1 videos"),
+        (b'{"database": {"v": {"annotation": []}}}', "video 'v': no 'subset'"),
+        (b'{"database": {"v": {"subset": "testing"}}}', "video 'v': no 'annotation'"),
+        (b'{"database": {"v": {"subset": "testing", "annotation": [3]}}}', "annotation 0: no 'id'"),
+        (b'{"database": ', "not JSON"),
+        (b"\x1f\x8bnonsense", "damaged gzip"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path, content, error):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=error) as raised:
+        coin.load(tmp_path / "a.json")
+    assert str(tmp_path / "a.json") in str(raised.value)
+
+
+def test_absent_files_and_unknown_splits(tmp_path):
+    with pytest.raises(FileNotFoundError, match=coin.FILE):
+        coin.load(tmp_path)
+    with pytest.raises(ValueError, match="'validation': 'testing' or 'training'"):
+        coin.load(write(tmp_path, v=video(A)), "validation")
+
+
+def test_lists_restrict_and_order(tmp_path):
+    write(tmp_path, v=video(A, B), w=video(B), x=video(A, subset="training"))
+    listed = tmp_path / "list.csv"
+    listed.write_text("w.mp4 1 20 3 9\ngone.mkv 0 9 1 2\nv.mkv 0 12 0.5 3\nv.mkv 1 12 3 9\n")
+    dataset = coin.load(tmp_path, videos=listed)
+    assert dataset.video_ids == ["w", "v"] and dataset.left_out == ["gone"]
+    for line, error in [
+        ("x.mp4 0 9", "'x' is not in the testing split"),
+        ("w.mp4 0 9 3 9", "no such step of video 'w'"),
+        ("w.mp4 one 9 3 9", "has no numbers"),
+        ("w.mp4 1", "is neither file, task"),
+    ]:
+        listed.write_text(f"v.mkv 0 12\n{line}\n")
+        with pytest.raises(ValueError, match=f"list.csv, row 2: .*{error}"):
+            coin.load(tmp_path, videos=listed)
