@@ -51,7 +51,7 @@ def merge_windows(rows: Sequence, windows: Sequence[tuple[int, int]]) -> Float32
 
 def embed_seconds(
     model: VideoCLIPModel, clips: Sequence[np.ndarray], size: int = SIZE, step: int = STEP
-) -> list[Float32[np.ndarray, "T D"]]:
+) -> list[Float32[np.ndarray, "_ D"]]:
     """h_v of every second of videos (T, F) of any length, one (T, D) array a video.
 
     [CLS] is hidden as a key and [SEP] is not, as in the released segmentation and localization (MMPT dsprocessor.py

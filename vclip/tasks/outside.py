@@ -1,0 +1,121 @@
+"""Where no step is shown: thresholds below which a second is Outside, and a rule that needs no labels either.
+
+T seconds of a video, D hidden size, K labels. A prediction is 0 = Outside or the label's place from 1.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+Rule = Literal["eq6", "eq6_keep", "quantile", "cosine", "margin"]
+RULES: tuple[str, ...] = get_args(Rule)
+
+
+def outside_threshold(
+    z_labels: Float[np.ndarray, "K D"] | Float[Tensor, "K D"],
+    texts: Sequence[str] | None = None,
+    duplicates: Literal["drop", "keep"] = "drop",
+) -> float:
+    """gamma, the largest dot product of two different labels' z_t (paper eq. 6; MMPT predictor.py:450-455).
+
+    "keep" compares all ids, as published: if two of them have one text, their product is its squared norm, which few
+    seconds pass, and nearly everything is Outside. "drop" counts equal `texts`, and equal rows, once.
+    Raises ValueError for NaN, fewer than two labels to compare, or another number of texts than labels.
+    """
+    if duplicates not in ("drop", "keep"):
+        raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
+    rows = _array(z_labels)
+    if texts is not None and len(texts) != len(rows):
+        raise ValueError(f"{len(texts)} texts for {len(rows)} labels")
+    if duplicates == "drop":
+        if texts is not None:
+            rows = rows[list({text: i for i, text in reversed([*enumerate(texts)])}.values())]
+        rows = np.unique(rows, axis=0)
+    if len(rows) < 2:
+        raise ValueError(f"gamma compares labels, but there is {len(rows)} of {len(z_labels)} that differs")
+    products = rows @ rows.T
+    if np.isnan(products).any():
+        raise ValueError("a label's z_t holds NaN or infinity")
+    np.fill_diagonal(products, -np.inf)
+    return float(products.max())
+
+
+def label_seconds(
+    h: Float[np.ndarray, "T D"] | Float[Tensor, "T D"],
+    z_labels: Float[np.ndarray, "K D"] | Float[Tensor, "K D"],
+    threshold: float,
+) -> Int[np.ndarray, " T"]:
+    """The label with the largest dot product with each second's h_v, or 0 unless it exceeds `threshold`.
+
+    Of labels that tie the first counts. Raises ValueError if there is no label or a product is NaN.
+    """
+    return best_label(_array(h) @ _array(z_labels).T, threshold)[0]
+
+
+def best_label(
+    scores: Float[np.ndarray, "T K"], threshold: float = -np.inf
+) -> tuple[Int[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """The best label of each second or 0, as `label_seconds`, and its score."""
+    if not scores.shape[1] or np.isnan(scores).any():
+        raise ValueError("there is no label" if not scores.shape[1] else "a second's score is NaN")
+    best = scores.max(axis=1)
+    return np.where(best > threshold, scores.argmax(axis=1) + 1, 0), best
+
+
+def scores_by(
+    rule: Rule, h: Float[np.ndarray, "T D"], z_labels: Float[np.ndarray, "K D"], window: int
+) -> Float[np.ndarray, "T K"]:
+    """What `rule` compares with its threshold: dot products, cosines, or smoothed margins.
+
+    A margin is a label's score less the mean label's. Smoothing the states smooths it, as it is linear in them.
+    """
+    if rule == "margin":
+        return smooth(h, window) @ (z_labels - z_labels.mean(axis=0)).T
+    return _unit(h) @ _unit(z_labels).T if rule == "cosine" else h @ z_labels.T
+
+
+def threshold_by(
+    rule: Rule,
+    z_labels: Float[np.ndarray, "K D"],
+    texts: Sequence[str],
+    best: Float[np.ndarray, " seconds"],
+    outside: float,
+) -> float:
+    """The threshold of `rule`: eq. 6, or the value that a share `outside` of all seconds' `best` scores stays below."""
+    if rule in ("quantile", "margin"):
+        return float(np.quantile(best, outside))
+    return outside_threshold(
+        _unit(z_labels) if rule == "cosine" else z_labels, texts, "keep" if rule == "eq6_keep" else "drop"
+    )
+
+
+def smooth(rows: Float[np.ndarray, "T D"], window: int) -> Float[np.ndarray, "T D"]:
+    """The mean of the `window` (odd) seconds around each; of those there are, at a video's ends."""
+    sums = np.concatenate([np.zeros((1, rows.shape[1])), rows.cumsum(axis=0, dtype=np.float64)])
+    t, half = np.arange(len(rows)), window // 2
+    first, last = np.maximum(t - half, 0), np.minimum(t + half + 1, len(rows))
+    return ((sums[last] - sums[first]) / (last - first)[:, None]).astype(rows.dtype)
+
+
+def majority_filter(labels: Int[np.ndarray, " T"], window: int) -> Int[np.ndarray, " T"]:
+    """The most frequent label of the `window` (odd) seconds around each; on a tie its own, else the earliest."""
+    if not len(labels):
+        return labels
+    half = window // 2
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(labels, half, constant_values=-1), window)
+    around = around[:, [half, *range(half), *range(half + 1, window)]]
+    votes = (around[:, :, None] == around[:, None, :]).sum(axis=2) * (around >= 0)
+    return around[np.arange(len(labels)), votes.argmax(axis=1)]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
+
+
+def _array(rows: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> np.ndarray:
+    """As numpy, in float32 or more."""
+    array = rows.detach().float().cpu().numpy() if isinstance(rows, Tensor) else rows
+    return array.astype(np.promote_types(array.dtype, np.float32), copy=False)

@@ -1,0 +1,181 @@
+"""Action segmentation: which of the steps, or none (Outside), each second of a video shows.
+
+T seconds of a video, K labels. A second's label is 0 = Outside or the step's place from 1.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from tqdm.auto import tqdm
+
+from vclip.corpus import Corpus
+from vclip.datasets.coin import COIN, Segment
+from vclip.embedding import embed_texts
+from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.outside import (
+    RULES,
+    Rule,
+    best_label,
+    label_seconds,
+    majority_filter,
+    outside_threshold,
+    scores_by,
+    threshold_by,
+)
+from vclip.tasks.report import covered
+from vclip.tasks.segments import edit_score, segmental_f1
+from vclip.tasks.windows import embed_seconds
+
+__all__ = ["SegmentationScore", "examine", "label_seconds", "outside_threshold", "score", "targets"]
+
+VIDEOS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationScore:
+    """Frame accuracy as published (Outside counts), the share of Outside predictions, and scores that ask for steps.
+
+    `recall` (K + 1,) has a row a label, 0 = Outside, NaN where no second of the truth has it; `mean_recall` is its
+    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. `n` seconds.
+    `floors`: what "all Outside" and "majority" (the most frequent step everywhere) score on the same truth.
+    """
+
+    frame_accuracy: float
+    outside_rate: float
+    recall: Float[np.ndarray, " labels"] = field(repr=False)
+    mean_recall: float
+    f1_10: float
+    f1_25: float
+    f1_50: float
+    edit: float
+    n: int
+    floors: "dict[str, SegmentationScore]" = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, float]:
+        """The numbers that a table shows."""
+        names = ("frame_accuracy", "outside_rate", "mean_recall", "f1_10", "f1_25", "f1_50", "edit")
+        return {name: getattr(self, name) for name in names}
+
+
+def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationScore:
+    """Scores of the videos' labels a second, integer arrays (T,) from 0 (Outside) to `n_labels` (MMPT metric.py:195).
+
+    Frame accuracy and recall count the seconds of all videos, F1 their segments; edit is the mean over videos.
+    Raises ValueError, naming the video, for lengths that differ or labels out of range, and if there is no second.
+    """
+    if len(predicted) != len(truth):
+        raise ValueError(f"{len(predicted)} predictions for {len(truth)} videos")
+    predicted, truth = ([np.asarray(labels) for labels in videos] for videos in (predicted, truth))
+    for i, (p, t) in enumerate(zip(predicted, truth, strict=True)):
+        if p.shape != t.shape or p.ndim != 1:
+            raise ValueError(f"video {i} has predictions {p.shape} for seconds {t.shape}")
+        for labels in (p, t):
+            if len(labels) and not (labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() <= n_labels):
+                raise ValueError(f"video {i} has labels that are not whole numbers from 0 to {n_labels}")
+    if not sum(map(len, truth)):
+        raise ValueError("there is no second to score")
+    steps = np.bincount(np.concatenate(truth).astype(np.int64), minlength=n_labels + 1)[1:]
+    everywhere = {"all Outside": 0, "majority": int(steps.argmax()) + 1 if len(steps) else 0}
+    floors = {
+        name: _score([np.full_like(t, label) for t in truth], truth, n_labels) for name, label in everywhere.items()
+    }
+    return _score(predicted, truth, n_labels, floors)
+
+
+def _score(predicted: list, truth: list, n_labels: int, floors: dict | None = None) -> SegmentationScore:
+    p, t = (np.concatenate(videos).astype(np.int64) for videos in (predicted, truth))
+    present, hit = (np.bincount(labels, minlength=n_labels + 1) for labels in (t, t[p == t]))
+    recall = np.divide(hit, present, out=np.full(n_labels + 1, np.nan), where=present > 0)
+    steps = recall[1:][present[1:] > 0]
+    return SegmentationScore(
+        frame_accuracy=float(np.mean(p == t)),
+        outside_rate=float(np.mean(p == 0)),
+        recall=recall,
+        mean_recall=float(steps.mean()) if len(steps) else math.nan,
+        f1_10=segmental_f1(predicted, truth, 0.10),
+        f1_25=segmental_f1(predicted, truth, 0.25),
+        f1_50=segmental_f1(predicted, truth, 0.50),
+        edit=float(np.mean([edit_score(p, t) for p, t in zip(predicted, truth, strict=True)])),
+        n=len(t),
+        floors=floors or {},
+    )
+
+
+def targets(segments: Sequence[Segment], seconds: int) -> Int[np.ndarray, " seconds"]:
+    """The label of each second: every segment paints those it touches, a later one over an earlier one."""
+    labels = np.zeros(seconds, np.int64)
+    for segment in segments:
+        labels[max(0, math.floor(segment.start)) : max(0, math.ceil(segment.end))] = segment.label
+    return labels
+
+
+def examine(
+    model: VideoCLIPModel,
+    processor: VideoCLIPProcessor,
+    dataset: COIN,
+    corpus: Corpus,
+    *,
+    seed: int = 0,
+    rule: Rule = "eq6",
+    outside: float = 0.6,
+    window: int = 5,
+) -> dict[str, Any]:
+    """Label every second of the videos that have features with the step whose text is nearest, or Outside.
+
+    `rule` says what exceeds which threshold, in windows of 32 s every 16 s (MMPT predictor.py:350-511):
+
+    * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
+    * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
+    * "quantile": the dot product, above what a share `outside` of all seconds stays below;
+    * "margin": the dot product less that with the mean label, averaged over `window` seconds, above its quantile
+      `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are.
+
+    The threshold is `examples.attrs["gamma"]`, the recall of each label `examples.attrs["recall"]`. An example has the
+    labels a second (`predicted`, `truth`) and the best label's score (`best`), to be drawn beside gamma.
+    """
+    if rule not in RULES or not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
+        raise ValueError(f"rule {rule!r} is one of {RULES}, outside {outside} is 0 to 1, window {window} s is odd")
+    texts = list(dict.fromkeys(dataset.texts))
+    z_labels = embed_texts(model, processor, texts)[[texts.index(text) for text in dataset.texts]]
+    videos = [corpus.index(dataset[i].video_id) for i in covered(dataset, corpus)]
+    records = [dataset[i] for i in covered(dataset, corpus)]
+    labels, best = [], []
+    for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
+        features = [corpus.features(i) for i in videos[first : first + VIDEOS_AT_ONCE]]
+        for h in embed_seconds(model, features):
+            label, value = best_label(scores_by(rule, h, z_labels, window))
+            labels.append(label)
+            best.append(value)
+    gamma = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
+    predicted = [np.where(value > gamma, label, 0) for label, value in zip(labels, best, strict=True)]
+    if rule == "margin":
+        predicted = [majority_filter(p, window) for p in predicted]
+    truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
+    result = score(predicted, truth, len(dataset.labels))
+    examples = _examples(records, predicted, truth, best)
+    examples.attrs = {"gamma": gamma, "recall": result.recall.tolist()}
+    floors = {name: floor.as_dict() for name, floor in result.floors.items()}
+    floors["chance"] = {"mean_recall": 1 / len(dataset.labels)}
+    return {"scores": result.as_dict(), "floors": floors, "n": result.n, "unit": "seconds", "examples": examples}
+
+
+def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:
+    rows = [
+        {
+            "video_id": record.video_id,
+            "task": record.task,
+            "seconds": len(p),
+            "frame_accuracy": float(np.mean(p == t)) if len(p) else math.nan,
+            "predicted": p.tolist(),
+            "truth": t.tolist(),
+            "best": value.tolist(),
+        }
+        for record, p, t, value in zip(records, predicted, truth, best, strict=True)
+    ]
+    return pd.DataFrame(rows)

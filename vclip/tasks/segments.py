@@ -1,0 +1,57 @@
+"""How well runs of equal labels match, whatever the length of the silence around them: segmental F1 and edit score.
+
+T seconds of a video; labels are integers, 0 = Outside, which is no segment.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+
+def segments(labels: Int[np.ndarray, " T"]) -> list[tuple[int, int, int]]:
+    """The runs of equal labels (label, start, end) in order, Outside left out."""
+    changes = np.flatnonzero(np.diff(labels)) + 1
+    starts, ends = [0, *changes.tolist()], [*changes.tolist(), len(labels)]
+    return [(int(labels[s]), s, e) for s, e in zip(starts, ends, strict=True) if s < e and labels[s] != 0]
+
+
+def segmental_f1(
+    predicted: Sequence[Int[np.ndarray, "_"]], truth: Sequence[Int[np.ndarray, "_"]], overlap: float
+) -> float:
+    """F1 of predicted segments, counted over all videos (Lea et al. 2017).
+
+    A predicted segment is a hit if the true segment of its label with the largest intersection over union reaches
+    `overlap` and was not hit before. 0 where neither side has a segment.
+    """
+    hits = n_predicted = n_true = 0
+    for p, t in zip(predicted, truth, strict=True):
+        found, wanted = segments(p), segments(t)
+        hit = [False] * len(wanted)
+        for segment in found:
+            ious = [_iou(segment, other) for other in wanted]
+            best = int(np.argmax(ious)) if ious else -1
+            if ious and ious[best] >= overlap and not hit[best]:
+                hit[best] = True
+        hits, n_predicted, n_true = hits + sum(hit), n_predicted + len(found), n_true + len(wanted)
+    return 2 * hits / max(1, n_predicted + n_true)
+
+
+def edit_score(predicted: Int[np.ndarray, " T"], truth: Int[np.ndarray, " T"]) -> float:
+    """1 minus the edit distance between the segments' labels in order, over the longer one's number (Lea et al. 2016).
+
+    1 where neither side has a segment.
+    """
+    found, wanted = ([label for label, _, _ in segments(labels)] for labels in (predicted, truth))
+    row = list(range(len(wanted) + 1))
+    for i, label in enumerate(found, 1):
+        above, row = row, [i]
+        for j, other in enumerate(wanted, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (label != other)))
+    return 1 - row[-1] / max(1, len(found), len(wanted))
+
+
+def _iou(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
+    if a[0] != b[0]:
+        return 0.0
+    return max(0, min(a[2], b[2]) - max(a[1], b[1])) / (max(a[2], b[2]) - min(a[1], b[1]))
