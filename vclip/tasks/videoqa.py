@@ -1,0 +1,119 @@
+"""Multiple-choice VideoQA: which of a question's candidate sentences describes the video (paper section 4.1).
+
+N questions, C candidates of each, D hidden size.
+"""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int, Int64, Real
+from torch import Tensor
+
+from vclip.corpus import Corpus
+from vclip.datasets._records import Dataset
+from vclip.embedding import embed_texts, embed_videos
+from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.report import covered
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class VideoQAScore:
+    """Share of N questions answered as the truth has it; `chance`: of a candidate drawn at random, the mean of 1/C."""
+
+    accuracy: float
+    predictions: Int64[np.ndarray, " N"]
+    n: int
+    chance: float
+
+    def __repr__(self) -> str:
+        return f"VideoQAScore(accuracy {self.accuracy:.4g} (chance {self.chance:.4g}), n {self.n})"
+
+
+def score(
+    z_v: Real[np.ndarray, "N D"] | Real[Tensor, "N D"],
+    z_t: Real[np.ndarray, "N C D"] | Real[Tensor, "N C D"] | Sequence,
+    answers: Sequence | Int[np.ndarray, " N"] | Int[Tensor, " N"],
+) -> VideoQAScore:
+    """Predict the candidate whose z_t has the largest dot product with z_v, the first where they tie.
+
+    As the released code does (MMPT predictor.py:186-242, metric.py:179-189). `answers` counts from 0. Where questions
+    differ in their number of candidates, `z_t` is a list of N arrays (C_i, D).
+    Raises ValueError, naming the question from 0, for an answer that is not one of its candidates and for a NaN, and
+    for no question or unequal numbers of videos, questions and answers.
+    """
+    if not len(z_v) == len(z_t) == len(answers):
+        raise ValueError(f"{len(z_v)} videos, {len(z_t)} questions and {len(answers)} answers: one of each is needed")
+    return choose([_float64(texts) @ _float64(video) for video, texts in zip(z_v, z_t, strict=True)], answers)
+
+
+def choose(
+    scores: Sequence[Real[np.ndarray, " _"]], answers: Sequence | Int[np.ndarray, " N"] | Int[Tensor, " N"]
+) -> VideoQAScore:
+    """`score` of N questions whose candidates' scores, an array a question, are known."""
+    if not len(scores):
+        raise ValueError("there is no question to score")
+    truth = []
+    for i, (row, answer) in enumerate(zip(scores, answers, strict=True)):
+        try:
+            truth.append(operator.index(answer))
+        except TypeError:
+            raise ValueError(f"question {i}: the answer {answer!r} is not a whole number") from None
+        if not 0 <= truth[i] < len(row):
+            raise ValueError(f"question {i}: answer {truth[i]} is out of range, it has {len(row)} candidates from 0")
+        if np.isnan(row).any():
+            raise ValueError(f"question {i}: the score of candidate {np.isnan(row).argmax()} is NaN")
+    predictions = np.array([row.argmax() for row in scores], dtype=np.int64)
+    chance = float(np.mean([1 / len(row) for row in scores]))
+    return VideoQAScore(float(np.mean(predictions == truth)), predictions, len(truth), chance)
+
+
+def examine(
+    model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus, *, seed: int = 0
+) -> dict[str, Any]:
+    """Answer the questions of `dataset` (records with `video_id`, `candidates`, `answer`); see `vclip.evaluate`.
+
+    A video is its first `max_video_tokens` seconds. The floors are chance and the answer index most frequent in
+    this very data set: far above chance, it tells that the answers are not evenly spread. No random number is drawn.
+    """
+    questions = [dataset[i] for i in covered(dataset, corpus)]
+    # sentences and videos return in many questions; each is embedded once
+    videos = {q.video_id: None for q in questions}
+    texts = {text: None for q in questions for text in q.candidates}
+    z_v = embed_videos(model, [corpus.features(corpus.index(video_id)) for video_id in videos])
+    z_t = embed_texts(model, processor, list(texts))
+    video_row = {video_id: row for row, video_id in enumerate(videos)}
+    text_row = {text: row for row, text in enumerate(texts)}
+    answers = [q.answer for q in questions]
+    scores = [
+        _float64(z_t[[text_row[text] for text in q.candidates]]) @ _float64(z_v[video_row[q.video_id]])
+        for q in questions
+    ]
+    got = choose(scores, answers)
+    examples = pd.DataFrame(
+        {
+            "video_id": [q.video_id for q in questions],
+            "candidates": [list(q.candidates) for q in questions],
+            "answer": answers,
+            "prediction": got.predictions,
+            "scores": [row.tolist() for row in scores],
+        }
+    )
+    return {
+        "scores": {"accuracy": got.accuracy},
+        "floors": {
+            "chance": {"accuracy": got.chance},
+            "most frequent answer": {"accuracy": float(np.bincount(answers).max() / len(answers))},
+        },
+        "n": got.n,
+        "unit": "questions",
+        "examples": examples,
+    }  # fmt: skip
+
+
+def _float64(array: np.ndarray | Tensor) -> np.ndarray:
+    return array.detach().cpu().double().numpy() if isinstance(array, Tensor) else np.asarray(array, dtype=np.float64)
