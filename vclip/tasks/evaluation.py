@@ -1,6 +1,7 @@
 """One way to run every task: a model, a data set and its features in, a report out."""
 
 import importlib
+import inspect
 from pathlib import Path
 
 from vclip.corpus import Corpus
@@ -9,8 +10,6 @@ from vclip.model import VideoCLIPModel
 from vclip.names import refuse_unknown
 from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.report import Report, about, coverage
-
-TASKS = ("retrieval", "paragraph_retrieval", "moment_retrieval", "videoqa", "segmentation", "localization")
 
 
 def evaluate(
@@ -27,14 +26,18 @@ def evaluate(
     `features` is a corpus or its folder; records whose video it lacks are left out and counted in the report's
     coverage. `task` is one of `dataset.tasks` (the first by default), `options` are keyword arguments of
     `examine` in the module `vclip.tasks.<task>`. `seed` drives the random floors.
-    Raises TypeError for a task that the data set does not serve, ValueError if no video has features or the corpus was
-    made by another encoder than the model's.
+    Raises TypeError for a task that the data set does not serve or an option that the task does not have, ValueError
+    if there is no record, no video has features or the corpus was made by another encoder than the model's.
     """
+    if not dataset.tasks:
+        raise TypeError(f"no task scores the records of {dataset}")
     task = task or dataset.tasks[0]
     refuse_unknown([task], dataset.tasks, f"task of {dataset.name}")
+    examine = importlib.import_module(f"vclip.tasks.{task}").examine
+    parameters = inspect.signature(examine).parameters.values()
+    refuse_unknown(options, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], f"option of {task}")
     corpus = features if isinstance(features, Corpus) else Corpus.open(features)
     corpus.check(model.config)
     covered = coverage(dataset, corpus)
-    examine = importlib.import_module(f"vclip.tasks.{task}").examine
     found = examine(model, processor, dataset, corpus, seed=seed, **options)
     return Report(task, coverage=covered, about=about(model, dataset, corpus, seed, options), **found)

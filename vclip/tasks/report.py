@@ -3,27 +3,30 @@
 import hashlib
 import html
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vclip.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.model import VideoCLIPModel
 from vclip.notebook import write_scores
+from vclip.storage import replace
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Report:
     """Scores of one task on one data set; shown as a table in a notebook.
 
-    `scores` by name, fractions except median ranks; `floors[name]` holds the same scores of an answer that knows
-    nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were scored; `examples` has a
-    row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the others. `about` names model,
-    data, features, seed and options.
+    `scores` by name, fractions except median ranks, NaN where undefined; `floors[name]` holds the same scores of an
+    answer that knows nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were
+    scored; `examples` has a row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the
+    others. `about` names model, data, features, seed and options.
     """
 
     task: str
@@ -41,18 +44,18 @@ class Report:
         return pd.DataFrame({"score": self.scores} | self.floors, index=pd.Index(list(self.scores)))
 
     def as_dict(self) -> dict[str, Any]:
-        """What `scores.json` holds: everything but the examples; an undefined score is None."""
-        scores = {name: None if value != value else value for name, value in self.scores.items()}
-        return {
-            "task": self.task, "scores": scores, "floors": self.floors, "n": self.n, "unit": self.unit,
+        """What `scores.json` holds: everything but the examples, as JSON knows it; an undefined score is None."""
+        return _plain({
+            "task": self.task, "scores": self.scores, "floors": self.floors, "n": self.n, "unit": self.unit,
             "coverage": self.coverage, **self.about,
-        }  # fmt: skip
+        })  # fmt: skip
 
     def save(self, output: str | Path) -> Path:
-        """Writes `scores.json` and `examples.json` (a record a line) into the folder `output`; returns the former."""
-        path = write_scores(output, self.as_dict())
-        self.examples.to_json(Path(output) / "examples.json", orient="records", lines=True)
-        return path
+        """Writes `examples.json` (a record a line) and `scores.json` into the folder `output`; returns the latter."""
+        folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        replace(folder / "examples.json", lambda file: self.examples.to_json(file, orient="records", lines=True))
+        return write_scores(folder, self.as_dict())
 
     def _headline(self) -> str:
         data = self.about.get("data", {})
@@ -60,19 +63,21 @@ class Report:
         return f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, {covered}"
 
     def __repr__(self) -> str:
-        return f"{self._headline()}\n{self.table.to_string(float_format='{:.4g}'.format, na_rep='')}"
+        return f"{self._headline()}\n{self.table.to_string(float_format=_shown, na_rep='–')}"
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format="{:.4g}".format, na_rep="", border=0)
+        table = self.table.to_html(float_format=_shown, na_rep="–", border=0)
         return f"<p>{html.escape(self._headline())}</p>{table}"
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     """How many of the data set's videos have features, and which lack them.
 
-    Raises ValueError if none has: then these are other videos' features.
+    Raises ValueError if there is no record, or no video has features: then these are other videos' features.
     """
     videos, missing = dataset.video_ids, dataset.missing(corpus)
+    if not videos:
+        raise ValueError(f"{dataset}: nothing to score; is it the right split?")
     if len(missing) == len(videos):
         raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: are these the right features?")
     return {"videos": len(videos) - len(missing), "of": len(videos), "missing": missing}
@@ -86,7 +91,7 @@ def about(
     return {
         "model": {"name": Path(model.config._name_or_path).name, "weights": weights_hash(model)},
         "data": {
-            "name": dataset.name, "split": dataset.split, "records": len(dataset),
+            "name": dataset.name, "split": dataset.split, "records": len(dataset), "left_out": len(dataset.left_out),
             "hash": hashlib.sha256(records).hexdigest()[:16],
         },
         "features": asdict(corpus.spec) if corpus.spec else None,
@@ -103,6 +108,24 @@ def weights_hash(model: VideoCLIPModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def covered(dataset: Dataset, corpus: Corpus) -> list[int]:
+def covered(records: Sequence, corpus: Corpus) -> list[int]:
     """Positions of the records whose video has features."""
-    return [i for i, record in enumerate(dataset) if record.video_id in corpus]
+    return [i for i, record in enumerate(records) if record.video_id in corpus]
+
+
+def _plain(value: Any) -> Any:
+    """The same in what JSON knows: numbers of numpy as Python's, what is not finite as None, the rest as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _shown(value: float) -> str:
+    """Four places, without the zeros behind a whole rank."""
+    return f"{value:.4f}".rstrip("0").rstrip(".")
