@@ -1,19 +1,24 @@
-import gzip
-import itertools
 import json
+import pickle
+import tracemalloc
+from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from transformers import BertTokenizerFast
 
-from vclip.checkpoints import load_videoclip
-from vclip.tasks.retrieval import MOMENTS, moment_metrics, moment_scores, rank_moments, score
+import vclip
+from vclip.corpus import Corpus
+from vclip.datasets import youcook2
+from vclip.datasets._records import Dataset
+from vclip.tasks import retrieval
+from vclip.tasks.retrieval import clip_features, ranks, recall, score, text_to_video
 
-import reference
+import corpora
 
 
 def loop(similarity, ties):
@@ -32,19 +37,66 @@ def values(score):
 square = st.integers(1, 14).flatmap(
     lambda n: hnp.arrays(np.float32, (n, n), elements=st.sampled_from([-2, 0, 0.5, 1, np.float32(0.1), 7]))
 )
+# small whole numbers: dot products are exact and often equal
+vectors = st.tuples(st.integers(1, 14), st.integers(1, 3)).flatmap(
+    lambda shape: hnp.arrays(np.float32, (2, *shape), elements=st.integers(-1, 2).map(float))
+)
+blocks = st.sampled_from([1, 20, 2**24])
 
 
 @pytest.mark.parametrize("ties", ["against", "reference"])
-@given(similarity=square, block=st.sampled_from([1, 20, 2**22]))
+@given(similarity=square, block=blocks)
 def test_score_equals_loop(similarity, block, ties):
     expected = pytest.approx(loop(similarity, ties), abs=1e-12)
-    assert values(score(similarity, ties)) == expected
-    assert values(score(torch.from_numpy(similarity), ties)) == expected
+    with patch.object(retrieval, "AT_ONCE", block):
+        assert values(score(similarity, ties)) == expected
+        assert values(score(torch.from_numpy(similarity), ties)) == expected
+        assert values(score(torch.from_numpy(similarity).bfloat16(), ties)) == expected
+        assert values(score(similarity.astype(np.int64), ties)) == pytest.approx(
+            loop(similarity.astype(np.int64), ties), abs=1e-12
+        )
+
+
+@given(pair=vectors, block=blocks)
+def test_ranks_equal_loop(pair, block):
+    z_t, z_v = pair
+    similarity = z_t @ z_v.T
+    with patch.object(retrieval, "AT_ONCE", block):
+        got, torched = ranks(z_t, z_v), ranks(torch.from_numpy(z_t), torch.from_numpy(z_v))
+    for i, row in enumerate(similarity.tolist()):
+        assert got.closer[i] == sum(s > row[i] for s in row)
+        assert got.level[i] == sum(s == row[i] for s in row)
+        assert (got.own[i], got.top[i], got.top_similarity[i]) == (row[i], row.index(max(row)), max(row))
+    for here, there in zip(got, torched, strict=True):
+        np.testing.assert_array_equal(here, there)
+    for ties in ("against", "reference"):
+        assert recall(got, ties) == score(similarity, ties)
 
 
 def test_blocks_of_rows_do_not_matter():
-    similarity = np.random.default_rng(0).integers(0, 900, (2100, 2100)).astype(np.float32)  # two blocks
-    assert values(score(similarity, "reference")) == pytest.approx(loop(similarity, "reference"), abs=1e-12)
+    similarity = np.random.default_rng(0).integers(0, 900, (2100, 2100)).astype(np.float32)
+    with patch.object(retrieval, "AT_ONCE", 10**6):
+        assert values(score(similarity, "reference")) == pytest.approx(loop(similarity, "reference"), abs=1e-12)
+
+
+def test_memory_does_not_grow_with_the_matrix():
+    """The similarities of 5,000 pairs are 100 MB, of 10,000 they are 400."""
+    peaks = []
+    for n in (5000, 10000):
+        z_t, z_v = np.random.default_rng(0).standard_normal((2, n, 4), dtype=np.float32)
+        tracemalloc.start()
+        ranks(z_t, z_v)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 100 * 2**20
+
+
+def test_constant_similarities_of_many_texts_need_no_matrix_either():
+    """Counted as the released code does, every text covers every rank."""
+    n = 100_000
+    same = retrieval.Ranks(*(np.full(n, value) for value in (0, n, 1.0, 0, 1.0)))
+    assert values(recall(same, "reference")) == pytest.approx([1 / n, 5 / n, 10 / n, (n + 1) / 2])
+    assert values(recall(same)) == [0, 0, 0, n]
 
 
 @pytest.mark.parametrize("name", ["sim", "sim_ties", "sim_constant"])
@@ -87,95 +139,90 @@ def test_score_refuses(similarity, error):
         score(similarity)
 
 
-# moments
+def test_ranks_refuse():
+    z = np.ones((3, 2), np.float32)
+    with pytest.raises(ValueError, match=r"z_t is \(0, 2\)"):
+        ranks(z[:0], z[:0])
+    with pytest.raises(ValueError, match="text 1 and video 0 is NaN"), np.errstate(invalid="ignore"):
+        ranks(z * np.float32([[1], [np.nan], [1]]), z)
 
 
-def test_moments_are_in_the_original_order(shared):
-    golden = json.loads((shared / "golden" / "metrics" / "didemo.json").read_text())
-    assert [list(m) for m in MOMENTS] == golden["possible_segments"]
-    assert len(MOMENTS) == 21
+# records
 
 
-@pytest.mark.parametrize("seconds", [0, 1, 5, 6, 17, 29, 32])
-def test_moment_scores_equal_loop(seconds):
-    generator = torch.Generator().manual_seed(seconds)
-    h_v, z_t = torch.randn(32, 8, generator=generator), torch.randn(8, generator=generator)
-    valid, released = moment_scores(h_v[:seconds], z_t), moment_scores(h_v, z_t, "reference", seconds)
-    torch.testing.assert_close(moment_scores(h_v, z_t, "valid", seconds), valid)
-    for i, (first, last) in enumerate(MOMENTS):
-        rows = [t for t in range(5 * first, 5 * (last + 1)) if t < seconds]
-        if not rows:
-            assert valid[i] == released[i] == -torch.inf
-            continue
-        torch.testing.assert_close(valid[i], torch.stack([h_v[t] for t in rows]).mean(0) @ z_t)
-        torch.testing.assert_close(released[i], h_v[5 * first : 5 * (last + 1)].mean(0) @ z_t)
-    ranked = rank_moments(valid)
-    assert len(ranked) == sum(5 * first < seconds for first, _ in MOMENTS)
-    assert [MOMENTS.index(m) for m in ranked] == sorted(map(MOMENTS.index, ranked), key=lambda i: -valid[i].item())
+@dataclass(frozen=True)
+class Whole:
+    video_id: str
+    sentence: str
 
 
-def test_moment_scores_refuse():
-    with pytest.raises(ValueError, match="40 seconds"):
-        moment_scores(torch.zeros(32, 8), torch.zeros(8), "reference", 40)
-    with pytest.raises(ValueError, match="'zero'"):
-        moment_scores(torch.zeros(32, 8), torch.zeros(8), "zero")
+@dataclass(frozen=True)
+class Part(Whole):
+    start: float = 0
+    end: float | None = None
 
 
-def test_moment_metrics_are_golden(shared):
-    golden = json.loads((shared / "golden" / "metrics" / "didemo.json").read_text())
-    got = moment_metrics(golden["ranked_segments"], [record["times"] for record in golden["data"]])
-    assert {name: getattr(got, name) for name in golden["metrics"]} == pytest.approx(golden["metrics"], abs=1e-12)
-    assert got.n == 60 and "rank5 0.4 (chance" in repr(got)
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    return corpora.make(tmp_path_factory.mktemp("corpus") / "c", 6)
 
 
-def test_released_moment_protocol_is_golden(shared):
-    """DiDeMo zero-shot from features to metrics, with the padded seconds that the original averages."""
-    golden = shared / "golden"
-    folder = golden / "model_separate"
-    model = load_videoclip(folder / "checkpoint.pt", reference.config(folder))
-    tokenizer = BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt"))
-    features = np.load(golden / "zero_shot" / "features.npz", allow_pickle=False)
-    data = json.loads((golden / "zero_shot" / "didemo" / "test_data.json").read_text())
-    expected = json.loads((golden / "zero_shot" / "didemo" / "expected.json").read_text())
-    ranked = []
-    for record in data:
-        rows = torch.from_numpy(features[record["video"]][:32]).float()
-        padded = torch.nn.functional.pad(rows, (0, 0, 0, 32 - len(rows)))
-        ids = tokenizer(record["description"], return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            h_v = model.get_video_features(padded[None], torch.arange(32)[None] < len(rows)).last_hidden_state[0]
-            z_t = model.get_text_features(ids).pooler_output[0]
-        ranked.append([list(m) for m in rank_moments(moment_scores(h_v, z_t, "reference", len(rows)))])
-    assert ranked == expected["ranked_segments"]
-    got = moment_metrics(ranked, [record["times"] for record in data])
-    assert {name: getattr(got, name) for name in expected["metrics"]} == pytest.approx(expected["metrics"], abs=1e-9)
+def test_a_record_is_its_seconds_or_the_whole_video(corpus):
+    video = corpus.features(0)
+    for record, expected in [
+        (Whole("video 0", ""), video),
+        (Part("video 0", ""), video),
+        (Part("video 0", "", 3, 7), video[3:7]),
+        (Part("video 0", "", 3), video[3:]),
+        (Part("video 0", "", 3.0, 7.9), video[3:7]),
+        (Part("video 0", "", len(video) - 2, 1000), video[-2:]),
+        (Part("video 0", "", 1000, 1010), video[:0]),
+    ]:
+        np.testing.assert_array_equal(clip_features(record, corpus), expected)
 
 
-@settings(max_examples=25)
-@given(st.lists(st.sampled_from(MOMENTS[:7]), min_size=1, max_size=5), st.integers(1, 5))
-def test_moment_chance_is_the_mean_over_all_orders(annotations, listed):
-    candidates = MOMENTS[:listed]
-    orders = list(itertools.permutations(candidates))
-    got = [moment_metrics([order], [annotations]) for order in orders]
-    chance = got[0].chance
-    for name in ("rank1", "rank5", "miou"):
-        assert np.mean([getattr(g, name) for g in got]) == pytest.approx(getattr(chance, name), abs=1e-12)
+@pytest.mark.parametrize("text", ["annotation_text", "record_caption"])
+def test_youcook_is_golden(zero_shot, tmp_path, text):
+    folder = zero_shot.folder / "youcook"
+    records = json.loads((folder / "youcook_val_records.json").read_text())
+    (tmp_path / "youcook_val.pkl").write_bytes(pickle.dumps(records))
+    clips = youcook2.load(folder, clips=tmp_path / "youcook_val.pkl")
+    if text == "record_caption":
+        clips = Dataset(clips.name, clips.split, [replace(clip, sentence=clip.caption) for clip in clips], clips.tasks)
+    expected = json.loads((folder / f"expected_{text}.json").read_text())["metrics"]
+    golden = np.load(folder / "expected.npz", allow_pickle=False)
+    features = Corpus.open(zero_shot.features)
+
+    seconds = [min(len(clip_features(clip, features)), 32) for clip in clips]
+    assert seconds == golden[f"n_tokens_{text}"].tolist() and 0 in seconds
+    similarity, found = text_to_video(zero_shot.model, zero_shot.processor, clips, features)
+    assert found == list(range(len(clips)))
+    np.testing.assert_allclose(similarity, golden[f"sim_{text}"], atol=2e-5)
+    metrics = [expected[name] for name in ("R1", "R5", "R10", "MR")]
+    assert values(score(similarity, "reference")) == pytest.approx(metrics, abs=1e-9)
+
+    report = vclip.evaluate(zero_shot.model, zero_shot.processor, clips, zero_shot.features, ties="reference")
+    assert list(report.scores.values()) == pytest.approx(metrics, abs=1e-9)
+    assert (report.task, report.n, report.unit) == ("retrieval", 20, "texts")
+    np.testing.assert_allclose(report.examples["similarity"], np.diag(golden[f"sim_{text}"]), atol=2e-5)
+    np.testing.assert_allclose(report.examples["top_similarity"], golden[f"sim_{text}"].max(1), atol=2e-5)
 
 
-def test_moment_chance_on_real_annotations(shared):
-    data = json.loads(gzip.decompress((shared / "annotations" / "didemo" / "test_data.json.gz").read_bytes()))[::4]
-    times = [record["times"] for record in data]
-    rng = np.random.default_rng(0)
-    drawn = moment_metrics([[MOMENTS[i] for i in rng.permutation(21)] for _ in data], times)
-    for name in ("rank1", "rank5", "miou"):
-        chance = getattr(drawn.chance, name)
-        assert abs(getattr(drawn, name) - chance) < 4 * np.sqrt(chance * (1 - chance) / len(data))
-
-
-def test_moment_metrics_misses_and_refusals():
-    nowhere = moment_metrics([[(0, 0)], []], [[(3, 3)], [(0, 0)]])
-    assert (nowhere.rank1, nowhere.rank5, nowhere.miou) == (0, 0, 0)
-    with pytest.raises(ValueError, match="description 1 has no annotation"):
-        moment_metrics([[(0, 0)], [(0, 0)]], [[(0, 0)], []])
-    with pytest.raises(ValueError, match="1 ranked lists for 2"):
-        moment_metrics([[(0, 0)]], [[(0, 0)], [(0, 0)]])
+def test_examples_say_what_was_found(zero_shot):
+    ids = ["10@N00_0.avi", "gone", "11@N00_1.avi", "12@N00_2.avi"]
+    wholes = [Whole(video_id, f"w{i}") for i, video_id in enumerate(ids)]
+    parts = [Part(video_id, f"w{i}", i, i + 9) for i, video_id in enumerate(ids)]
+    model, processor, features = zero_shot.model, zero_shot.processor, Corpus.open(zero_shot.features)
+    for records in (wholes, parts):
+        similarity, found = text_to_video(model, processor, records, features)
+        report = vclip.evaluate(model, processor, Dataset("made", "all", records, ["retrieval"]), features)
+        assert found == [0, 2, 3] and report.coverage == {"videos": 3, "of": 4, "missing": ["gone"]}
+        examples = report.examples
+        assert examples["video_id"].tolist() == [ids[i] for i in found]
+        assert examples["sentence"].tolist() == ["w0", "w2", "w3"]
+        top = similarity.argmax(1)
+        assert examples["top_video_id"].tolist() == [ids[found[i]] for i in top]
+        assert examples["rank"].tolist() == (similarity >= np.diag(similarity)[:, None]).sum(1).tolist()
+        assert report.scores["r1"] == (examples["rank"] == 1).mean()
+        assert ("top_start" in examples) == (records is parts)
+    assert examples["top_start"].tolist() == [found[i] for i in top]

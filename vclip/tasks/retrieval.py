@@ -1,92 +1,148 @@
-"""Text-to-video retrieval, and DiDeMo's search for the moment inside one video.
+"""Text-to-video retrieval (paper section 4, Tables 1 and 2): at which rank does a text find its own video?
 
-N pairs of a text and a video, T seconds of one video, D hidden size. A moment (first, last) is a run of five-second
-blocks of a 30 s video, counted from 0, both ends included.
+N pairs of a text and a video, D hidden size; text i belongs to video i. The search for a moment inside one video is in
+`vclip.tasks.moment_retrieval`; its functions are named here too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Real
+import pandas as pd
+from jaxtyping import Float, Float32, Int, Real
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
+from vclip.datasets._records import Dataset
 from vclip.embedding import embed_texts, embed_videos
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.moment_retrieval import MOMENTS, MomentScore, moment_metrics, moment_scores, rank_moments
+from vclip.tasks.report import covered
+from vclip.tasks.scores import Score
 
-BLOCK_SECONDS = 5
-MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
-Moment = Sequence[int]
+AT_ONCE = 2**24  # similarities held at a time, 64 MB
+
+Ties = Literal["against", "reference"]
 
 
-@dataclass(frozen=True, repr=False)
-class RetrievalScore:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class RetrievalScore(Score):
     """Share of texts whose video is among the first 1, 5, 10, and its median rank from 1; `chance`: random ranks."""
 
     r1: float
     r5: float
     r10: float
     median_rank: float
-    n: int
-    chance: "RetrievalScore | None" = None
-
-    def __repr__(self) -> str:
-        return _beside_chance(self)
 
 
-@dataclass(frozen=True, repr=False)
-class MomentScore:
-    """DiDeMo's rank@1, rank@5 and mean IoU; `chance`: what random orders of the same moments score on average."""
+class Ranks(NamedTuple):
+    """Where each text finds its video: `closer` videos score above it, `level` as it does (itself included).
 
-    rank1: float
-    rank5: float
-    miou: float
-    n: int
-    chance: "MomentScore | None" = None
+    `own` is its similarity; `top` the position of the most similar video (the first of equals), `top_similarity` its.
+    """
 
-    def __repr__(self) -> str:
-        return _beside_chance(self)
+    closer: Int[np.ndarray, " N"]
+    level: Int[np.ndarray, " N"]
+    own: Real[np.ndarray, " N"]
+    top: Int[np.ndarray, " N"]
+    top_similarity: Real[np.ndarray, " N"]
 
 
 def score(
-    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"],
-    ties: Literal["against", "reference"] = "against",
+    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
 ) -> RetrievalScore:
     """Recall and median rank of a similarity matrix whose pairs are on the diagonal, larger is closer.
 
-    Ties "against" ranks a video that scores as the true one does before it. "reference" counts as the released code
-    does (MMPT metric.py:25-58): a text is counted once for every place that such a tie covers.
-    Raises ValueError for a matrix that is not square, is empty or holds NaN.
+    `ties` as in `recall`. Raises ValueError for a matrix that is not square, is empty or holds NaN.
     """
-    if ties not in ("against", "reference"):
-        raise ValueError(f"unknown ties {ties!r}: 'against' or 'reference'")
     n = len(similarity)
     if similarity.shape != (n, n) or n == 0:
         raise ValueError(f"similarity is {tuple(similarity.shape)}: row i and column i must be a pair")
-    ranks = []
-    rows_at_once = max(1, 2**22 // n)
-    for first in range(0, n, rows_at_once):
-        rows = similarity[first : first + rows_at_once]
-        rows = rows.detach().cpu().double().numpy() if isinstance(rows, Tensor) else rows
-        if np.isnan(rows).any():
-            row, column = np.argwhere(np.isnan(rows))[0] + (first, 0)
-            raise ValueError(f"similarity of text {row} and video {column} is NaN")
-        own = rows[np.arange(len(rows)), first + np.arange(len(rows))][:, None]
-        closer, tied = (rows > own).sum(1), (rows == own).sum(1)
-        if ties == "against":
-            ranks.append(closer + tied)
-        else:
-            place_in_tie = np.arange(tied.sum()) - np.repeat(np.cumsum(tied) - tied, tied)
-            ranks.append(np.repeat(closer, tied) + place_in_tie + 1)
-    rank = np.concatenate(ranks)
-    recall = [float(np.mean(rank <= k)) for k in (1, 5, 10)]
-    chance = RetrievalScore(*(min(k, n) / n for k in (1, 5, 10)), median_rank=(n + 1) / 2, n=n)
-    return RetrievalScore(*recall, median_rank=float(np.median(rank)), n=n, chance=chance)
+    return recall(_ranks(lambda rows: similarity[rows], n), ties)
+
+
+def ranks(
+    z_t: Float[np.ndarray, "N D"] | Float[Tensor, "N D"], z_v: Float[np.ndarray, "N D"] | Float[Tensor, "N D"]
+) -> Ranks:
+    """The ranks of N texts among N videos by dot product, `AT_ONCE` similarities at a time.
+
+    Raises ValueError if the two are not pairs, are empty or a similarity is NaN.
+    """
+    if z_t.shape != z_v.shape or not len(z_t):
+        raise ValueError(f"z_t is {tuple(z_t.shape)} and z_v is {tuple(z_v.shape)}: row i of both must be a pair")
+    return _ranks(lambda rows: z_t[rows] @ z_v.T, len(z_t))
+
+
+def recall(ranks: Ranks, ties: Ties = "against") -> RetrievalScore:
+    """R@1, R@5, R@10 and median rank.
+
+    Ties "against" ranks a video that scores as the true one does before it. "reference" counts as the released code
+    does (MMPT metric.py:25-58): a text is counted once for every place that such a tie covers.
+    """
+    if ties not in ("against", "reference"):
+        raise ValueError(f"unknown ties {ties!r}: 'against' or 'reference'")
+    n = len(ranks.closer)
+    last = ranks.closer + ranks.level
+    first = last if ties == "against" else ranks.closer + 1
+    # how often each rank 0..n occurs: every text covers the ranks first..last
+    counts = np.cumsum(np.bincount(first, minlength=n + 2) - np.bincount(last + 1, minlength=n + 2))
+    below = np.cumsum(counts)
+    total = int(below[-1])
+    median = np.searchsorted(below, [(total - 1) // 2, total // 2], side="right").mean()
+    r1, r5, r10 = (float(below[min(k, n)] / total) for k in (1, 5, 10))
+    random = (min(k, n) / n for k in (1, 5, 10))
+    chance = RetrievalScore(**dict(zip(("r1", "r5", "r10"), random, strict=True)), median_rank=(n + 1) / 2, n=n)
+    return RetrievalScore(r1=r1, r5=r5, r10=r10, median_rank=float(median), n=n, chance=chance)
+
+
+def _ranks(similarities: Callable[[slice], np.ndarray | Tensor], n: int) -> Ranks:
+    """Counts a block of rows at a time; `similarities(rows)` gives those of an N x N matrix, which need not exist."""
+    at_once = max(1, AT_ONCE // n)
+    starts = tqdm(range(0, n, at_once), desc="ranking", leave=False, delay=10)
+    blocks = [_count(similarities(slice(first, first + at_once)), first) for first in starts]
+    return Ranks(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+
+
+def _count(rows: np.ndarray | Tensor, first: int) -> tuple[np.ndarray, ...]:
+    """The fields of `Ranks` for the rows of a similarity matrix from row `first` on."""
+    if isinstance(rows, Tensor):  # numpy knows no bfloat16
+        rows = (rows if rows.dtype.itemsize > 2 else rows.float()).detach().cpu().numpy()
+    line = np.arange(len(rows))
+    own, top = rows[line, first + line], rows.argmax(1)
+    best = rows[line, top]
+    if np.isnan(best).any():  # argmax stops at a NaN
+        row = int(np.isnan(best).argmax())
+        raise ValueError(f"similarity of text {first + row} and video {top[row]} is NaN")
+    return (rows > own[:, None]).sum(1), (rows == own[:, None]).sum(1), own, top, best
+
+
+def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
+    """(T, F) of a record's clip: the seconds `start`:`end` of its video, all of it where the record names none.
+
+    What the features do not reach is left out, so that T can be 0 (MMPT dsprocessor.py:266-336).
+    """
+    start, end = getattr(record, "start", None), getattr(record, "end", None)
+    features = corpus.features(corpus.index(record.video_id))
+    return features[int(start or 0) : None if end is None else int(end)]
+
+
+def embed_pairs(
+    model: VideoCLIPModel, processor: VideoCLIPProcessor, records: Sequence, corpus: Corpus
+) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"], list[int]]:
+    """z_t of each record's `sentence`, z_v of its clip (`clip_features`, the first max_video_tokens seconds of it).
+
+    Also returns the positions in `records` of the N that could be embedded: those whose video the corpus has.
+    Raises ValueError if there is none, or the corpus was made by another encoder than the model's.
+    """
+    corpus.check(model.config)
+    found = covered(records, corpus)
+    if not found:
+        raise ValueError(f"{corpus} has none of the {len(records)} clips' videos: are these the right features?")
+    z_t = embed_texts(model, processor, [records[i].sentence for i in found])
+    return z_t, embed_videos(model, [clip_features(records[i], corpus) for i in found]), found
 
 
 def text_to_video(
@@ -94,118 +150,43 @@ def text_to_video(
 ) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
     """Similarity of each clip's sentence (row) with every clip's video (column), dot products of z_t and z_v.
 
-    `clips` are records with `video_id`, `start`, `end` (s) and `sentence`, as `datasets.youcook2` reads them; a clip
-    is the seconds start:end of its video's features, cut to the model's limit (MMPT dsprocessor.py:31-63). Also
-    returns the positions in `clips` of the N that could be embedded: those whose video the corpus has.
-    Raises ValueError if there is none, or the corpus was made by another encoder than the model's.
+    `clips` are records with `video_id`, `sentence` and, where a clip is not its whole video, `start` and `end` (s).
+    Returns and raises as `embed_pairs`.
     """
-    corpus.check(model.config)
-    found = [i for i, clip in enumerate(clips) if clip.video_id in corpus]
-    if not found:
-        raise ValueError(f"{corpus} has none of the {len(clips)} clips' videos: are these the right features?")
-    rows = [corpus.features(corpus.index(clips[i].video_id))[int(clips[i].start) : int(clips[i].end)] for i in found]
-    return embed_texts(model, processor, [clips[i].sentence for i in found]) @ embed_videos(model, rows).T, found
+    z_t, z_v, found = embed_pairs(model, processor, clips, corpus)
+    return z_t @ z_v.T, found
 
 
-def moment_scores(
-    h_v: Float[Tensor, "T D"],
-    z_t: Float[Tensor, " D"],
-    padding: Literal["valid", "reference"] = "valid",
-    seconds: int | None = None,
-) -> Float[Tensor, " 21"]:
-    """Score of every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
+def examine(
+    model: VideoCLIPModel,
+    processor: VideoCLIPProcessor,
+    dataset: Dataset,
+    corpus: Corpus,
+    *,
+    seed: int = 0,
+    ties: Ties = "against",
+) -> dict[str, Any]:
+    """Scores and examples for `vclip.evaluate`; records need a `sentence`. Nothing is drawn from `seed`.
 
-    `seconds` (default T) is how many rows of a padded `h_v` belong to the video; a moment that starts behind them
-    scores -inf. Of a moment that the video's end cuts, "valid" averages the seconds there are; "reference" averages
-    the padded rows too, as the released code does, and needs them: a padded call's `h_v`.
+    An example is the record with its `rank` (from 1, ties against), its `similarity` and, of the clip ranked first,
+    `top_video_id`, `top_start` (where records have one) and `top_similarity`.
     """
-    if padding not in ("valid", "reference"):
-        raise ValueError(f"unknown padding {padding!r}: 'valid' or 'reference'")
-    seconds = len(h_v) if seconds is None else seconds
-    if not 0 <= seconds <= len(h_v):
-        raise ValueError(f"{seconds} seconds are valid, but h_v has {len(h_v)} rows")
-    logits = (h_v if padding == "reference" else h_v[:seconds]) @ z_t
-    scores = logits.new_full((len(MOMENTS),), -torch.inf)
-    for i, (first, last) in enumerate(MOMENTS):
-        if BLOCK_SECONDS * first < seconds:
-            scores[i] = logits[BLOCK_SECONDS * first : BLOCK_SECONDS * (last + 1)].mean()
-    return scores
+    z_t, z_v, found = embed_pairs(model, processor, dataset, corpus)
+    ranked = ranks(z_t, z_v)
+    got = recall(ranked, ties)
+    records = [dataset[i] for i in found]
+    top = [records[i] for i in ranked.top]
+    examples = pd.DataFrame([asdict(record) for record in records])
+    examples["rank"] = ranked.closer + ranked.level
+    examples["similarity"] = ranked.own
+    examples["top_video_id"] = [record.video_id for record in top]
+    if "start" in examples:
+        examples["top_start"] = [record.start for record in top]
+    examples["top_similarity"] = ranked.top_similarity
+    return got.report() | {"unit": "texts", "examples": examples}
 
 
-def rank_moments(scores: Float[Tensor, " 21"]) -> list[tuple[int, int]]:
-    """The moments best first, in the order of `MOMENTS` where they tie, without those that score -inf."""
-    order = torch.argsort(scores, descending=True, stable=True).tolist()
-    return [MOMENTS[i] for i in order if scores[i] > -torch.inf]
-
-
-def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> MomentScore:
-    """DiDeMo's metrics over N descriptions (MMPT metric.py:74-142).
-
-    `ranked[i]` are the moments of a video best first, `times[i]` what each annotator chose. IoU is the mean of the
-    best moment's three largest with the annotations; a description is a hit at k if the mean of the annotations' three
-    smallest ranks is at most k (annotations that are not in the list are left out; none in it is a miss).
-    Raises ValueError for lists of different length or none, and for a description without annotation.
-    """
-    if len(ranked) != len(times) or not ranked:
-        raise ValueError(f"{len(ranked)} ranked lists for {len(times)} descriptions")
-    if empty := [i for i, annotations in enumerate(times) if not len(annotations)]:
-        raise ValueError(f"description {empty[0]} has no annotation")
-    got, floor = np.zeros((len(ranked), 3)), np.zeros((len(ranked), 3))
-    for i, (candidates, annotations) in enumerate(zip(ranked, times, strict=True)):
-        found = [[tuple(m) for m in candidates].index(tuple(t)) + 1 for t in annotations if _listed(t, candidates)]
-        mean_rank = np.mean(sorted(found)[:3]) if found else np.inf
-        ious = [np.mean(sorted(_iou(m, t) for t in annotations)[-3:]) for m in candidates]
-        counts = tuple(sorted(found.count(rank) for rank in set(found)))
-        got[i] = mean_rank <= 1, mean_rank <= 5, ious[0] if ious else 0
-        floor[i] = (
-            _random_hit(counts, len(ious), 1),
-            _random_hit(counts, len(ious), 5),
-            np.mean(ious) if ious else 0,
-        )
-    return MomentScore(*got.mean(0).tolist(), n=len(ranked), chance=MomentScore(*floor.mean(0).tolist(), n=len(ranked)))
-
-
-def _listed(moment: Moment, candidates: Sequence[Moment]) -> bool:
-    return any(tuple(moment) == tuple(candidate) for candidate in candidates)
-
-
-def _iou(a: Moment, b: Moment) -> float:
-    """Intersection over union in blocks; the union of moments that do not meet includes the gap, as in the original."""
-    return max(0, min(a[1], b[1]) + 1 - max(a[0], b[0])) / (max(a[1], b[1]) + 1 - min(a[0], b[0]))
-
-
-@cache
-def _random_hit(counts: tuple[int, ...], moments: int, k: int) -> float:
-    """Probability that the mean of the three smallest ranks is at most k when `moments` are put in random order.
-
-    `counts`: how many annotators chose each of the listed annotations. Walks down the ranks; nothing is sampled.
-    """
-    wanted = min(3, sum(counts))
-    if not wanted:
-        return 0.0
-
-    @cache
-    def hit(rank: int, unseen: tuple[int, ...], missing: int, budget: int) -> float:
-        if missing == 0:
-            return 1.0
-        if rank * missing > budget:
-            return 0.0
-        left = moments - rank + 1
-        chance = 0.0
-        if left > len(unseen):
-            chance = (left - len(unseen)) / left * hit(rank + 1, unseen, missing, budget)
-        for i, count in enumerate(unseen):
-            taken = min(count, missing)
-            chance += hit(rank + 1, unseen[:i] + unseen[i + 1 :], missing - taken, budget - rank * taken) / left
-        return chance
-
-    return hit(1, counts, wanted, k * wanted)
-
-
-def _beside_chance(score: RetrievalScore | MomentScore) -> str:
-    shown = []
-    for name, value in asdict(score).items():
-        if name not in ("n", "chance"):
-            floor = f" (chance {getattr(score.chance, name):.4g})" if score.chance else ""
-            shown.append(f"{name} {value:.4g}{floor}")
-    return f"{type(score).__name__}({', '.join(shown)}, n {score.n})"
+__all__ = [
+    "MOMENTS", "MomentScore", "Ranks", "RetrievalScore", "clip_features", "embed_pairs", "examine", "moment_metrics",
+    "moment_scores", "rank_moments", "ranks", "recall", "score", "text_to_video",
+]  # fmt: skip

@@ -1,0 +1,36 @@
+"""The tiny data sets that the original was run on, with the model it used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import BertTokenizerFast
+
+from vclip.checkpoints import load_videoclip
+from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+
+import reference
+
+
+@dataclass
+class ZeroShot:
+    """`folder` holds a data set each, `features` an <id>.npy a video."""
+
+    folder: Path
+    model: VideoCLIPModel
+    processor: VideoCLIPProcessor
+    features: Path
+
+
+@pytest.fixture(scope="session")
+def zero_shot(shared, tmp_path_factory) -> ZeroShot:
+    golden = shared / "golden"
+    model = load_videoclip(golden / "model_separate" / "checkpoint.pt", reference.config(golden / "model_separate"))
+    tokenizer = BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt"))
+    processor = VideoCLIPProcessor(tokenizer, model.config.max_text_tokens, model.config.max_video_tokens)
+    features = tmp_path_factory.mktemp("features")
+    for video_id, rows in np.load(golden / "zero_shot" / "features.npz", allow_pickle=False).items():
+        np.save(features / f"{video_id}.npy", rows)
+    return ZeroShot(golden / "zero_shot", model, processor, features)

@@ -1,0 +1,199 @@
+"""DiDeMo's search for the moment inside one video: what the released code computes where the paper says retrieval.
+
+T seconds of one video, D hidden size, N descriptions. A moment (first, last) is a run of five-second blocks of a 30 s
+video, counted from 0, both ends included.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from vclip.corpus import Corpus
+from vclip.datasets._records import Dataset
+from vclip.embedding import _evaluating, embed_texts
+from vclip.model import VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.report import covered
+from vclip.tasks.scores import Score
+
+BLOCK_SECONDS = 5
+MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
+AT_ONCE = 128  # videos
+Moment = Sequence[int]
+Padding = Literal["valid", "reference"]
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class MomentScore(Score):
+    """DiDeMo's rank@1, rank@5 and mean IoU; `chance`: what random orders of the same moments score on average."""
+
+    rank1: float
+    rank5: float
+    miou: float
+
+
+def moment_scores(
+    h_v: Float[Tensor, "T D"], z_t: Float[Tensor, " D"], padding: Padding = "valid", seconds: int | None = None
+) -> Float[Tensor, " 21"]:
+    """Score of every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
+
+    `seconds` (default T) is how many rows of a padded `h_v` belong to the video; a moment that starts behind them
+    scores -inf. Of a moment that the video's end cuts, "valid" averages the seconds there are; "reference" averages
+    the padded rows too, as the released code does, and needs them: a padded call's `h_v`.
+    """
+    if padding not in ("valid", "reference"):
+        raise ValueError(f"unknown padding {padding!r}: 'valid' or 'reference'")
+    seconds = len(h_v) if seconds is None else seconds
+    if not 0 <= seconds <= len(h_v):
+        raise ValueError(f"{seconds} seconds are valid, but h_v has {len(h_v)} rows")
+    logits = (h_v if padding == "reference" else h_v[:seconds]) @ z_t
+    scores = logits.new_full((len(MOMENTS),), -torch.inf)
+    for i, (first, last) in enumerate(MOMENTS):
+        if BLOCK_SECONDS * first < seconds:
+            scores[i] = logits[BLOCK_SECONDS * first : BLOCK_SECONDS * (last + 1)].mean()
+    return scores
+
+
+def rank_moments(scores: Float[Tensor, " 21"]) -> list[tuple[int, int]]:
+    """The moments best first, in the order of `MOMENTS` where they tie, without those that score -inf."""
+    order = torch.argsort(scores, descending=True, stable=True).tolist()
+    return [MOMENTS[i] for i in order if scores[i] > -torch.inf]
+
+
+def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> MomentScore:
+    """DiDeMo's metrics over N descriptions (MMPT metric.py:74-142).
+
+    `ranked[i]` are the moments of a video best first, `times[i]` what each annotator chose. A description is a hit at
+    k if its mean rank is at most k (`mean_ranks`); `miou` is the mean of its IoU (`top_ious`).
+    Raises ValueError for lists of different length or none, and for a description without annotation.
+    """
+    if len(ranked) != len(times) or not ranked:
+        raise ValueError(f"{len(ranked)} ranked lists for {len(times)} descriptions")
+    if empty := [i for i, annotations in enumerate(times) if not len(annotations)]:
+        raise ValueError(f"description {empty[0]} has no annotation")
+    rank, n = mean_ranks(ranked, times), len(ranked)
+    floor = np.mean([_random(*pair) for pair in zip(ranked, times, strict=True)], axis=0).tolist()
+    return MomentScore(
+        rank1=float(np.mean(rank <= 1)), rank5=float(np.mean(rank <= 5)), miou=float(top_ious(ranked, times).mean()),
+        n=n, chance=MomentScore(rank1=floor[0], rank5=floor[1], miou=floor[2], n=n),
+    )  # fmt: skip
+
+
+def mean_ranks(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> Float64[np.ndarray, " N"]:
+    """The mean of the annotations' three smallest ranks from 1, without those not in the list; none in it: inf."""
+    found = [_found(*pair) for pair in zip(ranked, times, strict=True)]
+    return np.array([np.mean(sorted(places)[:3]) if places else np.inf for places in found])
+
+
+def top_ious(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> Float64[np.ndarray, " N"]:
+    """The mean of the best moment's three largest IoUs with the annotations; 0 for an empty list."""
+    return np.array([_iou3(moments[0], t) if len(moments) else 0.0 for moments, t in zip(ranked, times, strict=True)])
+
+
+def examine(
+    model: VideoCLIPModel,
+    processor: VideoCLIPProcessor,
+    dataset: Dataset,
+    corpus: Corpus,
+    *,
+    seed: int = 0,
+    padding: Padding = "valid",
+) -> dict[str, Any]:
+    """Scores and examples for `vclip.evaluate`; records are `datasets.didemo`'s. Nothing is drawn from `seed`.
+
+    An example is the record with its `ranked` moments best first, `top` the first of them, `mean_rank` and `iou` as
+    they enter the metrics. `padding` as in `moment_scores`.
+    """
+    records = [dataset[i] for i in covered(dataset, corpus)]
+    states = _video_states(model, corpus, list(dict.fromkeys(record.video_id for record in records)))
+    z_t = torch.from_numpy(embed_texts(model, processor, [record.description for record in records]))
+    ranked = []
+    for record, z in zip(records, z_t, strict=True):
+        h_v, seconds = states[record.video_id]
+        ranked.append(rank_moments(moment_scores(h_v, z, padding, seconds)))
+    times = [record.times for record in records]
+    got = moment_metrics(ranked, times)
+    examples = pd.DataFrame([asdict(record) for record in records])
+    examples["top"] = [moments[0] if moments else None for moments in ranked]
+    examples["mean_rank"], examples["iou"] = mean_ranks(ranked, times), top_ious(ranked, times)
+    examples["ranked"] = ranked
+    return got.report() | {"unit": "descriptions", "examples": examples}
+
+
+def _video_states(model: VideoCLIPModel, corpus: Corpus, video_ids: list[str]) -> dict[str, tuple[Tensor, int]]:
+    """Each video's h_v (max_video_tokens, D), padded as the released code does, and how many seconds of it are real."""
+    limit = model.config.max_video_tokens
+    states = {}
+    with _evaluating(model):
+        for first in tqdm(range(0, len(video_ids), AT_ONCE), desc="videos", leave=False, delay=10):
+            group = video_ids[first : first + AT_ONCE]
+            clips = [corpus.features(corpus.index(video_id))[:limit] for video_id in group]
+            padded = torch.zeros(len(group), limit, corpus.dim)
+            for row, clip in zip(padded, clips, strict=True):
+                row[: len(clip)] = torch.from_numpy(clip.astype(np.float32))
+            seconds = torch.tensor([len(clip) for clip in clips])
+            mask = torch.arange(limit) < seconds[:, None]
+            h_v = model.get_video_features(padded.to(model.device), mask.to(model.device)).last_hidden_state
+            states |= dict(zip(group, zip(h_v.float().cpu(), seconds.tolist(), strict=True), strict=True))
+    return states
+
+
+def _found(moments: Sequence[Moment], annotations: Sequence[Moment]) -> list[int]:
+    """Ranks from 1 of the annotations that are in the list."""
+    place = {tuple(moment): rank for rank, moment in enumerate(moments, 1)}
+    return [place[tuple(t)] for t in annotations if tuple(t) in place]
+
+
+def _iou3(moment: Moment, annotations: Sequence[Moment]) -> float:
+    return float(np.mean(sorted(_iou(moment, t) for t in annotations)[-3:]))
+
+
+def _iou(a: Moment, b: Moment) -> float:
+    """Intersection over union in blocks; the union of moments that do not meet includes the gap, as in the original."""
+    return max(0, min(a[1], b[1]) + 1 - max(a[0], b[0])) / (max(a[1], b[1]) + 1 - min(a[0], b[0]))
+
+
+def _random(moments: Sequence[Moment], annotations: Sequence[Moment]) -> tuple[float, float, float]:
+    """Expected hit at 1, hit at 5 and IoU of a random order of `moments`."""
+    if not len(moments):
+        return 0.0, 0.0, 0.0
+    found = _found(moments, annotations)
+    counts = tuple(sorted(found.count(rank) for rank in set(found)))
+    iou = np.mean([_iou3(moment, annotations) for moment in moments])
+    return _random_hit(counts, len(moments), 1), _random_hit(counts, len(moments), 5), float(iou)
+
+
+@cache
+def _random_hit(counts: tuple[int, ...], moments: int, k: int) -> float:
+    """Probability that the mean of the three smallest ranks is at most k when `moments` are put in random order.
+
+    `counts`: how many annotators chose each of the listed annotations. Walks down the ranks; nothing is sampled.
+    """
+    wanted = min(3, sum(counts))
+    if not wanted:
+        return 0.0
+
+    @cache
+    def hit(rank: int, unseen: tuple[int, ...], missing: int, budget: int) -> float:
+        if missing == 0:
+            return 1.0
+        if rank * missing > budget:
+            return 0.0
+        left = moments - rank + 1
+        chance = 0.0
+        if left > len(unseen):
+            chance = (left - len(unseen)) / left * hit(rank + 1, unseen, missing, budget)
+        for i, count in enumerate(unseen):
+            taken = min(count, missing)
+            chance += hit(rank + 1, unseen[:i] + unseen[i + 1 :], missing - taken, budget - rank * taken) / left
+        return chance
+
+    return hit(1, counts, wanted, k * wanted)
