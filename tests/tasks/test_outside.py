@@ -1,0 +1,128 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vclip.tasks.outside import (
+    best_label,
+    label_seconds,
+    majority_filter,
+    outside_threshold,
+    scores_by,
+    smooth,
+    threshold_by,
+)
+
+whole = st.integers(-4, 4).map(np.float32)  # products of these are exact
+
+
+def matrices(rows, columns=3):
+    return hnp.arrays(np.float32, st.tuples(rows, st.just(columns)), elements=whole)
+
+
+@given(matrices(st.integers(2, 7)), st.data())
+def test_gamma_equals_loop(z, data):
+    products = [z[i] @ z[j] for i in range(len(z)) for j in range(len(z)) if i != j]
+    assert outside_threshold(z, duplicates="keep") == max(products)
+    assert outside_threshold(torch.from_numpy(z), duplicates="keep") == max(products)
+    distinct = [z[i] @ z[j] for i in range(len(z)) for j in range(len(z)) if (z[i] != z[j]).any()]
+    names = data.draw(st.lists(st.sampled_from("abc"), min_size=len(z), max_size=len(z)))
+    first = [i for i in range(len(z)) if names[i] not in names[:i]]
+    of_texts = [z[i] @ z[j] for i in first for j in first if (z[i] != z[j]).any()]
+    for texts, expected in ((None, distinct), (names, of_texts)):
+        if expected:
+            assert outside_threshold(z, texts) == max(expected)
+        else:
+            with pytest.raises(ValueError, match="there is 1 of"):
+                outside_threshold(z, texts)
+
+
+@given(matrices(st.integers(2, 6), 4).filter(lambda z: len(np.unique(z, axis=0)) == len(z)), st.integers(0, 5))
+def test_one_duplicated_label_lifts_gamma_to_its_squared_norm(z, i):
+    i %= len(z)
+    once, twice = outside_threshold(z, duplicates="keep"), np.concatenate([z, z[i : i + 1]])
+    texts = [f"step {k}" for k in range(len(z))] + [f"step {i}"]
+    squared_norm = float(z[i] @ z[i])
+    assert outside_threshold(twice, texts, "keep") == max(once, squared_norm) >= squared_norm
+    assert outside_threshold(twice, texts) == outside_threshold(twice) == once
+    # so even a second whose state is that label's own vector is Outside, which it is not with texts counted once
+    assert label_seconds(z[i : i + 1], twice, outside_threshold(twice, texts, "keep"))[0] == 0
+    assert (label_seconds(z[i : i + 1], twice, once)[0] == 0) == (max(z @ z[i]) <= once)
+
+
+def test_golden(shared):
+    golden = np.load(shared / "golden" / "metrics" / "coin.npz", allow_pickle=False)
+    z, h = golden["label_embeddings"], golden["token_embeddings"]
+    gamma = outside_threshold(z, duplicates="keep")
+    assert gamma == pytest.approx(float(golden["gamma"]), abs=2e-5) == outside_threshold(z)
+    np.testing.assert_array_equal(label_seconds(h, z, gamma), golden["pred"])
+    np.testing.assert_array_equal(label_seconds(torch.from_numpy(h), torch.from_numpy(z), gamma), golden["pred"])
+
+
+@given(matrices(st.integers(0, 6)), matrices(st.integers(1, 4)), st.integers(-9, 20))
+def test_label_seconds_equal_loop(h, z, gamma):
+    expected = []
+    for second in h:
+        products = [float(second @ label) for label in z]
+        expected.append(products.index(max(products)) + 1 if max(products) > gamma else 0)
+    assert label_seconds(h, z, gamma).tolist() == expected
+
+
+def test_refusals():
+    z = np.eye(3, dtype=np.float32)
+    with pytest.raises(ValueError, match="'forget'"):
+        outside_threshold(z, duplicates="forget")
+    with pytest.raises(ValueError, match="2 texts for 3 labels"):
+        outside_threshold(z, ["a", "b"])
+    with pytest.raises(ValueError, match="there is 1 of 2"):
+        outside_threshold(z[[0, 0]])
+    for duplicates in ("drop", "keep"):
+        with pytest.raises(ValueError, match="NaN"):
+            outside_threshold(z * np.float32(np.nan), duplicates=duplicates)
+    with pytest.raises(ValueError, match="no label"):
+        label_seconds(z, z[:0], 0.0)
+    with pytest.raises(ValueError, match="NaN"):
+        label_seconds(z * np.float32(np.nan), z, 0.0)
+
+
+@given(matrices(st.integers(0, 12), 2), st.sampled_from([1, 3, 5, 9]))
+def test_smooth_equals_loop(rows, window):
+    expected = [rows[max(0, t - window // 2) : t + window // 2 + 1].mean(axis=0) for t in range(len(rows))]
+    np.testing.assert_allclose(smooth(rows, window), np.reshape(expected, rows.shape), atol=1e-5)
+
+
+@given(hnp.arrays(np.int64, st.integers(0, 15), elements=st.integers(0, 3)), st.sampled_from([1, 3, 5, 7]))
+def test_majority_equals_loop(labels, window):
+    expected = []
+    for t, own in enumerate(labels):
+        around = labels[max(0, t - window // 2) : t + window // 2 + 1].tolist()
+        most = max(Counter(around).values())
+        winners = [label for label in around if around.count(label) == most]
+        expected.append(own if own in winners else winners[0])
+    assert majority_filter(labels, window).tolist() == expected
+
+
+@given(matrices(st.integers(1, 9)), matrices(st.integers(2, 5)), st.sampled_from([1, 5]))
+def test_scores_equal_loop(h, z, window):
+    t, k = len(h) // 2, len(z) - 1
+    assert scores_by("eq6", h, z, window)[t, k] == h[t] @ z[k]
+    norms = np.linalg.norm(h[t]) * np.linalg.norm(z[k])
+    expected = h[t] @ z[k] / norms if norms else 0
+    assert scores_by("cosine", h, z, window)[t, k] == pytest.approx(expected, abs=1e-6)
+    around = h[max(0, t - window // 2) : t + window // 2 + 1]
+    margin = np.mean([second @ z[k] - np.mean([second @ label for label in z]) for second in around])
+    assert scores_by("margin", h, z, window)[t, k] == pytest.approx(margin, abs=1e-4)
+
+
+def test_thresholds():
+    z = np.array([[1, 0], [2, 2], [2, 2], [0, 1]], np.float32)
+    texts, best = ["a", "b", "b", "c"], np.arange(101, dtype=np.float32)
+    assert threshold_by("eq6", z, texts, best, 0.6) == 2 and threshold_by("eq6_keep", z, texts, best, 0.6) == 8
+    assert threshold_by("cosine", z, texts, best, 0.6) == pytest.approx(0.5**0.5)
+    for rule in ("quantile", "margin"):
+        assert threshold_by(rule, z, texts, best, 0.6) == 60
+        assert (best_label(best[:, None], 60)[0] == 0).mean() == pytest.approx(0.6, abs=0.01)

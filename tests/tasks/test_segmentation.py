@@ -1,0 +1,253 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertTokenizerFast
+
+import vclip
+from vclip.checkpoints import load_videoclip
+from vclip.corpus import Corpus
+from vclip.datasets import coin
+from vclip.datasets.coin import COIN, Segment, Video
+from vclip.embedding import embed_texts
+from vclip.model import VideoCLIPConfig, VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.outside import RULES, majority_filter, smooth
+from vclip.tasks.segmentation import label_seconds, outside_threshold, score, targets
+from vclip.tasks.segments import edit_score, segmental_f1
+from vclip.tasks.windows import embed_seconds
+
+import corpora
+import reference
+
+TOWER = {
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "vocab_size": 200,
+}
+
+videos_of_pairs = st.lists(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12), min_size=1, max_size=4
+)
+
+
+@given(videos_of_pairs)
+def test_score_equals_loop(videos):
+    predicted, truth = ([np.array([pair[side] for pair in video]) for video in videos] for side in (0, 1))
+    pairs = [pair for video in videos for pair in video]
+    got = score(predicted, truth, 4)
+    assert got.n == len(pairs)
+    assert got.frame_accuracy == pytest.approx(sum(p == t for p, t in pairs) / len(pairs))
+    assert got.outside_rate == pytest.approx(sum(p == 0 for p, _ in pairs) / len(pairs))
+    recalls = []
+    for label in range(5):
+        mine = [p == label for p, t in pairs if t == label]
+        recalls.append(sum(mine) / len(mine) if mine else np.nan)
+    np.testing.assert_allclose(got.recall, recalls)
+    steps = [r for r in recalls[1:] if r == r]
+    assert got.mean_recall == pytest.approx(np.mean(steps) if steps else np.nan, nan_ok=True)
+    for name, overlap in (("f1_10", 0.1), ("f1_25", 0.25), ("f1_50", 0.5)):
+        assert getattr(got, name) == segmental_f1(predicted, truth, overlap)
+    assert got.edit == pytest.approx(np.mean([edit_score(p, t) for p, t in zip(predicted, truth, strict=True)]))
+    assert values(score([torch.from_numpy(p) for p in predicted], truth, 4)) == pytest.approx(values(got), nan_ok=True)
+
+
+def values(score):
+    return list(score.as_dict().values())
+
+
+@given(videos_of_pairs)
+def test_floors_are_scores_of_constant_answers(videos):
+    predicted, truth = ([np.array([pair[side] for pair in video]) for video in videos] for side in (0, 1))
+    got = score(predicted, truth, 4)
+    steps = [label for video in truth for label in video.tolist() if label]
+    majority = min(set(steps), key=lambda label: (-steps.count(label), label)) if steps else 1
+    for name, label in (("all Outside", 0), ("majority", majority)):
+        expected = score([np.full_like(t, label) for t in truth], truth, 4)
+        assert values(got.floors[name]) == pytest.approx(values(expected), nan_ok=True)
+        assert not got.floors[name].floors
+
+
+def test_silence_earns_frame_accuracy_alone():
+    truth = [np.array([0, 0, 0, 1, 1, 0, 2])]
+    silence = score([np.zeros(7, dtype=np.int64)], truth, 3)
+    assert silence.frame_accuracy == pytest.approx(4 / 7) and silence.outside_rate == 1
+    assert values(silence)[2:] == [0] * 5
+    np.testing.assert_array_equal(silence.recall, [1, 0, 0, np.nan])
+
+
+def test_score_refuses():
+    ones = np.ones(3, dtype=np.int64)
+    with pytest.raises(ValueError, match="1 predictions for 2 videos"):
+        score([ones], [ones, ones], 2)
+    with pytest.raises(ValueError, match=r"video 1 has predictions \(2,\) for seconds \(3,\)"):
+        score([ones, ones[:2]], [ones, ones], 2)
+    for bad in (ones * 3, ones * -1, ones * 1.0):
+        with pytest.raises(ValueError, match="video 1 has labels .* from 0 to 2"):
+            score([ones, bad], [ones, ones], 2)
+        with pytest.raises(ValueError, match="video 1 has labels .* from 0 to 2"):
+            score([ones, ones], [ones, bad], 2)
+    for nothing in ([], [ones[:0]]):
+        with pytest.raises(ValueError, match="no second"):
+            score(nothing, nothing, 2)
+
+
+segment_lists = st.lists(st.builds(Segment, st.floats(0, 15), st.floats(0, 15), st.integers(1, 5)), max_size=5)
+
+
+@given(segment_lists, st.integers(0, 12))
+def test_targets_equal_loop(segments, seconds):
+    expected = [0] * seconds
+    for segment in segments:
+        for t in range(seconds):
+            if np.floor(segment.start) <= t < np.ceil(segment.end):
+                expected[t] = segment.label
+    assert targets(segments, seconds).tolist() == expected
+
+
+# golden numbers
+
+
+def test_frame_accuracy_is_golden(shared):
+    folder = shared / "golden" / "metrics"
+    golden, expected = np.load(folder / "coin.npz", allow_pickle=False), json.loads((folder / "coin.json").read_text())
+    got = score([golden["pred"]], [golden["targets"]], 37)
+    assert got.frame_accuracy == pytest.approx(expected["frame_acc"], abs=1e-9)
+    assert got.outside_rate == pytest.approx(expected["frac_outside"], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def released(shared, tmp_path_factory):
+    """The golden model, processor, data set and features, and what the original made of them."""
+    golden = shared / "golden"
+    model = load_videoclip(golden / "model_separate" / "checkpoint.pt", reference.config(golden / "model_separate"))
+    processor = VideoCLIPProcessor(BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt")))
+    features = tmp_path_factory.mktemp("features")
+    arrays = np.load(golden / "zero_shot" / "features.npz", allow_pickle=False)
+    for video_id in arrays:
+        if video_id.startswith("coin"):
+            np.save(features / f"{video_id}.npy", arrays[video_id])
+    folder = golden / "zero_shot" / "coin"
+    numbers = np.load(folder / "expected.npz", allow_pickle=False)
+    return model, processor, coin.load(folder), features, numbers, json.loads((folder / "expected.json").read_text())
+
+
+def test_released_protocol_is_golden(released):
+    model, processor, dataset, features, numbers, expected = released
+    corpus = Corpus.open(features)
+    z_labels = embed_texts(model, processor, dataset.texts)
+    np.testing.assert_allclose(z_labels, numbers["label_embeddings"], atol=2e-5)
+    gamma = outside_threshold(z_labels, dataset.texts, duplicates="keep")
+    assert gamma == pytest.approx(float(numbers["gamma"]), abs=2e-5)
+    h_v = embed_seconds(model, [corpus.features(corpus.index(video)) for video in expected["video_order"]])
+    for i, h in enumerate(h_v):
+        np.testing.assert_allclose(h @ z_labels.T, numbers[f"merged_logits_{i}"], atol=2e-5)
+    predicted = np.concatenate([label_seconds(h, z_labels, gamma) for h in h_v])
+    np.testing.assert_array_equal(predicted, numbers["pred"])
+
+
+def test_evaluate_is_golden(released):
+    model, processor, dataset, features, numbers, expected = released
+    report = vclip.evaluate(model, processor, dataset, features, rule="eq6_keep")
+    assert report.scores["frame_accuracy"] == pytest.approx(expected["metrics"]["frame_acc"], abs=1e-9)
+    assert report.scores["outside_rate"] == pytest.approx(expected["frac_outside"], abs=1e-9)
+    assert (report.n, report.unit, report.coverage["missing"]) == (208, "seconds", ["coin_nofeat"])
+    assert report.examples["video_id"].tolist() == expected["video_order"]
+    for name, column in (("pred", "predicted"), ("targets", "truth")):
+        np.testing.assert_array_equal(np.concatenate(report.examples[column].to_list()), numbers[name])
+    assert report.examples.attrs["gamma"] == pytest.approx(expected["gamma"], abs=2e-5)
+    # its 23 texts differ, so counting texts once changes nothing
+    assert vclip.evaluate(model, processor, dataset, features).scores == report.scores
+
+
+# the rules, end to end
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    torch.manual_seed(0)
+    model = VideoCLIPModel(VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM))
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    corpus = corpora.make(tmp_path_factory.mktemp("corpus") / "c", 5)
+    # steps 1 and 4 of two tasks have one text
+    texts = ["w1 w2", "w3", "w4 w5 w6", "w1 w2"]
+    records = [
+        Video(f"video {i}", None, "task", i, (Segment(2.0, 9.5, 1 + i % 4), Segment(12.0, 18.0, 2))) for i in range(5)
+    ]
+    return model, processor, COIN("testing", [*records, Video("gone", 9.0, "task", 0, ())], texts), corpus
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_examine_equals_loop(small, rule):
+    model, processor, dataset, corpus = small
+    report = vclip.evaluate(model, processor, dataset, corpus, rule=rule, outside=0.5, window=3)
+    z = embed_texts(model, processor, dataset.texts)
+    features = [np.asarray(corpus.features(corpus.index(video))) for video in dataset.video_ids[:5]]
+    states = embed_seconds(model, features)
+    if rule == "cosine":
+        z = z / np.linalg.norm(z, axis=1, keepdims=True)
+        states = [h / np.linalg.norm(h, axis=1, keepdims=True) for h in states]
+    if rule == "margin":
+        states, z = [smooth(h, 3) for h in states], z - z.mean(axis=0)
+    if rule in ("quantile", "margin"):
+        gamma = np.quantile(np.concatenate([(h @ z.T).max(axis=1) for h in states]), 0.5)
+    else:
+        gamma = outside_threshold(z, dataset.texts, "keep" if rule == "eq6_keep" else "drop")
+    assert report.examples.attrs["gamma"] == pytest.approx(gamma, abs=1e-5)
+    truth = [targets(record.segments, len(h)) for record, h in zip(dataset, states, strict=False)]
+    predicted = []
+    for h, row in zip(states, report.examples.itertuples(), strict=True):
+        products = h @ z[:3].T
+        np.testing.assert_allclose(row.best, products.max(axis=1), atol=1e-4)
+        labels = label_seconds(h, z[:3], report.examples.attrs["gamma"])
+        predicted.append(majority_filter(labels, 3) if rule == "margin" else labels)
+    for video, row in enumerate(report.examples.itertuples()):
+        # a second within rounding of gamma may fall on either side
+        assert np.mean(np.array(row.predicted) == predicted[video]) > 0.9
+        assert row.truth == truth[video].tolist() and row.seconds == len(truth[video])
+        assert row.frame_accuracy == pytest.approx(np.mean(np.array(row.predicted) == truth[video]))
+    expected = score(report.examples["predicted"].tolist(), truth, 4)
+    assert report.scores == expected.as_dict()
+    assert report.floors["all Outside"] == expected.floors["all Outside"].as_dict()
+    assert report.floors["majority"] == expected.floors["majority"].as_dict()
+    assert report.floors["chance"] == {"mean_recall": 0.25}
+    np.testing.assert_array_equal(report.examples.attrs["recall"], expected.recall)
+
+
+def test_a_shared_text_silences_eq6_as_published(small):
+    """Steps 1 and 4 share a text: over all ids gamma is its squared norm or more, over distinct texts it need not."""
+    model, processor, dataset, corpus = small
+    keep, drop = (
+        vclip.evaluate(model, processor, dataset, corpus, rule=rule).examples.attrs["gamma"]
+        for rule in ("eq6_keep", "eq6")
+    )
+    z = embed_texts(model, processor, dataset.texts)
+    assert keep == pytest.approx(max(drop, float(z[0] @ z[0])), abs=1e-4) and keep >= drop
+
+
+def test_the_quantile_leaves_that_share_outside(small):
+    model, processor, dataset, corpus = small
+    for outside in (0.0, 0.3, 0.8):
+        report = vclip.evaluate(model, processor, dataset, corpus, rule="quantile", outside=outside)
+        assert report.scores["outside_rate"] == pytest.approx(outside, abs=2 / report.n)
+
+
+def test_examine_refuses(small):
+    model, processor, dataset, corpus = small
+    for options in ({"rule": "loud"}, {"outside": 1.5}, {"window": 4}, {"window": 0}):
+        with pytest.raises(ValueError, match="is one of .* is 0 to 1, .* is odd"):
+            vclip.evaluate(model, processor, dataset, corpus, **options)
+
+
+def test_a_report_can_be_saved(small, tmp_path):
+    model, processor, dataset, corpus = small
+    report = vclip.evaluate(model, processor, dataset, corpus, rule="margin", window=3)
+    report.save(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "examples.json").read_text().splitlines()]
+    assert [row["predicted"] for row in rows] == report.examples["predicted"].tolist()
+    assert json.loads((tmp_path / "scores.json").read_text())["options"] == {"rule": "margin", "window": 3}
