@@ -55,9 +55,10 @@ def embed_videos(model: VideoCLIPModel, clips: Sequence[np.ndarray]) -> np.ndarr
     out = [torch.zeros(0, model.config.video_config.hidden_size)]
     with _evaluating(model):
         for group in _groups(clips):
-            cut = [torch.from_numpy(np.asarray(clip[: model.config.max_video_tokens])) for clip in group]
+            cut = [np.asarray(clip[: model.config.max_video_tokens]) for clip in group]
+            features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
             seconds = torch.tensor([len(clip) for clip in cut])
-            out.append(model.embed_videos(torch.cat(cut).to(model.device), seconds).float().cpu())
+            out.append(model.embed_videos(features.to(model.device), seconds).float().cpu())
     return torch.cat(out).numpy()
 
 

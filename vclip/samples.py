@@ -1,9 +1,20 @@
-"""Where the corpus that ships is found, whatever the working directory, and pictures of its clips."""
+"""Where the corpus that ships is found, whatever the working directory; its test sets and pictures of their clips."""
 
+import importlib
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from vclip.names import refuse_unknown
+
+if TYPE_CHECKING:
+    from vclip.corpus import Corpus
+    from vclip.datasets._records import Dataset
+
+STYLES = ("test", "unseen")  # drawn as the training videos are; drawn with icons that no model has seen
+DATASETS = ("youcook2", "msrvtt", "didemo", "coin", "crosstask")
 
 
 def minihowto() -> Path:
@@ -31,3 +42,32 @@ def thumbnails(dataset: str | None = None) -> dict[tuple[str, int], np.ndarray]:
         raise FileNotFoundError(f"no thumbnails of {dataset!r}: there are those of {', '.join(sets)}, or of none named")
     rows = pq.read_table(minihowto() / (dataset or "") / "thumbnails.parquet").to_pylist()
     return {(row["video_id"], row["second"]): np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in rows}
+
+
+def evaluation_sets(
+    dataset: str, annotations: str | Path = "", features: str | Path = "", **options
+) -> dict[str, "tuple[Dataset, Corpus]"]:
+    """What to score, by name: records and the features of their videos.
+
+    The official files at `annotations` and the corpus at `features` (or folder of `<video_id>.npy`); without either,
+    MiniHowTo's two sets in the format of `dataset`, "test" in the style of the training videos and "unseen".
+    `options` go to `vclip.datasets.<dataset>.load`. Raises TypeError for an unknown data set, ValueError if only one
+    of the two paths is given.
+    """
+    from vclip.corpus import Corpus
+
+    refuse_unknown([dataset], DATASETS, "data set")
+    if bool(annotations) != bool(features):
+        raise ValueError("annotations and features go together: give both, or neither for MiniHowTo")
+    places = {dataset: (Path(annotations), Path(features))}
+    if not annotations:
+        folders = {style: minihowto() / dataset / style for style in STYLES}
+        # the clips in YouCook2's format are of the corpora's own videos
+        places = {s: (f, minihowto() / s if dataset == "youcook2" else f / "features") for s, f in folders.items()}
+    load = importlib.import_module(f"vclip.datasets.{dataset}").load
+    sets = {}
+    for name, (files, rows) in places.items():
+        corpus = Corpus.open(rows)
+        # CrossTask's split depends on which videos have features
+        sets[name] = load(files, **options, **({"features": corpus} if dataset == "crosstask" else {})), corpus
+    return sets
