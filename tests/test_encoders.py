@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from transformers import (
     AutoImageProcessor,
     AutoModel,
@@ -26,7 +25,7 @@ from videos import write_video
 
 from vclip import encoders
 from vclip.corpus import FeatureSpec
-from vclip.encoders import AutoModelEncoder, EfficientNetLite0, Projection, S3DEncoder, fit_projection, from_spec
+from vclip.encoders import AutoModelEncoder, EfficientNetLite0, S3DEncoder, from_spec
 from vclip.s3d import S3D
 from vclip.video import read_seconds
 
@@ -123,15 +122,6 @@ def test_without_its_packages_efficientnet_says_what_to_install(monkeypatch):
         EfficientNetLite0()
 
 
-def test_weights_hash_reads_every_tensor_in_the_order_of_names():
-    tensors = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(3, dtype=torch.bfloat16)}
-    value = encoders.weights_hash(tensors)
-    assert len(value) == 16 and int(value, 16) >= 0
-    assert value == encoders.weights_hash(dict(reversed(tensors.items())))
-    assert value == encoders.weights_hash({**tensors, "b": tensors["b"].T.contiguous().T})
-    assert value != encoders.weights_hash({**tensors, "b": tensors["b"] + 1})
-
-
 def test_s3d_rows_have_length_one_and_equal_the_stored_features(shared):
     io = np.load(shared / "golden/s3d/io.npz")
     for i in range(3):
@@ -141,7 +131,9 @@ def test_s3d_rows_have_length_one_and_equal_the_stored_features(shared):
 
 def test_s3d_sees_a_second_whole():
     torch.manual_seed(0)
-    encoder = S3DEncoder(S3D(), fps=4, size=32)
+    encoder = S3DEncoder(S3D())
+    assert (encoder.spec.fps, encoder.spec.size) == (30, 224)
+    encoder.spec = replace(encoder.spec, fps=4, size=32)  # small, for speed
     seconds = frames(2, encoder.spec)
     got = encoder(seconds)
     assert encoder.spec.pooling == "none" and got.shape == (2, 512) and got.dtype == np.float32
@@ -216,50 +208,6 @@ def test_a_model_of_text_is_refused(models):
         AutoModelEncoder(str(models / "bert"))
 
 
-def test_projection_multiplies_and_travels_in_a_file(efficientnet, tmp_path):
-    rng = np.random.default_rng(0)
-    matrix, offset = rng.standard_normal((2560, 4)).astype(np.float32), rng.standard_normal(4).astype(np.float32)
-    projection = Projection(efficientnet, matrix, offset)
-    seconds = frames(2, efficientnet.spec)
-    np.testing.assert_allclose(projection(seconds), efficientnet(seconds) @ matrix + offset, rtol=1e-5)
-    assert projection.spec == replace(efficientnet.spec, dim=4, projection=projection.spec.projection)
-    projection.save(tmp_path / "projection.safetensors")
-    again = from_spec(projection.spec, tmp_path)
-    assert again.spec == projection.spec
-    np.testing.assert_array_equal(again(seconds), projection(seconds))
-    other = Projection(efficientnet, matrix + 1, offset)
-    assert other.spec.projection != projection.spec.projection
-    with pytest.raises(ValueError, match="projection.*" + other.spec.projection + ".*" + projection.spec.projection):
-        from_spec(other.spec, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"projection\.safetensors"):
-        from_spec(projection.spec, tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="projected already"):
-        Projection(projection, matrix[:4], offset)
-    with pytest.raises(ValueError, match="takes 7 features"):
-        Projection(efficientnet, matrix[:7], offset)
-    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other\.safetensors.*weight"):
-        Projection.load(efficientnet, tmp_path / "other.safetensors")
-
-
-def test_fit_projection_is_a_pca():
-    rng = np.random.default_rng(0)
-    features = (rng.standard_normal((9000, 6)) * [9, 1, 5, 0.1, 3, 0.2] + 4).astype(np.float16)
-    matrix, offset = fit_projection(features, 3)
-    small = features.astype(np.float64) @ matrix + offset
-    np.testing.assert_allclose(small.mean(0), 0, atol=1e-3)
-    np.testing.assert_allclose(small.std(0), [9, 5, 3], rtol=0.05)
-    np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-6)
-    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
-    expected = np.linalg.svd(centred, full_matrices=False)[2][:3].T
-    np.testing.assert_allclose(np.abs(matrix), np.abs(expected), atol=1e-5)
-    assert (matrix[np.abs(matrix).argmax(0), range(3)] > 0).all()
-    with pytest.raises(ValueError, match="at most 6"):
-        fit_projection(features, 7)
-    with pytest.raises(ValueError, match="at most 2"):
-        fit_projection(features[:3], 3)
-
-
 def test_from_spec_refuses_other_weights_and_names_both(models, efficientnet):
     stale = replace(efficientnet.spec, weights="0123456789abcdef")
     with pytest.raises(ValueError, match=f"weights: '0123456789abcdef' against '{efficientnet.spec.weights}'"):
@@ -281,6 +229,17 @@ def test_from_spec_finds_s3d_beside_the_corpus(tmp_path):
     torch.save(S3D().state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="weights"):
         from_spec(spec, tmp_path, weights=tmp_path / "other.pth")
+
+
+def test_a_network_made_for_other_seconds_is_refused(models, tmp_path):
+    torch.save(S3D().state_dict(), tmp_path / "s3d.pth")
+    for name, weights, given, message in (
+        ("s3d-g", tmp_path / "s3d.pth", {"fps": 4}, "s3d-g takes seconds of fps 30; fps is 4"),
+        ("s3d-g", tmp_path / "s3d.pth", {"size": 128}, "s3d-g takes seconds of size 224; size is 128"),
+        (str(models / "vit"), None, {"size": 64}, "vit takes seconds of size 32; size is 64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoders.load_encoder(name, weights, **given)
 
 
 def test_a_still_second_has_no_deviation(efficientnet, tmp_path):

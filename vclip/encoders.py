@@ -103,9 +103,9 @@ class S3DEncoder(NetworkEncoder):
     `network` is an `S3D` with weights, released ones by `vclip.checkpoints.load_s3d(path)`.
     """
 
-    def __init__(self, network: S3D, fps: int = 30, size: int = 224):
+    def __init__(self, network: S3D):
         weights = weights_hash(network.state_dict())
-        super().__init__(network, FeatureSpec(S3D_G, weights, fps, size, "centre", "x / 255", "none", None, 512))
+        super().__init__(network, FeatureSpec(S3D_G, weights, 30, 224, "centre", "x / 255", "none", None, 512))
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         return F.normalize(self.network(frames.transpose(1, 2) / 255).video_embedding, dim=1)
@@ -175,7 +175,10 @@ def _pixel_format(processor, name: str) -> tuple[int, bool, Float[Tensor, "3"], 
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
-    """ "efficientnet-lite0", "s3d-g" (`weights` is then its file) or what `AutoModelEncoder` takes."""
+    """ "efficientnet-lite0", "s3d-g" (`weights` is then its file) or what `AutoModelEncoder` takes.
+
+    Raises ValueError for an `fps` or `size` that the network was not made for: then its features would be others.
+    """
     given = {key: value for key, value in (("fps", fps), ("size", size)) if value is not None}
     if name == EFFICIENTNET_LITE0:
         return EfficientNetLite0(**given)
@@ -184,8 +187,13 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
 
         if weights is None:
             raise ValueError("S3D-G has no weights of its own: name the file, s3d_howto100m.pth for instance")
-        return S3DEncoder(load_s3d(weights), **given)
-    return AutoModelEncoder(name, fps, weights)
+        encoder = S3DEncoder(load_s3d(weights))
+    else:
+        encoder = AutoModelEncoder(name, fps, weights)
+    for key, value in given.items():
+        if (own := getattr(encoder.spec, key)) != value:
+            raise ValueError(f"{name} takes seconds of {key} {own}; {key} is {value}")
+    return encoder
 
 
 def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
