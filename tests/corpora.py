@@ -1,12 +1,22 @@
 """Small corpora made on the spot, in which what is said tells what is seen."""
 
+from pathlib import Path
+
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from vclip.captions import Captions
 from vclip.corpus import Corpus, FeatureSpec
+from vclip.recipe import PretrainConfig
 
+TOWER = {
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "vocab_size": 200,
+}
 WORDS = [f"w{i}" for i in range(60)]
 DIM = 8
 
@@ -47,3 +57,33 @@ def make(path, n: int = 12, seed: int = 0, **spec_changes) -> Corpus:
     return Corpus.create(path, spec(**spec_changes), videos(n, seed), split="train", licence="none").tokenize(
         tokenizer()
     )
+
+
+def pretraining_data(folder: Path) -> Path:
+    """A training corpus of 48 videos, 12 held-out videos and a tokenizer."""
+    make(folder / "train", 48)
+    make(folder / "val", 12, seed=1)
+    tokenizer().save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def pretrain_config(data: Path, output: Path, **changes) -> PretrainConfig:
+    """A run of seconds on `pretraining_data`: 6 updates an epoch, and a checkpoint after the fourth."""
+    tower = TOWER | {"num_hidden_layers": 1}
+    values = {
+        "corpus": str(data / "train"),
+        "validation": str(data / "val"),
+        "tokenizer": str(data / "tokenizer"),
+        "output": str(output),
+        "model": {"video_config": tower, "text_config": tower},
+        "epochs": 3,
+        "videos_per_batch": 8,
+        "candidates": 16,
+        "clips_per_video": 4,
+        "retrieval_clips": 4,
+        "learning_rate": 3e-3,
+        "warmup_steps": 5,
+        "total_steps": 1000,
+        "save_every": 4,
+    }
+    return PretrainConfig(**values | changes)

@@ -1,23 +1,19 @@
 """Equal to the original in value and gradient: padded, packed, and one clip at a time."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, BertConfig, BertModel
 
 from vclip.checkpoints import _rename, load_videoclip
 from vclip.losses import info_nce
-from vclip.model import VideoCLIPConfig, VideoCLIPModel, VideoCLIPVideoConfig
+from vclip.model import VideoCLIPConfig, VideoCLIPModel
+from vclip.processing import VideoCLIPProcessor
 
+import corpora
 import reference
-
-TOWER = {
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "vocab_size": 200,
-}
 
 
 @pytest.fixture(scope="module", params=["model_separate", "model_shared"])
@@ -30,7 +26,7 @@ def original(request, shared):
 
 def small(seed=0, **config) -> VideoCLIPModel:
     torch.manual_seed(seed)
-    values = {"video_config": TOWER, "text_config": TOWER, "video_feature_dim": 16}
+    values = {"video_config": corpora.TOWER, "text_config": corpora.TOWER, "video_feature_dim": 16}
     if config.get("share_towers"):
         del values["text_config"]
     return VideoCLIPModel(VideoCLIPConfig(**values | config)).eval()
@@ -187,6 +183,20 @@ def test_saved_and_loaded_unchanged(tmp_path, share_towers):
     torch.testing.assert_close(again.state_dict(), model.state_dict(), atol=0, rtol=0)
 
 
+def test_the_auto_classes_load_a_folder_in_silence(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    model = small(video_feature_dim=corpora.DIM)
+    model.save_pretrained(tmp_path)
+    VideoCLIPProcessor(corpora.tokenizer(), max_text_tokens=20).save_pretrained(tmp_path)
+    assert isinstance(AutoConfig.from_pretrained(tmp_path), VideoCLIPConfig)
+    again, processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(again, VideoCLIPModel) and isinstance(processor, VideoCLIPProcessor)
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), atol=0, rtol=0)
+    assert processor.max_text_tokens == 20
+    assert AutoTokenizer.from_pretrained(tmp_path)("w1")["input_ids"] == [101, 105, 102]
+    assert not caplog.records
+
+
 def padded_call(model, **changes):
     generator = torch.Generator().manual_seed(0)
     values = {
@@ -236,30 +246,6 @@ def test_tuples_when_asked():
     assert isinstance(small(return_dict=False)(ids, video), tuple)
 
 
-def test_default_config_is_the_papers():
-    config = VideoCLIPConfig()
-    assert (config.video_config.num_hidden_layers, config.text_config.num_hidden_layers) == (6, 12)
-    assert VideoCLIPConfig(share_towers=True).video_config.num_hidden_layers == 12
-    assert config.video_config.hidden_size == config.text_config.hidden_size == 768
-    plain = VideoCLIPConfig(video_config=BertConfig(num_hidden_layers=3), text_config={"num_hidden_layers": 4})
-    assert isinstance(plain.video_config, VideoCLIPVideoConfig)
-    assert (plain.video_config.num_hidden_layers, plain.text_config.num_hidden_layers) == (3, 4)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"pooling": "max"}, "'max'"),
-        ({"video_config": {"hidden_size": 384}}, "384 and the text tower 768 wide"),
-        ({"share_towers": True, "text_config": {"num_hidden_layers": 3}}, "num_hidden_layers"),
-        ({"max_text_tokens": 600}, "512 positions, but 602"),
-    ],
-)
-def test_wrong_configs_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        VideoCLIPConfig(**arguments)
-
-
 def test_wrong_inputs_are_refused():
     model = small()
     with pytest.raises(ValueError, match="33 seconds"):
@@ -268,6 +254,12 @@ def test_wrong_inputs_are_refused():
         model.get_video_features(torch.zeros(1, 3, 17))
     with pytest.raises(ValueError, match="64 word pieces"):
         model.get_text_features(torch.zeros(1, 64, dtype=torch.long))
+    ids = torch.full((3, 4), 105)
+    for nothing in ([0, 0, 0, 0], [1, 0, 0, 0]):
+        with pytest.raises(ValueError, match=r"row 1 of attention_mask is 0 behind \[CLS\]"):
+            model.get_text_features(ids, torch.tensor([[1, 1, 0, 0], nothing, [1, 1, 1, 1]]))
+    with pytest.raises(ValueError, match="row 0 of attention_mask"):
+        model.get_text_features(ids[:, :1])
     features, seconds, ids, pieces = clips(3)
     with pytest.raises(ValueError, match="`seconds` must lie between 0 and 32"):
         model.embed_packed(features, seconds + 1, ids, pieces)
@@ -279,7 +271,7 @@ def test_wrong_inputs_are_refused():
 
 def test_starts_from_bert():
     torch.manual_seed(0)
-    bert = BertModel(BertConfig(**TOWER | {"num_hidden_layers": 8}))
+    bert = BertModel(BertConfig(**corpora.TOWER | {"num_hidden_layers": 8}))
     model = VideoCLIPModel.from_bert(bert, video_feature_dim=16)
     assert (model.config.video_config.num_hidden_layers, model.config.text_config.num_hidden_layers) == (6, 8)
     for tower in model.towers:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.bert.modeling_bert import BertPreTrainedModel
 from transformers.utils.generic import ModelOutput, can_return_tuple
@@ -16,6 +16,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
 from vclip.losses import info_nce
 from vclip.packed import Packing
+from vclip.processing import VideoCLIPProcessor
 from vclip.towers import Tower, VideoMLP
 
 
@@ -141,7 +142,8 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     ) -> BaseModelOutputWithPooling:
         """`pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D) for rows [CLS] words [SEP] [PAD].
 
-        Raises ValueError if L > max_text_tokens + 2.
+        Raises ValueError if L > max_text_tokens + 2, or if a row's mask is 0 behind [CLS]: that is no row, and there
+        is nothing to pool (an empty text is [CLS] [SEP]).
         """
         if input_ids.shape[1] > self.config.max_text_tokens + 2:
             raise ValueError(
@@ -150,11 +152,15 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
             )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        behind_cls = attention_mask[:, 1:].bool()
+        if not bool((has_keys := behind_cls.any(dim=1)).all()):
+            row = int((~has_keys).nonzero()[0])
+            raise ValueError(f"row {row} of attention_mask is 0 behind [CLS]: an empty text is [CLS] [SEP]")
         tower = self.towers[-1]
         positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
         rows = tower.embeddings.word_embeddings(input_ids)
         states = tower(rows, positions, types, attention_mask, **kwargs)
-        pooled = self._pool(states, attention_mask[:, 1:].bool())
+        pooled = self._pool(states, behind_cls)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
 
     @can_return_tuple
@@ -259,4 +265,16 @@ def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int)
         )
 
 
-__all__ = ["VideoCLIPConfig", "VideoCLIPModel", "VideoCLIPOutput", "VideoCLIPTextConfig", "VideoCLIPVideoConfig"]
+# what the Auto classes of transformers need to load a checkpoint folder
+AutoConfig.register(VideoCLIPConfig.model_type, VideoCLIPConfig)
+AutoModel.register(VideoCLIPConfig, VideoCLIPModel)
+AutoProcessor.register(VideoCLIPConfig, VideoCLIPProcessor)
+
+__all__ = [
+    "VideoCLIPConfig",
+    "VideoCLIPModel",
+    "VideoCLIPOutput",
+    "VideoCLIPProcessor",
+    "VideoCLIPTextConfig",
+    "VideoCLIPVideoConfig",
+]
