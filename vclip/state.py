@@ -5,6 +5,7 @@ the run stands. It is written under another name and renamed, so a run that is k
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,8 +89,10 @@ class Log:
         replace(self.path, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
 
     def append(self, row: dict) -> None:
+        """Add a row; numbers that JSON has no word for (fp16's gradients overflow at times) become null."""
+        row = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
         self.rows += 1
 
 
