@@ -7,18 +7,19 @@ From a notebook `pretrain(PretrainConfig.sample(output="runs/mine"))`, from a sh
 
 import argparse
 import ast
-import contextlib
 import dataclasses
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
+from typing import get_args
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from vclip.corpus import Corpus
 from vclip.launch import start_processes
@@ -35,7 +36,7 @@ from vclip.recipe import (
     use_cls,
     without_retrieval,
 )
-from vclip.state import STATE, Progress, load_state, read_log
+from vclip.state import STATE, read_log
 from vclip.storage import write_json
 from vclip.trainer import Trainer
 
@@ -77,12 +78,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     _check_tokenizer(tokenizer, model, config.tokenizer)
     limits = {name: getattr(model.config, name) for name in ("max_text_tokens", "max_video_tokens")}
     processor = VideoCLIPProcessor(tokenizer, **limits)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas, fused=True)
-    progress, batches = load_state(output, model, optimizer) or (Progress(), [])
-    trainer = Trainer(config, accelerator, model, optimizer, training, validation, processor, progress, on_row)
-    for epoch in range(progress.epoch, config.epochs + 1):
-        trainer.epoch(epoch, batches)
-        batches = []
+    Trainer(config, accelerator, model, processor, training, validation, on_row).run()
     accelerator.wait_for_everyone()
     return read_run(output)
 
@@ -129,9 +125,10 @@ def _claim(output: Path, config: PretrainConfig) -> None:
     """Make `output` this config's own, or refuse if it is another's; more epochs are the same run."""
     output.mkdir(parents=True, exist_ok=True)
     # of a process that was killed while it wrote: our temporary names, and safetensors' own
-    for unfinished in [*output.glob("**/.*.tmp"), *output.glob("**/.tmp*")]:
-        unfinished.unlink(missing_ok=True)
-    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    for folder in (output, output / "best", output / "last"):
+        for unfinished in [*folder.glob(".*.tmp"), *folder.glob(".tmp*")]:
+            unfinished.unlink(missing_ok=True)
+    wanted = json.loads(json.dumps(dataclasses.asdict(config), default=_plain))
     if (output / CONFIG).exists() and (output / STATE).exists():  # else there is nothing to lose
         there = json.loads((output / CONFIG).read_text(encoding="utf-8"))
         differing = [name for name in wanted if there.get(name) != wanted[name] and name not in ("epochs", "output")]
@@ -144,17 +141,25 @@ def _claim(output: Path, config: PretrainConfig) -> None:
     write_json(output / CONFIG, wanted)
 
 
+def _plain(value) -> dict:
+    """A tower's config object as JSON: the sizes that differ from its class's."""
+    if not isinstance(value, PreTrainedConfig):
+        raise TypeError(f"`model` holds {value!r}, which no JSON can: give numbers, strings, dicts or tower configs")
+    return {name: size for name, size in value.to_diff_dict().items() if name != "transformers_version"}
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """`--preset paper|sample` and any field of PretrainConfig as `--name value`."""
+    """`--preset paper|sample` and any field of PretrainConfig as `--name value`; `--bert ""` is None."""
     parser = argparse.ArgumentParser(prog="python -m vclip.pretrain", description=__doc__, allow_abbrev=False)
     parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
     names = ", ".join(field.name for field in dataclasses.fields(PretrainConfig))
-    parser.epilog = f"Fields of PretrainConfig, each as --name value: {names}."
+    parser.epilog = f"Fields of PretrainConfig, each as --name value: {names}. An empty bert or validation is None."
     known, rest = parser.parse_known_args(arguments)
     if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
         parser.error(f"expected pairs of --name value, got {' '.join(rest)}")
-    values = {name[2:].replace("-", "_"): _value(text) for name, text in zip(rest[::2], rest[1::2], strict=True)}
+    names = [name[2:].replace("-", "_") for name in rest[::2]]
     try:
+        values = {name: _value(name, text) for name, text in zip(names, rest[1::2], strict=True)}
         config = getattr(PretrainConfig, known.preset)(**values)
     except (TypeError, ValueError) as error:
         parser.error(str(error))
@@ -164,10 +169,16 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{len(run.losses)} updates, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
 
 
-def _value(text: str):
-    with contextlib.suppress(ValueError, SyntaxError):
+def _value(name: str, text: str):
+    """Fields that hold strings take the text as it is, the others a Python literal."""
+    kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
+    kinds = get_args(kind) or (kind,)
+    if str in kinds:
+        return text or (None if NoneType in kinds else text)
+    try:
         return ast.literal_eval(text)
-    return text
+    except (ValueError, SyntaxError):
+        raise ValueError(f"--{name} {text} is no Python literal, 3, 1e-4, True or (3, 32) for instance") from None
 
 
 __all__ = [

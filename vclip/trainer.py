@@ -20,7 +20,7 @@ from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.recipe import PretrainConfig, learning_rate
 from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
-from vclip.state import Log, Progress, save_state, write_tensors
+from vclip.state import Log, Progress, load_state, save_state, write_tensors
 from vclip.tasks import retrieval
 
 VIDEOS_AT_ONCE = 64
@@ -43,23 +43,24 @@ class ContrastiveStep(nn.Module):
 
 
 class Trainer:
-    """What stays the same over the epochs of a run. All randomness comes from (seed, epoch, step)."""
+    """A run from its last state, or its beginning, to its end. All randomness comes from (seed, epoch, step)."""
 
     def __init__(
         self,
         config: PretrainConfig,
         accelerator: Accelerator,
         model: VideoCLIPModel,
-        optimizer: torch.optim.Adam,
+        processor: VideoCLIPProcessor,
         training: Corpus,
         validation: Corpus | None,
-        processor: VideoCLIPProcessor,
-        progress: Progress,
         on_row: Callable[[dict], None] | None,
     ):
-        self.config, self.accelerator, self.model = config, accelerator, model
-        self.training, self.validation, self.processor = training, validation, processor
-        self.progress, self.on_row, self.output = progress, on_row, Path(config.output)
+        self.config, self.accelerator, self.model, self.processor = config, accelerator, model, processor
+        self.training, self.validation = training, validation
+        self.on_row, self.output = on_row, Path(config.output)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas, fused=True)
+        self.progress, self._unfinished = load_state(self.output, model, optimizer) or (Progress(), [])
+        progress = self.progress
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
         self.writer = _tensorboard(self.output, progress.update) if config.tensorboard and self.log else None
         if progress.step and progress.processes != accelerator.num_processes:
@@ -88,13 +89,15 @@ class Trainer:
         if accelerator.scaler is not None and progress.scaler:
             accelerator.scaler.load_state_dict(progress.scaler)
 
-    def epoch(self, epoch: int, batches: list[np.ndarray]) -> None:
-        """The updates of an epoch from `progress.step` on, then validation and checkpoints.
+    def run(self) -> None:
+        """Every epoch that is left, the first with the batches it was interrupted in."""
+        for epoch in range(self.progress.epoch, self.config.epochs + 1):
+            self.run_epoch(epoch, self._unfinished or self._batches(epoch))
+            self._unfinished = []
 
-        `batches` are those of an epoch that was interrupted; empty: they are made.
-        """
+    def run_epoch(self, epoch: int, batches: list[np.ndarray]) -> None:
+        """The updates of an epoch from `progress.step` on, then validation and checkpoints."""
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
-        batches = batches or self._batches(epoch)
         steps = range(self.progress.step, len(batches) // world)
         bar = tqdm(
             steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
