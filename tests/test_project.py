@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import vclip
-from vclip.notebook import check_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,21 +72,3 @@ def test_no_path_of_a_machine_in_any_notebook():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(/(home|root|Users|tmp|work)/|[A-Z]:\\\\)", text), path.name
         assert len(text) < 1_000_000, path.name
-
-
-def test_an_unknown_notebook_parameter_is_refused():
-    cells = ["", "epochs = 3  # passes\noutput: str = 'runs'", "# Parameters\nepoch = 4\n"]
-    with pytest.raises(TypeError, match="parameter of this notebook 'epoch': did you mean 'epochs'"):
-        check_parameters({"In": cells})
-    check_parameters({"In": [*cells[:2], "# Parameters\nepochs = 4\n"]})
-    check_parameters({"In": [*cells[:2], "import vclip"]})
-    check_parameters({})
-
-
-def test_papermill_stops_at_an_unknown_parameter(tmp_path):
-    notebook = ROOT / "notebooks" / "02_clips_and_clusters.ipynb"
-    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "clip", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode != 0
-    assert "unknown parameter of this notebook 'clip'" in done.stderr
-    assert not (Path(tmp_path) / "runs").exists()
