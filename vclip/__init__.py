@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vclip.pretrain import PretrainConfig
     from vclip.processing import VideoCLIPProcessor
     from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
-    from vclip.samples import evaluation_sets, minihowto, thumbnails
+    from vclip.samples import evaluation_sets, minihowto, picture, thumbnails
     from vclip.tasks.evaluation import evaluate
     from vclip.video import read_seconds
 
@@ -29,7 +29,7 @@ _HOMES = {
     "pretrain": ("PretrainConfig",),
     "processing": ("VideoCLIPProcessor",),
     "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
-    "samples": ("evaluation_sets", "minihowto", "thumbnails"),
+    "samples": ("evaluation_sets", "minihowto", "picture", "thumbnails"),
     "tasks.evaluation": ("evaluate",),
     "video": ("read_seconds",),
 }

@@ -44,6 +44,17 @@ def thumbnails(dataset: str | None = None) -> dict[tuple[str, int], np.ndarray]:
     return {(row["video_id"], row["second"]): np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in rows}
 
 
+def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray | None:
+    """Of `thumbnails` the one nearest the middle of a record's clip, `start`:`end` or the whole video; else None."""
+    seconds = [second for video_id, second in pictures if video_id == record.video_id]
+    start, end = getattr(record, "start", 0), getattr(record, "end", None)
+    seconds = [second for second in seconds if second >= start and (end is None or second < end)]
+    if not seconds:
+        return None
+    middle = (start + (max(seconds) if end is None else end)) / 2
+    return pictures[record.video_id, min(seconds, key=lambda second: abs(second - middle))]
+
+
 def evaluation_sets(
     dataset: str, annotations: str | Path = "", features: str | Path = "", **options
 ) -> dict[str, "tuple[Dataset, Corpus]"]:

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from vclip import plots
@@ -40,6 +41,8 @@ def test_every_axis_with_data_is_labelled(tmp_path):
         plots.similarity(corpus.features(0)),
         plots.groups({"a": np.arange(5.0), "b": np.arange(5.0)}, "x"),
         plots.recalls({"before": score, "after": score}),
+        plots.rank_curves({"before": np.arange(1, 10), "after": np.ones(9)}),
+        plots.bars(pd.Series({"one": 0.2, "$two": 1.0}), "recall", 0.5),
         plots.curves(rows),
         plots.curves([]),
     ]

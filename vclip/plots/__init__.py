@@ -1,11 +1,21 @@
 """Pictures for the notebooks. Each function returns a matplotlib Figure; seconds run along x wherever there is time."""
 
-from vclip.plots.answers import contact_sheet, labelled_seconds, moments, questions, ranking, step_map
+from vclip.plots.answers import (
+    bars,
+    contact_sheet,
+    labelled_seconds,
+    moments,
+    questions,
+    rank_curves,
+    ranking,
+    step_map,
+)
 from vclip.plots.corpus import clip_pairs, groups, lengths, similarity, timeline
 from vclip.plots.training import LiveCurve, curves, recalls
 
 __all__ = [
     "LiveCurve",
+    "bars",
     "clip_pairs",
     "contact_sheet",
     "curves",
@@ -14,6 +24,7 @@ __all__ = [
     "lengths",
     "moments",
     "questions",
+    "rank_curves",
     "ranking",
     "recalls",
     "similarity",

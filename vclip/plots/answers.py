@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -25,7 +26,9 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
     return closed(figure)
 
 
-def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], right: Sequence[int | None]) -> Figure:
+def ranking(
+    queries: Sequence[str], images: Sequence[Sequence[np.ndarray | None]], right: Sequence[int | None]
+) -> Figure:
     """A row a query: the pictures of the clips ranked first, the right one framed. `right` is its place, or None."""
     columns = max(map(len, images))
     figure, axes = plt.subplots(
@@ -39,10 +42,33 @@ def ranking(queries: Sequence[str], images: Sequence[Sequence[np.ndarray]], righ
         title.set_in_layout(False)  # else a long sentence would push the other columns away
         for i, axis in enumerate(row):
             axis.set(xticks=[], yticks=[])
-            if i < len(shown):
-                axis.imshow(shown[i])
+            if i < len(shown) and (image := shown[i]) is not None:
+                axis.imshow(image)
             for spine in axis.spines.values():
                 spine.set(visible=i == place, color=RIGHT, linewidth=4)
+    return closed(figure)
+
+
+def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
+    """R@k over k for each set of ranks (from 1), with chance, k of N, dashed in the same colour."""
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    for i, (name, rank) in enumerate(ranks.items()):
+        k, colour = np.arange(1, len(rank) + 1), plt.get_cmap("tab10")(i)
+        axes.plot(k, [100 * np.mean(np.asarray(rank) <= n) for n in k], color=colour, label=f"{name}, N = {len(rank)}")
+        axes.plot(k, 100 * k / len(rank), "--", color=colour, linewidth=1, label="chance" if i == 0 else None)
+    axes.set(xscale="log", xlabel="k", ylabel="texts with their clip\namong the first k (%)", ylim=(0, 102))
+    axes.legend(frameon=False, fontsize=9)
+    return closed(figure)
+
+
+def bars(values: pd.Series, xlabel: str, chance: float) -> Figure:
+    """A horizontal bar for each value under its name, with chance as a line."""
+    figure, axes = plt.subplots(figsize=(8, 0.17 * len(values) + 0.9), layout="constrained", dpi=80)
+    axes.barh(range(len(values)), values, color=VIDEO)
+    axes.axvline(chance, color=CHANCE, linestyle="--", label="chance")
+    axes.set(xlabel=xlabel, xlim=(0, 1), ylim=(-0.7, len(values) - 0.3), yticks=range(len(values)))
+    axes.set_yticklabels([plain(str(name), 40) for name in values.index], fontsize=7)
+    axes.legend(frameon=False, fontsize=8)
     return closed(figure)
 
 
