@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -24,6 +24,7 @@ def matrices(rows, columns=3):
     return hnp.arrays(np.float32, st.tuples(rows, st.just(columns)), elements=whole)
 
 
+@settings(deadline=None)
 @given(matrices(st.integers(2, 7)), st.data())
 def test_gamma_equals_loop(z, data):
     products = [z[i] @ z[j] for i in range(len(z)) for j in range(len(z)) if i != j]
@@ -41,6 +42,7 @@ def test_gamma_equals_loop(z, data):
                 outside_threshold(z, texts)
 
 
+@settings(deadline=None)
 @given(matrices(st.integers(2, 6), 4).filter(lambda z: len(np.unique(z, axis=0)) == len(z)), st.integers(0, 5))
 def test_one_duplicated_label_lifts_gamma_to_its_squared_norm(z, i):
     i %= len(z)
@@ -63,6 +65,7 @@ def test_golden(shared):
     np.testing.assert_array_equal(label_seconds(torch.from_numpy(h), torch.from_numpy(z), gamma), golden["pred"])
 
 
+@settings(deadline=None)
 @given(matrices(st.integers(0, 6)), matrices(st.integers(1, 4)), st.integers(-9, 20))
 def test_label_seconds_equal_loop(h, z, gamma):
     expected = []
@@ -89,12 +92,14 @@ def test_refusals():
         label_seconds(z * np.float32(np.nan), z, 0.0)
 
 
+@settings(deadline=None)
 @given(matrices(st.integers(0, 12), 2), st.sampled_from([1, 3, 5, 9]))
 def test_smooth_equals_loop(rows, window):
     expected = [rows[max(0, t - window // 2) : t + window // 2 + 1].mean(axis=0) for t in range(len(rows))]
     np.testing.assert_allclose(smooth(rows, window), np.reshape(expected, rows.shape), atol=1e-5)
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.int64, st.integers(0, 15), elements=st.integers(0, 3)), st.sampled_from([1, 3, 5, 7]))
 def test_majority_equals_loop(labels, window):
     expected = []
@@ -106,6 +111,7 @@ def test_majority_equals_loop(labels, window):
     assert majority_filter(labels, window).tolist() == expected
 
 
+@settings(deadline=None)
 @given(matrices(st.integers(1, 9)), matrices(st.integers(2, 5)), st.sampled_from([1, 5]))
 def test_scores_equal_loop(h, z, window):
     t, k = len(h) // 2, len(z) - 1

@@ -2,7 +2,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclip.tasks.segments import edit_score, segmental_f1, segments
@@ -63,23 +63,27 @@ def loop_edit(predicted, truth):
     return 1 - distance(len(a), len(b)) / max(1, len(a), len(b))
 
 
+@settings(deadline=None)
 @given(labels)
 def test_segments_equal_loop(values):
     expected = [(label, min(seconds), max(seconds) + 1) for label, seconds in runs(values.tolist())]
     assert segments(values) == expected
 
 
+@settings(deadline=None)
 @given(pairs, st.sampled_from([0.1, 0.25, 0.5]))
 def test_f1_equals_loop(videos, overlap):
     predicted, truth = [v[:, 0] for v in videos], [v[:, 1] for v in videos]
     assert segmental_f1(predicted, truth, overlap) == pytest.approx(loop_f1(predicted, truth, overlap), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(labels, labels)
 def test_edit_equals_recursion(predicted, truth):
     assert edit_score(predicted, truth) == pytest.approx(loop_edit(predicted.tolist(), truth.tolist()), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(labels)
 def test_a_perfect_answer_and_silence(values):
     silent = np.zeros_like(values)

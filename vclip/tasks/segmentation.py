@@ -37,7 +37,7 @@ __all__ = ["SegmentationScore", "examine", "label_seconds", "outside_threshold",
 VIDEOS_AT_ONCE = 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SegmentationScore:
     """Frame accuracy as published (Outside counts), the share of Outside predictions, and scores that ask for steps.
 
@@ -48,7 +48,7 @@ class SegmentationScore:
 
     frame_accuracy: float
     outside_rate: float
-    recall: Float[np.ndarray, " labels"] = field(repr=False)
+    recall: Float[np.ndarray, " labels"]
     mean_recall: float
     f1_10: float
     f1_25: float
@@ -57,10 +57,17 @@ class SegmentationScore:
     n: int
     floors: "dict[str, SegmentationScore]" = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, float]:
-        """The numbers that a table shows."""
+    def values(self) -> dict[str, float]:
+        """The numbers by name, without those of each label, `n` and `floors`."""
         names = ("frame_accuracy", "outside_rate", "mean_recall", "f1_10", "f1_25", "f1_50", "edit")
         return {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, value in self.values().items():
+            floors = ", ".join(f"{floor} {score.values()[name]:.4g}" for floor, score in self.floors.items())
+            shown.append(f"{name} {value:.4g}" + (f" ({floors})" if floors else ""))
+        return f"SegmentationScore({', '.join(shown)}, n {self.n})"
 
 
 def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationScore:
@@ -160,9 +167,9 @@ def examine(
     result = score(predicted, truth, len(dataset.labels))
     examples = _examples(records, predicted, truth, best)
     examples.attrs = {"gamma": gamma, "recall": result.recall.tolist()}
-    floors = {name: floor.as_dict() for name, floor in result.floors.items()}
+    floors = {name: floor.values() for name, floor in result.floors.items()}
     floors["chance"] = {"mean_recall": 1 / len(dataset.labels)}
-    return {"scores": result.as_dict(), "floors": floors, "n": result.n, "unit": "seconds", "examples": examples}
+    return {"scores": result.values(), "floors": floors, "n": result.n, "unit": "seconds", "examples": examples}
 
 
 def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:

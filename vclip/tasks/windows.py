@@ -71,8 +71,11 @@ def embed_seconds(
             for first in range(0, len(places), AT_ONCE):
                 group = places[first : first + AT_ONCE]
                 rows = np.stack([clips[video][slice(*windows[video][w])] for video, w in group])
-                h_v = model.get_video_features(torch.from_numpy(rows).to(model.device), attend_cls=False)
-                for (video, w), state in zip(group, h_v.last_hidden_state.float().cpu().numpy(), strict=True):
+                h_v = model.get_video_features(
+                    torch.from_numpy(rows).to(model.device), attend_cls=False
+                ).last_hidden_state
+                assert h_v is not None
+                for (video, w), state in zip(group, h_v.float().cpu().numpy(), strict=True):
                     states[video][w] = state
     nothing = np.zeros((0, model.config.video_config.hidden_size), np.float32)
     return [merge_windows(s, spans) if spans else nothing for s, spans in zip(states, windows, strict=True)]
