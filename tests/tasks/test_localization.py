@@ -67,7 +67,7 @@ any_logits = sizes.flatmap(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(with_ties | any_logits)
 def test_assignment_equals_the_chain_and_costs_least(logits):
     assigned = assign_steps(logits)
@@ -93,6 +93,13 @@ def test_ties_take_the_earliest_second_but_the_last_step_the_last():
     falling = np.zeros((6, 2))
     falling[3, 1] = 1  # strictly cheaper for the last step
     assert assign_steps(falling).argmax(axis=0).tolist() == [0, 3]
+
+
+def test_sums_are_float64():
+    """Beside step 0, which costs 2**25 wherever it is, float32 could not tell step 1's costs of 0.69 and 0.05."""
+    logits = np.array([[-(2.0**25), 0, 0]] * 6, np.float32)
+    logits[3, 2] = -3
+    assert assign_steps(logits).argmax(axis=0).tolist() == [0, 3, 5]
 
 
 def test_a_constant_added_to_a_second_changes_nothing():
@@ -161,6 +168,7 @@ def test_recall_refuses(assigned, truth, tasks, error):
         average_recall(assigned, truth, tasks)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 30), st.floats(0, 9)), max_size=5), st.integers(0, 25))
 def test_truth_equals_loop(segments, seconds):
     segments = [(step, start, start + length) for step, start, length in segments]
@@ -182,6 +190,7 @@ def test_random_floor_is_the_mean_over_all_choices(shape):
     np.testing.assert_allclose(random_probabilities(seconds, steps), mean, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 11), st.integers(0, 700))
 def test_floors_give_every_step_one_second_in_order(steps, longer):
     seconds = steps + longer
@@ -190,8 +199,7 @@ def test_floors_give_every_step_one_second_in_order(steps, longer):
     assert (random.sum(axis=1) <= 1 + 1e-9).all()
     places = uniform.argmax(axis=0)
     assert uniform.sum() == steps and (np.diff(places) > 0).all()
-    bounds = np.arange(steps + 1) * seconds / steps
-    assert (places >= np.floor(bounds[:-1])).all() and (places < bounds[1:]).all()
+    assert places.tolist() == [(2 * k + 1) * seconds // (2 * steps) for k in range(steps)]  # the middle of each part
 
 
 # from the release's files and features to the score
