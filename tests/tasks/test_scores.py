@@ -20,3 +20,4 @@ def test_numbers_stand_beside_chance():
         "n": 100,
     }
     assert chance.report()["floors"] == {}
+    assert score.report(blind=chance)["floors"] == {"chance": chance.values(), "blind": chance.values()}

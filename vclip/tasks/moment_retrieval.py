@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
@@ -38,6 +39,7 @@ class MomentScore(Score):
     rank1: float
     rank5: float
     miou: float
+    chance: "MomentScore | None" = None
 
 
 def moment_scores(
@@ -89,7 +91,7 @@ def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[
 
 def mean_ranks(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> Float64[np.ndarray, " N"]:
     """The mean of the annotations' three smallest ranks from 1, without those not in the list; none in it: inf."""
-    found = [_found(*pair) for pair in zip(ranked, times, strict=True)]
+    found = (_found(moments, annotations) for moments, annotations in zip(ranked, times, strict=True))
     return np.array([np.mean(sorted(places)[:3]) if places else np.inf for places in found])
 
 
@@ -109,6 +111,8 @@ def examine(
 ) -> dict[str, Any]:
     """Scores and examples for `vclip.evaluate`; records are `datasets.didemo`'s. Nothing is drawn from `seed`.
 
+    Two floors: random orders, and the order of `MOMENTS` for every description. People describe early, short moments:
+    on the real test data that order has rank@1 19.4 %, where the paper's Table 2 reports 16.6.
     An example is the record with its `ranked` moments best first, `top` the first of them, `mean_rank` and `iou` as
     they enter the metrics. `padding` as in `moment_scores`.
     """
@@ -125,7 +129,8 @@ def examine(
     examples["top"] = [moments[0] if moments else None for moments in ranked]
     examples["mean_rank"], examples["iou"] = mean_ranks(ranked, times), top_ious(ranked, times)
     examples["ranked"] = ranked
-    return got.report() | {"unit": "descriptions", "examples": examples}
+    in_order = moment_metrics([[m for m in MOMENTS if m in moments] for moments in ranked], times)
+    return got.report(fixed_order=in_order) | {"unit": "descriptions", "examples": examples}
 
 
 def _video_states(model: VideoCLIPModel, corpus: Corpus, video_ids: list[str]) -> dict[str, tuple[Tensor, int]]:
@@ -135,13 +140,12 @@ def _video_states(model: VideoCLIPModel, corpus: Corpus, video_ids: list[str]) -
     with _evaluating(model):
         for first in tqdm(range(0, len(video_ids), AT_ONCE), desc="videos", leave=False, delay=10):
             group = video_ids[first : first + AT_ONCE]
-            clips = [corpus.features(corpus.index(video_id))[:limit] for video_id in group]
-            padded = torch.zeros(len(group), limit, corpus.dim)
-            for row, clip in zip(padded, clips, strict=True):
-                row[: len(clip)] = torch.from_numpy(clip.astype(np.float32))
+            clips = [torch.from_numpy(corpus.features(corpus.index(i))[:limit].astype(np.float32)) for i in group]
+            padded = torch.stack([pad(clip, (0, 0, 0, limit - len(clip))) for clip in clips])
             seconds = torch.tensor([len(clip) for clip in clips])
             mask = torch.arange(limit) < seconds[:, None]
             h_v = model.get_video_features(padded.to(model.device), mask.to(model.device)).last_hidden_state
+            assert h_v is not None
             states |= dict(zip(group, zip(h_v.float().cpu(), seconds.tolist(), strict=True), strict=True))
     return states
 
@@ -153,7 +157,7 @@ def _found(moments: Sequence[Moment], annotations: Sequence[Moment]) -> list[int
 
 
 def _iou3(moment: Moment, annotations: Sequence[Moment]) -> float:
-    return float(np.mean(sorted(_iou(moment, t) for t in annotations)[-3:]))
+    return sum(sorted(_iou(moment, t) for t in annotations)[-3:]) / min(3, len(annotations))
 
 
 def _iou(a: Moment, b: Moment) -> float:
@@ -163,12 +167,10 @@ def _iou(a: Moment, b: Moment) -> float:
 
 def _random(moments: Sequence[Moment], annotations: Sequence[Moment]) -> tuple[float, float, float]:
     """Expected hit at 1, hit at 5 and IoU of a random order of `moments`."""
-    if not len(moments):
-        return 0.0, 0.0, 0.0
     found = _found(moments, annotations)
     counts = tuple(sorted(found.count(rank) for rank in set(found)))
-    iou = np.mean([_iou3(moment, annotations) for moment in moments])
-    return _random_hit(counts, len(moments), 1), _random_hit(counts, len(moments), 5), float(iou)
+    iou = sum(_iou3(moment, annotations) for moment in moments) / max(1, len(moments))
+    return _random_hit(counts, len(moments), 1), _random_hit(counts, len(moments), 5), iou
 
 
 @cache
@@ -178,8 +180,6 @@ def _random_hit(counts: tuple[int, ...], moments: int, k: int) -> float:
     `counts`: how many annotators chose each of the listed annotations. Walks down the ranks; nothing is sampled.
     """
     wanted = min(3, sum(counts))
-    if not wanted:
-        return 0.0
 
     @cache
     def hit(rank: int, unseen: tuple[int, ...], missing: int, budget: int) -> float:
@@ -196,4 +196,4 @@ def _random_hit(counts: tuple[int, ...], moments: int, k: int) -> float:
             chance += hit(rank + 1, unseen[:i] + unseen[i + 1 :], missing - taken, budget - rank * taken) / left
         return chance
 
-    return hit(1, counts, wanted, k * wanted)
+    return hit(1, counts, wanted, k * wanted) if wanted else 0.0

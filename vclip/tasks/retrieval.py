@@ -36,6 +36,7 @@ class RetrievalScore(Score):
     r5: float
     r10: float
     median_rank: float
+    chance: "RetrievalScore | None" = None
 
 
 class Ranks(NamedTuple):

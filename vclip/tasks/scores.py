@@ -1,7 +1,7 @@
 """A task's score: named numbers of n examples, beside the same numbers of an answer that knows nothing."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -9,16 +9,16 @@ class Score:
     """Base of a task's score; its numbers are the further fields. `chance`: what random answers score on average."""
 
     n: int
-    chance: Self | None = None
+    chance: "Score | None" = None
 
     def values(self) -> dict[str, float]:
         """The numbers by name, without `n` and `chance`."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("n", "chance")}
 
-    def report(self) -> dict[str, Any]:
-        """`scores`, `floors` and `n`, as the `examine` of a task returns them."""
-        floors = {"chance": self.chance.values()} if self.chance else {}
-        return {"scores": self.values(), "floors": floors, "n": self.n}
+    def report(self, **floors: "Score") -> dict[str, Any]:
+        """`scores`, `floors` (chance, and others by name) and `n`, as the `examine` of a task returns them."""
+        beside = ({"chance": self.chance} if self.chance else {}) | floors
+        return {"scores": self.values(), "floors": {name: s.values() for name, s in beside.items()}, "n": self.n}
 
     def __repr__(self) -> str:
         floors = self.chance.values() if self.chance else {}
