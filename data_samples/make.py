@@ -1,8 +1,9 @@
 """Rebuild MiniHowTo from nothing: `python data_samples/make.py`. Stopped and started again, it goes on.
 
 `--missing` builds only what the folder lacks: the world, or one of the further test sets (msrvtt, didemo, coin,
-crosstask). Needs `pip install -e '.[rebuild]'` and npm (for the icons).
-Half an hour to three quarters on two cores.
+crosstask). A projection and a tokenizer that are there are kept, because checkpoints stand on them and made anew both
+come out a little different (rounding of the PCA, ties between word pieces).
+Needs `pip install -e '.[rebuild]'` and npm (for the icons). Half an hour to three quarters on two cores.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import work
 from narration import captions, narrate, write_vtt
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
+from transformers import BertTokenizerFast
 from vocabulary import TOPICS
 from world import SIZES, Plan, plans
 
@@ -56,9 +58,10 @@ def encode(videos: list[Plan], processes: int) -> None:
 
 def write_corpora(splits: dict[str, list[Plan]], out: Path) -> None:
     """Project, write the four corpora and the sample of still frames."""
-    train = np.concatenate([work.load(plan).features for plan in splits["train"]]).astype(np.float32)
-    project = projection(train)
-    project.save(out / "projection.safetensors")
+    if not (out / "projection.safetensors").exists():
+        train = np.concatenate([work.load(plan).features for plan in splits["train"]]).astype(np.float32)
+        projection(train).save(out / "projection.safetensors")
+    project = Projection.load(work.encoder(), out / "projection.safetensors")
     still = {}
     for split, videos in splits.items():
         shutil.rmtree(out / split, ignore_errors=True)
@@ -87,7 +90,9 @@ def build_world(out: Path, processes: int) -> None:
     splits = {split: plans(split) for split in SIZES}
     encode([plan for videos in splits.values() for plan in videos], processes)
     write_corpora(splits, out)
-    tokenizer = tables.write_tokenizer(splits["train"], out / "tokenizer")
+    if not (out / "tokenizer").exists():
+        tables.write_tokenizer(splits["train"], out / "tokenizer")
+    tokenizer = BertTokenizerFast.from_pretrained(out / "tokenizer")
     for split in splits:
         Corpus.open(out / split).tokenize(tokenizer)
     tables.write_truth(splits, out / "truth.parquet")

@@ -24,7 +24,7 @@ VOCABULARY = 1200
 THUMBNAIL = 96  # pixels
 
 
-def write_tokenizer(videos: list[Plan], folder: Path) -> BertTokenizerFast:
+def write_tokenizer(videos: list[Plan], folder: Path) -> None:
     """Lower-case WordPiece trained on the training captions, special ids as BERT's, gaps filled with [unused]."""
     texts = [text for plan in videos for text in captions(narrate(plan)).text]
     texts += [word for _, names in THINGS.values() for word in names]  # a synonym rarely said still gets whole words
@@ -39,7 +39,6 @@ def write_tokenizer(videos: list[Plan], folder: Path) -> BertTokenizerFast:
     tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}, do_lower_case=True)
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(folder)
-    return BertTokenizerFast.from_pretrained(folder)
 
 
 def write_truth(splits: dict[str, list[Plan]], path: Path) -> None:
