@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-CAPTION_SUFFIXES = (".vtt", ".srt", ".json", ".csv")
+CAPTION_SUFFIXES: tuple[str, ...] = (".vtt", ".srt", ".json", ".csv")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
