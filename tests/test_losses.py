@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from vclip.losses import info_nce, mil_nce
 
@@ -90,3 +91,8 @@ def test_wrong_arguments_are_refused():
         mil_nce(z, z, torch.tensor([0, 0, 1]))
     with pytest.raises(ValueError, match="an owner among them"):
         mil_nce(z, torch.ones(4, 2), torch.tensor([0, 1, 2, 3]))
+
+
+def test_the_test_run_enforces_shapes():
+    with pytest.raises(TypeCheckError):
+        info_nce(torch.zeros(3, 4), torch.zeros(3, 5))

@@ -45,7 +45,7 @@ def embed_clips(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips
 ) -> tuple[np.ndarray, np.ndarray]:
     """z_v and z_t (B, D) float32 of clips that a sampler drew from `videos`."""
-    with _evaluating(model):
+    with evaluating(model):
         z_v, z_t = model.embed_packed(*packed_tensors(model, corpus, videos, clips)[:4])
     return z_v.float().cpu().numpy(), z_t.float().cpu().numpy()
 
@@ -53,7 +53,7 @@ def embed_clips(
 def embed_videos(model: VideoCLIPModel, clips: Sequence[np.ndarray]) -> np.ndarray:
     """z_v (B, D) float32 of clips (T, F): the first `max_video_tokens` seconds of each, as the released code does."""
     out = [torch.zeros(0, model.config.video_config.hidden_size)]
-    with _evaluating(model):
+    with evaluating(model):
         for group in _groups(clips):
             cut = [np.asarray(clip[: model.config.max_video_tokens]) for clip in group]
             features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
@@ -65,7 +65,7 @@ def embed_videos(model: VideoCLIPModel, clips: Sequence[np.ndarray]) -> np.ndarr
 def embed_texts(model: VideoCLIPModel, processor: VideoCLIPProcessor, texts: Sequence[str]) -> np.ndarray:
     """z_t (M, D) float32 of texts, cut to `max_text_tokens` word pieces."""
     out = [torch.zeros(0, model.config.text_config.hidden_size)]
-    with _evaluating(model):
+    with evaluating(model):
         for group in _groups(texts):
             rows = processor(text=list(group))
             mask = rows["attention_mask"].bool()
@@ -75,7 +75,7 @@ def embed_texts(model: VideoCLIPModel, processor: VideoCLIPProcessor, texts: Seq
 
 
 @contextmanager
-def _evaluating(model: VideoCLIPModel) -> Iterator[None]:
+def evaluating(model: VideoCLIPModel) -> Iterator[None]:
     training = model.training
     model.eval()
     try:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
 from vclip.datasets._records import Dataset
-from vclip.embedding import _evaluating, embed_texts
+from vclip.embedding import embed_texts, evaluating
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.report import covered
@@ -137,7 +137,7 @@ def _video_states(model: VideoCLIPModel, corpus: Corpus, video_ids: list[str]) -
     """Each video's h_v (max_video_tokens, D), padded as the released code does, and how many seconds of it are real."""
     limit = model.config.max_video_tokens
     states = {}
-    with _evaluating(model):
+    with evaluating(model):
         for first in tqdm(range(0, len(video_ids), AT_ONCE), desc="videos", leave=False, delay=10):
             group = video_ids[first : first + AT_ONCE]
             clips = [torch.from_numpy(corpus.features(corpus.index(i))[:limit].astype(np.float32)) for i in group]

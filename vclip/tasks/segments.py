@@ -37,7 +37,7 @@ def segmental_f1(
     return 2 * hits / max(1, n_predicted + n_true)
 
 
-def edit_score(predicted: Int[np.ndarray, " T"], truth: Int[np.ndarray, " T"]) -> float:
+def edit_score(predicted: Int[np.ndarray, " T"], truth: Int[np.ndarray, " S"]) -> float:
     """1 minus the edit distance between the segments' labels in order, over the longer one's number (Lea et al. 2016).
 
     1 where neither side has a segment.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from vclip.embedding import _evaluating
+from vclip.embedding import evaluating
 from vclip.model import VideoCLIPModel
 
 SIZE, STEP = 32, 16
@@ -28,7 +28,9 @@ def sliding_windows(n: int, size: int = SIZE, step: int = STEP) -> list[tuple[in
     return [(start, min(start + size, n)) for start in range(0, max(min(n, 1), n - size + step), step)]
 
 
-def merge_windows(rows: Sequence, windows: Sequence[tuple[int, int]]) -> Float32[np.ndarray, "n C"]:
+def merge_windows(
+    rows: Sequence | np.ndarray | torch.Tensor, windows: Sequence[tuple[int, int]]
+) -> Float32[np.ndarray, "n C"]:
     """The mean over all windows that hold a second; `rows[w]` are the rows of window w (MMPT predictor.py:383-408).
 
     Rows are arrays or tensors (size, C); those behind a window's length are padding and not read. Raises ValueError
@@ -66,7 +68,7 @@ def embed_seconds(
     for video, spans in enumerate(windows):
         for w, (start, end) in enumerate(spans):
             of_length[end - start].append((video, w))
-    with _evaluating(model):
+    with evaluating(model):
         for places in of_length.values():
             for first in range(0, len(places), AT_ONCE):
                 group = places[first : first + AT_ONCE]
