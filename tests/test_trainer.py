@@ -1,9 +1,11 @@
 """An epoch's batches, updates and scores, each beside the plain computation."""
 
 import json
+import platform
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from vclip.pretrain import pretrain
 from vclip.samplers import AlignedClips
 from vclip.state import read_log
 from vclip.tasks import retrieval
-from vclip.trainer import RETRIEVAL, TRAINING, Trainer
+from vclip.trainer import RETRIEVAL, TRAINING, Trainer, return_memory
 
 import corpora
 from corpora import TOWER, pretraining_data
@@ -183,6 +185,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
 def test_tensorboard_when_asked(data, tmp_path):
     pretrain(config(data, tmp_path / "a", epochs=1, tensorboard=True))
     assert list((tmp_path / "a/tensorboard").glob("events*"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap needs it")
+def test_freed_memory_goes_back_to_the_system():
+    rows = [torch.ones(25_000) for _ in range(3000)]  # of 100 KB, in the heap
+    kept = rows[::3]  # so that the freed ones leave holes
+    del rows
+    before = psutil.Process().memory_info().rss
+    return_memory()
+    assert before - psutil.Process().memory_info().rss > 150e6 and len(kept) == 1000
 
 
 def test_the_log_is_json_whatever_overflows(start):

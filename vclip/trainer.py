@@ -1,5 +1,7 @@
 """The epochs of a pre-training run: retrieval stage, updates, validation, checkpoints."""
 
+import contextlib
+import ctypes
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -205,6 +207,7 @@ class Trainer:
         self._save_weights("last")
         self.progress.epoch, self.progress.step = epoch + 1, 0
         self._save_state([])
+        return_memory()
 
     def _save_weights(self, name: str) -> None:
         """A `from_pretrained` folder with the processor; the weights are replaced as a whole."""
@@ -239,6 +242,16 @@ class Trainer:
 
     def _rng(self, epoch: int, step: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, epoch, step, purpose])
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system, where the C library is glibc.
+
+    Its heap keeps freed tensors below 32 MB, and batches of ever new shapes leave ever more holes in it: of 1.5 GB
+    after an epoch of the sample recipe 0.5 were in use, and a run of 13 epochs held 3.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _tensorboard(output: Path, update: int):
