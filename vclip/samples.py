@@ -80,5 +80,8 @@ def evaluation_sets(
     for name, (files, rows) in places.items():
         corpus = Corpus.open(rows)
         # CrossTask's split depends on which videos have features
-        sets[name] = load(files, **options, **({"features": corpus} if dataset == "crosstask" else {})), corpus
+        records = load(files, **options, **({"features": corpus} if dataset == "crosstask" else {}))
+        if not annotations:
+            records.name = f"MiniHowTo {name}, as {records.name}"
+        sets[name] = records, corpus
     return sets

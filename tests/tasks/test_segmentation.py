@@ -172,7 +172,7 @@ def test_evaluate_is_golden(released):
     assert report.examples["video_id"].tolist() == expected["video_order"]
     for name, column in (("pred", "predicted"), ("targets", "truth")):
         np.testing.assert_array_equal(np.concatenate(report.examples[column].to_list()), numbers[name])
-    assert report.examples.attrs["gamma"] == pytest.approx(expected["gamma"], abs=2e-5)
+    assert report.details["gamma"] == pytest.approx(expected["gamma"], abs=2e-5)
     # its 23 texts differ, so counting texts once changes nothing
     assert vclip.evaluate(model, processor, dataset, features).scores == report.scores
 
@@ -210,13 +210,13 @@ def test_examine_equals_loop(small, rule):
         gamma = np.quantile(np.concatenate([(h @ z.T).max(axis=1) for h in states]), 0.5)
     else:
         gamma = outside_threshold(z, dataset.texts, "keep" if rule == "eq6_keep" else "drop")
-    assert report.examples.attrs["gamma"] == pytest.approx(gamma, abs=1e-5)
+    assert report.details["gamma"] == pytest.approx(gamma, abs=1e-5)
     truth = [targets(record.segments, len(h)) for record, h in zip(dataset, states, strict=False)]
     predicted = []
     for h, row in zip(states, report.examples.itertuples(), strict=True):
         products = h @ z[:3].T
         np.testing.assert_allclose(row.best, products.max(axis=1), atol=1e-4)
-        labels = label_seconds(h, z[:3], report.examples.attrs["gamma"])
+        labels = label_seconds(h, z[:3], report.details["gamma"])
         predicted.append(majority_filter(labels, 3) if rule == "margin" else labels)
     for video, row in enumerate(report.examples.itertuples()):
         # a second within rounding of gamma may fall on either side
@@ -228,14 +228,14 @@ def test_examine_equals_loop(small, rule):
     assert report.floors["all Outside"] == expected.floors["all Outside"].values()
     assert report.floors["majority"] == expected.floors["majority"].values()
     assert report.floors["chance"] == {"mean_recall": 0.25}
-    np.testing.assert_array_equal(report.examples.attrs["recall"], expected.recall)
+    np.testing.assert_array_equal(report.details["recall"], expected.recall)
 
 
 def test_a_shared_text_silences_eq6_as_published(small):
     """Steps 1 and 4 share a text: over all ids gamma is its squared norm or more, over distinct texts it need not."""
     model, processor, dataset, corpus = small
     keep, drop = (
-        vclip.evaluate(model, processor, dataset, corpus, rule=rule).examples.attrs["gamma"]
+        vclip.evaluate(model, processor, dataset, corpus, rule=rule).details["gamma"]
         for rule in ("eq6_keep", "eq6")
     )
     z = embed_texts(model, processor, dataset.texts)

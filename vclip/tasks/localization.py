@@ -147,7 +147,7 @@ def examine(
 
     One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
     occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
-    their task has steps cannot be scored: a warning counts them, their examples say why in `left_out`.
+    their task has steps cannot be scored: a warning and the details count them, their examples say why in `left_out`.
     The random floor is an exact expectation, so `seed` changes nothing. Raises ValueError if no video can be scored.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
@@ -177,6 +177,7 @@ def examine(
         "n": sum(row["steps"] for row in rows),
         "unit": "steps",
         "examples": pd.DataFrame(rows),
+        "details": {"left_out": len(records) - len(scored)},
     }
 
 

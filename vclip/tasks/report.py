@@ -26,7 +26,8 @@ class Report:
     `scores` by name, fractions except median ranks, NaN where undefined; `floors[name]` holds the same scores of an
     answer that knows nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were
     scored; `examples` has a row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the
-    others. `about` names model, data, features, seed and options.
+    others. `details` is what the task says beside the scores, such as the threshold gamma. `about` names model, data,
+    features, seed and options.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Report:
     unit: str
     examples: pd.DataFrame
     coverage: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -47,7 +49,7 @@ class Report:
         """What `scores.json` holds: everything but the examples, as JSON knows it; an undefined score is None."""
         return _plain({
             "task": self.task, "scores": self.scores, "floors": self.floors, "n": self.n, "unit": self.unit,
-            "coverage": self.coverage, **self.about,
+            "coverage": self.coverage, "details": self.details, **self.about,
         })  # fmt: skip
 
     def save(self, output: str | Path) -> Path:

@@ -143,8 +143,8 @@ def examine(
     * "margin": the dot product less that with the mean label, averaged over `window` seconds, above its quantile
       `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are.
 
-    The threshold is `examples.attrs["gamma"]`, the recall of each label `examples.attrs["recall"]`. An example has the
-    labels a second (`predicted`, `truth`) and the best label's score (`best`), to be drawn beside gamma.
+    The details are the threshold, `gamma`, and the `recall` of each label from 0, Outside. An example has the labels a
+    second (`predicted`, `truth`) and the best label's score (`best`), to be drawn beside gamma.
     """
     if rule not in RULES or not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
         raise ValueError(f"rule {rule!r} is one of {RULES}, outside {outside} is 0 to 1, window {window} s is odd")
@@ -166,10 +166,13 @@ def examine(
     truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
     result = score(predicted, truth, len(dataset.labels))
     examples = _examples(records, predicted, truth, best)
-    examples.attrs = {"gamma": gamma, "recall": result.recall.tolist()}
+    details = {"gamma": gamma, "recall": result.recall.tolist()}
     floors = {name: floor.values() for name, floor in result.floors.items()}
     floors["chance"] = {"mean_recall": 1 / len(dataset.labels)}
-    return {"scores": result.values(), "floors": floors, "n": result.n, "unit": "seconds", "examples": examples}
+    return {
+        "scores": result.values(), "floors": floors, "n": result.n, "unit": "seconds", "examples": examples,
+        "details": details,
+    }  # fmt: skip
 
 
 def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:
