@@ -32,14 +32,15 @@ def ranking(
     """A row a query: the pictures of the clips ranked first, the right one framed. `right` is its place, or None."""
     columns = max(map(len, images))
     figure, axes = plt.subplots(
-        len(queries), columns, figsize=(1.5 * columns, 1.85 * len(queries)), squeeze=False, layout="constrained", dpi=72
+        len(queries), columns, figsize=(1.5 * columns, 1.8 * len(queries)), squeeze=False, layout="constrained", dpi=72
     )
     engine = figure.get_layout_engine()
     assert engine is not None
-    engine.set(hspace=0.12, h_pad=0.26)  # pyright: ignore[reportCallIssue]
+    engine.set(h_pad=0.1)  # pyright: ignore[reportCallIssue]
     for row, query, shown, place in zip(axes, queries, images, right, strict=True):
         title = row[0].text(0, 1.07, plain(query, 90), transform=row[0].transAxes, fontsize=10)
         title.set_in_layout(False)  # else a long sentence would push the other columns away
+        row[0].set_title("I", fontsize=10, alpha=0)  # keeps its place
         for i, axis in enumerate(row):
             axis.set(xticks=[], yticks=[])
             if i < len(shown) and (image := shown[i]) is not None:
