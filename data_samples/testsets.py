@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
-from vocabulary import ACTIONS, THINGS, TOPICS
-from world import SEED, Pair, Plan, plan_video, topic_things
+from vocabulary import ACTIONS, PRESENTERS, THINGS, TOPICS
+from world import SEED, Pair, Plan, Step, plan_video, topic_things
 
 DATASETS = ("msrvtt", "didemo", "coin", "crosstask")
 STYLES = {"test": "noto", "unseen": "fluent-emoji-flat"}
@@ -21,10 +22,11 @@ SHOWN_AGAIN = 0.1  # share of CrossTask's videos whose last step is one shown be
 SHARED_TEXTS = 2  # texts of COIN's that are steps of two tasks: 46 texts for 48 ids, as 749 for 778 in the real one
 COIN_TESTING, COIN_TRAINING, COIN_THREE = 64, 32, 1 / 3  # videos, videos, share of them with three steps, not four
 COIN_GAPS = {3: (7, 11), 4: (6, 11)}  # seconds, by number of steps: some 60 % of the time is Outside
-CROSSTASK_GAPS = {3: (4, 8), 4: (2, 6), 5: (1, 4)}
-CROSSTASK_STEPS = {3: 0.25, 4: 0.4, 5: 0.35}  # how often a video has so many
-CROSSTASK_EACH = {"test": 18, "unseen": 12}  # videos a task
-CROSSTASK_VALIDATION = 3  # of them, in the training style, listed in videos_val.csv
+CROSSTASK_SECONDS = (60, 70)  # with the two lines below about two thirds of the time show no step, as in the real one
+CROSSTASK_STEP_SECONDS = (4, 5)
+CROSSTASK_STEPS = {4: 0.3, 5: 0.4, 6: 0.3}  # how often a video has so many: 70 % of its task's seven, as in the real one
+CROSSTASK_EACH = {"test": 16, "unseen": 12}  # videos a task
+CROSSTASK_VALIDATION = 4  # of them, in the training style, listed in videos_val.csv
 
 
 class Task(NamedTuple):
@@ -80,8 +82,21 @@ def _crosstask(rng: np.random.Generator, style: str) -> Iterable[Plan]:
         order = _order(rng, steps, len(tasks[topic].pairs), SHOWN_AGAIN)
         pairs = [tasks[topic].pairs[k] for k in order]
         part = "validation" if i >= number - validation else "test"
-        name, gaps = f"cross-{style}{i:03d}", CROSSTASK_GAPS[steps]
-        yield plan_video(rng, name, part, STYLES[style], topic, pairs, (5, 8), gaps, (40, 50))
+        yield _scattered(rng, f"cross-{style}{i:03d}", part, STYLES[style], topic, pairs)
+
+
+def _scattered(
+    rng: np.random.Generator, video_id: str, split: str, style: str, topic: str, pairs: Sequence[Pair]
+) -> Plan:
+    """CrossTask's steps with uneven gaps: all ways to cut the free seconds into gaps of at least 1 s are as likely."""
+    seconds = int(rng.integers(CROSSTASK_SECONDS[0], CROSSTASK_SECONDS[1] + 1))
+    lasts = rng.integers(CROSSTASK_STEP_SECONDS[0], CROSSTASK_STEP_SECONDS[1] + 1, len(pairs))
+    free = seconds - int(lasts.sum())
+    cuts = np.sort(rng.choice(np.arange(1, free), len(pairs), replace=False))  # free seconds before each step
+    starts = cuts + np.cumsum(lasts) - lasts
+    steps = tuple(Step(int(s), int(s + n), *pair) for s, n, pair in zip(starts, lasts, pairs, strict=True))
+    presenter = PRESENTERS[rng.integers(len(PRESENTERS))]
+    return Plan(video_id, split, style, topic, presenter, seconds, int(rng.integers(2**31)), steps)
 
 
 def _turns(topics: Sequence[str], number: int, rng: np.random.Generator) -> list[str]:
@@ -103,16 +118,18 @@ def _order(rng: np.random.Generator, number: int, of: int, again: float = 0.0) -
 
 
 def different_pairs(topics: Sequence[str], each: int, rng: np.random.Generator) -> list[list[Pair]]:
-    """`each` pairs a video, of different things and actions, no pair twice in all.
+    """`each` pairs a video, of different actions, no pair twice in all.
 
-    The topic's things that came least often go first, each with the action that came least often of those left to it.
+    The topic's things that came least often go first, each with the action that came least often of those left to it;
+    where there are more pairs than things, they go round again.
     """
     owned, used = topic_things(), set()
     things, actions = Counter(), Counter()
     videos = []
     for topic in topics:
         chosen: list[Pair] = []
-        for thing in sorted(owned[topic], key=lambda thing: (things[thing], rng.random()))[:each]:
+        ranked = sorted(owned[topic], key=lambda thing: (things[thing], rng.random()))
+        for thing in islice(cycle(ranked), each):
             free = [a for a in ACTIONS if (a, thing) not in used and a not in {pair[0] for pair in chosen}]
             action = min(free, key=lambda action: (actions[action], rng.random()))
             chosen.append((action, thing))
@@ -144,10 +161,10 @@ def coin_tasks() -> tuple[Task, ...]:
 
 @cache
 def crosstask_tasks() -> tuple[tuple[Task, ...], tuple[Task, ...]]:
-    """Six primary tasks and two related ones without videos, of five steps each and of other topics than COIN's."""
+    """Six primary tasks and two related ones without videos, of seven steps each and of other topics than COIN's."""
     rng = np.random.default_rng([SEED, 5, 1])
     topics = _topics()[12:20]
-    tasks = _tasks(topics, different_pairs(topics, 5, rng), rng)
+    tasks = _tasks(topics, different_pairs(topics, 7, rng), rng)
     return tasks[:6], tasks[6:]
 
 
