@@ -1,0 +1,147 @@
+"""Pictures and short playable pieces of any video file, as a web page can show them.
+
+Browsers play few of the formats that FFmpeg reads, and a notebook's page cannot reach a file outside its server's
+folder. So a few seconds at a time are encoded anew, small, as WebM (VP8 and Opus: free, and played by every browser).
+Times are seconds from the container's start, as in `vclip.video`.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+from PIL import Image
+
+from vclip.video import VideoError, _decode, _open, _picture_stream, _upright
+
+WIDTH, THUMBNAIL_WIDTH = 480, 160  # pixels, at most
+SAMPLE_RATE = 48_000
+
+
+def pictures(path: str | Path, times: Sequence[float], width: int) -> Iterator[np.ndarray]:
+    """RGB pictures (H, W, 3) uint8, one for each of the ascending `times`, at most `width` wide, upright.
+
+    The picture for time t is the last with a timestamp <= t; before the first frame it is the first, past the end the
+    last. Raises FileNotFoundError, and VideoError for a file in which no frame can be decoded.
+    """
+    name = repr(str(path))
+    with _open(path) as container:
+        stream = _picture_stream(container, name)
+        base, origin = stream.time_base or Fraction(1, av.time_base), _origin(container)
+        period, i, shown, picture = 1 / _rate(stream), 0, None, None
+        for frame in _from(container, stream, times[0] + origin, period):
+            if frame.pts is None:
+                continue
+            while shown is not None and i < len(times) and times[i] + 1e-6 < frame.pts * base - origin:
+                picture = _picture(shown, width) if picture is None else picture
+                yield picture
+                i += 1
+            if i == len(times):
+                return
+            shown, picture = frame, None
+        if shown is None:
+            raise VideoError(f"{name}: no frame can be decoded near {times[0]:.1f} s: copy the file again")
+        picture = _picture(shown, width) if picture is None else picture
+        for _ in times[i:]:
+            yield picture
+
+
+def thumbnail(path: str | Path, time: float) -> bytes:
+    """The picture at `time` as a small JPEG. Raises what `pictures` raises."""
+    (picture,) = pictures(path, [time], THUMBNAIL_WIDTH)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "jpeg", quality=75)
+    return file.getvalue()
+
+
+def piece(path: str | Path, start: float, end: float) -> tuple[bytes, str]:
+    """Seconds `start` to `end` as WebM whose timestamps begin at 0, and its MIME type.
+
+    Constant frame rate (the file's, 10 to 30), silence where the sound has gaps, the last picture repeated past the
+    file's end: pieces laid end to end play without a hole. Raises what `pictures` raises.
+    """
+    with _open(path) as container:
+        rate = min(max(_rate(_picture_stream(container, repr(str(path)))), Fraction(10)), Fraction(30))
+        heard = container.streams.best("audio") is not None
+    rate, file = Fraction(round(rate)), io.BytesIO()
+    times = [start + k / float(rate) for k in range(max(1, round((end - start) * rate)))]
+    with av.open(file, "w", format="webm") as out:
+        # more threads than free cores wait for each other: 40 times slower, measured
+        fast = {"deadline": "realtime", "cpu-used": "16", "threads": "1"}
+        video = out.add_stream("libvpx", rate=rate, options=fast)
+        video.pix_fmt, video.bit_rate = "yuv420p", 800_000
+        video.codec_context.gop_size = int(2 * rate)
+        audio = out.add_stream("libopus", rate=SAMPLE_RATE, layout="stereo") if heard else None
+        for k, picture in enumerate(pictures(path, times, WIDTH)):
+            if not k:
+                video.height, video.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = k, 1 / rate
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        if audio is not None:
+            sound = av.AudioFrame.from_ndarray(_sound(path, start, end), "fltp", "stereo")
+            sound.rate, sound.pts, sound.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
+            out.mux(audio.encode(sound))
+            out.mux(audio.encode(None))
+    return file.getvalue(), f'video/webm; codecs="vp8{",opus" if heard else ""}"'
+
+
+def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
+    """Stereo samples (2, n) float32; silence where there are none, or none that can be decoded."""
+    samples = np.zeros((2, round((end - start) * SAMPLE_RATE)), np.float32)
+    resampler = AudioResampler("fltp", "stereo", SAMPLE_RATE)
+    with _open(path) as container:
+        stream, origin = container.streams.best("audio"), _origin(container)
+        place = None
+        try:
+            for frame in _from(container, stream, start + origin, Fraction(1, 10)):
+                if place is None and frame.pts is not None:
+                    place = round((float(frame.pts * frame.time_base) - origin - start) * SAMPLE_RATE)
+                if place is None or place >= samples.shape[1]:
+                    break
+                for block in resampler.resample(frame):
+                    data = block.to_ndarray()
+                    first, last = max(place, 0), min(place + data.shape[1], samples.shape[1])
+                    if last > first:
+                        samples[:, first:last] = data[:, first - place : last - place]
+                    place += data.shape[1]
+        except FFmpegError:
+            pass  # what could be decoded is heard
+    return samples
+
+
+def _from(container, stream, time: float, period: Fraction) -> Iterator:
+    """Frames of `stream` from the last key frame at or before `time`, from the file's beginning where none is found."""
+    if time > 0:
+        try:
+            container.seek(int(time * av.time_base))
+            frames = _decode(container, stream, period, [])
+            first = next((frame for frame in frames if frame.pts is not None), None)
+            if first is not None and first.pts * first.time_base <= time + float(period):
+                yield first
+                yield from frames
+                return
+        except FFmpegError:
+            pass  # no index to seek by
+        container.seek(container.start_time or 0)
+    yield from _decode(container, stream, period, [])
+
+
+def _origin(container) -> float:
+    return (container.start_time or 0) / av.time_base
+
+
+def _rate(stream) -> Fraction:
+    return Fraction(stream.average_rate or stream.guessed_rate or 25)
+
+
+def _picture(frame, width: int) -> np.ndarray:
+    """RGB, upright, pixels taken as square, even sides: what the encoder takes."""
+    scale = min(1.0, width / max(frame.width, frame.height))
+    sides = [max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height)]
+    return np.ascontiguousarray(_upright(frame.reformat(*sides, "rgb24").to_ndarray(), frame))
