@@ -9,15 +9,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.bert.modeling_bert import BertPreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
 from vclip.losses import info_nce
 from vclip.packed import Packing
 from vclip.processing import VideoCLIPProcessor
-from vclip.towers import Tower, VideoMLP
+from vclip.towers import Tower, VideoCLIPPreTrainedModel, VideoMLP
 
 
 @dataclass
@@ -34,14 +33,6 @@ class VideoCLIPOutput(ModelOutput):
 
     def to_tuple(self) -> tuple:
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
-
-
-class VideoCLIPPreTrainedModel(BertPreTrainedModel):
-    """Initialises and loads weights as transformers' BERT does."""
-
-    config_class = VideoCLIPConfig
-    base_model_prefix = "videoclip"
-    main_input_name = "video_features"
 
 
 class VideoCLIPModel(VideoCLIPPreTrainedModel):
@@ -101,6 +92,12 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.towers[-1].embeddings.word_embeddings = value
 
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
+        table = super().resize_token_embeddings(*args, **kwargs)
+        if self.config.share_towers:
+            self.config.video_config.vocab_size = self.config.text_config.vocab_size
+        return table
+
     @can_return_tuple
     def get_video_features(
         self,
@@ -122,16 +119,16 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         if video_mask is None:
             video_mask = torch.ones(b, t, dtype=torch.bool, device=video_features.device)
         video_mask = video_mask.bool()
-        cls, sep = self._special_rows()
-        seconds = self.video_mlp(video_features.to(cls.dtype))
-        rows = torch.cat([cls.expand(b, 1, -1), seconds, sep.expand(b, 1, -1)], dim=1)
-        positions = torch.arange(t + 2, device=rows.device)[None]
+        seconds = self.video_mlp(video_features.to(self.dtype))
+        special = torch.tensor([self._special_ids], device=seconds.device).expand(b, -1)
+        positions = torch.arange(t + 2, device=seconds.device)[None]
         positions[:, -1] = self.config.max_video_tokens + 1
-        ends = torch.ones(b, 2, dtype=torch.bool, device=rows.device)
+        ends = torch.ones(b, 2, dtype=torch.bool, device=video_mask.device)
         mask = torch.cat([ends[:, :1] & attend_cls, video_mask, ends[:, 1:]], dim=1)
-        states = self.video_model(rows, positions, torch.zeros_like(positions), mask, **kwargs)
-        pooled = self._pool(states, torch.cat([video_mask, ends[:, 1:]], dim=1))
-        return BaseModelOutputWithPooling(last_hidden_state=states[:, 1:-1], pooler_output=pooled)
+        output = self.video_model(
+            positions, torch.zeros_like(positions), mask, special, seconds, return_dict=True, **kwargs
+        )
+        return self._pooled(output, torch.cat([video_mask, ends[:, 1:]], dim=1), slice(1, -1))
 
     @can_return_tuple
     def get_text_features(
@@ -158,10 +155,8 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
             raise ValueError(f"row {row} of attention_mask is 0 behind [CLS]: an empty text is [CLS] [SEP]")
         tower = self.towers[-1]
         positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
-        rows = tower.embeddings.word_embeddings(input_ids)
-        states = tower(rows, positions, types, attention_mask, **kwargs)
-        pooled = self._pool(states, behind_cls)
-        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+        output = tower(positions, types, attention_mask, input_ids, return_dict=True, **kwargs)
+        return self._pooled(output, behind_cls, slice(None))
 
     @can_return_tuple
     def forward(
@@ -178,6 +173,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         z_v, z_t = video.pooler_output, text.pooler_output
         assert z_v is not None and z_t is not None
+        z_t = z_t.to(z_v.device)
         logits_per_video = z_v @ z_t.T
         return VideoCLIPOutput(
             loss=info_nce(z_v, z_t) if return_loss else None,
@@ -218,8 +214,9 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         cls, sep = self._special_rows()
         rows = torch.cat([self.video_mlp(features.to(cls.dtype)), cls, sep])[source]
         positions = torch.where(last, limit + 1, within)
-        states = self.video_model(rows[None], positions[None], torch.zeros_like(positions)[None], packing=packing)
-        return packing.pool(states[0], self.config.pooling)
+        types = torch.zeros_like(positions)
+        states = self.video_model(positions[None], types[None], inputs_embeds=rows[None], packing=packing)
+        return packing.pool(states.last_hidden_state[0], self.config.pooling)
 
     def embed_texts(self, ids: Int[Tensor, " sum_L"], pieces: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The z_t of `embed_packed`."""
@@ -228,8 +225,8 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         offsets = (pieces.cumsum(0) - pieces).to(ids.device)
         rows = tower.embeddings.word_embeddings(ids[offsets[packing.clip] + packing.within])
         positions, types = self._text_positions(packing.within[None])
-        states = tower(rows[None], positions, types, packing=packing)
-        return packing.pool(states[0], self.config.pooling)
+        states = tower(positions, types, inputs_embeds=rows[None], packing=packing)
+        return packing.pool(states.last_hidden_state[0], self.config.pooling)
 
     def _check_width(self, width: int) -> None:
         if width != self.config.video_feature_dim:
@@ -238,8 +235,12 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def _special_rows(self) -> tuple[Tensor, Tensor]:
         """The rows (1, D) of [CLS] and [SEP] in the video tower's word table."""
         table = self.video_model.embeddings.word_embeddings.weight
-        first, last = (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
+        first, last = self._special_ids
         return table[first : first + 1], table[last : last + 1]
+
+    @property
+    def _special_ids(self) -> tuple[int, int]:
+        return (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
 
     def _text_positions(self, within: Tensor) -> tuple[Tensor, Tensor]:
         """Position and token type of the word piece at place `within` of its row."""
@@ -248,11 +249,23 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         behind = (within > 0).long()
         return within + behind * (self.config.max_video_tokens + 1), behind
 
-    def _pool(self, states: Float[Tensor, "B L D"], behind_cls: Bool[Tensor, "B K"]) -> Float[Tensor, "B D"]:
+    def _pooled(
+        self, output: BaseModelOutput, behind_cls: Bool[Tensor, "B K"], rows: slice
+    ) -> BaseModelOutputWithPooling:
+        """A tower's output with z beside it and of h the `rows` that count; `hidden_states` keep all."""
+        states = output.last_hidden_state
+        assert states is not None
         if self.config.pooling == "cls":
-            return states[:, 0]
-        weight = behind_cls[..., None].to(states.dtype)
-        return (states[:, 1:] * weight).sum(dim=1) / weight.sum(dim=1)
+            pooled = states[:, 0]
+        else:
+            weight = behind_cls[..., None].to(states)
+            pooled = (states[:, 1:] * weight).sum(dim=1) / weight.sum(dim=1)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=states[:, rows],
+            pooler_output=pooled,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
 
 
 def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:

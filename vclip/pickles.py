@@ -2,7 +2,7 @@
 
 A pickle is a program. `DataUnpickler` runs it on a machine that knows only the names in `KNOWN`, each standing for a
 function of this module, and refuses every other by name. Globals of argparse, fairseq and omegaconf, which the released
-checkpoints carry beside their weights, become inert `Placeholder` objects.
+checkpoints carry beside their weights, and of typing, which omegaconf names, become inert `Placeholder` objects.
 """
 
 import io
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-INERT = ("argparse", "fairseq", "omegaconf")
+INERT = ("argparse", "fairseq", "omegaconf", "typing")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -182,8 +182,16 @@ def _array_state(array: np.ndarray, state: tuple) -> None:
     array.__setstate__((1, checked.shape, dtype, bool(fortran), bytes(raw)))  # pyright: ignore[reportArgumentType]
 
 
+def _subscript(what: Any, _: Any) -> Placeholder:  # a type hint that omegaconf keeps, `Optional[str]` for instance
+    if not isinstance(what, type) or not issubclass(what, Placeholder):
+        raise ValueError(f"it takes an item of {what!r}, which is refused")
+    return what()
+
+
 _functions: dict[str, Callable | None] = {
     "collections.OrderedDict": OrderedDict,
+    "collections.defaultdict": lambda *_: {},
+    "_operator.getitem": _subscript,
     "_codecs.encode": _encode,
     "numpy.ndarray": None,
     "numpy.dtype": _dtype,
@@ -201,6 +209,7 @@ for _module in ("builtins", "__builtin__"):
     for _type in (set, frozenset, list, dict, tuple, complex):
         _functions[f"{_module}.{_type.__name__}"] = _type
     _functions |= {f"{_module}.bytes": lambda: b"", f"{_module}.bytearray": _bytearray}
+    _functions |= {f"{_module}.{name}": None for name in ("int", "long", "float", "bool", "str", "unicode")}
 
 DTYPES = {
     "torch.DoubleStorage": torch.float64,
