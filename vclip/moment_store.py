@@ -166,6 +166,11 @@ class Store:
             if file.name not in used:
                 file.unlink()
 
+    def faiss_name(self) -> str:
+        """A file name for the FAISS index that no state before this one has used."""
+        old = self.state.get("faiss")
+        return f"windows-{int(old.split('-')[1].split('.')[0]) + 1 if old else 0:05d}.faiss"
+
     def _rows(self, entry: Entry, name: str, starts: str) -> np.ndarray:
         first, last = self._tensor(entry.shard, starts)[entry.row : entry.row + 2]
         return self._tensor(entry.shard, name)[first:last]

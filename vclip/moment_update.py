@@ -4,7 +4,6 @@ T seconds and W windows of one video, F feature size, D hidden size.
 """
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from vclip.extraction import extract_one, find_videos
+from vclip.extraction import extract_one
+from vclip.moment_files import present_in, shown, stat_of
 from vclip.moment_store import Entry, Store, full
 
 SAVE_EVERY = 30.0  # seconds of work that a kill may cost
@@ -56,13 +56,13 @@ def update(
     """
     published = {entry.path: entry for entry in _readable(store, store.entries)}
     known = published | {entry.path: entry for entry in _readable(store, store.unpublished())}
-    present = _present(folder)
+    present = present_in(folder)
     gone = {entry.sha256: entry for entry in known.values() if entry.path not in present}
     kept: dict[str, Entry] = {}
     report, todo = UpdateReport(), []
     for path, file in present.items():
         entry = known.get(path)
-        if entry is not None and (entry.size, entry.mtime) == _stat(file):
+        if entry is not None and (entry.size, entry.mtime) == stat_of(file):
             kept[path] = entry
             if published.get(path) != entry:
                 report.append(_row(entry, "changed" if path in published else "added"))
@@ -93,34 +93,11 @@ def update(
     return [kept[path] for path in sorted(kept)], report
 
 
-def shown(path: str) -> str:
-    """A path that is not UTF-8 made one that can be printed and stored."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _present(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder of videos {folder} is not there: mount it or put it back")
-    try:
-        files = find_videos(folder)[0].values()
-    except FileNotFoundError:
-        return {}
-    return {file.relative_to(folder).as_posix(): file for file in files}
-
-
-def _stat(file: Path) -> tuple[int, int]:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
-
-
 def _encode(
     path: str, file: Path, encoder: Callable[[], Any], known: Entry | None, gone: dict[str, Entry]
 ) -> tuple[Entry, np.ndarray | None, bool]:
     """Entry, features if the file was encoded, and whether its bytes are those of another that is gone."""
-    size, mtime = _stat(file)
+    size, mtime = stat_of(file)
     try:
         with open(file, "rb") as opened:
             sha256 = hashlib.file_digest(opened, "sha256").hexdigest()

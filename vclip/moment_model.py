@@ -1,0 +1,60 @@
+"""What an index depends on besides the files: the model, its vocabulary and the encoder.
+
+T seconds and W windows of a video, F feature size, D hidden size.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from vclip.corpus import FeatureSpec, vocabulary_hash
+from vclip.embedding import embed_videos
+from vclip.projection import weights_hash
+from vclip.tasks.windows import SIZE, STEP, embed_seconds, sliding_windows
+
+
+def made_by(model, processor, encoder) -> dict:
+    """What tells one index from another, by name. Raises ValueError if encoder and model do not fit."""
+    config = model.config
+    expected = config.feature_spec
+    if encoder is None and expected is None:
+        raise ValueError("the model's config names no feature_spec: give the encoder that its features were made with")
+    if isinstance(expected, dict):
+        expected = FeatureSpec.read(expected, "the model")
+    if encoder is not None and expected is not None:
+        encoder.spec.check(expected, "the model")
+    spec = encoder.spec if encoder is not None else expected
+    if spec.dim != config.video_feature_dim:
+        raise ValueError(f"the encoder makes features of dim {spec.dim}, the model takes {config.video_feature_dim}")
+    names = ("pooling", "max_video_tokens", "max_text_tokens")
+    return asdict(spec) | {
+        "model weights": weights_hash(model.state_dict()),
+        "vocabulary": vocabulary_hash(processor.tokenizer),
+        **{f"model {name}": getattr(config, name) for name in names},
+    }
+
+
+def named_encoder(model):
+    """The encoder that the model's config names; a projection's matrix lies in the checkpoint's folder or beside it."""
+    from vclip.encoders import from_spec
+
+    checkpoint = Path(model.name_or_path)
+    places = (folder for folder in (checkpoint, checkpoint.parent) if (folder / "projection.safetensors").is_file())
+    return from_spec(model.config.feature_spec, next(places, checkpoint))
+
+
+def sizes(model) -> tuple[int, int]:
+    """Seconds of a window and between two: the paper's 32 and 16, less for a model that takes less."""
+    size = min(SIZE, model.config.max_video_tokens)
+    return size, max(1, min(STEP, size // 2))
+
+
+def embed_windows(model, features: np.ndarray) -> np.ndarray:
+    """z_v (W, D) float32 of the windows of one video's features (T, F)."""
+    return embed_videos(model, [features[start:end] for start, end in sliding_windows(len(features), *sizes(model))])
+
+
+def embed_each_second(model, clips: list[np.ndarray]) -> list[np.ndarray]:
+    """h_v (T, D) float32 of each clip (T, F)."""
+    return embed_seconds(model, [clip.astype(np.float32) for clip in clips], *sizes(model))
