@@ -22,9 +22,9 @@ SHOWN_AGAIN = 0.1  # share of CrossTask's videos whose last step is one shown be
 SHARED_TEXTS = 2  # texts of COIN's that are steps of two tasks: 46 texts for 48 ids, as 749 for 778 in the real one
 COIN_TESTING, COIN_TRAINING, COIN_THREE = 64, 32, 1 / 3  # videos, videos, share of them with three steps, not four
 COIN_GAPS = {3: (7, 11), 4: (6, 11)}  # seconds, by number of steps: some 60 % of the time is Outside
-CROSSTASK_SECONDS = (60, 70)  # with the two lines below about two thirds of the time show no step, as in the real one
+CROSSTASK_SECONDS = (62, 70)  # with the two lines below about two thirds of the time show no step, as in the real one
 CROSSTASK_STEP_SECONDS = (4, 5)
-CROSSTASK_STEPS = {4: 0.3, 5: 0.4, 6: 0.3}  # how often a video has so many: 70 % of its task's seven, as in the real one
+CROSSTASK_STEPS = {4: 0.3, 5: 0.4, 6: 0.3}  # how often a video has so many: 70 % of a task's steps, as in the real one
 CROSSTASK_EACH = {"test": 16, "unseen": 12}  # videos a task
 CROSSTASK_VALIDATION = 4  # of them, in the training style, listed in videos_val.csv
 

@@ -19,8 +19,9 @@ from world import SIZES, topic_things
 
 from vclip.corpus import Corpus
 from vclip.samples import thumbnails
+from vclip.tasks.localization import assign_uniform, average_recall, random_probabilities, true_seconds
 
-NUMBERS = {"msrvtt": (200, 200), "didemo": (100, 100), "coin": (96, 64), "crosstask": (108, 72)}
+NUMBERS = {"msrvtt": (200, 200), "didemo": (100, 100), "coin": (96, 64), "crosstask": (96, 72)}
 VIDEOS = {(dataset, style): n for dataset in NUMBERS for style, n in zip(STYLES, NUMBERS[dataset], strict=True)}
 SETS = pytest.mark.parametrize(("dataset", "style"), VIDEOS)
 BOTH = pytest.mark.parametrize("style", STYLES)
@@ -86,7 +87,7 @@ def test_every_step_is_one_that_the_topic_allows(dataset, style):
 
 def test_no_id_comes_twice():
     ids = [plan.video_id for dataset, style in VIDEOS for plan in testsets.plans(dataset, style)]
-    assert len(ids) == len(set(ids)) == 940
+    assert len(ids) == len(set(ids)) == 928
     assert not any(video_id.rstrip("0123456789") in SIZES for video_id in ids)
 
 
@@ -246,29 +247,64 @@ def tasks(path: Path) -> dict[str, list[str]]:
     return {block[0]: block[4].split(",") for block in blocks}
 
 
+def crosstask(minihowto, style: str) -> list[tuple[str, str, list[tuple[int, float, float]]]]:
+    """(task, video, segments) of each row of videos.csv, steps from 1."""
+    folder, videos = minihowto / "crosstask" / style, []
+    for line in (folder / "videos.csv").read_text(encoding="utf-8").splitlines():
+        task, video_id, _ = line.split(",")
+        with (folder / "annotations" / f"{task}_{video_id}.csv").open(encoding="utf-8", newline="") as file:
+            segments = [(int(step), float(start), float(end)) for step, start, end in csv.reader(file)]
+        videos.append((task, video_id, segments))
+    return videos
+
+
 @BOTH
 def test_crosstask_has_its_videos_by_task_and_steps_mostly_in_order(minihowto, style):
     folder = minihowto / "crosstask" / style
     primary, related = tasks(folder / "tasks_primary.txt"), tasks(folder / "tasks_related.txt")
     assert (len(primary), len(related)) == (6, 2)
-    assert {len(set(steps)) for steps in (primary | related).values()} == {5}
-    listed = [line.split(",") for line in (folder / "videos.csv").read_text(encoding="utf-8").splitlines()]
-    assert Counter(task for task, *_ in listed) == dict.fromkeys(primary, 18 if style == "test" else 12)
+    assert {len(set(steps)) for steps in (primary | related).values()} == {7}
+    videos = crosstask(minihowto, style)
+    assert Counter(task for task, *_ in videos) == dict.fromkeys(primary, 16 if style == "test" else 12)
     validation = [line.split(",") for line in (folder / "videos_val.csv").read_text(encoding="utf-8").splitlines()]
-    assert Counter(task for task, *_ in validation) == (dict.fromkeys(primary, 3) if style == "test" else {})
-    assert all(row in listed for row in validation)
-    seconds, kinds = {plan.video_id: plan.seconds for plan in testsets.plans("crosstask", style)}, Counter()
-    for task, video_id, _ in listed:
-        with (folder / "annotations" / f"{task}_{video_id}.csv").open(encoding="utf-8", newline="") as file:
-            segments = [(int(step), float(start), float(end)) for step, start, end in csv.reader(file)]
-        assert 3 <= len(segments) <= 5
-        assert 40 <= seconds[video_id] <= 50
-        assert all(1 <= step <= 5 and 5 <= end - start <= 8 for step, start, end in segments)
+    assert Counter(task for task, *_ in validation) == (dict.fromkeys(primary, 4) if style == "test" else {})
+    assert {tuple(row[:2]) for row in validation} <= {row[:2] for row in videos}
+    kinds = Counter()
+    for _, _, segments in videos:
+        assert 4 <= len(segments) <= 6
+        assert all(1 <= step <= 7 and 4 <= end - start <= 5 for step, start, end in segments)
         steps = [step for step, *_ in segments]
         kinds["again" if len(set(steps)) < len(steps) else "order" if steps == sorted(steps) else "swapped"] += 1
-    assert 0.65 < kinds["order"] / len(listed) < 0.88
+    assert 0.65 < kinds["order"] / len(videos) < 0.88
     assert kinds["again"] >= 3
     assert kinds["swapped"] >= 5
+
+
+@BOTH
+def test_crosstask_shows_no_step_for_two_thirds_of_its_time_in_uneven_gaps(minihowto, style):
+    seconds = {plan.video_id: plan.seconds for plan in testsets.plans("crosstask", style)}
+    videos = crosstask(minihowto, style)
+    assert all(62 <= n <= 70 for n in seconds.values())
+    inside = sum(end - start for *_, segments in videos for _, start, end in segments)
+    assert 0.64 < 1 - inside / sum(seconds.values()) < 0.69
+    assert 0.67 < np.mean([len({step for step, *_ in segments}) / 7 for *_, segments in videos]) < 0.73
+    gaps = []
+    for _, video_id, segments in videos:
+        edges = [0, *(t for _, *times in segments for t in times), seconds[video_id]]
+        gaps.append(np.diff(edges)[::2])
+    assert min(map(min, gaps)) >= 1
+    # of n gaps cut at random the standard deviation is some 0.8 of the mean, of gaps of similar length 0.3
+    assert 0.7 < np.mean([np.std(g) / np.mean(g) for g in gaps]) < 1
+
+
+@BOTH
+def test_crosstasks_steps_are_not_found_by_their_order_alone(minihowto, style):
+    seconds = {plan.video_id: plan.seconds for plan in testsets.plans("crosstask", style)}
+    videos = crosstask(minihowto, style)
+    truth = [true_seconds([(k - 1, a, b) for k, a, b in segments], seconds[v], 7) for _, v, segments in videos]
+    names = [task for task, *_ in videos]
+    assert average_recall([assign_uniform(*t.shape) for t in truth], truth, names).recall < 0.3
+    assert average_recall([random_probabilities(*t.shape) for t in truth], truth, names).recall < 0.2
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
