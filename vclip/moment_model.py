@@ -16,15 +16,14 @@ from vclip.tasks.windows import SIZE, STEP, embed_seconds, sliding_windows
 
 def made_by(model, processor, encoder) -> dict:
     """What tells one index from another, by name. Raises ValueError if encoder and model do not fit."""
-    config = model.config
-    expected = config.feature_spec
-    if encoder is None and expected is None:
-        raise ValueError("the model's config names no feature_spec: give the encoder that its features were made with")
+    config, expected = model.config, model.config.feature_spec
     if isinstance(expected, dict):
         expected = FeatureSpec.read(expected, "the model")
-    if encoder is not None and expected is not None:
-        encoder.spec.check(expected, "the model")
-    spec = encoder.spec if encoder is not None else expected
+    spec = expected if encoder is None else encoder.spec
+    if spec is None:
+        raise ValueError("the model's config names no feature_spec: give the encoder that its features were made with")
+    if expected is not None:
+        spec.check(expected, "the model")
     if spec.dim != config.video_feature_dim:
         raise ValueError(f"the encoder makes features of dim {spec.dim}, the model takes {config.video_feature_dim}")
     names = ("pooling", "max_video_tokens", "max_text_tokens")

@@ -72,12 +72,13 @@ def nearest(
     """Scores and windows, best first, of the n nearest among the `allowed` ones; window -1 where there are fewer."""
     import faiss
 
-    selector = None if allowed is None else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    library: Any = faiss
+    selector = None if allowed is None else library.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
     if not hasattr(index, "nprobe"):
-        return index.search(z_t, n, params=faiss.SearchParameters(sel=selector))
+        return index.search(z_t, n, params=library.SearchParameters(sel=selector))
     # the few that a filter leaves may lie in any cell, and so may the last of many
     cells = index.nlist if allowed is not None or n > 1000 else index.nprobe
-    return index.search(z_t, n, params=faiss.SearchParametersIVF(sel=selector, nprobe=cells))
+    return index.search(z_t, n, params=library.SearchParametersIVF(sel=selector, nprobe=cells))
 
 
 class Windows:
