@@ -4,13 +4,14 @@ Shapes: B clips, T seconds, L word pieces with [CLS] and [SEP], F feature size, 
 """
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
-from transformers.utils.generic import ModelOutput, can_return_tuple
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
 from vclip.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
 from vclip.losses import info_nce
@@ -166,7 +167,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
         video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
         return_loss: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> VideoCLIPOutput:
         """Both towers on B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`."""
         video = self.get_video_features(video_features, video_mask, return_dict=True, **kwargs)

@@ -40,7 +40,7 @@ class VideoMLP(nn.Module):
 class Tower(BertPreTrainedModel):
     """BERT without pooler; `words` is the number of rows of its word table."""
 
-    _no_split_modules = ("Tower",)
+    _no_split_modules = ["Tower"]
     _can_record_outputs: ClassVar[Any] = {"hidden_states": BertLayer, "attentions": PackedSelfAttention}
 
     def __init__(self, config: BertConfig, words: int):
@@ -88,6 +88,6 @@ class VideoCLIPPreTrainedModel(BertPreTrainedModel):
 
     config_class = VideoCLIPConfig
     base_model_prefix = "videoclip"
-    input_modalities = ("video", "text")
+    input_modalities = ["video", "text"]
     # a tower is at most 440 MB, and looks up [CLS] and [SEP] in its own table
-    _no_split_modules = ("Tower", "VideoMLP")
+    _no_split_modules = ["Tower", "VideoMLP"]
