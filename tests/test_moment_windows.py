@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vclip import moment_windows
 from vclip.moment_windows import Windows, build, nearest, read, standing_out, write
 from vclip.tasks.windows import sliding_windows
 
@@ -16,9 +17,17 @@ def in_blocks(rows: np.ndarray) -> list[np.ndarray]:
     return np.split(rows, np.sort(np.random.default_rng(1).integers(0, len(rows), 50)))
 
 
-def test_exact_below_the_limit_and_in_cells_above():
+@pytest.fixture(params=[10_000, 0])
+def limit(request, monkeypatch) -> int:
+    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", request.param)
+    return request.param
+
+
+def test_exact_below_the_limit_and_in_cells_above(monkeypatch):
     rows, queries = clustered(3000), clustered(3010)[3000:]
-    exact, cells = build(in_blocks(rows)), build(in_blocks(rows), exact_up_to=2999)
+    exact = build(in_blocks(rows))
+    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", 2999)
+    cells = build(in_blocks(rows))
     truth = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
     scores, found = nearest(exact, queries, 10)
     np.testing.assert_array_equal(found, truth)
@@ -28,20 +37,18 @@ def test_exact_below_the_limit_and_in_cells_above():
     assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(approximate, truth, strict=True)]) > 0.8
 
 
-@pytest.mark.parametrize("limit", [10_000, 0])
 def test_only_the_allowed_are_found(limit):
     rows, query = clustered(1000), clustered(1001)[1000:]
     allowed = np.arange(1000) % 97 == 3
-    found = nearest(build([rows], limit), query, 20, allowed)[1][0]
+    found = nearest(build([rows]), query, 20, allowed)[1][0]
     expected = sorted(np.flatnonzero(allowed), key=lambda i: -(rows[i] @ query[0]))
     assert found[:11].tolist() == expected and (found[11:] == -1).all()
 
 
-@pytest.mark.parametrize("limit", [10_000, 0])
 def test_ranked_gives_every_window_once_best_first(limit):
     rows = clustered(1500)
     one_each = np.ones(1500, np.int64)
-    windows = Windows(build([rows], limit), one_each, one_each, 32, 16)
+    windows = Windows(build([rows]), one_each, one_each, 32, 16)
     z_t = clustered(1501)[1500]
     ranked = list(windows.ranked(z_t))
     assert sorted(w for w, _ in ranked) == list(range(1500))
@@ -71,9 +78,10 @@ def test_windows_are_the_sliding_ones(seconds, size):
     assert found == [(v, *span) for v, s in enumerate(spans) for span in s]
 
 
-def test_a_file_gives_the_same(tmp_path):
+def test_a_file_gives_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", 0)
     rows, query = clustered(2000), clustered(2003)[2000:]
-    index = build([rows], exact_up_to=0)
+    index = build([rows])
     write(index, tmp_path / "w.faiss")
     again = read(tmp_path / "w.faiss")
     np.testing.assert_array_equal(nearest(again, query, 5)[1], nearest(index, query, 5)[1])

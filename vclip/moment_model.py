@@ -49,9 +49,11 @@ def sizes(model) -> tuple[int, int]:
     return size, max(1, min(STEP, size // 2))
 
 
-def embed_windows(model, features: np.ndarray) -> np.ndarray:
-    """z_v (W, D) float32 of the windows of one video's features (T, F)."""
-    return embed_videos(model, [features[start:end] for start, end in sliding_windows(len(features), *sizes(model))])
+def embed_windows(model, videos: list[np.ndarray]) -> list[np.ndarray]:
+    """z_v (W, D) float32 of the windows of each video's features (T, F)."""
+    spans = [sliding_windows(len(features), *sizes(model)) for features in videos]
+    clips = [features[slice(*span)] for features, windows in zip(videos, spans, strict=True) for span in windows]
+    return np.split(embed_videos(model, clips), np.cumsum([len(windows) for windows in spans])[:-1])
 
 
 def embed_each_second(model, clips: list[np.ndarray]) -> list[np.ndarray]:

@@ -140,7 +140,10 @@ class Store:
         return list(found.values())
 
     def pack(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Rewrite the videos of shards that are less than half full into full ones, without what no entry uses."""
+        """Rewrite the videos of shards that are less than half full into full ones, without what no entry uses.
+
+        The entries come back in the order of their paths.
+        """
         shards = defaultdict(list)
         for entry in entries:
             shards[entry.shard].append(entry)
@@ -153,7 +156,8 @@ class Store:
             if full(pending):
                 kept += self.add(pending)
                 pending = []
-        return kept + (self.add(pending) if pending else [])
+        kept += self.add(pending) if pending else []
+        return sorted(kept, key=lambda entry: entry.path)
 
     def publish(self, entries: list[Entry], **state) -> None:
         """The new state of the index; files that it does not name go."""
@@ -190,6 +194,6 @@ class Store:
         return 2 * size >= storage.SHARD_BYTES or 2 * len(entries) >= storage.SHARD_VIDEOS
 
 
-def full(rows: list[tuple[Entry, np.ndarray, np.ndarray]]) -> bool:
-    """Whether (entry, features, z_v) of these videos fill a shard."""
+def full(rows: list) -> bool:
+    """Whether these videos, (entry, features (T, F), ...) each, fill a shard."""
     return len(rows) >= storage.SHARD_VIDEOS or 2 * sum(row[1].size for row in rows) >= storage.SHARD_BYTES

@@ -47,11 +47,12 @@ class UpdateReport(list[Change]):
 
 
 def update(
-    store: Store, folder: Path, encoder: Callable[[], Any], embed: Callable[[np.ndarray], np.ndarray]
+    store: Store, folder: Path, encoder: Callable[[], Any], embed: Callable[[list[np.ndarray]], list[np.ndarray]]
 ) -> tuple[list[Entry], UpdateReport]:
     """The entries of the folder's videos as they are now, and what changed; nothing is published yet.
 
-    `encoder()` is asked for when the first file must be encoded; `embed(features (T, F))` gives z_v (W, D).
+    `encoder()` is asked for when the first file must be encoded; `embed` makes z_v (W, D) of features (T, F), for
+    each of a list.
     A file is known by its size and time, and if they differ by its content. Work is saved every `SAVE_EVERY` seconds.
     """
     published = {entry.path: entry for entry in _readable(store, store.entries)}
@@ -74,18 +75,17 @@ def update(
             file, change = present[path], "changed" if path in published else "added"
             entry, features, same = _encode(path, file, encoder, known.get(path), gone)
             if features is not None:
-                z_v = embed(features)
-                pending.append((entry._replace(windows=len(z_v)), features, z_v))
+                pending.append((entry, features))
             elif entry.status != "failed":
                 kept[path] = entry
                 change = "moved" if same else ""
             if change:
                 report.append(_row(entry, change))
             if full(pending) or time.monotonic() - saved > SAVE_EVERY:
-                kept |= _save(store, pending)
+                kept |= _save(store, pending, embed)
                 pending, saved = [], time.monotonic()
     finally:
-        kept |= _save(store, pending)
+        kept |= _save(store, pending, embed)
     moved = {entry.sha256 for path, entry in kept.items() if path not in known}
     for path, entry in published.items():
         if path not in present and entry.sha256 not in moved:
@@ -115,8 +115,14 @@ def _row(entry: Entry, change: str) -> Change:
     return Change(shown(entry.path), change, entry.seconds, entry.status, entry.error)
 
 
-def _save(store: Store, pending: list[tuple[Entry, np.ndarray, np.ndarray]]) -> dict[str, Entry]:
-    return {entry.path: entry for entry in store.add(pending)} if pending else {}
+def _save(
+    store: Store, pending: list[tuple[Entry, np.ndarray]], embed: Callable[[list[np.ndarray]], list[np.ndarray]]
+) -> dict[str, Entry]:
+    if not pending:
+        return {}
+    embedded = zip(pending, embed([features for _, features in pending]), strict=True)
+    rows = [(entry._replace(windows=len(z_v)), features, z_v) for (entry, features), z_v in embedded]
+    return {entry.path: entry for entry in store.add(rows)}
 
 
 def _readable(store: Store, entries: list[Entry]) -> list[Entry]:

@@ -17,16 +17,16 @@ BLOCK = 65_536
 SHORTEST = 2  # seconds of a moment
 
 
-def build(blocks: Sequence[Float32[np.ndarray, "_ D"]], exact_up_to: int = EXACT_UP_TO) -> Any:
+def build(blocks: Sequence[Float32[np.ndarray, "_ D"]]) -> Any:
     """A FAISS inner-product index of all rows of `blocks`, in their order, of at least one.
 
-    Exact up to `exact_up_to` rows; above, float16 in sqrt(N) k-means cells, of which a search visits a sixteenth.
+    Exact up to EXACT_UP_TO rows; above, float16 in sqrt(N) k-means cells, of which a search visits a sixteenth.
     """
     import faiss
 
     n, dim = sum(map(len, blocks)), blocks[0].shape[1]
     index: Any = faiss.IndexFlatIP(dim)
-    if n > exact_up_to:
+    if n > EXACT_UP_TO:
         cells = max(1, round(n**0.5))
         index = faiss.index_factory(dim, f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.nprobe = max(1, cells // 16)
@@ -77,8 +77,11 @@ def nearest(
     if not hasattr(index, "nprobe"):
         return index.search(z_t, n, params=library.SearchParameters(sel=selector))
     # the few that a filter leaves may lie in any cell, and so may the last of many
-    cells = index.nlist if allowed is not None or n > 1000 else index.nprobe
-    return index.search(z_t, n, params=library.SearchParametersIVF(sel=selector, nprobe=cells))
+    if allowed is None and n <= 1000:
+        scores, found = index.search(z_t, n)
+        if (found >= 0).all():
+            return scores, found
+    return index.search(z_t, n, params=library.SearchParametersIVF(sel=selector, nprobe=index.nlist))
 
 
 class Windows:

@@ -101,7 +101,7 @@ class MomentIndex:
         with self._store.lock():
             self._store.read()
             entries, self.report = update(
-                self._store, self.folder, self._the_encoder, lambda features: embed_windows(self.model, features)
+                self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
             )
             if entries != self._store.entries or "background" not in self._store.state:
                 self._publish(self._store.pack(entries))
@@ -182,7 +182,7 @@ class MomentIndex:
         if entries and state.get("faiss"):
             index = moment_windows.read(self.path / Path(state["faiss"]).name)
         elif entries:
-            index = moment_windows.build([self._store.z_v(entry) for entry in entries], exact_up_to=2**62)
+            index = moment_windows.build([self._store.z_v(entry) for entry in entries])
         seconds, windows = (np.array([e[i] for e in entries], np.int64) for i in (4, 5))
         self._windows = Windows(index, seconds, windows, *sizes(self.model))
 

@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+
+from vclip import storage
+from vclip.moment_store import Entry, Store, full
+
+MADE_BY = {"weights": "a", "folder": ".."}
+
+
+def rows(*names: str, seconds: int = 5) -> list[tuple[Entry, np.ndarray, np.ndarray]]:
+    """Videos whose features and vectors are made of their name."""
+    made = []
+    for name in names:
+        rng = np.random.default_rng([ord(letter) for letter in name])
+        features, z_v = rng.standard_normal((seconds, 4)).astype(np.float16), rng.standard_normal((2, 3)).astype("f4")
+        made.append((Entry(name, 1, 2, "hash of " + name, seconds, 2, "ok", ""), features, z_v))
+    return made
+
+
+def check(store: Store, entries: list[Entry]) -> None:
+    for entry in entries:
+        _, features, z_v = rows(entry.path, seconds=entry.seconds)[0]
+        np.testing.assert_array_equal(store.features(entry), features)
+        np.testing.assert_array_equal(store.z_v(entry), z_v)
+
+
+def test_what_is_published_is_read_again(tmp_path):
+    store = Store.prepare(tmp_path / "index", MADE_BY)
+    entries = store.add(rows("a", "b\udcff")) + store.add(rows("c"))
+    check(store, entries)
+    assert Store(store.path).entries == [] and {e.path for e in Store(store.path).unpublished()} == {
+        "a",
+        "b\udcff",
+        "c",
+    }
+    packed = store.pack(entries)
+    store.publish(packed, faiss=None)
+    again = Store(store.path)
+    assert again.entries == packed and [e.path for e in packed] == ["a", "b\udcff", "c"] and not again.unpublished()
+    check(again, again.entries)
+    assert sorted(f.name for f in store.path.iterdir()) == ["features-00002.safetensors", "index.json"]
+    assert again.pack(packed) == packed  # one shard without a gap stays
+
+
+def test_small_shards_are_packed_and_gaps_close(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "SHARD_VIDEOS", 4)
+    store = Store.prepare(tmp_path, MADE_BY)
+    entries = [entry for name in "abcdefghi" for entry in store.add(rows(name))]
+    packed = store.pack(entries)
+    store.publish(packed)
+    assert [len(list(filter(lambda e, s=s: e.shard == s, packed))) for s in sorted({e.shard for e in packed})] == [
+        4,
+        4,
+        1,
+    ]
+    check(store, packed)
+    fewer = [entry for entry in packed if entry.path not in "abci"]  # of the first shard one is left, of the last none
+    again = store.pack(fewer)
+    store.publish(again)
+    check(store, again)
+    assert [e.path for e in again] == [*"defgh"] and len([*tmp_path.glob("features-*")]) == 2
+    assert [e for e in again if e.path in "efgh"] == [e for e in packed if e.path in "efgh"]
+
+
+def test_a_number_is_never_used_twice(tmp_path):
+    store = Store.prepare(tmp_path, MADE_BY)
+    store.publish(store.add(rows("a")))
+    store.publish([])
+    assert not [*tmp_path.glob("features-*")]
+    reader = Store(tmp_path)
+    assert reader.add(rows("b"))[0].shard == 1
+    names = []
+    for _ in range(3):
+        names.append(store.faiss_name())
+        store.publish([], faiss=names[-1])
+    assert names == ["windows-00000.faiss", "windows-00001.faiss", "windows-00002.faiss"]
+
+
+def test_a_shard_without_its_table_does_not_count(tmp_path):
+    store = Store.prepare(tmp_path, MADE_BY)
+    kept, lost, torn = store.add(rows("a")), store.add(rows("b")), store.add(rows("c"))
+    (tmp_path / "features-00001.json").unlink()
+    (tmp_path / "features-00002.safetensors").unlink()
+    assert store.unpublished() == kept and lost != torn
+    store.publish(kept)
+    assert len([*tmp_path.glob("features-*")]) == 1
+
+
+def test_what_is_shut_or_damaged_says_so(tmp_path):
+    store = Store.prepare(tmp_path / "index", MADE_BY)
+    with store.lock(), pytest.raises(RuntimeError, match="updated by somebody else"), Store(store.path).lock():
+        pass
+    with Store(store.path).lock():
+        pass
+    with pytest.raises(ValueError, match="weights: 'a' against 'b'"):
+        Store.prepare(store.path, MADE_BY | {"weights": "b"})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thing").touch()
+    with pytest.raises(FileExistsError, match="something else"):
+        Store.prepare(tmp_path / "other", MADE_BY)
+    (entry,) = store.add(rows("a"))
+    file = store.path / storage.shard_name(entry.shard)
+    file.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError, match="open it again"):
+        Store(store.path).features(entry)
+    file.write_bytes((tmp_path / "away").read_bytes()[:50])
+    with pytest.raises(ValueError, match="is damaged"):
+        Store(store.path).features(entry)
+    for text in ("{", "[]", '{"made_by": {}, "videos": [[1, 2]]}', json.dumps({"videos": []})):
+        (store.path / "index.json").write_text(text)
+        with pytest.raises(ValueError, match="index.json is damaged"):
+            Store(store.path)
+    with pytest.raises(FileNotFoundError, match="holds no index"):
+        Store(tmp_path / "other")
+
+
+def test_full(monkeypatch):
+    monkeypatch.setattr(storage, "SHARD_BYTES", 2 * 5 * 4 * 3)
+    assert not full(rows("a", "b")) and full(rows("a", "b", "c"))

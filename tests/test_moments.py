@@ -1,0 +1,383 @@
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import indexes
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoProcessor
+
+from vclip import moment_windows
+from vclip.background import SENTENCES
+from vclip.embedding import embed_texts, embed_videos
+from vclip.encoders import Projection
+from vclip.moment_windows import standing_out
+from vclip.moments import MomentIndex
+from vclip.samples import minihowto
+from vclip.tasks.windows import embed_seconds, sliding_windows
+
+from corpora import TOWER
+
+SECONDS = (3, 20, 33, 50, 70, 1)
+QUERY = "w3 w17 w5"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return indexes.model()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return indexes.processor()
+
+
+@pytest.fixture(scope="module")
+def made(model, processor, tmp_path_factory) -> Path:
+    """A folder that is indexed; tests that change it copy it."""
+    folder = indexes.folder(tmp_path_factory.mktemp("made") / "videos", SECONDS)
+    (folder / "video 3.vtt").write_text(
+        "WEBVTT\n\n00:01.000 --> 00:12.000\nfirst\n\n00:12.000 --> 00:50.000\n<b>then</b>\n"
+    )
+    MomentIndex.build(model, processor, folder, indexes.Quadrants())
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path) -> Path:
+    return shutil.copytree(made, tmp_path / "videos")
+
+
+def every_moment(index, text) -> list[tuple]:
+    """Video, start, end, score, margin and percentile by loops over every window, as the docstrings say it."""
+    z_t = embed_texts(index.model, index.processor, [text])[0]
+    windows, best = [], {}
+    for video in index.videos:
+        features = index._store.features(index._entry(video))
+        curve = embed_seconds(index.model, [features.astype(np.float32)])[0] @ z_t
+        for start, end in sliding_windows(len(features)):
+            score = float(embed_videos(index.model, [features[start:end]])[0] @ z_t)
+            first, last = standing_out(curve[start:end])
+            windows.append((score, video, start + first, start + last))
+            best[video] = max(score, best.get(video, -np.inf))
+    background = []
+    for z in embed_texts(index.model, index.processor, SENTENCES):
+        background.append(max(float((index._store.z_v(e) @ z).max()) for e in index._store.entries))
+    kept: list[tuple] = []
+    for score, video, start, end in sorted(windows, reverse=True):
+        if any(v == video and start < b and a < end for v, a, b, *_ in kept):
+            continue
+        margin = score - max((b for v, b in best.items() if v != video), default=np.nan)
+        kept.append((video, start, end, score, margin, np.mean([b < score for b in background])))
+    return kept
+
+
+def same(hits, others) -> bool:
+    """Equal but for what the order of a sum makes of a score."""
+    scores, expected = ([(h.score, h.margin) for h in some] for some in (hits, others))
+    return [(h.video, h.start, h.end) for h in hits] == [(h.video, h.start, h.end) for h in others] and np.allclose(
+        scores, expected, atol=1e-5
+    )
+
+
+def test_search_is_the_loop_over_every_window(model, processor, made):
+    index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
+    assert index.seconds == list(SECONDS) and index.videos[3] == "video 3.mov" and index.folder == made
+    for text in (QUERY, "w9"):
+        expected, hits = every_moment(index, text), index.search(text, 100)
+        assert len(hits) == len(expected) > 6 and [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+        for hit, (video, start, end, score, margin, percentile) in zip(hits, expected, strict=True):
+            assert (hit.video, hit.start, hit.end, hit.query) == (video, start, end, text)
+            assert hit.end - hit.start >= min(2, SECONDS[int(video[6])])
+            assert (hit.score, hit.margin) == (pytest.approx(score, abs=1e-4), pytest.approx(margin, abs=1e-4))
+            assert hit.percentile == pytest.approx(percentile, abs=1 / 256)
+        assert index.search(text, 3) == hits[:3]
+        assert hits[0].margin > 0 and all(hit.margin < 0 for hit in hits if hit.video != hits[0].video)
+
+
+def test_explain_is_the_curve_of_the_whole_video(model, processor, made):
+    index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
+    for hit in index.search(QUERY, 10):
+        seconds, scores = index.explain(hit)
+        assert seconds.tolist() == list(range(SECONDS[int(hit.video[6])])) and scores.shape == seconds.shape
+        inside = (seconds >= hit.start) & (seconds < hit.end)
+        if not inside.all():
+            assert scores[inside].mean() > scores.mean() or len(seconds) > 32
+    h_v = embed_seconds(model, [index._store.features(index._entry(hit.video)).astype(np.float32)])[0]
+    np.testing.assert_allclose(scores, h_v @ embed_texts(model, processor, [QUERY])[0], atol=1e-5)
+
+
+def test_hits_say_what_is_said(model, processor, made):
+    index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
+    for hit in index.search(QUERY, 100):
+        said = [("first", 1, 12), ("then", 12, 50)] if hit.video == "video 3.mov" else []
+        assert hit.text == " ".join(text for text, start, end in said if start < hit.end and end > hit.start)
+
+
+def test_filters_keep_margin_and_percentile(model, processor, made):
+    index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
+    everything = index.search(QUERY, 100)
+    for videos, keep in (("*[34].mov", "34"), (lambda video: video[6] in "05", "05"), ("nothing", "")):
+        found, expected = index.search(QUERY, 100, videos), [hit for hit in everything if hit.video[6] in keep]
+        assert [(h.video, h.start, h.end, h.percentile) for h in found] == [
+            (h.video, h.start, h.end, h.percentile) for h in expected
+        ]
+        np.testing.assert_allclose([h.margin for h in found], [h.margin for h in expected], atol=1e-5)
+
+
+def test_one_video_has_nothing_to_be_compared_with(model, processor, tmp_path):
+    indexes.folder(tmp_path, (5,))
+    index = MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())
+    (hit, *others) = index.search(QUERY)
+    assert not others and np.isnan(hit.margin) and 0 <= hit.percentile <= 1
+
+
+@pytest.mark.parametrize("text, k", [("", 5), (" \n", 5), ("w1", 0)])
+def test_a_search_for_nothing_is_refused(model, processor, made, text, k):
+    with pytest.raises(ValueError, match="text with words"):
+        MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants()).search(text, k)
+
+
+def test_files_that_change_between_build_and_search(model, processor, folder):
+    encoder = indexes.Quadrants()
+    index = MomentIndex.open(folder / ".vclip", model, processor, encoder)
+    index.update()  # copied files have another time and the same bytes
+    assert encoder.calls == 0 and index.report == []
+    before = index.search(QUERY, 100)
+    (folder / "video 3.mov").unlink()
+    (folder / "video 0.mov").rename(folder / "new name.mov")
+    (folder / "video 2.mov").write_bytes((folder / "video 2.mov").read_bytes()[:4000])
+    (folder / "video 4.mov").write_bytes(b"\0" * 5000)
+    with pytest.warns(UserWarning) as caught:
+        hits = index.search(QUERY, 100)
+    said = sorted(str(warning.message) for warning in caught)
+    assert len(said) == 4 and [("gone" in s, "changed" in s) for s in said] == [(1, 0), (0, 1), (1, 0), (0, 1)]
+    assert {h.video for h in hits} == {f"video {i}.mov" for i in (1, 2, 4, 5)}
+    assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
+    with pytest.raises(FileNotFoundError, match="'video 3.mov' is no longer in"):
+        index.file("video 3.mov")
+    report = {row.video: (row.change, row.status) for row in index.update()}
+    assert report == {
+        "video 3.mov": ("dropped", "ok"),
+        "new name.mov": ("moved", "ok"),
+        "video 2.mov": ("changed", report["video 2.mov"][1]),
+        "video 4.mov": ("changed", "failed"),
+    }
+    assert report["video 2.mov"][1] in ("damaged", "failed") and "no video" in str(index.report)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = index.search(QUERY, 100)
+    assert {"new name.mov", "video 1.mov"} <= {h.video for h in hits} <= {*index.videos}
+    assert "video 4.mov" not in index.videos and index.file("new name.mov").is_file()
+    with pytest.raises(KeyError, match="search again"):
+        index.explain(before[[h.video for h in before].index("video 3.mov")])
+    shutil.rmtree(folder / ".vclip")
+    anew = MomentIndex.build(model, processor, folder, indexes.Quadrants()).search(QUERY, 100)
+    assert same(anew, hits)
+
+
+def test_a_thousand_files_of_which_three_change_and_two_go(model, processor, tmp_path):
+    first = indexes.write(tmp_path / "videos/0000.mov", 2, 0).read_bytes()
+    for i in range(1, 1000):  # a byte behind the pictures tells them apart
+        (tmp_path / f"videos/{i:04d}.mov").write_bytes(first + b"\0\0\0\x0cfree" + i.to_bytes(4, "big"))
+    encoder = indexes.Quadrants()
+    index = MomentIndex.build(model, processor, tmp_path / "videos", encoder, tmp_path / "index")
+    assert encoder.calls == len(index) == 1000 and len(index.search(QUERY, 50)) == 50
+    assert len([*(tmp_path / "index").glob("features-*")]) == 4
+    for i in (3, 500, 999):
+        indexes.write(tmp_path / f"videos/{i:04d}.mov", 3, i)
+    for i in (4, 998):
+        (tmp_path / f"videos/{i:04d}.mov").unlink()
+    encoder.calls = 0
+    report = index.update()
+    assert encoder.calls == 3 and repr(report) == "3 changed, 2 dropped"
+    assert {row.video for row in report if row.change == "changed"} == {"0003.mov", "0500.mov", "0999.mov"}
+    again = MomentIndex.open(tmp_path / "index", model, processor, encoder)
+    assert len(again) == 998 and sum(again.seconds) == 1999
+    assert same(again.search(QUERY, 9), index.search(QUERY, 9))
+    assert again.update() == [] and encoder.calls == 3
+
+
+KILLED = """
+import os, sys, indexes
+from vclip import moment_update
+from vclip.moments import MomentIndex
+moment_update.SAVE_EVERY = 0
+class Deadly(indexes.Quadrants):
+    def __call__(self, frames):
+        if self.calls == 4:
+            os.kill(os.getpid(), 9)
+        return super().__call__(frames)
+MomentIndex.build(indexes.model(), indexes.processor(), sys.argv[1], Deadly())
+"""
+
+
+def test_killed_and_started_again_it_goes_on(model, processor, tmp_path):
+    folder = indexes.folder(tmp_path / "videos")
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], env=os.environ | {"PYTHONPATH": path})
+    assert (
+        done.returncode == -9 and len(MomentIndex.open(folder / ".vclip", model, processor, indexes.Quadrants())) == 0
+    )
+    indexes.write(folder / "video 1.mov", 21, 77)  # done before the kill, changed since
+    encoder = indexes.Quadrants()
+    index = MomentIndex.build(model, processor, folder, encoder)
+    assert encoder.calls == 3 and [row.change for row in index.report] == ["added"] * 6
+    assert index.seconds == [3, 21, 33, 50, 70, 1]
+    fresh = MomentIndex.build(model, processor, folder, encoder, tmp_path / "fresh")
+    assert same(index.search(QUERY, 50), fresh.search(QUERY, 50))
+
+
+def test_an_exception_loses_nothing(model, processor, tmp_path):
+    class Stopped(indexes.Quadrants):
+        def __call__(self, frames):
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return super().__call__(frames)
+
+    folder = indexes.folder(tmp_path / "videos")
+    with pytest.raises(KeyboardInterrupt):
+        MomentIndex.build(model, processor, folder, Stopped())
+    encoder = indexes.Quadrants()
+    MomentIndex.build(model, processor, folder, encoder)
+    assert encoder.calls == 4
+
+
+def test_two_at_once(model, processor, folder, tmp_path):
+    first = MomentIndex.open(folder / ".vclip", model, processor, indexes.Quadrants())
+    other = MomentIndex.build(model, processor, folder, indexes.Quadrants(), tmp_path / "other")
+    assert same(first.search(QUERY, 50), other.search(QUERY, 50))
+    with other._store.lock(), pytest.raises(RuntimeError, match="being updated"):
+        other_again = MomentIndex.open(tmp_path / "other", model, processor, indexes.Quadrants())
+        other_again.update()
+    # one that was opened before an update elsewhere goes on reading, or says what to do
+    for i in range(6):
+        indexes.write(folder / f"video {i}.mov", 9, 100 + i)
+    MomentIndex.open(tmp_path / "other", model, processor, indexes.Quadrants()).update()
+    with pytest.warns(UserWarning, match="changed since"):
+        assert [h.video for h in other.search(QUERY)]
+    other.update()
+    assert other.seconds == [9] * 6 and first.seconds == list(SECONDS)
+    fresh = MomentIndex.build(model, processor, folder, indexes.Quadrants(), tmp_path / "fresh")
+    assert same(other.search(QUERY, 50), fresh.search(QUERY, 50))
+
+
+def test_what_does_not_fit_is_refused_by_name(model, processor, folder, tmp_path):
+    path = folder / ".vclip"
+
+    def refused(match, model=model, encoder=None, **names):
+        with pytest.raises(ValueError, match=match):
+            MomentIndex.open(path, model, processor, encoder or indexes.Quadrants(**names))
+
+    refused("model weights: '", indexes.model(seed=1))
+    refused("size: 8 against 16", size=16)
+    refused("fps: 1 against 2", fps=2)
+    refused("dim 7, the model takes 12", dim=7)
+    refused("model pooling: 'mean' against 'cls'", indexes.model(pooling="cls"))
+    spec = indexes.Quadrants().spec.__dict__
+    refused("size: 8 against 16", indexes.model(feature_spec=spec | {"size": 16}))
+    MomentIndex.open(path, indexes.model(feature_spec=spec), processor)  # search needs no encoder
+    with pytest.raises(ValueError, match="names no feature_spec"):
+        MomentIndex.open(path, model, processor)
+    with pytest.raises(ValueError, match="folder: "):
+        MomentIndex.build(model, processor, indexes.folder(tmp_path / "b", (3,)), indexes.Quadrants(), path)
+    with pytest.raises(FileExistsError, match="something else"):
+        MomentIndex.build(model, processor, folder, indexes.Quadrants(), folder)
+    with pytest.raises(FileNotFoundError, match="MomentIndex.build"):
+        MomentIndex.open(tmp_path, model, processor, indexes.Quadrants())
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        MomentIndex.build(model, processor, tmp_path / "none", indexes.Quadrants())
+
+
+def test_folder_and_index_move_together(model, processor, folder, tmp_path):
+    moved = folder.rename(tmp_path / "elsewhere")
+    index = MomentIndex.open(moved / ".vclip", model, processor, indexes.Quadrants())
+    assert index.folder == moved and index.update() == [] and len(index.search(QUERY)) == 10
+    shutil.move(moved / ".vclip", tmp_path / "alone")
+    shutil.rmtree(moved)
+    index = MomentIndex.open(tmp_path / "alone", model, processor, indexes.Quadrants())
+    index.folder = moved
+    with pytest.raises(FileNotFoundError, match="mount it"):
+        index.update()
+    with pytest.warns(UserWarning, match="gone"):
+        assert index.search(QUERY) == []
+
+
+def test_an_empty_folder_and_one_that_empties(model, processor, tmp_path):
+    index = MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())
+    assert len(index) == 0 and index.search(QUERY) == [] and "0 videos" in repr(index)
+    indexes.write(tmp_path / "a/b.mov", 4, 0)
+    assert repr(index.update()) == "1 added" and index.videos == ["a/b.mov"] and len(index.search(QUERY)) == 1
+    (tmp_path / "a/b.mov").unlink()
+    assert repr(index.update()) == "1 dropped" and index.search(QUERY) == []
+
+
+def test_names_are_not_trusted(model, processor, tmp_path):
+    strange = b"d\xff<i>.mov"
+    video = indexes.write(tmp_path / "<img src=x onerror=alert(1)>.mov", 3, 0)
+    shutil.copy(video, os.fsencode(tmp_path) + b"/" + strange)
+    (tmp_path / "<b>.mp4").write_bytes(b"")
+    index = MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())
+    assert index.videos == ["<img src=x onerror=alert(1)>.mov", "d\\udcff<i>.mov"]
+    assert os.fsencode(index.file(index.videos[1]).name) == strange
+    assert "<b>" not in index.report._repr_html_() and "&lt;b&gt;" in index.report._repr_html_()
+    assert len(index.search(QUERY)) == 2 and index.update()[0].video == "<b>.mp4"
+    table = tmp_path / ".vclip/index.json"
+    table.write_text(table.read_text().replace("<img src=x onerror=alert(1)>", "../../secret"))
+    index = MomentIndex.open(tmp_path / ".vclip", model, processor, indexes.Quadrants())
+    with pytest.raises(ValueError, match="leads out of"):
+        index.file("../../secret.mov")
+
+
+def test_real_videos(model, processor, shared, tmp_path):
+    folder = shutil.copytree(shared / "videos", tmp_path / "videos")
+    index = MomentIndex.build(model, processor, folder, indexes.Quadrants())
+    assert dict(zip(index.videos, index.seconds, strict=True)) == {
+        "gnome-launching-applications.webm": 35,
+        "googlework_short.mp4": 36,
+        "rabbit320.mp4": 8,
+        "sam2-coffee.mp4": 10,
+    }
+    hits = index.search(QUERY, 100)
+    assert {h.video for h in hits} == {*index.videos} and any(h.text for h in hits if h.video.startswith("gnome"))
+
+
+def test_the_encoder_that_the_checkpoint_names(tmp_path):
+    checkpoint = minihowto() / "checkpoint"
+    model, processor = AutoModel.from_pretrained(checkpoint), AutoProcessor.from_pretrained(checkpoint)
+    indexes.write(tmp_path / "a.mov", 2, 0)
+    index = MomentIndex.build(model, processor, tmp_path)
+    assert isinstance(index._encoder, Projection) and index.search("chop the onion")[0].end == 2
+
+
+def test_windows_of_a_model_that_takes_less(processor, tmp_path):
+    model = indexes.model(max_video_tokens=8, video_config=TOWER | {"max_position_embeddings": 10})
+    indexes.folder(tmp_path, (30, 9))
+    index = MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())
+    assert len(index._windows) == len(sliding_windows(30, 8, 4)) + len(sliding_windows(9, 8, 4))
+    assert all(hit.end - hit.start <= 8 for hit in index.search(QUERY, 20))
+
+
+def test_an_index_in_cells(model, processor, folder, tmp_path, monkeypatch):
+    exact = MomentIndex.open(folder / ".vclip", model, processor, indexes.Quadrants())
+    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", 4)
+    index = MomentIndex.build(model, processor, folder, indexes.Quadrants(), tmp_path / "index")
+    (file,) = (tmp_path / "index").glob("*.faiss")
+    for video in ("*[0-4].mov", None):
+        found, expected = (i.search(QUERY, 20, video) for i in (index, exact))
+        assert sorted((h.video, h.start) for h in found) == sorted((h.video, h.start) for h in expected)
+        assert [h.score for h in found] == pytest.approx([h.score for h in expected], rel=2e-3)
+    (folder / "video 5.mov").unlink()
+    index.update()
+    assert not file.exists() and len([*(tmp_path / "index").glob("*.faiss")]) == 1
+    again = MomentIndex.open(tmp_path / "index", model, processor, indexes.Quadrants())
+    assert again.search(QUERY, 20) == index.search(QUERY, 20)
+
+
+def test_half_precision(processor, made, tmp_path):
+    index = MomentIndex.build(indexes.model().to(torch.bfloat16), processor, made, indexes.Quadrants(), tmp_path / "x")
+    assert len(index.search(QUERY, 5)) == 5 and np.isfinite(index.explain(index.search(QUERY)[0]).scores).all()
