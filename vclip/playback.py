@@ -101,7 +101,7 @@ def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
         try:
             for frame in _from(container, stream, start + origin, Fraction(1, 10)):
                 if place is None and frame.pts is not None:
-                    place = round((float(frame.pts * frame.time_base) - origin - start) * SAMPLE_RATE)
+                    place = round((frame.time - origin - start) * SAMPLE_RATE)
                 if place is None or place >= samples.shape[1]:
                     break
                 for block in resampler.resample(frame):

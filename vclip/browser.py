@@ -1,0 +1,173 @@
+"""The retrieval browser: a `MomentIndex` as a search page in JupyterLab and Voila.
+
+The page asks and Python answers, by widget messages, so it works behind any server and for videos anywhere on disk.
+Pictures and short pieces of video travel as binary messages when they are shown; none becomes widget state, so none is
+saved in the notebook. What is saved is text: the query, the hits, and a list of them for readers without a kernel.
+"""
+
+import csv
+import html
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from fnmatch import fnmatch
+from itertools import count
+from pathlib import Path
+
+import anywidget
+import traitlets
+from IPython.display import display
+
+from vclip.moments import Hit, MomentIndex
+from vclip.playback import piece, thumbnail
+from vclip.storage import replace
+
+STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("player.js", "curve.js", "browser.js")  # one ES module: the page cannot import from a kernel's disk
+PIECE_SECONDS = 4  # as in player.js
+COLUMNS = ("rank", "video", "start", "end", "score", "margin", "percentile", "query", "text")
+
+
+class RetrievalBrowser(anywidget.AnyWidget):
+    """Type a sentence, see the moments that match, play them: `RetrievalBrowser(index)` as the last line of a cell.
+
+    `k` is how many moments a search returns. A hit plays from its start to its end; under it lies the score of every
+    second, on which a click seeks, and the best moments of other videos. Arrow keys move between hits, Enter plays.
+    `search` and `save` do from Python what the page does.
+    """
+
+    _esm = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    _css = (STATIC / "browser.css").read_text(encoding="utf-8")
+    query = traitlets.Unicode().tag(sync=True)
+    hits = traitlets.List().tag(sync=True)
+    videos = traitlets.Int().tag(sync=True)
+
+    def __init__(self, index: MomentIndex, k: int = 10):
+        super().__init__(videos=len(index))
+        self.index, self.k = index, k
+        self._known: dict[int, Hit] = {}  # the page names a hit by a key: no path comes from it
+        self._keys, self._text_output = count(), None
+        self.on_msg(self._answer)
+
+    def search(self, text: str, files: str = "", least: float = 0.0) -> list[Hit]:
+        """The hits, shown on the page too. `files` is part of a file's name, or a pattern such as "cooking/*.mp4";
+        `least` the smallest percentile, 0 to 1. Raises what `MomentIndex.search` raises."""
+        found = self.index.search(text, self.k, videos=_named(files) if files.strip() else None)
+        found = [hit for hit in found if not hit.percentile < least]
+        self._known.clear()
+        self.query, self.hits = text, [self._row(hit) for hit in found]
+        if self._text_output is not None:
+            self._text_output.update(self._as_text(), raw=True)
+        return found
+
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write the hits shown as CSV, UTF-8, whole or not at all; by default `hits-<query>.csv` in the working folder.
+
+        A text that a spreadsheet would take for a formula gets an apostrophe in front.
+        """
+        name = "-".join(re.findall(r"\w+", self.query.lower()))[:60] or "none"
+        target = Path(path) if path is not None else Path(f"hits-{name}.csv")
+        rows = [[_cell(value) for value in (hit | {"query": self.query}).values()] for hit in self._saved()]
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([COLUMNS, *rows])
+
+        replace(target, write)
+        return target.resolve()
+
+    def _saved(self) -> list[dict]:
+        return [{name: hit.get(name) for name in COLUMNS} for hit in self.hits]
+
+    def _answer(self, _widget, message: dict, _buffers) -> None:
+        actions: dict[str, Callable] = {
+            "search": self._on_search,
+            "explain": self._on_explain,
+            "confusions": self._on_confusions,
+            "thumbnail": self._on_thumbnail,
+            "piece": self._on_piece,
+            "save": self._on_save,
+        }
+        try:
+            answer, buffers = actions[message["action"]](**message["values"])
+            self.send({"id": message["id"], "answer": answer}, buffers)
+        except Exception as error:  # shown in the page: a widget's traceback would be lost in a log
+            text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            self.send({"id": message["id"], "error": text or type(error).__name__})
+
+    def _on_search(self, text: str, files: str, least: float):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.search(text, files, least)
+        return {"notes": [str(warning.message) for warning in caught if warning.category is UserWarning]}, None
+
+    def _on_explain(self, key: int):
+        return {"scores": [float(score) for score in self.index.explain(self._hit(key)).scores]}, None
+
+    def _on_confusions(self, key: int):
+        hit = self._hit(key)
+        best = self.index.search(hit.query, 3, videos=lambda video: video != hit.video)
+        return {"rows": [self._row(other) | {"text": ""} for other in best]}, None
+
+    def _on_thumbnail(self, key: int):
+        hit = self._hit(key)
+        return {}, [thumbnail(self.index.file(hit.video), (hit.start + hit.end) / 2)]
+
+    def _on_piece(self, key: int, n: int):
+        video = self._hit(key).video
+        start, last = PIECE_SECONDS * int(n), dict(zip(self.index.videos, self.index.seconds, strict=True))[video]
+        data, kind = piece(self.index.file(video), start, min(start + PIECE_SECONDS, last))
+        return {"type": kind}, [data]
+
+    def _on_save(self):
+        return {"path": str(self.save()), "n": len(self.hits)}, None
+
+    def _hit(self, key: int) -> Hit:
+        if key not in self._known:
+            raise KeyError("this moment is of an earlier search: search again")
+        return self._known[key]
+
+    def _row(self, hit: Hit) -> dict:
+        """A hit as JSON holds it: no NaN."""
+        key = next(self._keys)
+        self._known[key] = hit
+        row = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(hit).items()}
+        return row | {"key": key}
+
+    def __repr__(self) -> str:
+        return f"RetrievalBrowser: {self.videos} videos; run this cell to search them"
+
+    def _ipython_display_(self) -> None:
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        display(data, metadata=metadata, raw=True)
+        self._text_output = display(self._as_text(), raw=True, display_id=True)
+
+    def _as_text(self) -> dict:
+        """The hits for those who open the saved notebook without a kernel."""
+        title = f'{len(self.hits)} moments for "{self.query}"' if self.query else "No search yet"
+        lines = [
+            f"{hit['rank']:>2}  {hit['video']}  {_clock(hit['start'])}-{_clock(hit['end'])}  score {hit['score']:.3f}"
+            for hit in self.hits
+        ]
+        items = f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+        marked = f"<details><summary>As text: {html.escape(title)}</summary>{items}</details>"
+        return {"text/plain": "\n".join([title, *lines]), "text/html": marked}
+
+
+def _named(files: str) -> Callable[[str], bool]:
+    wanted = files.strip().casefold()
+    pattern = wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*"
+    return lambda video: fnmatch(video.casefold(), pattern)
+
+
+def _cell(value):
+    """Text that Excel and its kin would compute is kept text (OWASP, CSV injection); numbers stay numbers."""
+    risky = isinstance(value, str) and value.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return f"'{value}" if risky else value
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

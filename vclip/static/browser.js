@@ -1,0 +1,172 @@
+// The page's side of RetrievalBrowser. Whatever comes from files (names, captions, errors) is set as text, never as markup.
+const PATIENCE = 20000; // ms without an answer before the reader is told
+
+const make = (tag, name, text = "") => Object.assign(document.createElement(tag), { className: `vclip-${name}`, textContent: text });
+
+// Questions to Python, each answered once; answers to other views are passed over.
+function asker(model, late) {
+  const open = new Map(), prefix = `${Date.now()}-${Math.random()}-`;
+  let count = 0;
+  const hear = (message, buffers) => {
+    const question = open.get(message.id);
+    if (!question) return;
+    open.delete(message.id);
+    clearTimeout(question.timer);
+    if (message.error !== undefined) question.reject(new Error(message.error));
+    else question.resolve({ ...message.answer, buffer: buffers?.[0] });
+  };
+  model.on("msg:custom", hear);
+  const ask = (action, values = {}) => new Promise((resolve, reject) => {
+    const id = prefix + count++;
+    open.set(id, { resolve, reject, timer: setTimeout(late, PATIENCE) });
+    model.send({ id, action, values });
+  });
+  const stop = () => {
+    model.off("msg:custom", hear);
+    open.forEach(({ timer }) => clearTimeout(timer));
+  };
+  return { ask, stop };
+}
+
+function render({ model, el }) {
+  const root = el.appendChild(make("div", "browser"));
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab would move between cells on arrow keys
+  const status = make("div", "status");
+  status.setAttribute("role", "status");
+  const say = (text, wrong = false) => {
+    status.textContent = text;
+    status.classList.toggle("vclip-wrong", wrong);
+  };
+  const { ask, stop } = asker(model, () => say("No answer from Python yet: it may be busy, or its kernel has stopped (run the cell again).", true));
+
+  const form = root.appendChild(make("form", "search"));
+  const field = (name, type, placeholder, label) => {
+    const input = Object.assign(make("input", name), { type, placeholder, title: label });
+    input.setAttribute("aria-label", label);
+    return form.appendChild(input);
+  };
+  const query = field("query", "text", "Describe a moment in a few words, for instance: pour coffee into a mug", "what to search for");
+  form.appendChild(make("button", "go", "Search")).type = "submit";
+  const files = field("files", "text", "only files named…", "part of a file's name, or a pattern such as cooking/*.mp4");
+  const least = Object.assign(field("least", "number", "min. percentile", "smallest percentile, 0 to 100: the share of everyday sentences that score lower on this index"), { min: 0, max: 100 });
+  const save = Object.assign(form.appendChild(make("button", "save", "Save as CSV")), { type: "button" });
+  root.appendChild(status);
+  const main = root.appendChild(make("div", "main"));
+  const list = main.appendChild(make("ol", "hits"));
+  list.tabIndex = 0;
+  list.setAttribute("role", "listbox");
+  list.setAttribute("aria-label", "moments found");
+  const stage = main.appendChild(make("div", "stage"));
+  const title = stage.appendChild(make("div", "title"));
+  const player = makePlayer((key, n) => ask("piece", { key, n }), say);
+  const curve = makeCurve((time) => player.seek(time));
+  const others = make("ol", "others");
+  stage.append(player.video, curve.box, make("div", "caption", "Nearest confusions: the best moments of other videos"), others);
+  stage.hidden = true;
+  player.video.addEventListener("timeupdate", () => curve.at(player.video.currentTime));
+  player.video.addEventListener("seeking", () => curve.at(player.video.currentTime));
+
+  let hits = [], chosen = -1, urls = [], timer = null, shown = 0;
+  const row = (hit, pictured) => {
+    const item = make("li", "hit");
+    item.setAttribute("role", "option");
+    const image = pictured ? item.appendChild(make("img", "thumb")) : null;
+    const words = item.appendChild(make("div", "words"));
+    words.append(make("div", "video", hit.video), make("div", "time", `${clock(hit.start)} – ${clock(hit.end)}`));
+    const standing = hit.percentile === null ? "" : ` · above ${(100 * hit.percentile).toFixed(0)} % of everyday sentences`;
+    const margin = hit.margin === null ? "" : ` · ${hit.margin < 0 ? "−" : "+"}${Math.abs(hit.margin).toFixed(2)} over the best other video`;
+    words.append(make("div", "score", `score ${hit.score.toFixed(2)}${margin}${standing}`));
+    if (hit.text) words.append(make("div", "said", hit.text));
+    if (image) ask("thumbnail", { key: hit.key }).then(({ buffer }) => {
+      if (!item.isConnected) return;
+      urls.push((image.src = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }))));
+    }, (error) => (image.alt = error.message));
+    return item;
+  };
+  const show = async (hit, playing) => {
+    const mine = ++shown;
+    stage.hidden = false;
+    title.textContent = `${hit.video}, ${clock(hit.start)} – ${clock(hit.end)}`;
+    others.replaceChildren();
+    player.video.pause();
+    try {
+      const { scores } = await ask("explain", { key: hit.key });
+      if (mine !== shown) return;
+      curve.draw(scores, hit.start, hit.end);
+      player.open(hit.key, scores.length, hit.start, hit.end);
+      if (playing) player.play();
+      const { rows } = await ask("confusions", { key: hit.key });
+      if (mine !== shown) return;
+      others.replaceChildren(...rows.map((other) => {
+        const item = row(other, false);
+        item.addEventListener("click", () => show(other, true));
+        return item;
+      }));
+    } catch (error) {
+      if (mine === shown) say(error.message, true);
+    }
+  };
+  const choose = (i, playing) => {
+    if (!hits.length) return;
+    chosen = Math.max(0, Math.min(i, hits.length - 1));
+    [...list.children].forEach((item, j) => {
+      item.setAttribute("aria-selected", j === chosen);
+      if (j === chosen) item.scrollIntoView({ block: "nearest" });
+    });
+    clearTimeout(timer); // a held arrow key passes by hits without fetching them
+    timer = setTimeout(() => show(hits[chosen], playing), playing ? 0 : 150);
+  };
+  const fill = () => {
+    urls.forEach((url) => URL.revokeObjectURL(url));
+    [hits, chosen, urls] = [model.get("hits"), -1, []];
+    shown++;
+    clearTimeout(timer);
+    player.close();
+    stage.hidden = true;
+    query.value = model.get("query") || query.value;
+    const items = hits.map((hit) => row(hit, true));
+    items.forEach((item, i) => item.addEventListener("click", () => { list.focus({ preventScroll: true }); choose(i, true); }));
+    list.replaceChildren();
+    for (const item of items) list.appendChild(item);
+  };
+  const search = async () => {
+    if (!query.value.trim()) return say("Type a few words first: what is done, with what.", true);
+    say(`searching ${model.get("videos")} videos…`);
+    try {
+      const { notes } = await ask("search", { text: query.value, files: files.value, least: least.value === "" ? 0 : Number(least.value) / 100 });
+      const n = model.get("hits").length;
+      const found = n ? `${n} moments; click one, or use the arrow keys and Enter` : "nothing found: other words, or fewer filters";
+      say([found, ...notes].join("; "), notes.length > 0);
+    } catch (error) {
+      say(error.message, true);
+    }
+  };
+  form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
+  save.addEventListener("click", () => ask("save").then(({ path, n }) => say(`${n} moments written to ${path}`), (error) => say(error.message, true)));
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+    if (step) choose(chosen + step, false);
+    else if (event.key === "Enter" || event.key === " ") choose(Math.max(0, chosen), true);
+    else return;
+    event.preventDefault();
+  });
+  query.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowDown" || !hits.length) return;
+    event.preventDefault();
+    list.focus();
+    choose(Math.max(0, chosen), false);
+  });
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+  model.on("change:hits", fill);
+  fill();
+  say(`${model.get("videos")} videos are ready to be searched`);
+  return () => {
+    model.off("change:hits", fill);
+    stop();
+    player.close();
+    clearTimeout(timer);
+    urls.forEach((url) => URL.revokeObjectURL(url));
+  };
+}
+
+export default { render };

@@ -1,0 +1,51 @@
+// The score of every second as a step line, the moment shaded, the player's place as a line. A click seeks.
+const SVG = "http://www.w3.org/2000/svg";
+
+function clock(seconds) {
+  const s = Math.round(seconds), two = (n) => String(n).padStart(2, "0");
+  return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+}
+
+function makeCurve(seek) {
+  const box = document.createElement("div");
+  box.className = "vclip-curve";
+  const svg = box.appendChild(document.createElementNS(SVG, "svg"));
+  svg.setAttribute("viewBox", "0 0 1000 100");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", "score of every second; click to seek");
+  const shape = (tag, name) => {
+    const element = svg.appendChild(document.createElementNS(SVG, tag));
+    element.setAttribute("class", `vclip-${name}`);
+    element.setAttribute("vector-effect", "non-scaling-stroke");
+    return element;
+  };
+  const moment = shape("rect", "moment"), line = shape("path", "line"), head = shape("line", "head");
+  const axis = box.appendChild(document.createElement("div"));
+  axis.className = "vclip-axis";
+  let scores = [];
+
+  const set = (element, values) => Object.entries(values).forEach(([name, value]) => element.setAttribute(name, value));
+  const x = (second) => (1000 * second) / Math.max(1, scores.length);
+  const second = (event) => {
+    const place = svg.getBoundingClientRect();
+    return ((event.clientX - place.left) / place.width) * scores.length;
+  };
+  const at = (time) => set(head, { x1: x(time), x2: x(time), y1: 0, y2: 100 });
+  const draw = (newScores, start, end) => {
+    scores = newScores;
+    const low = Math.min(...scores), high = Math.max(...scores);
+    const y = (score) => 95 - (90 * (score - low)) / (high - low || 1);
+    line.setAttribute("d", scores.map((score, i) => `${i ? "L" : "M"}${x(i)} ${y(score)}H${x(i + 1)}`).join(""));
+    set(moment, { x: x(start), width: x(end - start), y: 0, height: 100 });
+    at(start);
+    const texts = ["0:00", `score of every second, ${low.toFixed(2)} to ${high.toFixed(2)}; click to go there`, clock(scores.length)];
+    axis.replaceChildren(...texts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
+  };
+  svg.addEventListener("click", (event) => scores.length && seek(second(event)));
+  svg.addEventListener("mousemove", (event) => {
+    const s = Math.floor(second(event));
+    if (scores[s] !== undefined) box.title = `${clock(s)}: ${scores[s].toFixed(3)}`;
+  });
+  return { box, draw, at };
+}
