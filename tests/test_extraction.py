@@ -201,6 +201,8 @@ def test_a_finished_corpus_grows_and_is_otherwise_left_alone(tmp_path):
     assert content(out) == content(tmp_path / "fresh") and list(content(out)) == ["a", "b", "c"]
     # a video that has gone stays in the corpus
     (folder / "b.mov").unlink()
+    with pytest.raises(ValueError, match="fresh holds another encoder.s features .*fps: 2 against 3.*another folder"):
+        extract(folder, tmp_path / "fresh", MeanColour(fps=3))
     assert rows(extract(folder, out, encoder)) == [("a", 1, "ok"), ("c", 2, "ok")] and "b" in content(out)
 
 

@@ -272,3 +272,16 @@ def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
     assert stages[0]["index"][0] == alone[0]["index"][0]
     run = read_run(tmp_path / "two")
     assert len(run.losses) == 2 * (6 // 2) and np.isfinite(run.losses).all()
+
+
+def test_a_second_start_says_so(data, tmp_path, capsys):
+    pretrain(config(data, tmp_path / "run", epochs=1))
+    assert "going on" not in capsys.readouterr().out
+    pretrain(config(data, tmp_path / "run", epochs=1))
+    assert f"{tmp_path / 'run'} holds an earlier start of this run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("field", ["tokenizer", "bert"])
+def test_what_cannot_be_fetched_is_named(data, tmp_path, field):
+    with pytest.raises(OSError, match=f"^{field}='.*/no folder' is neither a folder here"):
+        pretrain(config(data, tmp_path / "run", **{field: str(tmp_path / "no folder")}))

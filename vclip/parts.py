@@ -39,14 +39,22 @@ class Part(NamedTuple):
 def prepare(out: Path, spec: FeatureSpec) -> None:
     """Make the folder, or make sure that it holds a corpus or an unfinished one of this spec."""
     work = _work(out)
+    there = []
     if (work / "spec.json").is_file():
-        found = FeatureSpec.read(json.loads((work / "spec.json").read_text(encoding="utf-8")), work / "spec.json")
-        found.check(spec, "this encoder")
+        there.append(FeatureSpec.read(json.loads((work / "spec.json").read_text(encoding="utf-8")), work / "spec.json"))
     if (out / "corpus.json").is_file():
-        found = Corpus.open(out).spec
-        if found is not None:
-            found.check(spec, "this encoder")
-    elif out.exists() and not (work / "spec.json").is_file() and (not out.is_dir() or {*out.iterdir()} - {work}):
+        there.append(Corpus.open(out).spec)
+    for found in there:
+        if found not in (None, spec):
+            raise ValueError(
+                f"{out} holds another encoder's features ({found.difference(spec)}): choose another folder"
+            )
+    if (
+        not (out / "corpus.json").is_file()
+        and out.exists()
+        and not there
+        and (not out.is_dir() or {*out.iterdir()} - {work})
+    ):
         raise FileExistsError(f"{out} holds something else: choose another folder or remove it first")
     work.mkdir(parents=True, exist_ok=True)
     storage.write_json(work / "spec.json", asdict(spec))

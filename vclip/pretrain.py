@@ -66,7 +66,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     if accelerator.is_main_process:
         _claim(output, config)
     accelerator.wait_for_everyone()
-    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
+    tokenizer = _fetched("tokenizer", config.tokenizer, AutoTokenizer.from_pretrained)
     with accelerator.main_process_first():
         training = Corpus.open(config.corpus).tokenize(tokenizer)
         validation = Corpus.open(config.validation).tokenize(tokenizer) if config.validation else None
@@ -95,8 +95,19 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
     values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
     if config.bert is not None:
-        return VideoCLIPModel.from_bert(config.bert, **values)
+        return _fetched("bert", config.bert, lambda bert: VideoCLIPModel.from_bert(bert, **values))
     return VideoCLIPModel(VideoCLIPConfig(**values))
+
+
+def _fetched(name: str, value, load: Callable):
+    """`load(value)`; an OSError of transformers says which field of the config it is about."""
+    try:
+        return load(value)
+    except OSError as error:
+        raise OSError(
+            f"{name}={str(value)!r} is neither a folder here nor could it be fetched from the hub: set {name} to a "
+            f"folder, or go on where there is a network ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: VideoCLIPModel, name) -> None:
@@ -137,7 +148,9 @@ def _claim(output: Path, config: PretrainConfig) -> None:
                 f"{output} holds a run with other settings "
                 f"({'; '.join(f'{n}: {there.get(n)!r} against {wanted[n]!r}' for n in differing)}): "
                 "choose another output, or remove it to start anew"
+                + ("; sample()'s total_steps follows from epochs" if "total_steps" in differing else "")
             )
+        print(f"{output} holds an earlier start of this run: going on from its last state")
     write_json(output / CONFIG, wanted)
 
 
@@ -150,10 +163,12 @@ def _plain(value) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """`--preset paper|sample` and any field of PretrainConfig as `--name value`; `--bert ""` is None."""
-    parser = argparse.ArgumentParser(prog="python -m vclip.pretrain", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m vclip.pretrain", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
-    names = ", ".join(field.name for field in dataclasses.fields(PretrainConfig))
-    parser.epilog = f"Fields of PretrainConfig, each as --name value: {names}. An empty bert or validation is None."
+    parser.epilog = f"Fields, each as --name value; an empty bert or validation is None.\n\n{PretrainConfig.__doc__}"
     known, rest = parser.parse_known_args(arguments)
     if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
         parser.error(f"expected pairs of --name value, got {' '.join(rest)}")

@@ -9,47 +9,56 @@ from vclip.names import refuse_unknown
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """All that decides a run. `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships."""
+    """All that decides a run. `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships.
+
+    corpus, validation: folders of the training corpus and of one of held-out videos; without the latter there is no
+        validation, and the last weights count as the best.
+    output: folder for checkpoints and log; a run that finds its own state there goes on.
+    tokenizer: Hugging Face tokenizer, a folder or a hub id.
+    bert: a BERT to start from, a folder or a hub id; None: from scratch.
+    model: arguments of VideoCLIPConfig that differ from its defaults.
+    epochs, seed: passes over the training videos; what every random choice comes from.
+    videos_per_batch, clips_per_video: a batch is their product of pairs, |B| in the paper.
+    sampler: "overlapped" (section 3.3), "aligned" (exactly in time), "mil_nce" (candidate captions, MIL-NCE loss).
+    video_seconds, text_tokens: shortest and longest video clip (s) and text clip (word pieces), both included.
+    retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
+    candidates: nearest videos, the seed counted, that a cluster's videos are drawn from; 2k in the paper.
+    retrieval_clips: clips a video whose mean is its vector.
+    retrieval_first: the vector from its first caption's clip alone, Table 7's "first 32 s".
+    temperature: tau of InfoNCE, 1 in the paper.
+    learning_rate, betas: peak rate and moments of Adam.
+    warmup_steps, total_steps: updates of the linear rise to the peak; length of the linear decay to 0, not of the run.
+    clip_norm: largest norm of all gradients together.
+    precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
+    save_every: updates between two states within an epoch; each epoch's end is saved too.
+    tensorboard: write its event files beside the log.
+    """
 
     corpus: str | PathLike[str] = "corpus"
-    """folder of the training corpus"""
     validation: str | PathLike[str] | None = None
-    """folder of a corpus of held-out videos; None: no validation, and the last weights count as the best"""
     output: str | PathLike[str] = "runs/pretrain"
-    """folder for checkpoints and log; a run that finds its own state there goes on"""
     tokenizer: str | PathLike[str] = "bert-base-uncased"
-    """Hugging Face tokenizer: a folder or a hub id"""
     bert: str | PathLike[str] | None = None
-    """a BERT to start from (folder or hub id); None: from scratch"""
     model: dict = field(default_factory=dict)
-    """arguments of VideoCLIPConfig that differ from its defaults"""
     epochs: int = 25
     seed: int = 0
     videos_per_batch: int = 32
     clips_per_video: int = 16
     sampler: str = "overlapped"
-    """"overlapped" (section 3.3), "aligned" (exactly in time) or "mil_nce" (candidate captions and the MIL-NCE loss)"""
     video_seconds: tuple[int, int] = (3, 32)
     text_tokens: tuple[int, int] = (8, 64)
     retrieval: bool = True
-    """train on clusters of similar videos (section 3.4, Algorithm 1); False: shuffled batches"""
     candidates: int = 64
-    """nearest videos, the seed counted, from which a cluster's videos are drawn: 2k in the paper"""
     retrieval_clips: int = 16
-    """clips a video whose mean is its vector"""
     retrieval_first: bool = False
-    """a video's vector from its first caption's clip alone, Table 7's "first 32 s\""""
     temperature: float = 1.0
     learning_rate: float = 5e-5
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = 1000
     total_steps: int = 1_000_000
-    """length of the linear decay to 0, not of the run"""
     clip_norm: float = 2.0
     precision: str = "fp32"
-    """"fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there"""
     save_every: int = 1000
-    """updates between two checkpoints within an epoch; one is kept at each epoch's end too"""
     tensorboard: bool = False
 
     def __new__(cls, **values):
@@ -106,6 +115,7 @@ class PretrainConfig:
             "retrieval_clips": 4,
             "learning_rate": 3e-3,
             "warmup_steps": 50,
+            "save_every": 10,
         }
         changes.setdefault("total_steps", 40 * changes.get("epochs", values["epochs"]))
         return cls(**values | changes)

@@ -35,13 +35,13 @@ class FeatureSpec:
 
     def check(self, other: "FeatureSpec", whose: str) -> None:
         """Raises ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
-        differing = [
-            f"{f.name}: {getattr(self, f.name)!r} against {getattr(other, f.name)!r}"
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
-        ]
-        if differing:
+        if self != other:
             raise ValueError(
-                f"these features were made otherwise than {whose} expects ({'; '.join(differing)}); "
+                f"these features were made otherwise than {whose} expects ({self.difference(other)}); "
                 "extract them again with the same encoder, or use the model trained on them"
             )
+
+    def difference(self, other: "FeatureSpec") -> str:
+        """The fields that differ, each with both values."""
+        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
+        return "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, ours, theirs in pairs if ours != theirs)
