@@ -28,7 +28,7 @@ def minihowto() -> Path:
     return path
 
 
-def thumbnails(dataset: str | None = None) -> dict[tuple[str, int], np.ndarray]:
+def thumbnails(dataset: str = "youcook2") -> dict[tuple[str, int], np.ndarray]:
     """Small RGB frames by (video_id, second).
 
     Of the clips in YouCook2's format two each, a second after its start first; of another `dataset` ("msrvtt",
@@ -38,9 +38,11 @@ def thumbnails(dataset: str | None = None) -> dict[tuple[str, int], np.ndarray]:
     from PIL import Image
 
     sets = sorted(path.parent.name for path in minihowto().glob("*/thumbnails.parquet"))
-    if dataset is not None and dataset not in sets:
-        raise FileNotFoundError(f"no thumbnails of {dataset!r}: there are those of {', '.join(sets)}, or of none named")
-    rows = pq.read_table(minihowto() / (dataset or "") / "thumbnails.parquet").to_pylist()
+    if dataset not in ("youcook2", *sets):
+        raise FileNotFoundError(f"no thumbnails of {dataset!r}: there are those of youcook2, {', '.join(sets)}")
+    # the clips in YouCook2's format are of the corpora's own videos
+    folder = minihowto() if dataset == "youcook2" else minihowto() / dataset
+    rows = pq.read_table(folder / "thumbnails.parquet").to_pylist()
     return {(row["video_id"], row["second"]): np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in rows}
 
 

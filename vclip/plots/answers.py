@@ -81,7 +81,8 @@ def questions(
 ) -> Figure:
     """A row a question: its clip, and a bar for each candidate's score, the true answer's ticked and green.
 
-    The longest bar is the model's answer; orange where that is wrong. None for an image leaves its place empty.
+    Bars begin at 0; the highest score is the model's answer, orange where it is wrong. None for an image leaves its
+    place empty.
     """
     heights = [len(options) + 1 for options in candidates]
     figure, axes = plt.subplots(
@@ -94,7 +95,8 @@ def questions(
             picture.imshow(image)
         chosen, low, high = int(np.argmax(score)), min(0.0, float(np.min(score))), max(0.0, float(np.max(score)))
         colours = [RIGHT if i == answer else TEXT if i == chosen else "#bbbbbb" for i in range(len(options))]
-        bars.barh(range(len(options)), np.asarray(score) - low, left=low, color=colours, alpha=0.6, height=0.85)
+        bars.barh(range(len(options)), score, color=colours, alpha=0.6, height=0.85)
+        bars.axvline(0, color="black", linewidth=0.8)
         for i, option in enumerate(options):
             bars.text(low, i, ("  ✓ " if i == answer else "  ") + plain(option, 80), va="center", fontsize=9)
         bars.set(yticks=[], ylim=(len(options) - 0.4, -0.6), xlim=(low, high))

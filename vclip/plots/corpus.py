@@ -79,7 +79,14 @@ def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
     for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
-        axes.hist(value, bins=np.linspace(low, high, 50).tolist(), density=True, alpha=0.5, color=colour, label=name)
+        axes.hist(
+            value,
+            bins=np.linspace(low, high, 50).tolist(),
+            density=True,
+            alpha=0.5,
+            color=colour,
+            label=f"{name} (dashed: mean)",
+        )
         axes.axvline(value.mean(), color=colour, linestyle="--")
     axes.set(xlabel=xlabel, ylabel="density")
     axes.legend(frameon=False)
