@@ -1,15 +1,28 @@
 """Released files, made here in their layout, into our classes; the golden ones are loaded in test_model.py."""
 
+import argparse
+import builtins
+import collections
+import os
+import subprocess
+import sys
+import types
+import typing
+
 import pytest
 import torch
+from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor
 
-from vclip.checkpoints import load_s3d, load_videoclip
+from vclip.checkpoints import convert, load_s3d, load_videoclip
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.s3d import S3D
+from vclip.segmenter import VideoCLIPForSegmentation
 
 import corpora
+import reference
 
 SEPARATE = {
+    "classifier.": "video_encoder.classifier.",
     "video_mlp.layer_norm.": "video_encoder.videomlp.LayerNorm.",
     "video_mlp.": "video_encoder.videomlp.",
     "video_model.": "video_encoder.bert.",
@@ -18,10 +31,10 @@ SEPARATE = {
 SHARED = {ours: theirs.replace("video_encoder", "mm_encoder") for ours, theirs in SEPARATE.items()}
 
 
-def model(shared: bool) -> VideoCLIPModel:
+def model(shared: bool, model_class=VideoCLIPModel, **config):
     torch.manual_seed(0)
     towers = {"video_config": corpora.TOWER} | ({} if shared else {"text_config": corpora.TOWER})
-    return VideoCLIPModel(VideoCLIPConfig(**towers, share_towers=shared, video_feature_dim=16))
+    return model_class(VideoCLIPConfig(**towers, share_towers=shared, video_feature_dim=16, **config)).eval()
 
 
 def released(model: VideoCLIPModel) -> dict[str, torch.Tensor]:
@@ -31,7 +44,7 @@ def released(model: VideoCLIPModel) -> dict[str, torch.Tensor]:
         names = SHARED if model.config.share_towers else SEPARATE
         ours = next(prefix for prefix in names if key.startswith(prefix))
         if key == "video_model.embeddings.word_embeddings.weight" and not model.config.share_towers:
-            table = torch.full((corpora.TOWER["vocab_size"], value.shape[1]), 7.0)
+            table = torch.full((corpora.TOWER["vocab_size"], value.shape[1]), 7.0, dtype=value.dtype)
             table[[101, 102]] = value
             value = table
         weights["mmmodel." + names[ours] + key.removeprefix(ours)] = value
@@ -87,6 +100,129 @@ def test_other_files_are_refused(tmp_path):
         load_videoclip(tmp_path / "c.pt", model(False).config)
 
 
+@pytest.fixture
+def fairseq(monkeypatch):
+    """A stand-in for the modules whose objects a trainer pickles; gone again when the file is read."""
+
+    def save(checkpoint, path, **options):
+        for name in ("fairseq", "fairseq.meters", "omegaconf", "omegaconf.dictconfig"):
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        for module, name, base in (
+            ("fairseq.meters", "AverageMeter", object),
+            ("omegaconf.dictconfig", "Config", dict),
+        ):
+            made = type(name, (base,), {"__module__": module, "__init__": lambda self, *_: None})
+            monkeypatch.setattr(sys.modules[module], name, made, raising=False)
+        meter = sys.modules["fairseq.meters"].AverageMeter()
+        meter.__dict__.update(count=3, of=float, hint=typing.Any)
+        config = sys.modules["omegaconf.dictconfig"].Config()
+        config["lr"] = [5e-5, collections.defaultdict(dict, a={})]
+        arguments = argparse.Namespace(arch="mmarch", taskconfig="how2.yaml", nested=argparse.Namespace(config=config))
+        torch.save(checkpoint | {"args": arguments, "cfg": {"model": arguments}, "meter": meter}, path, **options)
+        monkeypatch.undo()
+
+    return save
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32])
+def test_what_a_trainer_pickles_beside_the_weights_is_inert(tmp_path, fairseq, shared, zipped, kind):
+    expected = model(shared).to(kind)
+    path = tmp_path / "c.pt"
+    more = {"last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(3)}}}, "anything": (1, "two", None)}
+    fairseq({"model": released(expected)} | more, path, _use_new_zipfile_serialization=zipped)
+    assert "omegaconf" not in sys.modules
+    loaded = load_videoclip(path, expected.config)
+    torch.testing.assert_close(loaded.state_dict(), expected.float().state_dict(), atol=0, rtol=0)
+    assert "omegaconf" not in sys.modules
+
+
+class Calls:
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("function", "argument", "name"),
+    [
+        (os.system, "touch BEACON", "system"),
+        (builtins.eval, "open('BEACON', 'w')", "builtin.*eval"),
+        (torch.load, "BEACON", "torch.serialization.load"),
+        (torch.hub.load, "BEACON", "torch.hub.load"),
+    ],
+)
+def test_a_file_that_would_run_code_is_refused_by_name(tmp_path, monkeypatch, zipped, function, argument, name):
+    monkeypatch.chdir(tmp_path)
+    hostile = argparse.Namespace(deep=[{"x": (Calls(function, argument),)}])
+    for checkpoint in (
+        {"model": released(model(False)), "args": hostile},
+        {"model": released(model(False)) | {"mmmodel.extra": Calls(function, argument)}},
+    ):
+        torch.save(checkpoint, "c.pt", _use_new_zipfile_serialization=zipped)
+        for load in (load_videoclip, load_s3d):
+            with pytest.raises(ValueError, match=f"{name}.*refused"):
+                load(tmp_path / "c.pt")
+    assert not (tmp_path / "BEACON").exists()
+
+
+def test_the_checkpoint_tuned_on_coin_keeps_its_head(tmp_path):
+    expected = model(False, VideoCLIPForSegmentation, num_labels=7)
+    torch.save({"model": released(expected)}, tmp_path / "c.pt")
+    config = model(False).config
+    loaded = load_videoclip(tmp_path / "c.pt", config)
+    assert isinstance(loaded, VideoCLIPForSegmentation) and loaded.config.num_labels == 7 and config.num_labels == 2
+    torch.testing.assert_close(loaded.state_dict(), expected.state_dict(), atol=0, rtol=0)
+    convert(tmp_path / "c.pt", tmp_path / "coin", config=config)
+    again = AutoModelForTokenClassification.from_pretrained(tmp_path / "coin")
+    torch.testing.assert_close(again.state_dict(), expected.state_dict(), atol=0, rtol=0)
+    weights = released(expected)
+    del weights["mmmodel.video_encoder.classifier.bias"]
+    torch.save({"model": weights}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"missing \['classifier.bias'\]"):
+        load_videoclip(tmp_path / "c.pt", config)
+
+
+def test_the_command_converts_a_released_file(tmp_path, shared):
+    folder = shared / "golden" / "model_separate"
+    reference.config(folder).save_pretrained(tmp_path / "sizes")
+    corpora.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    out = tmp_path / "deep" / "out"
+    options = ["--tokenizer", str(tmp_path / "tokenizer"), "--config", str(tmp_path / "sizes")]
+    command = [sys.executable, "-m", "vclip.checkpoints", str(folder / "checkpoint.pt"), str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "largest difference once reloaded: 0\n" in done.stdout and "R@1, chance" in done.stdout
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    converted, processor = AutoModel.from_pretrained(out), AutoProcessor.from_pretrained(out)
+    batch = reference.batch(folder)
+    z_v = converted.get_video_features(batch["video_features"], batch["video_mask"]).pooler_output
+    torch.testing.assert_close(z_v, batch["pooled_video"], atol=2e-5, rtol=0)
+    assert processor(text="w3")["input_ids"].tolist() == [[101, 107, 102]]
+
+
+def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(tmp_path):
+    torch.save({"model": released(model(False))}, tmp_path / "c.pt")
+    config, out = model(False).config, tmp_path / "out"
+    corpora.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(ValueError, match="is another model's"):
+        narrow = VideoCLIPConfig(**config.to_dict() | {"cls_token_id": 7})
+        convert(tmp_path / "c.pt", out, tmp_path / "tokenizer", narrow)
+    with pytest.raises(ValueError, match="misshapen"):
+        convert(tmp_path / "c.pt", out)
+    assert {path.name for path in tmp_path.iterdir()} == {"c.pt", "tokenizer"}
+    out.mkdir()
+    convert(tmp_path / "c.pt", out, config=config)
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(FileExistsError, match="is not empty"):
+        convert(tmp_path / "c.pt", out, config=config)
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+
+
 def test_s3d_without_its_text_model(tmp_path):
     network = S3D()
     weights = network.state_dict()
@@ -96,4 +232,14 @@ def test_s3d_without_its_text_model(tmp_path):
     assert not loaded.training
     torch.save({k: v for k, v in weights.items() if k != "fc.bias"}, tmp_path / "s3d.pth")
     with pytest.raises(ValueError, match=r"missing \['fc\.bias'\]"):
+        load_s3d(tmp_path / "s3d.pth")
+
+
+def test_s3d_as_a_folder(tmp_path):
+    network = S3D()
+    torch.save(network.state_dict() | {"text_module.fc1.weight": torch.zeros(2)}, tmp_path / "s3d.pth")
+    convert(tmp_path / "s3d.pth", tmp_path / "s3d")
+    torch.testing.assert_close(load_s3d(tmp_path / "s3d").state_dict(), network.state_dict(), atol=0, rtol=0)
+    torch.save([1], tmp_path / "s3d.pth")
+    with pytest.raises(ValueError, match="not a dictionary of S3D's tensors"):
         load_s3d(tmp_path / "s3d.pth")

@@ -246,6 +246,46 @@ def test_tuples_when_asked():
     assert isinstance(small(return_dict=False)(ids, video), tuple)
 
 
+@pytest.mark.parametrize("share_towers", [False, True])
+def test_states_and_attentions_of_a_tower_when_asked(share_towers):
+    model = small(share_towers=share_towers)
+    model.set_attn_implementation("eager")
+    asked = {"output_hidden_states": True, "output_attentions": True}
+    video, ids = torch.randn(2, 3, 16), torch.full((2, 4), 105)
+    for output, rows in ((model.get_video_features(video, **asked), 5), (model.get_text_features(ids, **asked), 4)):
+        assert [state.shape for state in output.hidden_states] == [(2, rows, 32)] * 3
+        assert [weights.shape for weights in output.attentions] == [(2, 2, rows, rows)] * 2
+        first = 0 if rows == 4 else 1  # [CLS] and [SEP] are no seconds
+        torch.testing.assert_close(output.hidden_states[-1][:, first : rows - first], output.last_hidden_state)
+    assert model.get_video_features(video).hidden_states is None
+
+
+@pytest.mark.parametrize("share_towers", [False, True])
+def test_more_words(tmp_path, share_towers):
+    model = small(share_towers=share_towers)
+    before = padded_call(model).logits_per_video
+    model.resize_token_embeddings(210)
+    torch.testing.assert_close(padded_call(model).logits_per_video, before)
+    assert model(torch.full((1, 3), 209), torch.zeros(1, 2, 16)).text_embeds.isfinite().all()
+    model.save_pretrained(tmp_path)
+    again = VideoCLIPModel.from_pretrained(tmp_path)
+    assert again.get_input_embeddings().num_embeddings == again.config.text_config.vocab_size == 210
+
+
+@pytest.mark.parametrize(
+    ("part", "share_towers"),
+    [("video_mlp", False), ("video_model", False), ("text_model", False), ("video_mlp", True), ("video_model", True)],
+)
+def test_a_device_map_may_leave_a_part_on_disk(tmp_path, part, share_towers):
+    model = small(share_towers=share_towers)
+    model.save_pretrained(tmp_path)
+    parts = {name: "cpu" for name, _ in model.named_children()}
+    where = {"device_map": parts | {part: "disk"}, "offload_folder": str(tmp_path / "offloaded")}
+    mapped = VideoCLIPModel.from_pretrained(tmp_path, **where)
+    assert any(p.is_meta for p in getattr(mapped, part).parameters())
+    torch.testing.assert_close(padded_call(mapped).logits_per_video, padded_call(model).logits_per_video)
+
+
 def test_wrong_inputs_are_refused():
     model = small()
     with pytest.raises(ValueError, match="33 seconds"):

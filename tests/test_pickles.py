@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import typing
 import zipfile
 
 import numpy as np
@@ -106,6 +107,19 @@ def test_placeholders_are_inert(tmp_path):
     called = b"cfairseq.tasks.mmtask\nload\n(S'x'\nI3\ntR."
     loaded = load_pickle(write(tmp_path / "b.pkl", called))
     assert loaded.args == ("x", 3) and "fairseq" not in sys.modules
+
+
+def test_what_omegaconf_pickles(tmp_path):
+    """The globals in real pickles of omegaconf 2.0 and 2.3: hints, also subscripted, builtin types and defaultdict."""
+    held = [typing.Any, int, float, str, bool, collections.defaultdict(list, a=[1])]
+    loaded = load_pickle(write(tmp_path / "a.pkl", pickle.dumps(held, 2)))
+    assert loaded[5] == {"a": [1]} and type(loaded[5]) is dict
+    assert not any(value in held[:5] for value in loaded[:5])
+    hint = b"c_operator\ngetitem\n(ctyping\nOptional\nc__builtin__\nstr\ntR."
+    assert isinstance(load_pickle(write(tmp_path / "b.pkl", hint)), Placeholder)
+    for program in (b"cbuiltins\nint\n(I1\ntR.", b"c_operator\ngetitem\n((lI0\ntR."):
+        with pytest.raises(ValueError, match="refused"):
+            load_pickle(write(tmp_path / "c.pkl", program))
 
 
 # hostile pickles

@@ -8,6 +8,8 @@ import corpora
 
 
 def test_processor_refuses_nonsense():
+    with pytest.raises(TypeError, match="tokenizer"):
+        VideoCLIPProcessor()  # pyright: ignore
     processor = VideoCLIPProcessor(corpora.tokenizer())
     with pytest.raises(ValueError, match="give text, videos or both"):
         processor()

@@ -12,9 +12,7 @@ class VideoCLIPProcessor(ProcessorMixin):
     max_video_tokens seconds (the released code truncates too, it does not average).
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase | None = None, max_text_tokens: int = 61, max_video_tokens: int = 32
-    ):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_text_tokens: int = 61, max_video_tokens: int = 32):
         super().__init__(tokenizer)
         self.max_text_tokens = max_text_tokens
         self.max_video_tokens = max_video_tokens
