@@ -5,6 +5,7 @@ function of this module, and refuses every other by name. Globals of argparse, f
 checkpoints carry beside their weights, and of typing, which omegaconf names, become inert `Placeholder` objects.
 """
 
+import gzip
 import io
 import mmap
 import pickle
@@ -27,13 +28,14 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def load_pickle(path: str | Path) -> Any:
-    """The builtin containers, strings, numbers and numpy arrays (no objects in them) of a pickle file.
+    """The builtin containers, strings, numbers and numpy arrays (no objects in them) of a pickle file, gzip or plain.
 
     Raises ValueError that names the file, and the global if it refuses one.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        return _refusing(path, DataUnpickler(file).load)
+    data = path.read_bytes()
+    packed = data[:2] == b"\x1f\x8b"
+    return _refusing(path, lambda: DataUnpickler(io.BytesIO(gzip.decompress(data) if packed else data)).load())
 
 
 def load_torch(path: str | Path) -> Any:
