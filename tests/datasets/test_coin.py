@@ -59,7 +59,7 @@ def test_real_parts_of_the_file(folder, real):
     assert (len(training), len(testing), len(testing.texts)) == (7064, 3006, 778)
     with pytest.raises(ValueError, match=r"coin_test_30.json.gz: .* have 764 step ids, but none is 313"):
         coin.load(folder / "coin_test_30.json.gz")
-    with pytest.raises(ValueError, match=r"coin_train_70.json.gz: .*but none is 1: give `labels`"):
+    with pytest.raises(ValueError, match=r"coin_train_70.json.gz has no testing video with a step, .*: give `labels`"):
         coin.load(folder / "coin_train_70.json.gz", "training")
 
 
@@ -129,7 +129,7 @@ def test_folder_file_gzip_and_merged_are_the_same(tmp_path):
         ({"id": 2.0}, "'id' is 2.0"),
         ({"id": None}, "'id' is None"),
         ({"label": None}, "'label' is None"),
-        ({"label": " "}, "the id 2 has no label"),
+        ({"label": " "}, "'label' is empty"),
         ("label", "no 'label'"),
         ("id", "no 'id'"),
         ("segment", "no 'segment'"),
@@ -164,7 +164,12 @@ def test_ids_and_their_texts_are_checked(tmp_path):
         (b'{"database": {"v": {"annotation": []}}}', "video 'v': no 'subset'"),
         (b'{"database": {"v": {"subset": "testing"}}}', "video 'v': no 'annotation'"),
         (b'{"database": {"v": {"subset": "testing", "annotation": [3]}}}', "annotation 0: no 'id'"),
-        (b'{"database": ', "not JSON"),
+        (b'{"database": ', "not valid JSON"),
+        (b'{"database": {}}', "a.json has no testing video with a step"),
+        (b'{"database": {"v": {"subset": "testing", "annotation": []}}}', "a.json has no testing video with a step"),
+        (b'{"database": {"v": {}, "w": {}, "v": {}}}', "the key 'v' occurs twice in one object"),
+        (b'{"database": {" ": {}}}', "a.json: a video id is empty"),
+        (b'[{"": {}}]', "a.json: a video id is empty"),
         (b"\x1f\x8bnonsense", "damaged gzip"),
     ],
 )

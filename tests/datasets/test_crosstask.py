@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vclip.datasets import crosstask
+from vclip.datasets import _files, crosstask
 from vclip.datasets.crosstask import Video
 
 TASK = "11\nMake Tea\nhttp://tea\n3\nboil water,pour water,add tea\n\n"
@@ -202,7 +202,7 @@ def test_folder_gzip_and_archive_are_the_same(release, tmp_path_factory):
 
 
 def test_an_archive_is_read_without_touching_the_disk(release):
-    """Names that lead elsewhere stay names, links are no files, and what nobody lists is not read."""
+    """Names that lead elsewhere stay names, links are refused, and what nobody lists is not read."""
     shutil.rmtree(release / "annotations")
     members = [("../../11_a.csv", b"2,0,1\n"), ("/tmp/33_d.csv", b"nonsense"), ("._11_b.csv", b"\x00\xff")]
     archive(release / "annotations.tar.gz", members)
@@ -215,16 +215,28 @@ def test_an_archive_is_read_without_touching_the_disk(release):
     assert sorted(release.rglob("*")) == before
     (release / "annotations.tar.gz").unlink()
     (release / "more.tar").rename(release / "annotations.tar")
-    assert not any(video.segments for video in crosstask.load(release, "primary"))
+    with pytest.raises(ValueError, match=r"annotations.tar, annotations/11_b.csv: not a plain file"):
+        crosstask.load(release, "primary")
 
 
 def test_an_id_is_never_a_path(release):
     write(release, "11_x.csv", "1,0,1\n")
     write(release, crosstask.VIDEOS, "11,/../../11_x,http://x\n")
     assert crosstask.load(release, "primary")[0].segments == ()
+    # as paths annotations/../x_a.csv and annotations/11_/../b.csv are there
+    (release / "annotations" / "11_").mkdir()
+    write(release, crosstask.PRIMARY, TASK + TASK.replace("11", "../x", 1))
+    write(release, "x_a.csv", "1,0,1\n")
+    write(release, "annotations/b.csv", "1,0,1\n")
+    write(release, crosstask.VIDEOS, "../x,a,http://x\n11,/../b,http://x\n11,../../x_a,http://x\n")
+    assert [video.segments for video in crosstask.load(release, "primary")] == [(), (), ()]
+    members = [("../x_a.csv", b"1,0,1\n"), ("11_/../b.csv", b"1,0,1\n")]
+    shutil.rmtree(release / "annotations")
+    archive(release / "annotations.tar", members, "w")
+    assert [video.segments for video in crosstask.load(release, "primary")] == [(), (), ()]
 
 
-def test_damaged_archives_are_named(release):
+def test_damaged_archives_are_named(release, monkeypatch):
     shutil.rmtree(release / "annotations")
     file = release / "annotations.tar.gz"
     with pytest.raises(FileNotFoundError, match="neither a folder annotations nor annotations.tar.gz"):
@@ -236,13 +248,14 @@ def test_damaged_archives_are_named(release):
     spoilt = whole[:half] + rng.bytes(4000) + whole[half + 4000 :]
     for content in (whole[:half], whole[:600] + bytes(40) + whole[640:], spoilt, b"nonsense", b""):
         file.write_bytes(content)
-        with pytest.raises(ValueError, match="annotations.tar.gz is a damaged archive"):
+        with pytest.raises(ValueError, match="annotations.tar.gz is a damaged tar file"):
             crosstask.load(release)
     archive(file, [("a/11_a.csv", b"1,0,1\n"), ("b/11_a.csv", b"1,0,1\n")])
-    with pytest.raises(ValueError, match=r"annotations.tar.gz, b/11_a.csv: occurs twice"):
+    with pytest.raises(ValueError, match=r"annotations.tar.gz, b/11_a.csv: 11_a.csv occurs twice"):
         crosstask.load(release)
-    archive(file, [("11_a.csv", bytes(crosstask.LARGEST_ANNOTATION + 1))])
-    with pytest.raises(ValueError, match=r"annotations.tar.gz, 11_a.csv: has 1048577 bytes"):
+    monkeypatch.setattr(_files, "MEMBER_BYTES", 5)
+    archive(file, [("11_a.csv", b"1,0,1\n")])
+    with pytest.raises(ValueError, match=r"annotations.tar.gz, 11_a.csv: not a plain file of at most 5 bytes"):
         crosstask.load(release)
 
 
@@ -258,8 +271,8 @@ def test_damaged_archives_are_named(release):
         ("1,nan,2\n", "row 1: the segment .* not a pair of seconds"),
         ("1,0,inf\n", "row 1: the segment .* not a pair of seconds"),
         ("1,0,2\n\n2,0,x\n", r"row 3: \['0', 'x'\] are not seconds"),
-        ("1,0\n", "row 1: .* not step, start and end"),
-        ("1,0,2,3\n", "row 1: .* not step, start and end"),
+        ("1,0\n", "row 1: other fields than step, start, end"),
+        ("1,0,2,3\n", "row 1: other fields than step, start, end"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -297,9 +310,10 @@ def test_bad_task_files_are_named(release, text, error):
     ("text", "error"),
     [
         ("11,a,u\n11,a,u\n", "row 2: video 'a' of task '11' is listed twice, first in .*row 1"),
-        ("11,a\n", "row 1: .* not task, video and address"),
-        ("11,a,u\n11,,u\n", "row 2: task '11' and video '' must not be empty"),
-        (",a,u\n", "row 1: task '' and video 'a' must not be empty"),
+        ("11,a\n", "row 1: other fields than task, video, address"),
+        ("11,a,u\n11,,u\n", "row 2: 'video' is empty"),
+        ('11,a,u\n11,"b,u\n11,c,u\n', "after row 1: .*quote not closed"),
+        (",a,u\n", "row 1: 'task' is empty"),
     ],
 )
 @pytest.mark.parametrize("name", [crosstask.VIDEOS, crosstask.VALIDATION])
@@ -322,8 +336,31 @@ def test_absent_files_and_unknown_splits(release):
             crosstask.load(release)
 
 
+def pack(release):
+    members = [(f"annotations/{file.name}", file.read_bytes()) for file in release.glob("annotations/*")]
+    archive(release / "annotations.tar.gz", members)
+    shutil.rmtree(release / "annotations")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bytes_that_are_not_utf8_are_named(release, packed):
+    (release / "annotations" / "11_a.csv").write_bytes(b"1,0,1\n2,\xff,1\n")
+    if packed:
+        pack(release)
+    with pytest.raises(ValueError, match=r"11_a.csv, line 2: byte 0xff is not UTF-8"):
+        crosstask.load(release)
+
+
+def test_an_annotation_that_is_there_twice_is_named(release):
+    (release / "annotations" / "11_a.csv.gz").write_bytes(gzip.compress(b"1,0,1\n"))
+    with pytest.raises(ValueError, match=r"11_a.csv.gz: 11_a.csv occurs twice"):
+        crosstask.load(release)
+
+
 def test_windows_line_ends_and_a_byte_order_mark(release):
     plain = list(crosstask.load(release, "all"))
     for file in [*release.glob("*.*"), *release.glob("annotations/*")]:
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert list(crosstask.load(release, "all")) == plain
+    pack(release)
     assert list(crosstask.load(release, "all")) == plain

@@ -44,10 +44,10 @@ def test_golden_records(shared):
 
 def test_fields(tmp_path):
     few = {key: ROW[key] for key in ("video", "description", "times")}
-    data = didemo.load(release(tmp_path, ROW, few))
+    data = didemo.load(release(tmp_path, ROW, few, few | {"num_segments": None, "annotation_id": None}))
     times = ((0, 1), (5, 5), (0, 5))
     assert data[0] == Description("12@N00_3_a.avi", "a dog jumps", times, annotation_id=7, num_segments=6)
-    assert data[1] == Description("12@N00_3_a.avi", "a dog jumps", times)
+    assert data[1] == data[2] == Description("12@N00_3_a.avi", "a dog jumps", times)
     assert data.tasks == ("moment_retrieval", "paragraph_retrieval")
     assert (data.name, data.split, data.video_ids) == ("DiDeMo", "test", ["12@N00_3_a.avi"])
 
@@ -64,6 +64,11 @@ def test_fields(tmp_path):
         ({"times": [[0, 0], [3, 2]]}, r"\[3, 2\] in 'times' ends before it starts"),
         ({"times": [[4, 6]]}, r"\[4, 6\] in 'times' leaves the blocks 0 to 5"),
         ({"times": [[-1, 2]]}, r"\[-1, 2\] in 'times' leaves the blocks 0 to 5"),
+        ({"times": [[0, 0], [4, 5]], "num_segments": 5}, r"\[4, 5\] in 'times' leaves the blocks 0 to 4"),
+        ({"num_segments": 7}, "'num_segments' is 7, a video has 1 to 6 blocks"),
+        ({"num_segments": 0}, "'num_segments' is 0"),
+        ({"description": " "}, "'description' is empty"),
+        ({"video": ""}, "'video' is empty"),
         ({"times": []}, "'times' is empty"),
         ({"times": "0-1"}, "'times' is '0-1'"),
         ({"description": None}, "'description' is None"),

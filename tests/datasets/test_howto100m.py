@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vclip.captions import read_captions
-from vclip.datasets import howto100m
+from vclip.datasets import _files, howto100m
 from vclip.datasets.howto100m import Video
 
 HEADER = "start,end,text\n"
@@ -31,8 +31,9 @@ def tar(file, members, kind=tarfile.REGTYPE):
         for name, text in members:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
-            member.size = len(text.encode()) if kind == tarfile.REGTYPE else 0
-            out.addfile(member, io.BytesIO(text.encode()))
+            data = text if isinstance(text, bytes) else text.encode()
+            member.size = len(data) if kind == tarfile.REGTYPE else 0
+            out.addfile(member, io.BytesIO(data))
     return file
 
 
@@ -188,6 +189,9 @@ def test_rows_without_text_are_left_out(tmp_path):
         (f"{HEADER}0,nan,b\n", "row 1: the segment .* is not a pair of seconds"),
         (f"{HEADER}0,1,a,b\n", "row 1: other fields"),
         (f"{HEADER}0,1\n", "row 1: other fields"),
+        (f'{HEADER}0,1,a\n1,2,"b\n2,3,c\n', "after row 1: .*quote not closed"),
+        ("start,end,text,start\n0,1,a,1\n", "names the column 'start' twice"),
+        (f"{HEADER}0,1,\xff\n".encode("latin1"), "line 2: byte 0xff is not UTF-8"),
         ("start,end\n0,1\n", "no column 'text'"),
         ("", "no column 'start'"),
     ],
@@ -211,6 +215,7 @@ def test_bad_captions_are_named(tmp_path, content, error):
         ({"v": {"start": [3], "end": [1], "text": ["a"]}}, "video 'v', row 1: the segment .* ends before"),
         ({"v": {"start": ["3"], "end": [4], "text": ["a"]}}, "video 'v', row 1: the segment .* not a pair"),
         ({"v": {"start": [3], "end": [4], "text": [5]}}, "video 'v', row 1: 5 is not a text"),
+        ({"v": {"start": [3], "end": [4], "text": ["a \udfff"]}}, "is half a character"),
         ({"../v": {"start": [3], "end": [4], "text": ["a"]}}, "'../v' is not a video id"),
     ],
 )
@@ -247,9 +252,9 @@ def test_a_tar_file_becomes_no_path(tmp_path):
 
 def test_a_tar_file_that_claims_too_much_or_repeats(tmp_path, monkeypatch):
     twice = tar(tmp_path / "twice.tar.gz", [("a/v.csv", HEADER), ("b/v.csv", HEADER)])
-    with pytest.raises(ValueError, match=r"b/v\.csv: captions of video 'v' occur twice"):
+    with pytest.raises(ValueError, match=r"b/v\.csv: v\.csv occurs twice"):
         list(howto100m.captions(twice))
-    monkeypatch.setattr(howto100m, "MEMBER_BYTES", 20)
+    monkeypatch.setattr(_files, "MEMBER_BYTES", 20)
     assert [video_id for video_id, _ in howto100m.captions(tar(tmp_path / "a.tar.gz", [("v.csv", HEADER)]))] == ["v"]
     with pytest.raises(ValueError, match=r"v\.csv: not a plain file of at most 20 bytes"):
         list(howto100m.captions(tar(tmp_path / "a.tar.gz", [("v.csv", f"{HEADER}0,1,a word\n")])))

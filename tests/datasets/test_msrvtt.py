@@ -172,7 +172,15 @@ def test_missing_columns_are_named(tmp_path, header, error):
         ("val.sample", '{"val": [{"video": "v"}]}', "val, row 1: no 'caption'"),
         ("val.qa", '{"video_id": "v"}', "row 1: no 'question'"),
         ("val.qa", '{"video_id": 3, "question": "x", "answer": "y", "answer_type": "z"}', "row 1: 'video_id' is 3"),
-        ("val.qa", "{", "row 1 is not JSON"),
+        ("test", 'video_id,sentence\nvideo1,x\nvideo2,"y\nvideo3,z\n', "after row 1: .*quote not closed"),
+        ("test", "video_id,sentence,sentence\nvideo1,x,y\n", "names the column 'sentence' twice"),
+        (
+            "val.qa",
+            '{"video_id": "v", "question": "\\ud83d", "answer": "y", "answer_type": "z"}',
+            "row 1 .*half a char",
+        ),
+        ("val.qa", '{"video_id": "v", "video_id": "w"}', "row 1 .*'video_id' occurs twice"),
+        ("val.qa", "{", "row 1 is not valid JSON"),
     ],
 )
 def test_other_bad_rows_are_named(tmp_path, split, content, error):

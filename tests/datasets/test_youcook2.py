@@ -114,6 +114,7 @@ def test_clips_that_share_a_segment_are_told_apart(tmp_path):
         ({"segment": [1, float("nan")]}, "annotation 1: .* not a pair of seconds"),
         ({"segment": [1, 2, 3]}, "annotation 1: .* not a pair of seconds"),
         ({"segment": None}, "annotation 1: 'segment' is None"),
+        ({"sentence": " "}, "annotation 1: 'sentence' is empty"),
         ({"sentence": None}, "annotation 1: 'sentence' is None"),
         ("segment", "annotation 1: no 'segment'"),
         ("sentence", "annotation 1: no 'sentence'"),
@@ -135,7 +136,10 @@ def test_bad_annotations_are_named(tmp_path, change, error):
         (b'{"database": {"v": {"annotations": []}}}', "video 'v': no 'subset'"),
         (b'{"database": {"v": {"subset": "validation"}}}', "video 'v': no 'annotations'"),
         (b'{"database": {"v": {"subset": "validation", "annotations": [3]}}}', "annotation 0: no 'segment'"),
-        (b'{"database": ', "not JSON"),
+        (b'{"database": ', "not valid JSON"),
+        (b'{"database": {"v": {}, "w": {}, "v": {}}}', "the key 'v' occurs twice in one object"),
+        (b'{"database": {"v": ["chop \\ud800"]}}', r"not valid JSON: .ud800 is half a character"),
+        (b'{"database": {"": {}}}', "a.json: a video id is empty"),
         (b"\x1f\x8bnonsense", "damaged gzip"),
         (b'{\n"\xff', "line 2: byte 0xff is not UTF-8"),
     ],
@@ -172,6 +176,21 @@ def test_bad_pickled_lists_are_named(tmp_path, rows, error):
     assert str(tmp_path / "list.pkl") in str(raised.value)
 
 
+def test_a_pickled_list_can_be_gzipped(tmp_path):
+    content = pickle.dumps([{"id": "a_b_1", "caption": "fry"}])
+    for name, data in (
+        ("list.pkl", content),
+        ("list.pkl.gz", gzip.compress(content)),
+        ("a.pkl", gzip.compress(content)),
+    ):
+        (tmp_path / name).write_bytes(data)
+        clips = youcook2.load(release(tmp_path, STEPS), clips=tmp_path / name)
+        assert [(clip.index, clip.caption) for clip in clips] == [(1, "fry")]
+    (tmp_path / "list.pkl.gz").write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(ValueError, match=r"list\.pkl\.gz cannot be read"):
+        youcook2.load(tmp_path, clips=tmp_path / "list.pkl.gz")
+
+
 def test_a_hostile_list_is_not_executed(tmp_path):
     class Hostile:
         def __reduce__(self):
@@ -191,6 +210,10 @@ def test_a_hostile_list_is_not_executed(tmp_path):
         ("video_id,start,end,text\na_b,3,9,x\na_b,3,x,y\n", "row 2: '3' to 'x' are not whole seconds"),
         ("video_id,start,end,text\na_b,3,9,a, b\n", "row 1: other fields"),
         ("video_id,start,end,text\na_b,3\n", "row 1: other fields"),
+        ("video_id,start,end,text\na_b,3,9, \n", "row 1: 'text' is empty"),
+        ("video_id,start,end,text\n,3,9,x\n", "row 1: 'video_id' is empty"),
+        ("video_id,start,end,text,end\na_b,3,9,x,10\n", "names the column 'end' twice"),
+        ('video_id,start,end,text\na_b,3,9,x\na_b,9,40,"fry\na_b,9,40,stir\n', "after row 1: .*quote not closed"),
     ],
 )
 def test_bad_csv_lists_are_named(tmp_path, content, error):

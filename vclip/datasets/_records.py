@@ -1,12 +1,7 @@
-"""What the readers of annotation files share: finding and opening a file, and refusing it by file, row and value."""
+"""The records of a data set, and how the readers refuse a value that is wrong: by file, row and value."""
 
-import csv
-import gzip
-import io
-import json
 import math
-from collections.abc import Container, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Container, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 
@@ -55,54 +50,6 @@ class Dataset(Sequence[R], Generic[R]):
         return f"{self.name} {self.split}: {len(self)} records of {len(self.video_ids)} videos{left_out}"
 
 
-def find_file(path: str | Path, name: str) -> Path:
-    """`path` itself if it is a file, else `name` or `name`.gz in that folder. Raises FileNotFoundError."""
-    path = Path(path)
-    if path.is_file():
-        return path
-    for candidate in (path / name, path / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"{path} is neither {name} nor a folder that holds it, plain or as .gz")
-
-
-def read_text(path: Path) -> str:
-    """The text of a file, gzip or plain. Raises ValueError that names file and line for bytes that are not UTF-8."""
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"{path} is a damaged gzip file ({error}); fetch it again") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8") from None
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-
-
-def read_csv(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row of a csv with a header that names at least `columns`, after the words that say where it stands."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
-    if absent := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise ValueError(f"{path} has no column {absent[0]!r}; its first line is {reader.fieldnames}")
-    try:
-        for number, row in enumerate(reader, 1):
-            where = f"{path}, row {number}"
-            if None in row or None in row.values():
-                raise ValueError(f"{where}: other fields than the first line names, {list(row.values())}")
-            yield where, row
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-
-
 def field(mapping: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """`mapping[key]` if it is of that kind, else ValueError that says where."""
     if not isinstance(mapping, dict) or key not in mapping:
@@ -110,6 +57,27 @@ def field(mapping: Any, key: str, kind: type | tuple[type, ...], where: str) -> 
     if not isinstance(mapping[key], kind) or isinstance(mapping[key], bool):
         raise ValueError(f"{where}: {key!r} is {mapping[key]!r}, of another type than the official files'")
     return mapping[key]
+
+
+def text_field(mapping: Any, key: str, where: str) -> str:
+    """The text under `key`, which must not be blank."""
+    return filled(field(mapping, key, str, where), repr(key), where)
+
+
+def filled(text: str, name: str, where: str) -> str:
+    """`text` if it is not blank, else ValueError that says what is, and where."""
+    if not text.strip():
+        raise ValueError(f"{where}: {name} is empty")
+    return text
+
+
+def database(data: Any, file: str) -> dict[str, Any]:
+    """Video id -> annotations, of the layout that YouCook2 and COIN share."""
+    if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
+        raise ValueError(f"{file} has no 'database' of videos")
+    for video_id in data["database"]:
+        filled(video_id, "a video id", file)
+    return data["database"]
 
 
 def segment(value: Any, where: str) -> tuple[float, float]:

@@ -6,7 +6,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from vclip.datasets._records import Dataset, field, find_file, read_json, read_text, segment
+from vclip.datasets._files import find_file, read_json, read_text
+from vclip.datasets._records import Dataset, database, field, segment, text_field
 
 FILE = "COIN.json"
 TASKS = ("segmentation",)
@@ -95,10 +96,8 @@ def _read(file: Path) -> dict[str, Any]:
         videos = {video_id: video for row in data for video_id, video in row.items()}
         if len(videos) != len(data):
             raise ValueError(f"{file} names a video twice: {len(data)} rows, but {len(videos)} videos")
-        return videos
-    if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
-        raise ValueError(f"{file} has no 'database' of videos: is it {FILE}?")
-    return data["database"]
+        data = {"database": videos}
+    return database(data, str(file))
 
 
 def _of_split(data: dict[str, Any], split: str, file: Path) -> Iterator[tuple[str, Any]]:
@@ -114,10 +113,7 @@ def _annotations(video_id: str, video: Any, file: Path) -> Iterator[tuple[str, i
         label = str(field(annotation, "id", (str, int), where))
         if not (label.isascii() and label.isdecimal() and len(label) < 10):
             raise ValueError(f"{where}: the id {label!r} is not a number")
-        text = field(annotation, "label", str, where)
-        if not text.strip():
-            raise ValueError(f"{where}: the id {label} has no label, its text is empty")
-        yield where, int(label), text, annotation
+        yield where, int(label), text_field(annotation, "label", where), annotation
 
 
 def _texts(data: dict[str, Any], file: Path) -> list[str]:
@@ -127,10 +123,15 @@ def _texts(data: dict[str, Any], file: Path) -> list[str]:
         for where, label, text, _ in _annotations(video_id, video, file):
             if texts.setdefault(label, text) != text:
                 raise ValueError(f"{where}: the id {label} is {text!r} here and {texts[label]!r} before")
+    if not texts:
+        raise ValueError(
+            f"{file} has no testing video with a step, so no texts of steps: give `labels`, the annotation file of all "
+            "testing videos"
+        )
     if 0 in texts:
         raise ValueError(f"{file}: ids are counted from 1, but {texts[0]!r} has id 0")
     absent = next(label for label in count(1) if label not in texts)
-    if absent <= max(texts, default=1):
+    if absent <= max(texts):
         raise ValueError(
             f"{file}: its testing videos have {len(texts)} step ids, but none is {absent}: give `labels`, the "
             "annotation file of all testing videos"

@@ -1,22 +1,18 @@
 """CrossTask (Zhukov et al. 2019): how-to videos of a task whose steps are listed in order; for step localization."""
 
-import csv
-import io
-import tarfile
-import zlib
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from vclip.datasets._records import Dataset, find_file, read_text, segment
+from vclip.datasets._files import find_file, parse_csv, read_text, read_texts
+from vclip.datasets._records import Dataset, segment, text_field
 
 PRIMARY, RELATED, VIDEOS, VALIDATION = "tasks_primary.txt", "tasks_related.txt", "videos.csv", "videos_val.csv"
 ANNOTATIONS = "annotations"
-LARGEST_ANNOTATION = 2**20  # bytes; the real ones have at most a few thousand
 SPLITS = ("train", "test", "validation", "primary", "related", "all")
 TASKS = ("localization",)
 
@@ -113,7 +109,7 @@ def _read_tasks(file: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
     tasks = {}
     for first in range(0, len(lines), 6):
         block, where = lines[first : first + 6], f"{file}, line {first + 1}"
-        if len(block) < 5 or not block[0]:
+        if len(block) < 5 or not all(block[:2]):
             raise ValueError(f"{where}: a block of five lines and an empty one should begin here, not {block}")
         task, title, _, count, names = block[:5]
         steps = tuple(names.split(","))
@@ -130,9 +126,8 @@ def _read_tasks(file: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
 def _read_videos(file: Path) -> list[tuple[str, str]]:
     """(task, video) of each row."""
     rows = {}
-    for where, (task, video, _) in _rows(read_text(file), file, "task, video and address"):
-        if not task or not video:
-            raise ValueError(f"{where}: task {task!r} and video {video!r} must not be empty")
+    for where, row in parse_csv(read_text(file), str(file), ("task", "video", "address"), header=False):
+        task, video = text_field(row, "task", where), text_field(row, "video", where)
         if (task, video) in rows:
             raise ValueError(f"{where}: video {video!r} of task {task!r} is listed twice, first in {rows[task, video]}")
         rows[task, video] = where
@@ -144,35 +139,13 @@ def _annotation_name(task: str, video: str) -> str:
 
 
 def _read_annotations(folder: Path, wanted: Container[str]) -> dict[str, tuple[str, str]]:
-    """Where it stands and the text of each annotation file whose name is wanted, by name.
-
-    Names are looked up among those that are there; neither an id nor a member's name is ever used as a path.
-    """
-    found = {}
-    if (folder / ANNOTATIONS).is_dir():
-        for file in sorted((folder / ANNOTATIONS).iterdir()):
-            name = file.name.removesuffix(".gz")
-            if name in wanted and file.is_file():
-                found[name] = str(file), read_text(file)
-        return found
-    archives = [folder / f"{ANNOTATIONS}{suffix}" for suffix in (".tar.gz", ".tar")]
-    archive = next((file for file in archives if file.is_file()), None)
-    if archive is None:
+    """Where it stands and the text of each annotation file whose name is wanted, by name."""
+    paths = [folder / ANNOTATIONS, folder / f"{ANNOTATIONS}.tar.gz", folder / f"{ANNOTATIONS}.tar"]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         raise FileNotFoundError(f"{folder} has neither a folder {ANNOTATIONS} nor {ANNOTATIONS}.tar.gz")
-    try:
-        with tarfile.open(archive) as members:
-            for member in members:
-                name, where = member.name.rpartition("/")[2], f"{archive}, {member.name}"
-                if name not in wanted or not member.isfile():
-                    continue
-                if name in found or member.size > LARGEST_ANNOTATION:
-                    raise ValueError(f"{where}: {'occurs twice' if name in found else f'has {member.size} bytes'}")
-                content = members.extractfile(member)
-                assert content is not None  # a file has content
-                found[name] = where, content.read().decode("utf-8", "replace")
-    except (tarfile.TarError, zlib.error, OSError, EOFError) as error:
-        raise ValueError(f"{archive} is a damaged archive ({error}): fetch it again") from None
-    return found
+    # an id can hold a path: names are looked up among those that are there, and none is opened for its name
+    return {name: (where, text) for name, where, text in read_texts(path, lambda name: name in wanted)}
 
 
 def _segments(
@@ -181,7 +154,8 @@ def _segments(
     file, text = annotations.get(_annotation_name(task, video), ("", ""))
     step_of = {str(number): step for step, number in enumerate(range(1, len(tasks[task][1]) + 1))}
     segments = []
-    for where, (number, *times) in _rows(text, file, "step, start and end"):
+    for where, row in parse_csv(text, file, ("step", "start", "end"), header=False):
+        number, times = row["step"], [row["start"], row["end"]]
         if number.strip() not in step_of:
             raise ValueError(f"{where}: step {number!r} is not one of the steps 1 to {len(step_of)} of task {task!r}")
         try:
@@ -190,15 +164,3 @@ def _segments(
             raise ValueError(f"{where}: {times} are not seconds") from None
         segments.append((step_of[number.strip()], *segment(pair, where)))
     return tuple(segments)
-
-
-def _rows(text: str, file: str | Path, names: str) -> Iterator[tuple[str, list[str]]]:
-    """Each row of a csv of three columns without header, after the words that say where it stands."""
-    try:
-        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
-            if row and len(row) != 3:
-                raise ValueError(f"{file}, row {number}: {row} are not {names}")
-            if row:
-                yield f"{file}, row {number}", row
-    except csv.Error as error:
-        raise ValueError(f"{file}: {error}") from None

@@ -1,26 +1,22 @@
 """HowTo100M (Miech et al. 2019): lists of narrated how-to videos, and their captions."""
 
-import csv
-import io
 import math
-import tarfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vclip.captions import Captions
-from vclip.datasets._records import Dataset, field, find_file, read_json, read_text, segment
+from vclip.datasets._files import find_file, parse_csv, read_csv, read_json, read_text, read_texts
+from vclip.datasets._records import Dataset, field, segment
 
 IDS = {"train": "how2_s3d_train.lst", "val": "how2_s3d_val.lst", "holdout": "htm_holdout_vid.txt"}
 LISTS = {"subset_train": "howto100m_subset_train.csv", "full_val": "howto100m_full_val.csv"}
 CAPTIONS = ("raw_caption.json", "captions.tar.gz", "captions")
 COLUMNS = ("start", "end", "text")
-MEMBER_BYTES = 2**26  # captions of an hour are 0.1 MB; a tar file can claim any size
 
 
 @dataclass(frozen=True)
@@ -85,11 +81,9 @@ def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
         raise FileNotFoundError(f"{path}: no such file or folder of captions")
     if path.is_dir():
         path = _main_file(path)
-    if path.is_dir():
-        for file in sorted(path.glob("*.csv")):
-            yield _checked_id(file.stem, str(file)), _timed(_csv_rows(str(file), read_text(file)))
-    elif ".tar" in path.suffixes:
-        yield from _tar_captions(path)
+    if path.is_dir() or ".tar" in path.suffixes:
+        for name, where, text in read_texts(path, lambda name: name.endswith(".csv")):
+            yield _checked_id(name.removesuffix(".csv"), where), _timed(map(_row, parse_csv(text, where, COLUMNS)))
     elif ".csv" in path.suffixes:
         yield from _csv_captions(path)
     else:
@@ -102,7 +96,7 @@ def _main_file(folder: Path) -> Path:
         for candidate in (folder / name, folder / f"{name}.gz"):
             if candidate.exists():
                 return candidate
-    if not any(folder.glob("*.csv")):
+    if not any(folder.glob("*.csv")) and not any(folder.glob("*.csv.gz")):
         raise FileNotFoundError(f"{folder} holds none of {', '.join(CAPTIONS)} and no <video id>.csv")
     return folder
 
@@ -122,51 +116,16 @@ def _json_captions(file: Path) -> Iterator[tuple[str, Captions]]:
 
 def _csv_captions(file: Path) -> Iterator[tuple[str, Captions]]:
     videos = defaultdict(list)
-    for where, start, end, text, video_id in _csv_rows(str(file), read_text(file), (*COLUMNS, "video_id")):
-        videos[_checked_id(video_id, where)].append((where, start, end, text))
+    for where, row in read_csv(file, (*COLUMNS, "video_id")):
+        videos[_checked_id(row["video_id"], where)].append(_row((where, row)))
     for video_id, rows in videos.items():
         yield video_id, _timed(rows)
 
 
-def _tar_captions(file: Path) -> Iterator[tuple[str, Captions]]:
-    seen = set()
-    try:
-        with tarfile.open(file) as tar:
-            for member in tar:
-                name = PurePosixPath(member.name)
-                if member.isdir() or name.suffix != ".csv":
-                    continue
-                where = f"{file}, {member.name}"
-                if not member.isreg() or member.size > MEMBER_BYTES:
-                    raise ValueError(f"{where}: not a plain file of at most {MEMBER_BYTES} bytes")
-                video_id = _checked_id(name.stem, where)
-                if video_id in seen:
-                    raise ValueError(f"{where}: captions of video {video_id!r} occur twice")
-                seen.add(video_id)
-                stream = tar.extractfile(member)
-                assert stream is not None  # a plain file
-                try:
-                    text = stream.read().decode("utf-8-sig")
-                except UnicodeDecodeError as error:
-                    raise ValueError(f"{where}: {error}") from None
-                yield video_id, _timed(_csv_rows(where, text))
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{file} is a damaged tar file ({error}); fetch it again") from None
-
-
-def _csv_rows(where: str, text: str, columns: tuple[str, ...] = COLUMNS) -> Iterator[tuple]:
-    """(where, start, end, text, ...) of each row; times are numbers where they can be."""
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if absent := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise ValueError(f"{where} has no column {absent[0]!r}; its first line is {reader.fieldnames}")
-    try:
-        for number, row in enumerate(reader, 1):
-            if None in row or None in row.values():
-                raise ValueError(f"{where}, row {number}: other fields than the first line names; quote commas")
-            start, end, *rest = (row[column] for column in columns)
-            yield f"{where}, row {number}", _number(start), _number(end), *rest
-    except csv.Error as error:
-        raise ValueError(f"{where}, line {reader.line_num}: {error}") from None
+def _row(row: tuple[str, dict[str, str]]) -> tuple[str, Any, Any, str]:
+    """(where, start, end, text) of a row of a csv; times are numbers where they can be."""
+    where, columns = row
+    return where, _number(columns["start"]), _number(columns["end"]), columns["text"]
 
 
 def _timed(rows: Iterable[tuple[str, Any, Any, Any]]) -> Captions:

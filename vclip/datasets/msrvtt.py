@@ -1,13 +1,12 @@
 """MSR-VTT (Xu et al. 2016): 10,000 clips of 10 to 30 s; for text-to-video retrieval and multiple-choice VideoQA."""
 
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vclip.datasets._records import Dataset, field, find_file, read_csv, read_json, read_text
+from vclip.datasets._files import find_file, parse_json, read_csv, read_json, read_text
+from vclip.datasets._records import Dataset, field, text_field
 
 LISTS = ("train.9k", "train.7k", "train.full", "val.full", "test.full")
 SAMPLE = "txt_msrvtt-retrieval_sample.json"
@@ -99,7 +98,7 @@ def answer_classes(path: str | Path) -> dict[str, int]:
 
 def _sentences(file: Path) -> list[Clip]:
     rows = read_csv(file, ("video_id", "sentence"))
-    return [Clip(_text(row, "video_id", where), _text(row, "sentence", where)) for where, row in rows]
+    return [Clip(text_field(row, "video_id", where), text_field(row, "sentence", where)) for where, row in rows]
 
 
 def _questions(file: Path) -> list[Question]:
@@ -111,7 +110,7 @@ def _questions(file: Path) -> list[Question]:
         if not re.fullmatch(r"msr[0-9]+", row["vid_key"]):
             raise ValueError(f"{where}: vid_key {row['vid_key']!r} is not msr<number>")
         # by number, whatever the order of the columns: the answer counts from a1
-        candidates = tuple(_text(row, f"a{i}", where) for i in range(1, len(columns) + 1))
+        candidates = tuple(text_field(row, f"a{i}", where) for i in range(1, len(columns) + 1))
         answer = row["answer"]
         if not re.fullmatch(r"[0-9]{1,9}", answer) or int(answer) >= len(candidates):
             last = len(candidates) - 1
@@ -124,18 +123,15 @@ def _open_questions(file: Path) -> list[OpenQuestion]:
     questions = []
     for number, line in enumerate(read_text(file).rstrip("\n").split("\n"), 1):
         where = f"{file}, row {number}"
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{where} is not JSON: {error}") from None
+        row = parse_json(line, where)
         keys = ("video_id", "question", "answer", "answer_type")
-        questions.append(OpenQuestion(*(_text(row, key, where) for key in keys)))
+        questions.append(OpenQuestion(*(text_field(row, key, where) for key in keys)))
     return questions
 
 
 def _listed(file: Path) -> tuple[list[Clip] | list[Video], list[str]]:
     """The clips, or videos, of a list of ids, and the ids that have no caption."""
-    ids = [_text(row, "video_id", where) for where, row in read_csv(file, ("video_id",))]
+    ids = [text_field(row, "video_id", where) for where, row in read_csv(file, ("video_id",))]
     try:
         captions = _captions(find_file(file.parent, CAPTIONS))
     except FileNotFoundError:
@@ -149,7 +145,7 @@ def _captions(file: Path) -> dict[str, list[str]]:
     captions = defaultdict(list)
     for number, row in enumerate(field(read_json(file), "sentences", list, str(file)), 1):
         where = f"{file}, sentence {number}"
-        captions[_text(row, "video_id", where)].append(_text(row, "caption", where))
+        captions[text_field(row, "video_id", where)].append(text_field(row, "caption", where))
     return dict(captions)
 
 
@@ -157,13 +153,5 @@ def _sample(file: Path, part: str) -> list[Clip]:
     clips = []
     for number, row in enumerate(field(read_json(file), part, list, str(file)), 1):
         where = f"{file}, {part}, row {number}"
-        clips.append(Clip(_text(row, "video", where), _text(row, "caption", where)))
+        clips.append(Clip(text_field(row, "video", where), text_field(row, "caption", where)))
     return clips
-
-
-def _text(row: Any, key: str, where: str) -> str:
-    """The text under `key`, which must not be blank."""
-    text = field(row, key, str, where)
-    if not text.strip():
-        raise ValueError(f"{where}: {key!r} is empty")
-    return text

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vclip.datasets._records import Dataset, field, find_file, read_csv, read_json, segment
+from vclip.datasets._files import find_file, read_csv, read_json
+from vclip.datasets._records import Dataset, database, field, segment, text_field
 from vclip.pickles import load_pickle
 
 FILE = "youcookii_annotations_trainval.json"
@@ -36,27 +37,27 @@ def load(
     """The clips of one split, video by video, from the release's folder or its youcookii_annotations_trainval.json.
 
     `clips` restricts them to a list and takes its order: a .csv with video_id, start, end and text (MIL-NCE's
-    validation_youcook.csv) or a .pkl with `id` "<video>_<index>" and `caption` (MMPT's youcook_val.pkl).
-    Raises FileNotFoundError, or ValueError that names file and row, for what is not such a file, a missing key, a
-    segment that ends before it starts, a listed clip that its video or the split does not have. Listed clips of
-    videos without annotation are left out; the dataset's `left_out` names them.
+    validation_youcook.csv) or a .pkl with `id` "<video>_<index>" and `caption` (MMPT's youcook_val.pkl), gzip or plain.
+    Raises FileNotFoundError, or ValueError that names file and row, for what is not such a file, a missing key or one
+    that occurs twice, an empty id or sentence, a segment that ends before it starts, a listed clip that its video or
+    the split does not have. Listed clips of videos without annotation are left out; the dataset's `left_out` names
+    them.
     """
     if split not in ("training", "validation"):
         raise ValueError(f"unknown split {split!r}: 'training' or 'validation' (the test split has no annotations)")
     file = find_file(path, FILE)
-    data = read_json(file)
-    if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
-        raise ValueError(f"{file} has no 'database' of videos: is it {FILE}?")
+    videos = database(read_json(file), str(file))
     records = []
-    for video_id, video in data["database"].items():
+    for video_id, video in videos.items():
         if field(video, "subset", str, f"{file}, video {video_id!r}") == split:
             records += _clips(video_id, video, file)
     if clips is None:
         return Dataset("YouCook2", split, records, TASKS)
-    wanted = _read_pickle(Path(clips)) if Path(clips).suffix == ".pkl" else _read_csv(Path(clips))
-    annotated = [row for row in wanted if row[1] in data["database"]]
+    pickled = Path(clips).name.removesuffix(".gz").endswith(".pkl")
+    wanted = _read_pickle(Path(clips)) if pickled else _read_csv(Path(clips))
+    annotated = [row for row in wanted if row[1] in videos]
     chosen = _choose(records, annotated, f"the {split} split of {file}")
-    return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in data["database"]])
+    return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in videos])
 
 
 def _clips(video_id: str, video: dict, file: Path) -> list[Clip]:
@@ -67,7 +68,7 @@ def _clips(video_id: str, video: dict, file: Path) -> list[Clip]:
         start, end = segment(field(annotation, "segment", list, where), where)
         if start != int(start) or end != int(end):
             raise ValueError(f"{where}: the segment {[start, end]} is not in whole seconds")
-        sentence = field(annotation, "sentence", str, where)
+        sentence = text_field(annotation, "sentence", where)
         recipe = None if recipe_type is None else str(recipe_type)
         clips.append(Clip(video_id, index, int(start), int(end), sentence, recipe))
     return clips
@@ -99,6 +100,7 @@ def _read_pickle(file: Path) -> list[tuple[str, str, int, str]]:
         video_id, _, index = field(row, "id", str, where).rpartition("_")
         if not video_id or not index.isdecimal():
             raise ValueError(f"{where}: the id {row['id']!r} is not <video>_<clip index>")
+        # may be empty: nothing but stop words is left of some sentence
         wanted.append((where, video_id, int(index), field(row, "caption", str, where)))
     return wanted
 
@@ -111,5 +113,5 @@ def _read_csv(file: Path) -> list[tuple[str, str, tuple[int, int], str]]:
             which = int(row["start"]), int(row["end"])
         except ValueError:
             raise ValueError(f"{where}: {row['start']!r} to {row['end']!r} are not whole seconds") from None
-        wanted.append((where, row["video_id"], which, row["text"]))
+        wanted.append((where, text_field(row, "video_id", where), which, text_field(row, "text", where)))
     return wanted
