@@ -21,3 +21,10 @@ def test_thumbnails_are_small_pictures_of_test_videos():
     assert {video.rstrip("0123456789") for video, _ in pictures} == {"test", "unseen"}
     for picture in list(pictures.values())[::211]:
         assert picture.shape == (96, 96, 3) and picture.dtype == np.uint8 and picture.std() > 5
+
+
+def test_the_truth_names_every_clip():
+    known = samples.truth()
+    for records, _ in samples.evaluation_sets("youcook2").values():
+        assert all((clip.video_id, clip.start) in known for clip in records)
+    assert known["test0000", 6] == ("fry", "cactus", "space lunch")

@@ -57,6 +57,14 @@ def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray |
     return pictures[record.video_id, min(seconds, key=lambda second: abs(second - middle))]
 
 
+def truth() -> dict[tuple[str, int], tuple[str, str, str]]:
+    """What MiniHowTo's own videos show: (video_id, start of the step) -> (action, thing, topic)."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(minihowto() / "truth.parquet").to_pylist()
+    return {(row["video_id"], row["start"]): (row["action"], row["thing"], row["topic"]) for row in rows}
+
+
 def evaluation_sets(
     dataset: str, annotations: str | Path = "", features: str | Path = "", **options
 ) -> dict[str, "tuple[Dataset, Corpus]"]:
