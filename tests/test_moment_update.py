@@ -74,9 +74,7 @@ def test_work_is_saved_as_it_goes(tmp_path, folder, monkeypatch):
 
 
 def test_a_report_shows_what_is_wrong():
-    report = UpdateReport(
-        [Change("a.mp4", "added", 3, "ok", ""), Change("<b>\x1b", "changed", 0, "failed", "<i>"), *[]]
-    )
+    report = UpdateReport([Change("a.mp4", "added", 3, "ok", ""), Change("<b>\x1b", "changed", 0, "failed", "<i>")])
     assert repr(report) == "1 added, 1 failed\n  <b>\\x1b (changed) failed: <i>"
     assert "<b>" not in report._repr_html_() and report._repr_html_().count("<tr") == 3
     assert repr(UpdateReport()) == "nothing changed"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-# Up to here the search is exact, which takes 614 MB of memory at D = 768; that is 890 hours of video.
+# Up to here, 890 hours of video, the search is exact: at D = 768 in 0.6 GB of memory and 80 ms on one core.
 EXACT_UP_TO = 200_000
 TRAINED_ON = 64  # vectors a cell
 BLOCK = 65_536
