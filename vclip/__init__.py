@@ -4,12 +4,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vclip.browser import RetrievalBrowser
     from vclip.captions import Captions, deduplicate, read_captions
     from vclip.corpus import Corpus, FeatureSpec
     from vclip.embedding import embed_clips, embed_texts, embed_videos
     from vclip.encoders import extract
     from vclip.losses import info_nce, mil_nce
     from vclip.model import VideoCLIPConfig, VideoCLIPModel
+    from vclip.moments import MomentIndex
     from vclip.notebook import check_parameters, write_scores
     from vclip.pretrain import PretrainConfig
     from vclip.processing import VideoCLIPProcessor
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from vclip.video import read_seconds
 
 _HOMES = {
+    "browser": ("RetrievalBrowser",),
     "captions": ("Captions", "deduplicate", "read_captions"),
     "corpus": ("Corpus", "FeatureSpec"),
     "embedding": ("embed_clips", "embed_texts", "embed_videos"),
     "encoders": ("extract",),
     "losses": ("info_nce", "mil_nce"),
     "model": ("VideoCLIPConfig", "VideoCLIPModel"),
+    "moments": ("MomentIndex",),
     "notebook": ("check_parameters", "write_scores"),
     "pretrain": ("PretrainConfig",),
     "processing": ("VideoCLIPProcessor",),
