@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vclip.tasks.outside import (
+    RULES,
     best_label,
     label_seconds,
     majority_filter,
@@ -38,7 +39,7 @@ def test_gamma_equals_loop(z, data):
         if expected:
             assert outside_threshold(z, texts) == max(expected)
         else:
-            with pytest.raises(ValueError, match="there is 1 of"):
+            with pytest.raises(ValueError, match="eq. 6 needs two different labels, there is one: .*'quantile'"):
                 outside_threshold(z, texts)
 
 
@@ -75,14 +76,34 @@ def test_label_seconds_equal_loop(h, z, gamma):
     assert label_seconds(h, z, gamma).tolist() == expected
 
 
+@pytest.mark.parametrize("k", [6, 23, 778])
+def test_of_labels_that_are_one_the_first_counts(k):
+    rng = np.random.default_rng(k)
+    z = rng.standard_normal((k, 768), dtype=np.float32)
+    z[-1] = z[0]
+    for seconds in (1, 600):
+        h = z[:1] + 0.1 * rng.standard_normal((seconds, 768), dtype=np.float32)
+        assert label_seconds(h, z, 0.0).tolist() == [1] * seconds
+        assert label_seconds(torch.from_numpy(h), torch.from_numpy(z), 0.0).tolist() == [1] * seconds
+        for rule in RULES:
+            scores = scores_by(rule, h, z, 3)
+            np.testing.assert_array_equal(scores[:, 0], scores[:, -1])
+            assert best_label(scores)[0].tolist() == [1] * seconds
+
+
 def test_refusals():
     z = np.eye(3, dtype=np.float32)
     with pytest.raises(ValueError, match="'forget'"):
         outside_threshold(z, duplicates="forget")
     with pytest.raises(ValueError, match="2 texts for 3 labels"):
         outside_threshold(z, ["a", "b"])
-    with pytest.raises(ValueError, match="there is 1 of 2"):
-        outside_threshold(z[[0, 0]])
+    for texts, rows in ((None, [0, 0]), (["a", "a"], [0, 1])):
+        with pytest.raises(ValueError, match="eq. 6 needs two different labels, there is one: use rule='quantile'"):
+            outside_threshold(z[rows], texts)
+    with pytest.raises(ValueError, match="two different labels, there is none"):
+        outside_threshold(z[:0])
+    with pytest.raises(ValueError, match="a margin needs two different labels"):
+        scores_by("margin", z, z[[0, 0]], 3)
     for duplicates in ("drop", "keep"):
         with pytest.raises(ValueError, match="NaN"):
             outside_threshold(z * np.float32(np.nan), duplicates=duplicates)
@@ -119,6 +140,8 @@ def test_scores_equal_loop(h, z, window):
     norms = np.linalg.norm(h[t]) * np.linalg.norm(z[k])
     expected = h[t] @ z[k] / norms if norms else 0
     assert scores_by("cosine", h, z, window)[t, k] == pytest.approx(expected, abs=1e-6)
+    if (z == z[0]).all():
+        return
     around = h[max(0, t - window // 2) : t + window // 2 + 1]
     margin = np.mean([second @ z[k] - np.mean([second @ label for label in z]) for second in around])
     assert scores_by("margin", h, z, window)[t, k] == pytest.approx(margin, abs=1e-4)

@@ -73,6 +73,18 @@ def test_ranks_equal_loop(pair, block):
         assert recall(got, ties) == score(similarity, ties)
 
 
+def test_videos_that_are_one_are_level():
+    """BLAS rounds the products of equal columns differently: without care some texts would not see the tie."""
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((397, 768), dtype=np.float32)
+    z_v = np.concatenate([z, z, z[:3]])
+    z_t = z_v + rng.standard_normal(z_v.shape, dtype=np.float32)
+    got = ranks(z_t, z_v)
+    assert got.level.tolist() == [3] * 3 + [2] * 394 + [3] * 3 + [2] * 394 + [3] * 3
+    assert got.closer.tolist() == [0] * len(z_v) and got.top.tolist() == [i % 397 for i in range(len(z_v))]
+    assert recall(got).r1 == 0 and recall(got).r5 == 1
+
+
 def test_blocks_of_rows_do_not_matter():
     similarity = np.random.default_rng(0).integers(0, 900, (2100, 2100)).astype(np.float32)
     with patch.object(retrieval, "AT_ONCE", 10**6):
@@ -206,6 +218,20 @@ def test_youcook_is_golden(zero_shot, tmp_path, text):
     assert (report.task, report.n, report.unit) == ("retrieval", 20, "texts")
     np.testing.assert_allclose(report.examples["similarity"], np.diag(golden[f"sim_{text}"]), atol=2e-5)
     np.testing.assert_allclose(report.examples["top_similarity"], golden[f"sim_{text}"].max(1), atol=2e-5)
+
+
+def test_clips_listed_twice_are_ties(zero_shot):
+    """Whatever batch each falls into: every other listing of a clip ranks before it."""
+    features = Corpus.open(zero_shot.features)
+    listed = [Part(video_id, f"w{i} w{i % 7}", i % 3, 9 + i) for i, video_id in enumerate(features.video_ids)]
+    twice = Dataset("made", "all", listed + listed[::-1], ["retrieval"])
+    report = vclip.evaluate(zero_shot.model, zero_shot.processor, twice, features)
+    assert report.scores["r1"] == 0 and (report.examples["rank"] % 2 == 0).all()
+    similarity, _ = text_to_video(zero_shot.model, zero_shot.processor, twice, features)
+    np.testing.assert_array_equal(similarity, similarity[:, ::-1])
+    assert score(similarity) == recall(
+        ranks(*retrieval.embed_pairs(zero_shot.model, zero_shot.processor, twice, features)[:2])
+    )
 
 
 def test_examples_say_what_was_found(zero_shot):

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from vclip.tasks.ties import as_array, distinct, products
 
 Rule = Literal["eq6", "eq6_keep", "quantile", "cosine", "margin"]
 RULES: tuple[str, ...] = get_args(Rule)
@@ -23,24 +25,25 @@ def outside_threshold(
 
     "keep" compares all ids, as published: if two of them have one text, their product is its squared norm, which few
     seconds pass, and nearly everything is Outside. "drop" counts equal `texts`, and equal rows, once.
-    Raises ValueError for NaN, fewer than two labels to compare, or another number of texts than labels.
+    Raises ValueError for NaN or infinity, fewer than two labels to compare, or another number of texts than labels.
     """
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
-    rows = _array(z_labels)
+    rows = as_array(z_labels)
     if texts is not None and len(texts) != len(rows):
         raise ValueError(f"{len(texts)} texts for {len(rows)} labels")
+    if not np.isfinite(rows).all():
+        raise ValueError("a label's z_t holds NaN or infinity")
     if duplicates == "drop":
         if texts is not None:
             rows = rows[list({text: i for i, text in reversed([*enumerate(texts)])}.values())]
-        rows = np.unique(rows, axis=0)
+        rows = rows[distinct(rows)[0]]
     if len(rows) < 2:
-        raise ValueError(f"gamma compares labels, but there is {len(rows)} of {len(z_labels)} that differs")
-    products = rows @ rows.T
-    if np.isnan(products).any():
-        raise ValueError("a label's z_t holds NaN or infinity")
-    np.fill_diagonal(products, -np.inf)
-    return float(products.max())
+        there = "there is one" if len(rows) else "there is none"
+        raise ValueError(f"eq. 6 needs two different labels, {there}: use rule='quantile'")
+    pairs = rows @ rows.T
+    np.fill_diagonal(pairs, -np.inf)
+    return float(pairs.max())
 
 
 def label_seconds(
@@ -52,7 +55,7 @@ def label_seconds(
 
     Of labels that tie the first counts. Raises ValueError if there is no label or a product is NaN.
     """
-    return best_label(_array(h) @ _array(z_labels).T, threshold)[0]
+    return best_label(products(as_array(h), as_array(z_labels)), threshold)[0]
 
 
 def best_label(
@@ -71,10 +74,13 @@ def scores_by(
     """What `rule` compares with its threshold: dot products, cosines, or smoothed margins.
 
     A margin is a label's score less the mean label's. Smoothing the states smooths it, as it is linear in them.
+    Equal labels have equal scores. Raises ValueError for margins of labels that are all equal.
     """
     if rule == "margin":
-        return smooth(h, window) @ (z_labels - z_labels.mean(axis=0)).T
-    return _unit(h) @ _unit(z_labels).T if rule == "cosine" else h @ z_labels.T
+        if len(distinct(z_labels)[0]) < 2:
+            raise ValueError("a margin needs two different labels, there is one at most: use rule='quantile'")
+        return products(smooth(h, window), z_labels - z_labels.mean(axis=0))
+    return products(_unit(h), _unit(z_labels)) if rule == "cosine" else products(h, z_labels)
 
 
 def threshold_by(
@@ -113,9 +119,3 @@ def majority_filter(labels: Int[np.ndarray, " T"], window: int) -> Int[np.ndarra
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
-
-
-def _array(rows: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> np.ndarray:
-    """As numpy, in float32 or more."""
-    array = rows.detach().float().cpu().numpy() if isinstance(rows, Tensor) else rows
-    return array.astype(np.promote_types(array.dtype, np.float32), copy=False)

@@ -22,6 +22,7 @@ from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.moment_retrieval import MOMENTS, MomentScore, moment_metrics, moment_scores, rank_moments
 from vclip.tasks.report import covered
 from vclip.tasks.scores import Score
+from vclip.tasks.ties import as_array, distinct, once, products
 
 AT_ONCE = 2**24  # similarities held at a time, 64 MB
 
@@ -62,7 +63,7 @@ def score(
     n = len(similarity)
     if similarity.shape != (n, n) or n == 0:
         raise ValueError(f"similarity is {tuple(similarity.shape)}: row i and column i must be a pair")
-    return recall(_ranks(lambda rows: similarity[rows], n), ties)
+    return recall(_ranks(lambda rows: similarity[rows], np.arange(n)), ties)
 
 
 def ranks(
@@ -70,11 +71,15 @@ def ranks(
 ) -> Ranks:
     """The ranks of N texts among N videos by dot product, `AT_ONCE` similarities at a time.
 
+    Videos with equal z_v are level: their products are computed once (`tasks.ties`).
     Raises ValueError if the two are not pairs, are empty or a similarity is NaN.
     """
     if z_t.shape != z_v.shape or not len(z_t):
         raise ValueError(f"z_t is {tuple(z_t.shape)} and z_v is {tuple(z_v.shape)}: row i of both must be a pair")
-    return _ranks(lambda rows: z_t[rows] @ z_v.T, len(z_t))
+    z_t, z_v = as_array(z_t), as_array(z_v)
+    first, column = distinct(z_v)
+    columns = z_v[first].T
+    return _ranks(lambda rows: z_t[rows] @ columns, column)
 
 
 def recall(ranks: Ranks, ties: Ties = "against") -> RetrievalScore:
@@ -99,25 +104,37 @@ def recall(ranks: Ranks, ties: Ties = "against") -> RetrievalScore:
     return RetrievalScore(r1=r1, r5=r5, r10=r10, median_rank=float(median), n=n, chance=chance)
 
 
-def _ranks(similarities: Callable[[slice], np.ndarray | Tensor], n: int) -> Ranks:
-    """Counts a block of rows at a time; `similarities(rows)` gives those of an N x N matrix, which need not exist."""
+def _ranks(similarities: Callable[[slice], np.ndarray | Tensor], column: np.ndarray) -> Ranks:
+    """Counts a block of rows at a time; `similarities(rows)` gives those of an N x M matrix, which need not exist.
+
+    `column` (N,) is the one of each video; videos that are equal share one.
+    """
+    n = len(column)
     at_once = max(1, AT_ONCE // n)
+    video, videos = np.unique(column, return_index=True, return_counts=True)[1:]
     starts = tqdm(range(0, n, at_once), desc="ranking", leave=False, delay=10)
-    blocks = [_count(similarities(slice(first, first + at_once)), first) for first in starts]
-    return Ranks(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+    groups = (slice(start, start + at_once) for start in starts)
+    blocks = [_count(similarities(rows), rows.start, column[rows], video, videos) for rows in groups]
+    return Ranks(*(np.concatenate(values) for values in zip(*blocks, strict=True)))
 
 
-def _count(rows: np.ndarray | Tensor, first: int) -> tuple[np.ndarray, ...]:
-    """The fields of `Ranks` for the rows of a similarity matrix from row `first` on."""
+def _count(
+    rows: np.ndarray | Tensor, start: int, column: np.ndarray, video: np.ndarray, videos: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """The fields of `Ranks` for the rows of a similarity matrix from row `start` on.
+
+    `column` is where the row's own video stands; of each column, `video` is the first of its `videos` videos.
+    """
     if isinstance(rows, Tensor):  # numpy knows no bfloat16
         rows = (rows if rows.dtype.itemsize > 2 else rows.float()).detach().cpu().numpy()
     line = np.arange(len(rows))
-    own, top = rows[line, first + line], rows.argmax(1)
-    best = rows[line, top]
+    own, place = rows[line, column], rows.argmax(1)
+    top, best = video[place], rows[line, place]
     if np.isnan(best).any():  # argmax stops at a NaN
         row = int(np.isnan(best).argmax())
-        raise ValueError(f"similarity of text {first + row} and video {top[row]} is NaN")
-    return (rows > own[:, None]).sum(1), (rows == own[:, None]).sum(1), own, top, best
+        raise ValueError(f"similarity of text {start + row} and video {top[row]} is NaN")
+    closer, level = (np.einsum("ij,j->i", mask, videos) for mask in (rows > own[:, None], rows == own[:, None]))
+    return closer, level, own, top, best
 
 
 def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
@@ -125,9 +142,12 @@ def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
 
     What the features do not reach is left out, so that T can be 0 (MMPT dsprocessor.py:266-336).
     """
+    return corpus.features(corpus.index(record.video_id))[_seconds(record)]
+
+
+def _seconds(record: Any) -> slice:
     start, end = getattr(record, "start", None), getattr(record, "end", None)
-    features = corpus.features(corpus.index(record.video_id))
-    return features[int(start or 0) : None if end is None else int(end)]
+    return slice(int(start or 0), None if end is None else int(end))
 
 
 def embed_pairs(
@@ -136,14 +156,18 @@ def embed_pairs(
     """z_t of each record's `sentence`, z_v of its clip (`clip_features`, the first max_video_tokens seconds of it).
 
     Also returns the positions in `records` of the N that could be embedded: those whose video the corpus has.
+    A sentence or clip that returns is embedded once, so that its rows are equal.
     Raises ValueError if there is none, or the corpus was made by another encoder than the model's.
     """
     corpus.check(model.config)
     found = covered(records, corpus)
     if not found:
         raise ValueError(f"{corpus} has none of the {len(records)} clips' videos: are these the right features?")
-    z_t = embed_texts(model, processor, [records[i].sentence for i in found])
-    return z_t, embed_videos(model, [clip_features(records[i], corpus) for i in found]), found
+    sentences, sentence = once(records[i].sentence for i in found)
+    spans = [(records[i].video_id, _seconds(records[i])) for i in found]
+    clips, clip = once((video_id, span.start, span.stop) for video_id, span in spans)
+    z_v = embed_videos(model, [corpus.features(corpus.index(v))[start:stop] for v, start, stop in clips])
+    return embed_texts(model, processor, sentences)[sentence], z_v[clip], found
 
 
 def text_to_video(
@@ -155,7 +179,7 @@ def text_to_video(
     Returns and raises as `embed_pairs`.
     """
     z_t, z_v, found = embed_pairs(model, processor, clips, corpus)
-    return z_t @ z_v.T, found
+    return products(z_t, z_v), found
 
 
 def examine(

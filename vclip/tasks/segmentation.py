@@ -30,6 +30,7 @@ from vclip.tasks.outside import (
 )
 from vclip.tasks.report import covered
 from vclip.tasks.segments import edit_score, segmental_f1
+from vclip.tasks.ties import once
 from vclip.tasks.windows import embed_seconds
 
 __all__ = ["SegmentationScore", "examine", "label_seconds", "outside_threshold", "score", "targets"]
@@ -149,10 +150,10 @@ def examine(
     """
     if rule not in RULES or not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
         raise ValueError(f"rule {rule!r} is one of {RULES}, outside {outside} is 0 to 1, window {window} s is odd")
-    texts = list(dict.fromkeys(dataset.texts))
-    z_labels = embed_texts(model, processor, texts)[[texts.index(text) for text in dataset.texts]]
-    videos = [corpus.index(dataset[i].video_id) for i in covered(dataset, corpus)]
+    texts, text = once(dataset.texts)
+    z_labels = embed_texts(model, processor, texts)[text]
     records = [dataset[i] for i in covered(dataset, corpus)]
+    videos = [corpus.index(record.video_id) for record in records]
     labels, best = [], []
     for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
         features = [corpus.features(i) for i in videos[first : first + VIDEOS_AT_ONCE]]
