@@ -1,0 +1,87 @@
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from videos import cut, grey, write_video
+
+from vclip.playback import pictures, piece, thumbnail
+from vclip.video import VideoError
+
+
+def levels(data: bytes) -> list[tuple[float, float]]:
+    """Time and mean grey level of every picture of a piece."""
+    with av.open(io.BytesIO(data)) as container:
+        return [(float(f.time), float(f.to_ndarray(format="rgb24").mean())) for f in container.decode(video=0)]
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """A new grey level every half second, for 10 s: 0, 10, 20..."""
+    return write_video(tmp_path / "steps.mov", range(0, 10_000, 500), grey(*range(0, 200, 10), size=(64, 64)))
+
+
+def test_pictures_are_those_shown_at_their_times(steps):
+    times = [0, 0.2, 0.5, 3.49, 3.5, 9.9, 12]
+    shown = [int(picture[0, 0, 0]) for picture in pictures(steps, times, 480)]
+    assert shown == [10 * min(19, int(time / 0.5)) for time in times]
+    for start in (2.0, 7.25):
+        (picture,) = pictures(steps, [start], 480)
+        assert picture[0, 0, 0] == 10 * int(start / 0.5)
+
+
+def test_a_piece_begins_at_zero_and_has_no_hole(steps):
+    data, kind = piece(steps, 4, 8)
+    shown = levels(data)
+    assert kind == 'video/webm; codecs="vp8"'
+    assert np.allclose([time for time, _ in shown], np.arange(len(shown)) / 10) and len(shown) == 40
+    assert np.allclose([level for _, level in shown], [10 * int((4 + t) / 0.5) for t, _ in shown], atol=6)
+    assert len(levels(piece(steps, 8, 12)[0])) == 40, "the last picture goes on past the end"
+
+
+def test_sound_is_kept_in_its_place_and_silence_where_there_is_none(tmp_path):
+    path = tmp_path / "tone.mov"
+    write_video(path, range(0, 6000, 100), grey(*[90] * 60, size=(32, 32)), sound=(1000, 2500))
+    data, kind = piece(path, 0, 4)
+    assert kind == 'video/webm; codecs="vp8,opus"'
+    with av.open(io.BytesIO(data)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert abs(samples - 4 * 48_000) < 2000, "as long as the picture, or a player would wait for it"
+
+
+def test_wide_and_tall_pictures_are_made_small(tmp_path):
+    for name, size, expected in (("wide", (300, 1201), (160, 40)), ("tall", (1200, 300), (40, 160))):
+        path = write_video(tmp_path / f"{name}.mov", [0, 500], grey(5, 5, size=size))
+        assert Image.open(io.BytesIO(thumbnail(path, 0.2))).size == expected
+
+
+def test_real_videos_give_pieces_everywhere(shared):
+    for path in sorted((shared / "videos").glob("*.[mw][pe][4b]*")):
+        for start in (0, 6):
+            shown = levels(piece(path, start, start + 0.5)[0])
+            assert 5 <= len(shown) <= 15 and shown[0][0] < 0.05, path.name
+        assert Image.open(io.BytesIO(thumbnail(path, 7))).width == 160
+
+
+def test_a_piece_agrees_with_the_plain_reader(shared):
+    """The frame chosen after a seek is the one that decoding from the beginning finds."""
+    path = shared / "videos" / "rabbit320.mp4"
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [(f.pts * stream.time_base, f.to_ndarray(format="rgb24")) for f in container.decode(stream)]
+    for time in (0.5, 3.02, 6.51):
+        (picture,) = pictures(path, [time], 480)
+        last = [array for t, array in frames if t <= Fraction(time)][-1]
+        assert np.array_equal(picture, last)
+
+
+def test_bad_files_say_what_is_wrong(steps, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        piece(tmp_path / "gone.mp4", 0, 4)
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoError, match=r"text\.mp4.*cannot be opened"):
+        thumbnail(tmp_path / "text.mp4", 1)
+    with pytest.raises(VideoError):
+        thumbnail(cut(steps, tmp_path / "cut.mov", 0.6), 1)
