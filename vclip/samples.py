@@ -11,7 +11,7 @@ from vclip.names import refuse_unknown
 
 if TYPE_CHECKING:
     from vclip.corpus import Corpus
-    from vclip.datasets._records import Dataset
+    from vclip.datasets import Dataset
 
 STYLES = ("test", "unseen")  # drawn as the training videos are; drawn with icons that no model has seen
 DATASETS = ("youcook2", "msrvtt", "didemo", "coin", "crosstask")

@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 
 from vclip.corpus import Corpus
-from vclip.datasets._records import Dataset
+from vclip.datasets import Dataset
 from vclip.model import VideoCLIPModel
 from vclip.names import refuse_unknown
 from vclip.processing import VideoCLIPProcessor

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
-from vclip.datasets._records import Dataset
+from vclip.datasets import Dataset
 from vclip.embedding import embed_texts
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
-from vclip.datasets._records import Dataset
+from vclip.datasets import Dataset
 from vclip.embedding import embed_texts, evaluating
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor

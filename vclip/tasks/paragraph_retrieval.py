@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vclip.corpus import Corpus
-from vclip.datasets._records import Dataset
+from vclip.datasets import Dataset
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.tasks import retrieval

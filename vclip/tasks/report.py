@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vclip.corpus import Corpus
-from vclip.datasets._records import Dataset
+from vclip.datasets import Dataset
 from vclip.model import VideoCLIPModel
 from vclip.notebook import write_scores
 from vclip.storage import replace

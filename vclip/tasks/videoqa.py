@@ -14,7 +14,7 @@ from jaxtyping import Int, Int64, Real
 from torch import Tensor
 
 from vclip.corpus import Corpus
-from vclip.datasets._records import Dataset
+from vclip.datasets import Dataset
 from vclip.embedding import embed_texts, embed_videos
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
