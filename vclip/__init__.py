@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vclip.processing import VideoCLIPProcessor
     from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
     from vclip.samples import evaluation_sets, minihowto, picture, thumbnails
+    from vclip.segmenter import VideoCLIPForSegmentation
     from vclip.tasks.evaluation import evaluate
     from vclip.video import read_seconds
 
@@ -34,6 +35,7 @@ _HOMES = {
     "processing": ("VideoCLIPProcessor",),
     "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
     "samples": ("evaluation_sets", "minihowto", "picture", "thumbnails"),
+    "segmenter": ("VideoCLIPForSegmentation",),
     "tasks.evaluation": ("evaluate",),
     "video": ("read_seconds",),
 }
