@@ -73,6 +73,14 @@ def test_merge_equals_loop(n, size, step, seed):
     np.testing.assert_allclose(merge_windows(rows, windows), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_merged_tensors_of_any_kind(dtype):
+    rows, windows = torch.arange(36).reshape(2, 6, 3).to(dtype).requires_grad_(), [(0, 6), (3, 9)]
+    expected = merge_windows(np.arange(36).reshape(2, 6, 3), windows)
+    for blocks in (rows, list(rows)):
+        np.testing.assert_array_equal(merge_windows(blocks, windows), expected)
+
+
 @pytest.mark.parametrize(
     ("shapes", "windows", "error"),
     [

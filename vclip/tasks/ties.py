@@ -3,19 +3,21 @@
 N or K rows of D numbers.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Item = TypeVar("Item", bound=Hashable)
 
 
-def as_array(rows: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]) -> np.ndarray:
+def as_array(rows: np.ndarray | Tensor | Sequence) -> np.ndarray:
     """As numpy, in float32 or more."""
-    array = rows.detach().float().cpu().numpy() if isinstance(rows, Tensor) else rows
+    if isinstance(rows, Tensor):  # numpy knows no bfloat16
+        rows = (rows if rows.dtype.itemsize > 2 else rows.float()).detach().cpu().numpy()
+    array = np.asarray(rows)
     return array.astype(np.promote_types(array.dtype, np.float32), copy=False)
 
 

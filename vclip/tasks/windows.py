@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from vclip.embedding import evaluating
 from vclip.model import VideoCLIPModel
+from vclip.tasks.ties import as_array
 
 SIZE, STEP = 32, 16
 AT_ONCE = 128
@@ -38,7 +39,7 @@ def merge_windows(
     """
     if len(rows) != len(windows) or not len(windows):
         raise ValueError(f"{len(rows)} blocks of rows for {len(windows)} windows: there must be one each, at least one")
-    blocks = [np.asarray(block) for block in rows]
+    blocks = [as_array(block) for block in rows]
     total = np.zeros((max(end for _, end in windows), blocks[0].shape[1]), np.float32)
     count = np.zeros((len(total), 1), np.float32)
     for block, (start, end) in zip(blocks, windows, strict=True):
