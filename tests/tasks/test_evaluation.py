@@ -1,3 +1,5 @@
+import importlib
+import inspect
 import subprocess
 import sys
 
@@ -73,6 +75,12 @@ def test_missing_features_are_counted_not_fatal(model, processor, corpus, task):
     assert report.n == len(report.examples) == (4 if task == "moment_retrieval" else 3)
     assert set(report.examples["video_id"]) == set(EIGHT[:3])
     assert report.about["data"]["records"] == 7
+
+
+@pytest.mark.parametrize("task", ["retrieval", *TASKS, "videoqa", "segmentation", "localization"])
+def test_a_task_takes_a_seed_only_if_it_draws(task):
+    examine = importlib.import_module(f"vclip.tasks.{task}").examine
+    assert ("seed" in inspect.signature(examine).parameters) == (task == "segmentation")
 
 
 def test_wrong_tasks_and_options_are_named(model, processor, corpus):

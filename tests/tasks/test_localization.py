@@ -147,7 +147,9 @@ def test_recall_counts_by_hand():
     """Task a: 1 of 3 steps (pooled over videos, not 0.5 of videos); task b: 1 of 1; absent steps do not count."""
     found, missed, absent = np.eye(3, 2), np.eye(3, 2, k=-1), np.zeros((3, 2))
     one = np.array([[1, 0], [0, 0], [0, 0]])
-    recall, per_task = average_recall([one, missed, one, found], [one, np.eye(3, 2), one, absent], ["a", "a", "b", "c"])
+    got = average_recall([one, missed, one, found], [one, np.eye(3, 2), one, absent], ["a", "a", "b", "c"])
+    assert repr(got) == "Recall(recall 0.6667, n 4)"
+    recall, per_task = got
     assert per_task == pytest.approx({"a": 1 / 3, "b": 1, "c": math.nan}, nan_ok=True)
     assert recall == pytest.approx(2 / 3)
     nothing = average_recall([found], [absent], ["c"])

@@ -44,6 +44,18 @@ def test_moment_scores_equal_loop(seconds):
     assert [MOMENTS.index(m) for m in ranked] == sorted(map(MOMENTS.index, ranked), key=lambda i: -valid[i].item())
 
 
+@pytest.mark.parametrize("padding", ["valid", "reference"])
+def test_moment_scores_of_numpy_and_of_halves(padding):
+    generator = torch.Generator().manual_seed(0)
+    h_v, z_t = torch.randn(17, 8, generator=generator).half(), torch.randn(8, generator=generator)
+    expected = moment_scores(h_v.float(), z_t, padding)
+    for h, z in ((h_v.numpy(), z_t.numpy()), (h_v, z_t), (h_v.float(), z_t.numpy()), (h_v.double(), z_t)):
+        torch.testing.assert_close(moment_scores(h, z, padding).float(), expected)
+    both = moment_scores(h_v, z_t.half(), padding)
+    assert both.dtype == torch.float32
+    torch.testing.assert_close(both, moment_scores(h_v.float(), z_t.half().float(), padding))
+
+
 def test_moment_scores_refuse():
     with pytest.raises(ValueError, match="40 seconds"):
         moment_scores(torch.zeros(32, 8), torch.zeros(8), "reference", 40)
@@ -138,6 +150,11 @@ def test_a_fixed_order_is_a_high_floor_on_real_annotations(shared):
     times = [record.times for record in didemo.load(shared / "annotations" / "didemo")]
     got = moment_metrics([MOMENTS] * len(times), times)
     assert got.values() == pytest.approx({"rank1": 0.1940, "rank5": 0.6566, "miou": 0.2542}, abs=5e-5)
+
+
+def test_moment_metrics_of_numpy():
+    ranked, times = [MOMENTS[3:], MOMENTS[:18]], [[(0, 0), (3, 3)], [(0, 0), (1, 1)]]
+    assert moment_metrics(np.array(ranked), np.array(times)) == moment_metrics(ranked, times)
 
 
 def test_moments_that_miss_and_lists_that_are_empty():

@@ -20,4 +20,17 @@ def test_numbers_stand_beside_chance():
         "n": 100,
     }
     assert chance.report()["floors"] == {}
-    assert score.report(blind=chance)["floors"] == {"chance": chance.values(), "blind": chance.values()}
+    assert score.report({"blind": chance.values()})["floors"] == {"chance": chance.values(), "blind": chance.values()}
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Share(Score):
+    share: float
+    answers: list[int]
+    chance: "float | None" = None
+
+
+def test_a_single_number_and_what_is_no_number():
+    score = Share(share=0.5, answers=[1, 0], n=2, chance=0.25)
+    assert score.values() == {"share": 0.5} and repr(score) == "Share(share 0.5 (chance 0.25), n 2)"
+    assert score.report() == {"scores": {"share": 0.5}, "floors": {"chance": {"share": 0.25}}, "n": 2}

@@ -59,6 +59,24 @@ def test_score_equals_loop(data, n, dim):
         assert values(score(torch.from_numpy(z_v), half, torch.tensor(answers))) == expected
 
 
+def test_of_candidates_that_are_one_the_first_is_chosen():
+    """A matrix product rounds equal rows differently."""
+    rng = np.random.default_rng(0)
+    z_v, z_t = rng.standard_normal((200, 768)), rng.standard_normal((200, 7, 768))
+    z_t[:, 2] += z_v
+    z_t[:, 6] = z_t[:, 2]
+    for layout in (z_t, np.asfortranarray(z_t), torch.from_numpy(z_t)):
+        assert score(z_v, layout, [2] * 200).accuracy == 1
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, torch.uint8, list])
+def test_answers_of_any_whole_kind(kind):
+    z_v, z_t, answers = np.ones((2, 3)), np.ones((2, 4, 3)), [0, 3]
+    if kind is not list:
+        answers = torch.tensor(answers, dtype=kind) if isinstance(kind, torch.dtype) else np.array(answers, kind)
+    assert score(z_v, z_t, answers).accuracy == 0.5
+
+
 def test_golden_score(shared):
     folder = shared / "golden" / "metrics"
     arrays = np.load(folder / "qa.npz", allow_pickle=False)

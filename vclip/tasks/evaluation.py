@@ -25,7 +25,8 @@ def evaluate(
 
     `features` is a corpus or its folder; records whose video it lacks are left out and counted in the report's
     coverage. `task` is one of `dataset.tasks` (the first by default), `options` are keyword arguments of
-    `examine` in the module `vclip.tasks.<task>`. `seed` drives the random floors.
+    `examine` in the module `vclip.tasks.<task>`. `seed` is for tasks whose `examine` draws (segmentation's floor of
+    shuffled labels does); the report records it.
     Raises TypeError for a task that the data set does not serve or an option that the task does not have, ValueError
     if there is no record, no video has features or the corpus was made by another encoder than the model's.
     """
@@ -35,9 +36,11 @@ def evaluate(
     refuse_unknown([task], dataset.tasks, f"task of {dataset.name}")
     examine = importlib.import_module(f"vclip.tasks.{task}").examine
     parameters = inspect.signature(examine).parameters.values()
-    refuse_unknown(options, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], f"option of {task}")
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    refuse_unknown(options, names, f"option of {task}")
     corpus = features if isinstance(features, Corpus) else Corpus.open(features)
     corpus.check(model.config)
-    covered = coverage(dataset, corpus)
-    found = examine(model, processor, dataset, corpus, seed=seed, **options)
-    return Report(task, coverage=covered, about=about(model, dataset, corpus, seed, options), **found)
+    found_features = coverage(dataset, corpus)
+    drawn = {"seed": seed} if "seed" in names else {}
+    found = examine(model, processor, dataset, corpus, **drawn, **options)
+    return Report(task, coverage=found_features, about=about(model, dataset, corpus, seed, options), **found)

@@ -6,7 +6,8 @@ T seconds of one video, K steps of its task, D hidden size. Arrays (T, K) of ass
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,16 +22,24 @@ from vclip.embedding import embed_texts
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.report import covered
+from vclip.tasks.scores import Score
 from vclip.tasks.windows import embed_seconds
 
 VIDEOS_AT_ONCE = 16
 
 
-class Recall(NamedTuple):
-    """`recall` is the plain mean of `per_task`: found steps over steps that occur, NaN for a task without any."""
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Recall(Score):
+    """`recall` is the plain mean of `per_task`: found steps over steps that occur, NaN for a task without any.
+
+    `n` steps occur. Unpacks to recall, per_task.
+    """
 
     recall: float
     per_task: dict[str, float]
+
+    def __getitem__(self, i: int) -> Any:
+        return (self.recall, self.per_task)[i]
 
 
 def assign_steps(logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"]) -> UInt8[np.ndarray, "T K"]:
@@ -87,7 +96,7 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
         occur[task] += int((true != 0).any(axis=0).sum())
     per_task = {task: found[task] / occur[task] if occur[task] else math.nan for task in found}
     known = [recall for recall in per_task.values() if not math.isnan(recall)]
-    return Recall(float(np.mean(known)) if known else math.nan, per_task)
+    return Recall(recall=float(np.mean(known)) if known else math.nan, per_task=per_task, n=sum(occur.values()))
 
 
 def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
@@ -140,15 +149,13 @@ def step_logits(
     return logits
 
 
-def examine(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus, *, seed: int = 0
-) -> dict[str, Any]:
+def examine(model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     """Localizes the steps of `datasets.crosstask` videos; for `vclip.evaluate`.
 
     One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
     occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
     their task has steps cannot be scored: a warning and the details count them, their examples say why in `left_out`.
-    The random floor is an exact expectation, so `seed` changes nothing. Raises ValueError if no video can be scored.
+    The random floor is an exact expectation. Raises ValueError if no video can be scored.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
     lengths = [int(corpus.seconds[corpus.index(record.video_id)]) for record in records]
@@ -171,14 +178,9 @@ def examine(
     }
     shown = dict(zip(scored, zip(assigned, truth, strict=True), strict=True))
     rows = [_example(records[i], lengths[i], reasons[i], *shown.get(i, (None, None))) for i in range(len(records))]
-    return {
-        "scores": {"recall": average_recall(assigned, truth, tasks).recall},
-        "floors": {name: {"recall": floor.recall} for name, floor in floors.items()},
-        "n": sum(row["steps"] for row in rows),
-        "unit": "steps",
-        "examples": pd.DataFrame(rows),
-        "details": {"left_out": len(records) - len(scored)},
-    }
+    got = average_recall(assigned, truth, tasks).report({name: floor.values() for name, floor in floors.items()})
+    details = {"left_out": len(records) - len(scored)}
+    return got | {"unit": "steps", "examples": pd.DataFrame(rows), "details": details}
 
 
 def _left_out(record, seconds: int) -> str:

@@ -43,20 +43,25 @@ class MomentScore(Score):
 
 
 def moment_scores(
-    h_v: Float[Tensor, "T D"], z_t: Float[Tensor, " D"], padding: Padding = "valid", seconds: int | None = None
+    h_v: Float[np.ndarray, "T D"] | Float[Tensor, "T D"],
+    z_t: Float[np.ndarray, " D"] | Float[Tensor, " D"],
+    padding: Padding = "valid",
+    seconds: int | None = None,
 ) -> Float[Tensor, " 21"]:
     """Score of every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
 
     `seconds` (default T) is how many rows of a padded `h_v` belong to the video; a moment that starts behind them
     scores -inf. Of a moment that the video's end cuts, "valid" averages the seconds there are; "reference" averages
-    the padded rows too, as the released code does, and needs them: a padded call's `h_v`.
+    the padded rows too, as the released code does, and needs them: a padded call's `h_v`. Products are float32 or more.
     """
     if padding not in ("valid", "reference"):
         raise ValueError(f"unknown padding {padding!r}: 'valid' or 'reference'")
     seconds = len(h_v) if seconds is None else seconds
     if not 0 <= seconds <= len(h_v):
         raise ValueError(f"{seconds} seconds are valid, but h_v has {len(h_v)} rows")
-    logits = (h_v if padding == "reference" else h_v[:seconds]) @ z_t
+    h, z = (rows if isinstance(rows, Tensor) else torch.tensor(rows) for rows in (h_v, z_t))
+    dtype = torch.promote_types(torch.promote_types(h.dtype, z.dtype), torch.float32)
+    logits = (h if padding == "reference" else h[:seconds]).to(dtype) @ z.to(dtype)
     scores = logits.new_full((len(MOMENTS),), -torch.inf)
     for i, (first, last) in enumerate(MOMENTS):
         if BLOCK_SECONDS * first < seconds:
@@ -77,7 +82,7 @@ def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[
     k if its mean rank is at most k (`mean_ranks`); `miou` is the mean of its IoU (`top_ious`).
     Raises ValueError for lists of different length or none, and for a description without annotation.
     """
-    if len(ranked) != len(times) or not ranked:
+    if len(ranked) != len(times) or not len(ranked):
         raise ValueError(f"{len(ranked)} ranked lists for {len(times)} descriptions")
     if empty := [i for i, annotations in enumerate(times) if not len(annotations)]:
         raise ValueError(f"description {empty[0]} has no annotation")
@@ -106,10 +111,9 @@ def examine(
     dataset: Dataset,
     corpus: Corpus,
     *,
-    seed: int = 0,
     padding: Padding = "valid",
 ) -> dict[str, Any]:
-    """Scores and examples for `vclip.evaluate`; records are `datasets.didemo`'s. Nothing is drawn from `seed`.
+    """Scores and examples for `vclip.evaluate`; records are `datasets.didemo`'s.
 
     Two floors: random orders, and the order of `MOMENTS` for every description. People describe early, short moments:
     on the real test data that order has rank@1 19.4 %, where the paper's Table 2 reports 16.6.
@@ -130,7 +134,7 @@ def examine(
     examples["mean_rank"], examples["iou"] = mean_ranks(ranked, times), top_ious(ranked, times)
     examples["ranked"] = ranked
     in_order = moment_metrics([[m for m in MOMENTS if m in moments] for moments in ranked], times)
-    return got.report(fixed_order=in_order) | {"unit": "descriptions", "examples": examples}
+    return got.report({"fixed_order": in_order.values()}) | {"unit": "descriptions", "examples": examples}
 
 
 def _video_states(model: VideoCLIPModel, corpus: Corpus, video_ids: list[str]) -> dict[str, tuple[Tensor, int]]:

@@ -38,7 +38,6 @@ def examine(
     dataset: Dataset,
     corpus: Corpus,
     *,
-    seed: int = 0,
     ties: retrieval.Ties = "against",
 ) -> dict[str, Any]:
     """As `retrieval.examine`, a paragraph an example.
@@ -46,4 +45,4 @@ def examine(
     The model's limits cut a paragraph to max_text_tokens word pieces and a video to its first max_video_tokens seconds.
     """
     whole = Dataset(dataset.name, dataset.split, paragraphs(dataset))
-    return retrieval.examine(model, processor, whole, corpus, seed=seed, ties=ties) | {"unit": "paragraphs"}
+    return retrieval.examine(model, processor, whole, corpus, ties=ties) | {"unit": "paragraphs"}

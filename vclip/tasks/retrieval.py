@@ -125,8 +125,7 @@ def _count(
 
     `column` is where the row's own video stands; of each column, `video` is the first of its `videos` videos.
     """
-    if isinstance(rows, Tensor):  # numpy knows no bfloat16
-        rows = (rows if rows.dtype.itemsize > 2 else rows.float()).detach().cpu().numpy()
+    rows = as_array(rows) if isinstance(rows, Tensor) else rows
     line = np.arange(len(rows))
     own, place = rows[line, column], rows.argmax(1)
     top, best = video[place], rows[line, place]
@@ -188,10 +187,9 @@ def examine(
     dataset: Dataset,
     corpus: Corpus,
     *,
-    seed: int = 0,
     ties: Ties = "against",
 ) -> dict[str, Any]:
-    """Scores and examples for `vclip.evaluate`; records need a `sentence`. Nothing is drawn from `seed`.
+    """Scores and examples for `vclip.evaluate`; records need a `sentence`.
 
     An example is the record with its `rank` (from 1, ties against), its `similarity` and, of the clip ranked first,
     `top_video_id`, `top_start` (where records have one) and `top_similarity`.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Int64, Real
+from jaxtyping import Float64, Int64, Integer, Real
 from torch import Tensor
 
 from vclip.corpus import Corpus
@@ -19,25 +19,23 @@ from vclip.embedding import embed_texts, embed_videos
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.report import covered
+from vclip.tasks.scores import Score
+from vclip.tasks.ties import once
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class VideoQAScore:
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class VideoQAScore(Score):
     """Share of N questions answered as the truth has it; `chance`: of a candidate drawn at random, the mean of 1/C."""
 
     accuracy: float
     predictions: Int64[np.ndarray, " N"]
-    n: int
-    chance: float
-
-    def __repr__(self) -> str:
-        return f"VideoQAScore(accuracy {self.accuracy:.4g} (chance {self.chance:.4g}), n {self.n})"
+    chance: "float | None" = None
 
 
 def score(
     z_v: Real[np.ndarray, "N D"] | Real[Tensor, "N D"],
     z_t: Real[np.ndarray, "N C D"] | Real[Tensor, "N C D"] | Sequence,
-    answers: Sequence | Int[np.ndarray, " N"] | Int[Tensor, " N"],
+    answers: Sequence | Integer[np.ndarray, " N"] | Integer[Tensor, " N"],
 ) -> VideoQAScore:
     """Predict the candidate whose z_t has the largest dot product with z_v, the first where they tie.
 
@@ -48,11 +46,16 @@ def score(
     """
     if not len(z_v) == len(z_t) == len(answers):
         raise ValueError(f"{len(z_v)} videos, {len(z_t)} questions and {len(answers)} answers: one of each is needed")
-    return choose([_float64(texts) @ _float64(video) for video, texts in zip(z_v, z_t, strict=True)], answers)
+    return choose(candidate_scores(z_v, z_t), answers)
+
+
+def candidate_scores(z_v: Sequence, z_t: Sequence) -> list[Float64[np.ndarray, " _"]]:
+    """The dot products of each video (D,) with its candidates (C, D), in float64; equal candidates have equal ones."""
+    return [(_float64(texts) * _float64(video)).sum(axis=1) for video, texts in zip(z_v, z_t, strict=True)]
 
 
 def choose(
-    scores: Sequence[Real[np.ndarray, " _"]], answers: Sequence | Int[np.ndarray, " N"] | Int[Tensor, " N"]
+    scores: Sequence[Real[np.ndarray, " _"]], answers: Sequence | Integer[np.ndarray, " N"] | Integer[Tensor, " N"]
 ) -> VideoQAScore:
     """`score` of N questions whose candidates' scores, an array a question, are known."""
     if not len(scores):
@@ -69,30 +72,25 @@ def choose(
             raise ValueError(f"question {i}: the score of candidate {np.isnan(row).argmax()} is NaN")
     predictions = np.array([row.argmax() for row in scores], dtype=np.int64)
     chance = float(np.mean([1 / len(row) for row in scores]))
-    return VideoQAScore(float(np.mean(predictions == truth)), predictions, len(truth), chance)
+    accuracy = float(np.mean(predictions == truth))
+    return VideoQAScore(accuracy=accuracy, predictions=predictions, n=len(truth), chance=chance)
 
 
-def examine(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus, *, seed: int = 0
-) -> dict[str, Any]:
+def examine(model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     """Answer the questions of `dataset` (records with `video_id`, `candidates`, `answer`); see `vclip.evaluate`.
 
     A video is its first `max_video_tokens` seconds. The floors are chance and the answer index most frequent in
-    this very data set: far above chance, it tells that the answers are not evenly spread. No random number is drawn.
+    this very data set: far above chance, it tells that the answers are not evenly spread.
     """
     questions = [dataset[i] for i in covered(dataset, corpus)]
     # sentences and videos return in many questions; each is embedded once
-    videos = {q.video_id: None for q in questions}
-    texts = {text: None for q in questions for text in q.candidates}
+    videos, video = once(q.video_id for q in questions)
+    texts, text = once(candidate for q in questions for candidate in q.candidates)
     z_v = embed_videos(model, [corpus.features(corpus.index(video_id)) for video_id in videos])
-    z_t = embed_texts(model, processor, list(texts))
-    video_row = {video_id: row for row, video_id in enumerate(videos)}
-    text_row = {text: row for row, text in enumerate(texts)}
+    z_t = embed_texts(model, processor, texts)
     answers = [q.answer for q in questions]
-    scores = [
-        _float64(z_t[[text_row[text] for text in q.candidates]]) @ _float64(z_v[video_row[q.video_id]])
-        for q in questions
-    ]
+    ends = np.cumsum([len(q.candidates) for q in questions])
+    scores = candidate_scores(z_v[video], [z_t[rows] for rows in np.split(text, ends[:-1])])
     got = choose(scores, answers)
     examples = pd.DataFrame(
         {
@@ -103,16 +101,8 @@ def examine(
             "scores": [row.tolist() for row in scores],
         }
     )
-    return {
-        "scores": {"accuracy": got.accuracy},
-        "floors": {
-            "chance": {"accuracy": got.chance},
-            "most frequent answer": {"accuracy": float(np.bincount(answers).max() / len(answers))},
-        },
-        "n": got.n,
-        "unit": "questions",
-        "examples": examples,
-    }  # fmt: skip
+    most_frequent = {"accuracy": float(np.bincount(answers).max() / len(answers))}
+    return got.report({"most frequent answer": most_frequent}) | {"unit": "questions", "examples": examples}
 
 
 def _float64(array: np.ndarray | Tensor) -> np.ndarray:
