@@ -16,7 +16,7 @@ from vclip.embedding import embed_texts
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.outside import RULES, majority_filter, smooth
-from vclip.tasks.segmentation import label_seconds, outside_threshold, score, targets
+from vclip.tasks.segmentation import SHUFFLES, label_seconds, outside_threshold, score, shuffled_floor, targets
 from vclip.tasks.segments import edit_score, segmental_f1
 from vclip.tasks.windows import embed_seconds
 
@@ -68,8 +68,10 @@ def test_floors_are_scores_of_constant_answers(videos):
     predicted, truth = ([np.array([pair[side] for pair in video]) for video in videos] for side in (0, 1))
     got = score(predicted, truth, 4)
     steps = [label for video in truth for label in video.tolist() if label]
-    majority = min(set(steps), key=lambda label: (-steps.count(label), label)) if steps else 1
-    for name, label in (("all Outside", 0), ("majority", majority)):
+    most_frequent = min(set(steps), key=lambda label: (-steps.count(label), label)) if steps else 0
+    named = {"all Outside": 0} | ({"most frequent step": most_frequent} if steps else {})
+    assert got.floors.keys() == named.keys()
+    for name, label in named.items():
         expected = score([np.full_like(t, label) for t in truth], truth, 4)
         assert values(got.floors[name]) == pytest.approx(values(expected), nan_ok=True)
         assert not got.floors[name].floors
@@ -81,7 +83,9 @@ def test_silence_earns_frame_accuracy_alone():
     assert silence.frame_accuracy == pytest.approx(4 / 7) and silence.outside_rate == 1
     assert values(silence)[2:] == [0] * 5
     np.testing.assert_array_equal(silence.recall, [1, 0, 0, np.nan])
-    assert "frame_accuracy 0.5714 (all Outside 0.5714, majority 0.2857)" in repr(silence) and "n 7)" in repr(silence)
+    assert "frame_accuracy 0.5714 (all Outside 0.5714, most frequent step 0.2857)" in repr(silence) and "n 7)" in repr(
+        silence
+    )
 
 
 def test_silence_on_the_real_test_videos(shared):
@@ -90,6 +94,39 @@ def test_silence_on_the_real_test_videos(shared):
     truth = [targets(video.segments, int(np.ceil(video.seconds))) for video in videos]
     silence = score([np.zeros_like(t) for t in truth], truth, 778)
     assert round(silence.frame_accuracy, 3) == 0.588 and not np.isnan(silence.recall).any()
+
+
+def test_labels_of_any_whole_kind_and_empty_videos():
+    expected = score([np.array([0, 2, 2]), np.array([1])], [np.array([0, 2, 1]), np.array([1])], 200)
+    for kind in (np.uint8, np.int16, np.uint64, list):
+        made = [[[0, 2, 2], [], [1]], [[0, 2, 1], [], [1]]]
+        if kind is not list:
+            made = [[np.array(labels, kind) for labels in videos] for videos in made]
+        got = score(*made, 200)
+        assert (got.n, got.frame_accuracy, got.f1_25) == (4, expected.frame_accuracy, expected.f1_25)
+    with pytest.raises(ValueError, match="video 0 has labels .* from 0 to 2"):
+        score([np.array([2**64 - 1], np.uint64)], [np.array([1])], 2)
+
+
+def test_silence_where_nothing_is_done_has_edit_1():
+    """As `SegmentationScore` says; the other scores do not reward it."""
+    nothing = score([np.zeros(4, np.int64)], [np.zeros(4, np.int64)], 2)
+    assert (nothing.edit, nothing.f1_10) == (1, 0) and np.isnan(nothing.mean_recall)
+
+
+def test_shuffled_labels_are_the_mean_over_orders():
+    """Three segments of which two have one label: their six orders are three answers, each as likely."""
+    predicted, truth = [np.array([1, 1, 0, 2]), np.array([0, 1])], [np.array([1, 1, 0, 2]), np.array([2, 2])]
+    orders = [([1, 1, 0, 2], [0, 1]), ([1, 1, 0, 1], [0, 2]), ([2, 2, 0, 1], [0, 1])]
+    answers = [score([np.array(a), np.array(b)], truth, 2).values() for a, b in orders]
+    drawn = [shuffled_floor(predicted, truth, 2, seed) for seed in range(200)]
+    assert drawn[0] == shuffled_floor(predicted, truth, 2, 0) != drawn[1]
+    for name in answers[0]:
+        each = [answer[name] for answer in answers]
+        tolerance = 4 * np.std(each) / np.sqrt(200 * SHUFFLES) + 1e-9
+        assert abs(np.mean([floor[name] for floor in drawn]) - np.mean(each)) < tolerance
+    silence = shuffled_floor([np.zeros(4, np.int64)], truth[:1], 2)
+    assert silence == score([np.zeros(4, np.int64)], truth[:1], 2).values()
 
 
 def test_score_refuses():
@@ -172,7 +209,7 @@ def test_evaluate_is_golden(released):
     assert report.examples["video_id"].tolist() == expected["video_order"]
     for name, column in (("pred", "predicted"), ("targets", "truth")):
         np.testing.assert_array_equal(np.concatenate(report.examples[column].to_list()), numbers[name])
-    assert report.details["gamma"] == pytest.approx(expected["gamma"], abs=2e-5)
+    assert report.details["threshold"] == pytest.approx(expected["gamma"], abs=2e-5)
     # its 23 texts differ, so counting texts once changes nothing
     assert vclip.evaluate(model, processor, dataset, features).scores == report.scores
 
@@ -210,13 +247,13 @@ def test_examine_equals_loop(small, rule):
         gamma = np.quantile(np.concatenate([(h @ z.T).max(axis=1) for h in states]), 0.5)
     else:
         gamma = outside_threshold(z, dataset.texts, "keep" if rule == "eq6_keep" else "drop")
-    assert report.details["gamma"] == pytest.approx(gamma, abs=1e-5)
+    assert report.details["threshold"] == pytest.approx(gamma, abs=1e-5)
     truth = [targets(record.segments, len(h)) for record, h in zip(dataset, states, strict=False)]
     predicted = []
     for h, row in zip(states, report.examples.itertuples(), strict=True):
         products = h @ z[:3].T
         np.testing.assert_allclose(row.best, products.max(axis=1), atol=1e-4)
-        labels = label_seconds(h, z[:3], report.details["gamma"])
+        labels = label_seconds(h, z[:3], report.details["threshold"])
         predicted.append(majority_filter(labels, 3) if rule == "margin" else labels)
     for video, row in enumerate(report.examples.itertuples()):
         # a second within rounding of gamma may fall on either side
@@ -226,7 +263,8 @@ def test_examine_equals_loop(small, rule):
     expected = score(report.examples["predicted"].tolist(), truth, 4)
     assert report.scores == expected.values()
     assert report.floors["all Outside"] == expected.floors["all Outside"].values()
-    assert report.floors["majority"] == expected.floors["majority"].values()
+    assert report.floors["most frequent step"] == expected.floors["most frequent step"].values()
+    assert report.floors["shuffled labels"] == shuffled_floor(report.examples["predicted"].map(np.array), truth, 4)
     assert report.floors["chance"] == {"mean_recall": 0.25}
     np.testing.assert_array_equal(report.details["recall"], expected.recall)
 
@@ -235,7 +273,7 @@ def test_a_shared_text_silences_eq6_as_published(small):
     """Steps 1 and 4 share a text: over all ids gamma is its squared norm or more, over distinct texts it need not."""
     model, processor, dataset, corpus = small
     keep, drop = (
-        vclip.evaluate(model, processor, dataset, corpus, rule=rule).details["gamma"]
+        vclip.evaluate(model, processor, dataset, corpus, rule=rule).details["threshold"]
         for rule in ("eq6_keep", "eq6")
     )
     z = embed_texts(model, processor, dataset.texts)
@@ -251,6 +289,11 @@ def test_the_quantile_leaves_that_share_outside(small):
 
 def test_examine_refuses(small):
     model, processor, dataset, corpus = small
+    alike = COIN("testing", [Video("video 0", 9.0, "task", 0, ())], ["w1", "w1"])
+    for rule, error in (("eq6", "eq. 6 needs two different labels, there is one"), ("margin", "a margin needs two")):
+        with pytest.raises(ValueError, match=error):
+            vclip.evaluate(model, processor, alike, corpus, rule=rule)
+    assert "most frequent step" not in vclip.evaluate(model, processor, alike, corpus, rule="quantile").floors
     for options in ({"rule": "loud"}, {"outside": 1.5}, {"window": 4}, {"window": 0}):
         with pytest.raises(ValueError, match="is one of .* is 0 to 1, .* is odd"):
             vclip.evaluate(model, processor, dataset, corpus, **options)

@@ -29,22 +29,25 @@ from vclip.tasks.outside import (
     threshold_by,
 )
 from vclip.tasks.report import covered
-from vclip.tasks.segments import edit_score, segmental_f1
+from vclip.tasks.scores import Score
+from vclip.tasks.segments import edit_score, relabelled, segmental_f1, segments
 from vclip.tasks.ties import once
 from vclip.tasks.windows import embed_seconds
 
-__all__ = ["SegmentationScore", "examine", "label_seconds", "outside_threshold", "score", "targets"]
+__all__ = ["SegmentationScore", "examine", "label_seconds", "outside_threshold", "score", "shuffled_floor", "targets"]
 
 VIDEOS_AT_ONCE = 64
+SHUFFLES = 5
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class SegmentationScore:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class SegmentationScore(Score):
     """Frame accuracy as published (Outside counts), the share of Outside predictions, and scores that ask for steps.
 
     `recall` (K + 1,) has a row a label, 0 = Outside, NaN where no second of the truth has it; `mean_recall` is its
-    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. `n` seconds.
-    `floors`: what "all Outside" and "majority" (the most frequent step everywhere) score on the same truth.
+    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. Still the edit
+    score rewards silence in videos without a step: it is 1 where neither side has a segment. `n` seconds.
+    `floors`: what "all Outside" and, if the truth has steps, "most frequent step" everywhere score on the same truth.
     """
 
     frame_accuracy: float
@@ -55,20 +58,10 @@ class SegmentationScore:
     f1_25: float
     f1_50: float
     edit: float
-    n: int
     floors: "dict[str, SegmentationScore]" = field(default_factory=dict)
 
-    def values(self) -> dict[str, float]:
-        """The numbers by name, without those of each label, `n` and `floors`."""
-        names = ("frame_accuracy", "outside_rate", "mean_recall", "f1_10", "f1_25", "f1_50", "edit")
-        return {name: getattr(self, name) for name in names}
-
-    def __repr__(self) -> str:
-        shown = []
-        for name, value in self.values().items():
-            floors = ", ".join(f"{floor} {score.values()[name]:.4g}" for floor, score in self.floors.items())
-            shown.append(f"{name} {value:.4g}" + (f" ({floors})" if floors else ""))
-        return f"SegmentationScore({', '.join(shown)}, n {self.n})"
+    def beside(self) -> dict[str, dict[str, float]]:
+        return {name: floor.values() for name, floor in self.floors.items()}
 
 
 def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationScore:
@@ -88,8 +81,9 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
                 raise ValueError(f"video {i} has labels that are not whole numbers from 0 to {n_labels}")
     if not sum(map(len, truth)):
         raise ValueError("there is no second to score")
-    steps = np.bincount(np.concatenate(truth).astype(np.int64), minlength=n_labels + 1)[1:]
-    everywhere = {"all Outside": 0, "majority": int(steps.argmax()) + 1 if len(steps) else 0}
+    predicted, truth = ([labels.astype(np.int64) for labels in videos] for videos in (predicted, truth))
+    steps = np.bincount(np.concatenate(truth), minlength=n_labels + 1)[1:]
+    everywhere = {"all Outside": 0} | ({"most frequent step": int(steps.argmax()) + 1} if steps.any() else {})
     floors = {
         name: _score([np.full_like(t, label) for t in truth], truth, n_labels) for name, label in everywhere.items()
     }
@@ -97,7 +91,7 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
 
 
 def _score(predicted: list, truth: list, n_labels: int, floors: dict | None = None) -> SegmentationScore:
-    p, t = (np.concatenate(videos).astype(np.int64) for videos in (predicted, truth))
+    p, t = (np.concatenate(videos) for videos in (predicted, truth))
     present, hit = (np.bincount(labels, minlength=n_labels + 1) for labels in (t, t[p == t]))
     recall = np.divide(hit, present, out=np.full(n_labels + 1, np.nan), where=present > 0)
     steps = recall[1:][present[1:] > 0]
@@ -113,6 +107,22 @@ def _score(predicted: list, truth: list, n_labels: int, floors: dict | None = No
         n=len(t),
         floors=floors or {},
     )
+
+
+def shuffled_floor(predicted: Sequence, truth: Sequence, n_labels: int, seed: int = 0) -> dict[str, float]:
+    """What the predicted segments score with their labels shuffled among all videos': the mean of `SHUFFLES` draws.
+
+    So much of a score comes from where segments begin and end and from how often each label is said.
+    """
+    rng = np.random.default_rng(seed)
+    labels = [label for p in predicted for label, _, _ in segments(p)]
+    ends = np.cumsum([len(segments(p)) for p in predicted])
+    drawn = []
+    for _ in range(SHUFFLES):
+        parts = np.split(rng.permutation(np.array(labels, np.int64)), ends[:-1])
+        shuffled = [relabelled(p, part) for p, part in zip(predicted, parts, strict=True)]
+        drawn.append(_score(shuffled, truth, n_labels).values())
+    return pd.DataFrame(drawn).mean().to_dict()
 
 
 def targets(segments: Sequence[Segment], seconds: int) -> Int[np.ndarray, " seconds"]:
@@ -145,8 +155,9 @@ def examine(
       `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both numbers
       were fixed on MiniHowTo's validation videos (notebook 06).
 
-    The details are the threshold, `gamma`, and the `recall` of each label from 0, Outside. An example has the labels a
-    second (`predicted`, `truth`) and the best label's score (`best`), to be drawn beside gamma.
+    `seed` draws the floor "shuffled labels" (`shuffled_floor`). The details are the `threshold` and the `recall` of
+    each label from 0, Outside. An example has the labels a second (`predicted`, `truth`) and the best label's score
+    (`best`), to be drawn beside the threshold.
     """
     if rule not in RULES or not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
         raise ValueError(f"rule {rule!r} is one of {RULES}, outside {outside} is 0 to 1, window {window} s is odd")
@@ -161,20 +172,17 @@ def examine(
             label, value = best_label(scores_by(rule, h, z_labels, window))
             labels.append(label)
             best.append(value)
-    gamma = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
-    predicted = [np.where(value > gamma, label, 0) for label, value in zip(labels, best, strict=True)]
+    threshold = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
+    predicted = [np.where(value > threshold, label, 0) for label, value in zip(labels, best, strict=True)]
     if rule == "margin":
         predicted = [majority_filter(p, window) for p in predicted]
     truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
     result = score(predicted, truth, len(dataset.labels))
     examples = _examples(records, predicted, truth, best)
-    details = {"gamma": gamma, "recall": result.recall.tolist()}
-    floors = {name: floor.values() for name, floor in result.floors.items()}
-    floors["chance"] = {"mean_recall": 1 / len(dataset.labels)}
-    return {
-        "scores": result.values(), "floors": floors, "n": result.n, "unit": "seconds", "examples": examples,
-        "details": details,
-    }  # fmt: skip
+    details = {"threshold": threshold, "recall": result.recall.tolist()}
+    shuffled = shuffled_floor(predicted, truth, len(dataset.labels), seed)
+    floors = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
+    return result.report(floors) | {"unit": "seconds", "examples": examples, "details": details}
 
 
 def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:

@@ -6,18 +6,28 @@ T seconds of a video; labels are integers, 0 = Outside, which is no segment.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 
-def segments(labels: Int[np.ndarray, " T"]) -> list[tuple[int, int, int]]:
+def segments(labels: Integer[np.ndarray, " T"]) -> list[tuple[int, int, int]]:
     """The runs of equal labels (label, start, end) in order, Outside left out."""
     changes = np.flatnonzero(np.diff(labels)) + 1
     starts, ends = [0, *changes.tolist()], [*changes.tolist(), len(labels)]
     return [(int(labels[s]), s, e) for s, e in zip(starts, ends, strict=True) if s < e and labels[s] != 0]
 
 
+def relabelled(
+    labels: Integer[np.ndarray, " T"], segment_labels: Integer[np.ndarray, " segments"]
+) -> Int[np.ndarray, " T"]:
+    """The same segments, each with another label."""
+    out = np.zeros(len(labels), np.int64)
+    for (_, start, end), label in zip(segments(labels), segment_labels, strict=True):
+        out[start:end] = label
+    return out
+
+
 def segmental_f1(
-    predicted: Sequence[Int[np.ndarray, "_"]], truth: Sequence[Int[np.ndarray, "_"]], overlap: float
+    predicted: Sequence[Integer[np.ndarray, "_"]], truth: Sequence[Integer[np.ndarray, "_"]], overlap: float
 ) -> float:
     """F1 of predicted segments, counted over all videos (Lea et al. 2017).
 
@@ -37,7 +47,7 @@ def segmental_f1(
     return 2 * hits / max(1, n_predicted + n_true)
 
 
-def edit_score(predicted: Int[np.ndarray, " T"], truth: Int[np.ndarray, " S"]) -> float:
+def edit_score(predicted: Integer[np.ndarray, " T"], truth: Integer[np.ndarray, " S"]) -> float:
     """1 minus the edit distance between the segments' labels in order, over the longer one's number (Lea et al. 2016).
 
     1 where neither side has a segment.
