@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from vclip.pickles import Placeholder, load_pickle, load_torch
+from vclip.pickles import load_pickle, load_torch
+from vclip.unpickler import Placeholder
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

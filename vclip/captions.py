@@ -171,7 +171,7 @@ def _read_json(path: Path, text: str, video_id: str | None) -> list[tuple]:
 
 
 def _read_csv(path: Path, text: str, video_id: str | None) -> list[tuple]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # else an open quote swallows the rest
     try:
         rows = list(reader)
     except csv.Error as error:

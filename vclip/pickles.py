@@ -1,29 +1,19 @@
-"""Pickles and torch files read as data: nothing that a file names is imported, and nothing of its choosing is called.
-
-A pickle is a program. `DataUnpickler` runs it on a machine that knows only the names in `KNOWN`, each standing for a
-function of this module, and refuses every other by name. Globals of argparse, fairseq and omegaconf, which the released
-checkpoints carry beside their weights, and of typing, which omegaconf names, become inert `Placeholder` objects.
-"""
+"""Pickles and torch files read as data: nothing that a file names is imported, nothing of its choosing is called."""
 
 import gzip
 import io
 import mmap
-import pickle
-import re
 import tarfile
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
-INERT = ("argparse", "fairseq", "omegaconf", "typing")
+from vclip.unpickler import DataUnpickler, Known
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -60,158 +50,6 @@ def _refusing(path: Path, load: Callable[[], Any]) -> Any:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ValueError(f"{path} cannot be read as plain data: {reason}") from error
 
-
-class Placeholder:
-    """What stands for an object of argparse, fairseq or omegaconf: its arguments and state, and no behaviour."""
-
-    def __init__(self, *args, **kwargs):
-        self.args, self.kwargs, self.state = args, kwargs, None
-
-    def __repr__(self) -> str:
-        return f"Placeholder({type(self).__name__})"
-
-    def __setitem__(self, key, value):
-        """The items of a subclass of dict are dropped."""
-
-    def append(self, item):
-        """The items of a subclass of list are dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A global that the machine knows. No attribute can be set on it, so a file cannot alter what it does."""
-
-    name: str
-    call: Callable | None = None
-
-
-class DataUnpickler(pickle._Unpickler):
-    """Python's own unpickler with each instruction that calls something replaced."""
-
-    stack: list[Any]
-    memo: dict[int, Any]
-    append: Callable[[Any], None]
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] in INERT:
-            return type(f"{module}.{name}", (Placeholder,), {})
-        full = f"{module}.{name}"
-        if full not in KNOWN:
-            raise ValueError(f"it names the global {full!r}, which is refused: only data is read, nothing is executed")
-        return KNOWN[full]
-
-    def make(self, what: Any, args: Any, kwargs: dict | None = None) -> Any:
-        if isinstance(what, type) and issubclass(what, Placeholder):
-            return what(*args, **kwargs or {})
-        if not isinstance(what, Known) or what.call is None or kwargs or not isinstance(args, tuple):
-            raise ValueError(f"it calls {what!r}, which is refused")
-        return what.call(*args)
-
-    def load_reduce(self) -> None:
-        args = self.stack.pop()
-        self.stack[-1] = self.make(self.stack[-1], args)
-
-    def load_newobj_ex(self) -> None:
-        kwargs, args = self.stack.pop(), self.stack.pop()
-        self.stack[-1] = self.make(self.stack[-1], args, kwargs)
-
-    def _instantiate(self, klass, args) -> None:  # of the instructions OBJ and INST
-        self.append(self.make(klass, tuple(args)))
-
-    def load_build(self) -> None:
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Placeholder):
-            target.state = state
-        elif isinstance(target, np.dtype):
-            new = _dtype_state(target, state)
-            self.memo.update({key: new for key, value in self.memo.items() if value is target})
-            self.stack[-1] = new
-        elif type(target) is np.ndarray:
-            _array_state(target, state)
-        elif not isinstance(target, OrderedDict):  # torch's metadata of a state dict is not needed
-            raise ValueError(f"it sets the state of {target!r}, which is refused")
-
-    def load_extension(self) -> None:
-        raise ValueError("it uses an extension code, which is refused")
-
-    dispatch: ClassVar[dict[int, Callable]] = pickle._Unpickler.dispatch | {
-        pickle.REDUCE[0]: load_reduce,
-        pickle.NEWOBJ[0]: load_reduce,
-        pickle.NEWOBJ_EX[0]: load_newobj_ex,
-        pickle.BUILD[0]: load_build,
-        pickle.EXT1[0]: load_extension,
-        pickle.EXT2[0]: load_extension,
-        pickle.EXT4[0]: load_extension,
-    }
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes are stored as latin1, not {encoding!r}")
-    return text.encode("latin1")
-
-
-def _bytearray(data: bytes = b"") -> bytearray:
-    if not isinstance(data, bytes):
-        raise ValueError("a bytearray is made of bytes")
-    return bytearray(data)
-
-
-def _dtype(kind: str, align: bool = False, copy: bool = True) -> np.dtype:
-    if not isinstance(kind, str) or not re.fullmatch(r"[<>|=]?[biufcSU][0-9]+", kind):
-        raise ValueError(f"it holds an array of dtype {kind!r}; numbers and strings are read, objects and records not")
-    return np.dtype(kind, copy=True)
-
-
-def _dtype_state(dtype: np.dtype, state: tuple) -> np.dtype:
-    _, order, *parts = state[:5]
-    if order not in ("<", ">", "|", "=") or parts != [None, None, None]:
-        raise ValueError(f"it holds an array of a structured dtype, {state!r}")
-    return dtype.newbyteorder(order) if order in "<>" else dtype
-
-
-def _array(raw, dtype: np.dtype, shape: tuple, order: Any = "C") -> np.ndarray:
-    if not isinstance(dtype, np.dtype) or not isinstance(raw, bytes | bytearray):
-        raise ValueError("an array is made of a dtype and bytes")
-    if dtype.itemsize == 0 or prod(shape) * dtype.itemsize != len(raw) or min(shape, default=0) < 0:
-        raise ValueError(f"an array {shape} of {dtype} does not take {len(raw)} bytes")
-    return np.frombuffer(bytearray(raw), dtype).reshape(shape, order=order)
-
-
-def _array_state(array: np.ndarray, state: tuple) -> None:
-    shape, dtype, fortran, raw = state[-4:]
-    checked = _array(raw, dtype, shape, "F" if fortran else "C")
-    array.__setstate__((1, checked.shape, dtype, bool(fortran), bytes(raw)))  # pyright: ignore[reportArgumentType]
-
-
-def _subscript(what: Any, _: Any) -> Placeholder:  # a type hint that omegaconf keeps, `Optional[str]` for instance
-    if not isinstance(what, type) or not issubclass(what, Placeholder):
-        raise ValueError(f"it takes an item of {what!r}, which is refused")
-    return what()
-
-
-_functions: dict[str, Callable | None] = {
-    "collections.OrderedDict": OrderedDict,
-    "collections.defaultdict": lambda *_: {},
-    "_operator.getitem": _subscript,
-    "_codecs.encode": _encode,
-    "numpy.ndarray": None,
-    "numpy.dtype": _dtype,
-    "torch.Size": torch.Size,
-    "torch.device": lambda *_: torch.device("cpu"),
-    "torch._utils._rebuild_tensor": lambda *args: _tensor(*args),
-    "torch._utils._rebuild_tensor_v2": lambda *args: _tensor(*args[:4]),
-    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _functions[f"{_core}.multiarray._reconstruct"] = lambda *_: np.empty(0, np.int8)
-    _functions[f"{_core}.multiarray.scalar"] = lambda dtype, raw: _array(raw, dtype, ())[()]
-    _functions[f"{_core}.numeric._frombuffer"] = _array
-for _module in ("builtins", "__builtin__"):
-    for _type in (set, frozenset, list, dict, tuple, complex):
-        _functions[f"{_module}.{_type.__name__}"] = _type
-    _functions |= {f"{_module}.bytes": lambda: b"", f"{_module}.bytearray": _bytearray}
-    _functions |= {f"{_module}.{name}": None for name in ("int", "long", "float", "bool", "str", "unicode")}
 
 DTYPES = {
     "torch.DoubleStorage": torch.float64,
