@@ -1,0 +1,174 @@
+"""A small indexed folder, JupyterLab and Voila that serve a notebook on it, and Debian's Chromium to open them."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import vclip
+
+MARKUP = "<img src=x onerror=alert(1)>"
+SET_UP = """from vclip import VideoCLIPModel, VideoCLIPProcessor, minihowto
+from vclip.browser import RetrievalBrowser
+from vclip.moments import MomentIndex
+
+model = VideoCLIPModel.from_pretrained(minihowto() / "checkpoint")
+processor = VideoCLIPProcessor.from_pretrained(minihowto() / "checkpoint")
+index = MomentIndex.open("../videos/.vclip", model, processor)"""
+SETTINGS = {"apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory) -> Path:
+    """Where screenshots are kept: $VCLIP_ARTEFACTS, else pytest's temporary folder."""
+    path = Path(os.environ.get("VCLIP_ARTEFACTS") or tmp_path_factory.mktemp("artefacts"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """A folder with `videos`, four of MiniHowTo's and their index, one named and captioned in markup, and `home`."""
+    world = tmp_path_factory.mktemp("world")
+    (world / "videos").mkdir()
+    (world / "home").mkdir()
+    for name in ("test0000", "test0001", "test0002", "test0003"):
+        for suffix in (".mp4", ".vtt"):
+            stem = MARKUP if name == "test0003" else name
+            shutil.copy(vclip.minihowto() / "videos" / f"{name}{suffix}", world / "videos" / f"{stem}{suffix}")
+    said = f"WEBVTT\n\n00:00.000 --> 10:00.000\n{MARKUP.replace('<', '&lt;').replace('>', '&gt;')} we stir\n"
+    (world / "videos" / f"{MARKUP}.vtt").write_text(said)
+    from vclip.moments import MomentIndex
+
+    checkpoint = vclip.minihowto() / "checkpoint"
+    model = vclip.VideoCLIPModel.from_pretrained(checkpoint)
+    MomentIndex.build(model, vclip.VideoCLIPProcessor.from_pretrained(checkpoint), world / "videos")
+    return world
+
+
+def write_notebook(world: Path, name: str) -> Path:
+    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, "RetrievalBrowser(index)")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = world / "home" / name
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def serve(command: list[str], world: Path, path: str):
+    """Start a server of ours; yields its port once `path` answers, and stops it in the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = world / "settings" / "@jupyterlab"
+    for name, text in SETTINGS.items():
+        file = settings / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    own = {f"JUPYTER_{name}_DIR": str(world / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own |= {"JUPYTERLAB_SETTINGS_DIR": str(world / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(world / "workspaces")}
+    own |= {"IPYTHONDIR": str(world / "ipython")}
+    log = open(world / f"{command[0]}.log", "wb")  # noqa: SIM115
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, f"--port={port}"],
+        cwd=world / "home", env=os.environ | own, stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10).close()
+                break
+            except OSError:
+                assert process.poll() is None, Path(log.name).read_text()
+                time.sleep(0.2)
+        else:
+            pytest.fail(f"{command[0]} does not answer: {Path(log.name).read_text()}")
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def lab(world):
+    """JupyterLab's address, with `{}` where the notebook's name goes."""
+    token = secrets.token_hex(16)
+    command = [
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--IdentityProvider.token={token}",
+        "--ServerApp.ip=127.0.0.1",
+    ]
+    command += ["--LabApp.expose_app_in_browser=True", "--ServerApp.port_retries=0"]
+    for port in serve(command, world, f"/api/status?token={token}"):
+        yield f"http://127.0.0.1:{port}/doc/tree/{{}}?token={token}"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    executable = shutil.which("chromium")
+    if executable is None:
+        message = "no chromium: apt-get install chromium to run this test"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Console(list):
+    """What a page complains of: console errors, exceptions, dialogs."""
+
+    def listen(self, page):
+        page.on("console", lambda message: self.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.append(str(error)))
+        page.on("dialog", lambda dialog: (self.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        return page
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console()
+
+
+@pytest.fixture
+def open_notebook(world, lab, chromium, console, artefacts, request):
+    """Opens a new notebook in JupyterLab, runs all its cells, gives the page that shows the browser."""
+    pages = []
+
+    def opened(name: str, run: bool = True, fresh: bool = True):
+        if fresh:
+            write_notebook(world, name)
+        page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
+        page.set_default_timeout(15_000)
+        pages.append(page)
+        page.goto(lab.format(name))
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        if run:
+            kernel = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
+            page.wait_for_function(f"{kernel}?.status === 'idle'", timeout=60_000)  # or it would ask for a kernel
+            page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+            page.wait_for_selector(".vclip-browser", timeout=40_000)
+        return page
+
+    yield opened
+    for i, page in enumerate(pages):
+        page.screenshot(path=artefacts / f"{request.node.name}-{i}.png")
+        page.close()

@@ -1,0 +1,148 @@
+"""JupyterLab and Voila in a real browser, on real videos: the shipped checkpoint finds, the page plays."""
+
+import json
+import re
+import time
+
+import pytest
+from browser.conftest import MARKUP, serve, write_notebook
+
+pytestmark = pytest.mark.long
+QUERY = "stir the soup"
+
+
+def search(page, text: str = QUERY) -> list[dict]:
+    """The hits, read off the page."""
+    page.fill(".vclip-query", text)
+    page.press(".vclip-query", "Enter")
+    page.wait_for_selector(".vclip-hits .vclip-hit", timeout=30_000)
+    return hits(page)
+
+
+def hits(page) -> list[dict]:
+    rows = page.eval_on_selector_all(
+        ".vclip-hits .vclip-hit",
+        "rows => rows.map(row => ['video', 'time'].map(name => row.querySelector('.vclip-' + name).textContent))",
+    )
+    times = [[60 * int(m) + int(s) for m, s in re.findall(r"(\d+):(\d+)", time)] for _, time in rows]
+    return [{"video": video, "start": start, "end": end} for (video, _), (start, end) in zip(rows, times, strict=True)]
+
+
+def state(page) -> dict:
+    return page.eval_on_selector(
+        ".vclip-stage video",
+        "v => ({time: v.currentTime, paused: v.paused, ready: v.readyState, duration: v.duration})",
+    )
+
+
+def wait(page, condition: str, timeout: float = 20_000) -> None:
+    video = "const v = document.querySelector('.vclip-stage video')"
+    page.wait_for_function(f"(() => {{ {video}; return {condition} }})()", timeout=timeout)
+
+
+def test_a_moment_is_found_played_and_left(open_notebook, console, artefacts, world):
+    page = open_notebook("play.ipynb")
+    assert "4 videos" in page.inner_text(".vclip-status")
+    found = search(page)
+    assert 5 <= len(found) <= 10 and f"{MARKUP}.mp4" in {hit["video"] for hit in found}
+    wait(page, "[...document.querySelectorAll('.vclip-thumb')].every(i => i.naturalWidth > 0)")
+
+    hit = found[0]
+    page.click(".vclip-hits .vclip-hit >> nth=0")
+    wait(page, "!v.paused && v.readyState > 2 && v.currentTime > 0")
+    playing = state(page)
+    assert hit["start"] <= playing["time"] < hit["start"] + 0.3 and not playing["paused"]
+    page.screenshot(path=artefacts / "browser-playing.png")
+    time.sleep(0.5)
+    assert state(page)["time"] > playing["time"]
+    wait(page, f"v.paused && Math.abs(v.currentTime - {hit['end']}) < 0.3", 1000 * (hit["end"] - hit["start"]) + 15_000)
+    time.sleep(0.5)
+    assert abs(state(page)["time"] - hit["end"]) < 0.3
+
+    box = page.locator(".vclip-curve svg").bounding_box()
+    page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
+    seconds = state(page)["duration"]
+    wait(page, f"Math.abs(v.currentTime - {0.7 * seconds}) < 0.2 && v.readyState >= 2 && !v.seeking")
+    assert page.locator(".vclip-others .vclip-hit").count() == 3
+    assert hit["video"] not in page.locator(".vclip-others .vclip-video").all_inner_texts()
+    assert not console
+
+
+def test_keys_filters_export_and_markup(open_notebook, console, world, artefacts):
+    page = open_notebook("keys.ipynb")
+    found = search(page)
+    page.press(".vclip-query", "ArrowDown")
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    chosen = page.locator('.vclip-hit[aria-selected="true"]')
+    assert chosen.count() == 1 and chosen.locator(".vclip-video").inner_text() == found[1]["video"]
+    wait(page, f"v.paused && v.readyState >= 2 && Math.abs(v.currentTime - {found[1]['start']}) < 0.1")
+    page.keyboard.press("Enter")
+    wait(page, f"!v.paused && v.currentTime > {found[1]['start']} + 0.05")
+
+    assert page.locator(".vclip-browser img[src=x]").count() == 0
+    page.click(".vclip-save")
+    page.wait_for_function("document.querySelector('.vclip-status').textContent.includes('hits-stir-the-soup.csv')")
+    lines = (world / "home" / "hits-stir-the-soup.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(found) + 1 and lines[0].startswith("rank,video,start,end")
+
+    page.fill(".vclip-files", MARKUP)
+    page.press(".vclip-query", "Enter")
+    page.wait_for_function("document.querySelector('.vclip-status').textContent.includes('moments')")
+    assert {hit["video"] for hit in hits(page)} == {f"{MARKUP}.mp4"}
+    assert MARKUP in page.locator(".vclip-said").first.inner_text()
+    page.screenshot(path=artefacts / "browser-markup.png")
+    page.fill(".vclip-query", " ")
+    page.press(".vclip-query", "Enter")
+    assert "Type a few words" in page.inner_text(".vclip-status")
+    assert not console
+
+
+def test_without_a_kernel_nothing_is_found(open_notebook, console):
+    page = open_notebook("cut.ipynb")
+    page.evaluate("() => { window.jupyterapp.serviceManager.sessions.shutdownAll() }")
+    page.wait_for_timeout(1500)
+    with pytest.raises(Exception, match="Timeout"):
+        page.fill(".vclip-query", QUERY)
+        page.press(".vclip-query", "Enter")
+        page.wait_for_selector(".vclip-hits .vclip-hit", timeout=4000)
+    assert not hits(page)
+
+
+def test_a_saved_notebook_keeps_the_hits_as_text(open_notebook, world):
+    page = open_notebook("saved.ipynb")
+    found = search(page)
+    page.click(".vclip-hits .vclip-hit >> nth=0")
+    wait(page, "!v.paused && v.readyState > 2")
+    page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save') }")
+    path = world / "home" / "saved.ipynb"
+    for _ in range(50):
+        if found[0]["video"] in path.read_text():
+            break
+        time.sleep(0.2)
+    text = path.read_text()
+    assert found[0]["video"] in text and len(text) < 60_000
+    assert not re.search(r"[A-Za-z0-9+/=]{500,}", text), "binary data in the notebook"
+    outputs = json.loads(text)["cells"][1]["outputs"]
+    assert "text/plain" in outputs[-1]["data"]
+    page.evaluate("() => { window.jupyterapp.serviceManager.sessions.shutdownAll() }")
+    later = open_notebook("saved.ipynb", run=False, fresh=False)
+    later.wait_for_selector("details summary")
+    assert later.locator("summary").inner_text() == f'As text: {len(found)} moments for "{QUERY}"'
+
+
+def test_voila_shows_the_same_page(world, chromium, console, artefacts):
+    notebook = write_notebook(world, "app.ipynb")
+    command = ["voila", "--no-browser", "--Voila.ip=127.0.0.1", str(notebook)]
+    for port in serve(command, world, "/voila/static/"):
+        page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
+        page.goto(f"http://127.0.0.1:{port}/", timeout=60_000)
+        page.wait_for_selector(".vclip-browser", timeout=60_000)
+        hit = search(page)[0]
+        page.click(".vclip-hits .vclip-hit >> nth=0")
+        wait(page, "!v.paused && v.readyState > 2 && v.currentTime > 0")
+        assert hit["start"] <= state(page)["time"] < hit["start"] + 0.3
+        page.screenshot(path=artefacts / "browser-voila.png")
+        page.close()
+    assert not console
