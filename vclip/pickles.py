@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from vclip.unpickler import DataUnpickler, Known
+from vclip.unpickler import DTYPES, DataUnpickler, Known
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -49,27 +49,6 @@ def _refusing(path: Path, load: Callable[[], Any]) -> Any:
     except Exception as error:  # a broken program can fail in any way
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
         raise ValueError(f"{path} cannot be read as plain data: {reason}") from error
-
-
-DTYPES = {
-    "torch.DoubleStorage": torch.float64,
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-}
-KNOWN: dict[str, Known | torch.dtype] = {name: Known(name, call) for name, call in _functions.items()}
-KNOWN |= {name: Known(name) for name in DTYPES} | {str(dtype): dtype for dtype in DTYPES.values()}
-
-
-def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple) -> Tensor:
-    # as_strided refuses what lies outside the storage
-    return storage.as_strided(tuple(size), tuple(stride), offset)
 
 
 class TorchUnpickler(DataUnpickler):

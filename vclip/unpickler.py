@@ -14,6 +14,8 @@ from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 INERT = ("argparse", "fairseq", "omegaconf", "typing")
 
@@ -169,3 +171,23 @@ for _module in ("builtins", "__builtin__"):
         _functions[f"{_module}.{_type.__name__}"] = _type
     _functions |= {f"{_module}.bytes": lambda: b"", f"{_module}.bytearray": _bytearray}
     _functions |= {f"{_module}.{name}": None for name in ("int", "long", "float", "bool", "str", "unicode")}
+
+DTYPES = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
+KNOWN: dict[str, Known | torch.dtype] = {name: Known(name, call) for name, call in _functions.items()}
+KNOWN |= {name: Known(name) for name in DTYPES} | {str(dtype): dtype for dtype in DTYPES.values()}
+
+
+def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple) -> Tensor:
+    # as_strided refuses what lies outside the storage
+    return storage.as_strided(tuple(size), tuple(stride), offset)
