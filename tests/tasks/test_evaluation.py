@@ -70,8 +70,9 @@ def test_the_first_task_is_the_usual_one(model, processor, corpus):
 def test_missing_features_are_counted_not_fatal(model, processor, corpus, task):
     some = described("gone", *EIGHT[:3], "lost", "gone", EIGHT[0])
     report = vclip.evaluate(model, processor, some, corpus, task)
-    assert report.coverage == {"videos": 3, "of": 5, "missing": ["gone", "lost"]}
-    assert "3 of 5 videos have features" in repr(report)
+    missing = ["gone", "lost"]
+    assert report.coverage == {"videos": 3, "of": 5, "missing": missing, "records": 4, "of_records": 7}
+    assert "3 of 5 videos have features (not 'gone', 'lost'), 4 of 7 records scored" in repr(report)
     assert report.n == len(report.examples) == (4 if task == "moment_retrieval" else 3)
     assert set(report.examples["video_id"]) == set(EIGHT[:3])
     assert report.about["data"]["records"] == 7
@@ -118,7 +119,8 @@ def test_a_folder_of_other_tools_will_do(model, processor, corpus, tmp_path):
     for i in range(len(corpus)):
         np.save(tmp_path / f"{corpus.video_ids[i]}.npy", corpus.features(i))
     here, there = (vclip.evaluate(model, processor, described(*EIGHT), f) for f in (corpus, tmp_path))
-    assert here.scores == there.scores and there.about["features"] is None
+    assert here.scores == there.scores and here.about["features"]["encoder"] == "made"
+    assert there.about["features"] == {"hash": here.about["features"]["hash"]}
 
 
 def test_evaluate_is_found_without_loading_the_tasks():

@@ -29,7 +29,8 @@ def test_it_is_retrieval_of_whole_videos_by_paragraphs(zero_shot, tmp_path):
     report = vclip.evaluate(zero_shot.model, zero_shot.processor, dataset, features, "paragraph_retrieval")
     similarity, found = text_to_video(zero_shot.model, zero_shot.processor, paragraphs(dataset), features)
     assert len(found) == report.n == 14 and report.unit == "paragraphs"
-    assert report.coverage == {"videos": 14, "of": 15, "missing": ["gone"]}
+    expected = {"videos": 14, "of": 15, "missing": ["gone"], "records": 17, "of_records": 18}
+    assert report.coverage == expected
     expected = score(similarity)
     assert report.scores == expected.values() and report.floors == {"chance": expected.chance.values()}
     assert report.examples["sentence"][3] == f"{rows[3]['description']} w1 w2"

@@ -7,9 +7,10 @@ import torch
 
 from vclip.corpus import Corpus
 from vclip.datasets._records import Dataset
+from vclip.datasets.coin import COIN, Video
 from vclip.datasets.didemo import Description
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.tasks.report import Report, about, coverage, covered, weights_hash
+from vclip.tasks.report import Report, about, coverage, covered, features_hash, weights_hash
 
 import corpora
 
@@ -30,7 +31,7 @@ def report(**changes) -> Report:
         "n": 479,
         "unit": "texts",
         "examples": pd.DataFrame({"video_id": ["a", "b"], "rank": [1, 2], "scores": [np.ones(2), np.zeros(2)]}),
-        "coverage": {"videos": 119, "of": 120, "missing": ["gone"]},
+        "coverage": {"videos": 119, "of": 120, "missing": ["gone"], "records": 479, "of_records": 480},
         "about": {"data": {"name": "YouCook2", "split": "validation"}, "seed": 0, "options": {}},
     }
     return Report(**values | changes)
@@ -43,7 +44,10 @@ def strict(text: str):
 
 def test_a_table_beside_the_floors():
     lines = repr(report()).splitlines()
-    assert lines[0] == "retrieval, YouCook2 validation: n = 479 texts, 119 of 120 videos have features"
+    assert lines[0] == (
+        "retrieval, YouCook2 validation: n = 479 texts, 119 of 120 videos have features (not 'gone'), "
+        "479 of 480 records scored"
+    )
     assert [line.split() for line in lines[1:]] == [
         ["score", "chance"],
         ["r1", "0.4175", "0.002"],
@@ -56,6 +60,18 @@ def test_a_table_beside_the_floors():
     ]
 
 
+def test_the_headline_names_what_is_not_scored():
+    found = {"videos": 1, "of": 6, "missing": ["a", "b", "c\n", "d", "e"], "records": 8, "of_records": 20}
+    about = {"data": {"name": "COIN", "split": "testing", "left_out": 2}}
+    headline = repr(report(coverage=found, about=about, details={"left_out": 3})).splitlines()[0]
+    assert headline == (
+        "retrieval, COIN testing: n = 479 texts, 1 of 6 videos have features (not 'a', 'b', 'c\\n' and 2 more), "
+        "5 of 20 records scored, 2 listed left out"
+    )
+    whole = report(coverage={"videos": 6, "of": 6, "missing": [], "records": 20, "of_records": 20})
+    assert "6 of 6 videos have features, 20 of 20 records scored\n" in repr(whole)
+
+
 def test_markup_in_names_is_shown_not_run():
     hostile = "<script>alert(1)</script>&"
     shown = report(
@@ -64,8 +80,9 @@ def test_markup_in_names_is_shown_not_run():
         scores={hostile: 0.5},
         floors={hostile + "f": {hostile: 0.1}},
         about={"data": {"name": hostile, "split": hostile}},
+        coverage={"videos": 1, "of": 2, "missing": [hostile], "records": 1, "of_records": 2},
     )._repr_html_()
-    assert "<script" not in shown and shown.count("&lt;script&gt;") == 6
+    assert "<script" not in shown and shown.count("&lt;script&gt;") == 7
     assert "<td>0.5</td>" in shown and "<td>0.1</td>" in shown
 
 
@@ -103,7 +120,9 @@ def described(*video_ids: str) -> Dataset:
 
 def test_coverage_counts_videos(corpus):
     dataset = described("video 1", "gone", "video 1", "gone", "lost", "video 0")
-    assert coverage(dataset, corpus) == {"videos": 2, "of": 4, "missing": ["gone", "lost"]}
+    assert coverage(dataset, corpus) == {
+        "videos": 2, "of": 4, "missing": ["gone", "lost"], "records": 3, "of_records": 6,
+    }  # fmt: skip
     assert covered(dataset, corpus) == [0, 2, 5]
     with pytest.raises(ValueError, match="none of the 2 videos of made all"):
         coverage(described("gone", "lost"), corpus)
@@ -125,3 +144,33 @@ def test_about_tells_models_and_data_apart(corpus):
     assert made["features"]["encoder"] == "made" and made["data"]["left_out"] == 1
     again, others = (about(same, described(*ids), corpus, 3, {}) for ids in (["video 0"], ["video 1"]))
     assert made["data"] == again["data"] != others["data"]
+
+
+def test_features_and_labels_are_told_apart(corpus, tmp_path):
+    features = {video_id: np.array(corpus.features(i)) for i, video_id in enumerate(corpus.video_ids)}
+
+    def written(name: str, rows: dict[str, np.ndarray]) -> Corpus:
+        (tmp_path / name).mkdir()
+        for video_id, array in rows.items():
+            np.save(tmp_path / name / f"{video_id}.npy", array)
+        return Corpus.open(tmp_path / name)
+
+    dataset = described("video 1", "gone", "video 0")
+    expected = features_hash(dataset, corpus)
+    assert features_hash(described("video 0", "video 1", "video 1"), corpus) == expected
+    assert features_hash(dataset, written("same", features)) == expected
+    assert features_hash(dataset, written("unused", features | {"video 2": features["video 1"]})) == expected
+    changed = features["video 0"].copy()
+    changed[-1, -1] += 1
+    for name, rows in (("one", changed), ("shorter", features["video 0"][:-1])):
+        assert features_hash(dataset, written(name, features | {"video 0": rows})) != expected
+
+    torch.manual_seed(0)
+    model = VideoCLIPModel(VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM))
+    videos = [Video("video 0", 9.0, "task", 0, ())]
+    hashes = [
+        about(model, COIN("testing", videos, texts), corpus, 0, {})["data"]["hash"]
+        for texts in (["a", "b"], ["a", "b"], ["a", "c"])
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert about(model, dataset, Corpus.open(tmp_path / "same"), 0, {})["features"] == {"hash": expected}

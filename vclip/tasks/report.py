@@ -26,8 +26,8 @@ class Report:
     `scores` by name, fractions except median ranks, NaN where undefined; `floors[name]` holds the same scores of an
     answer that knows nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were
     scored; `examples` has a row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the
-    others. `details` is what the task says beside the scores, such as the threshold gamma. `about` names model, data,
-    features, seed and options.
+    others; `records` of `of_records` are of videos with features. `details` is what the task says beside the scores,
+    such as segmentation's threshold. `about` names model, data, features, seed and options.
     """
 
     task: str
@@ -60,9 +60,14 @@ class Report:
         return write_scores(folder, self.as_dict())
 
     def _headline(self) -> str:
-        data = self.about.get("data", {})
-        covered = f"{self.coverage['videos']} of {self.coverage['of']} videos have features"
-        return f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, {covered}"
+        data, found = self.about.get("data", {}), self.coverage
+        said = [
+            f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}",
+            f"{found['videos']} of {found['of']} videos have features{_but(found['missing'])}",
+            f"{found['records'] - self.details.get('left_out', 0)} of {found['of_records']} records scored",
+        ]
+        said += [f"{data['left_out']} listed left out"] if data.get("left_out") else []
+        return ", ".join(said)
 
     def __repr__(self) -> str:
         return f"{self._headline()}\n{self.table.to_string(float_format=_shown, na_rep='–')}"
@@ -73,7 +78,7 @@ class Report:
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """How many of the data set's videos have features, and which lack them.
+    """How many of the data set's videos and records have features, and which videos lack them.
 
     Raises ValueError if there is no record, or no video has features: then these are other videos' features.
     """
@@ -82,21 +87,27 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
         raise ValueError(f"{dataset}: nothing to score; is it the right split?")
     if len(missing) == len(videos):
         raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: are these the right features?")
-    return {"videos": len(videos) - len(missing), "of": len(videos), "missing": missing}
+    return {
+        "videos": len(videos) - len(missing), "of": len(videos), "missing": missing,
+        "records": len(covered(dataset, corpus)), "of_records": len(dataset),
+    }  # fmt: skip
 
 
 def about(
     model: VideoCLIPModel, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What made a report, so that a second run can be compared: hashes of the weights and of the records."""
-    records = json.dumps([asdict(record) for record in dataset], default=str).encode()
+    """What made a report, so that a second run can be compared: hashes of weights, of data and of features.
+
+    The data are the records and, where the data set has them, the labels' texts.
+    """
+    data = [[asdict(record) for record in dataset], getattr(dataset, "texts", None)]
     return {
         "model": {"name": Path(model.config._name_or_path).name, "weights": weights_hash(model)},
         "data": {
             "name": dataset.name, "split": dataset.split, "records": len(dataset), "left_out": len(dataset.left_out),
-            "hash": hashlib.sha256(records).hexdigest()[:16],
+            "hash": hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16],
         },
-        "features": asdict(corpus.spec) if corpus.spec else None,
+        "features": (asdict(corpus.spec) if corpus.spec else {}) | {"hash": features_hash(dataset, corpus)},
         "seed": seed,
         "options": dict(options),
     }  # fmt: skip
@@ -110,9 +121,24 @@ def weights_hash(model: VideoCLIPModel) -> str:
     return digest.hexdigest()[:16]
 
 
+def features_hash(dataset: Dataset, corpus: Corpus) -> str:
+    """16 hexadecimal digits of the SHA-256 over ids and features of the videos that the corpus has."""
+    digest = hashlib.sha256()
+    for video_id in sorted(set(dataset.video_ids) - set(dataset.missing(corpus))):
+        rows = corpus.features(corpus.index(video_id))
+        digest.update(f"{video_id!r} {rows.shape}".encode() + rows.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def covered(records: Sequence, corpus: Corpus) -> list[int]:
     """Positions of the records whose video has features."""
     return [i for i, record in enumerate(records) if record.video_id in corpus]
+
+
+def _but(missing: Sequence[str]) -> str:
+    """The first of the ids that lack features, in brackets."""
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f" (not {', '.join(map(repr, missing[:3]))}{more})" if missing else ""
 
 
 def _plain(value: Any) -> Any:
