@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
+from vclip.tasks.segments import segments
 
 
 def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
@@ -156,9 +157,8 @@ def labelled_seconds(
     curve.margins(y=0.15)
     curve.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0)
     for y, labels in ((1, truth), (0, predicted)):
-        for start, end in _runs(labels):
-            if labels[start]:
-                bands.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[labels[start]])
+        for label, start, end in segments(labels):
+            bands.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[label])
     bands.set(yticks=[1, 0], yticklabels=["truth", "model"], ylim=(-0.5, 1.5), xlim=(0, len(truth)), xlabel="time (s)")
     handles = [Patch(color=colours[label], label=plain(texts[label - 1], 40)) for label in seen]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
@@ -200,9 +200,3 @@ def step_map(
 def _span(axis, moment: Sequence[int], block: int, y: float, colour: str, label: str | None) -> None:
     axis.plot((block * moment[0] + 0.1, block * (moment[1] + 1) - 0.1), (y, y), color=colour, lw=4, label=label,
               solid_capstyle="butt")  # fmt: skip
-
-
-def _runs(labels: np.ndarray) -> list[tuple[int, int]]:
-    """(start, end) of every run of equal labels."""
-    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-    return list(zip(edges[:-1], edges[1:], strict=True))

@@ -14,11 +14,12 @@ from vclip.embedding import evaluating
 from vclip.model import VideoCLIPModel
 from vclip.tasks.ties import as_array
 
-SIZE, STEP = 32, 16
+SIZE, STRIDE = 32, 16
+STEP = STRIDE
 AT_ONCE = 128
 
 
-def sliding_windows(n: int, size: int = SIZE, step: int = STEP) -> list[tuple[int, int]]:
+def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[int, int]]:
     """The windows (start, end) of `n` seconds: every `step` seconds one of `size`, cut where the video ends.
 
     The last window is the first that reaches the end (MMPT dsprocessor.py:661-805); no seconds, no window.
@@ -53,7 +54,7 @@ def merge_windows(
 
 
 def embed_seconds(
-    model: VideoCLIPModel, clips: Sequence[np.ndarray], size: int = SIZE, step: int = STEP
+    model: VideoCLIPModel, clips: Sequence[np.ndarray], size: int = SIZE, step: int = STRIDE
 ) -> list[Float32[np.ndarray, "_ D"]]:
     """h_v of every second of videos (T, F) of any length, one (T, D) array a video.
 
