@@ -90,7 +90,7 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
     return _score(predicted, truth, n_labels, floors)
 
 
-def _score(predicted: list, truth: list, n_labels: int, floors: dict | None = None) -> SegmentationScore:
+def _score(predicted: Sequence, truth: Sequence, n_labels: int, floors: dict | None = None) -> SegmentationScore:
     p, t = (np.concatenate(videos) for videos in (predicted, truth))
     present, hit = (np.bincount(labels, minlength=n_labels + 1) for labels in (t, t[p == t]))
     recall = np.divide(hit, present, out=np.full(n_labels + 1, np.nan), where=present > 0)

@@ -4,7 +4,7 @@ N questions, C candidates of each, D hidden size.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def score(
     return choose(candidate_scores(z_v, z_t), answers)
 
 
-def candidate_scores(z_v: Sequence, z_t: Sequence) -> list[Float64[np.ndarray, " _"]]:
+def candidate_scores(z_v: Iterable, z_t: Iterable) -> list[Float64[np.ndarray, " _"]]:
     """The dot products of each video (D,) with its candidates (C, D), in float64; equal candidates have equal ones."""
     return [(_float64(texts) * _float64(video)).sum(axis=1) for video, texts in zip(z_v, z_t, strict=True)]
 
