@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from videos import cut, grey, write_video
 
-from vclip.playback import pictures, piece, thumbnail
+from vclip.playback import SAMPLE_RATE, pictures, piece, thumbnail
 from vclip.video import VideoError
 
 
@@ -41,7 +41,7 @@ def test_a_piece_begins_at_zero_and_has_no_hole(steps):
     assert len(levels(piece(steps, 8, 12)[0])) == 40, "the last picture goes on past the end"
 
 
-def test_sound_is_kept_in_its_place_and_silence_where_there_is_none(tmp_path):
+def test_silence_fills_where_there_is_no_sound(tmp_path):
     path = tmp_path / "tone.mov"
     write_video(path, range(0, 6000, 100), grey(*[90] * 60, size=(32, 32)), sound=(1000, 2500))
     data, kind = piece(path, 0, 4)
@@ -49,6 +49,20 @@ def test_sound_is_kept_in_its_place_and_silence_where_there_is_none(tmp_path):
     with av.open(io.BytesIO(data)) as container:
         samples = sum(frame.samples for frame in container.decode(audio=0))
     assert abs(samples - 4 * 48_000) < 2000, "as long as the picture, or a player would wait for it"
+
+
+def test_sound_is_that_of_its_seconds(shared):
+    def heard(file, start=0.0, end=60.0) -> np.ndarray:
+        with av.open(file) as container:
+            resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE)
+            blocks = [b.to_ndarray()[0] for f in container.decode(audio=0) for b in resampler.resample(f)]
+        return np.concatenate(blocks)[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
+
+    path = shared / "videos" / "rabbit320.mp4"
+    part, whole = heard(io.BytesIO(piece(path, 3, 5)[0])), heard(str(path), 2.9, 5.1)
+    assert part.std() > 0.001
+    lag = np.argmax(np.correlate(whole, part[SAMPLE_RATE // 2 : SAMPLE_RATE], "valid")) / SAMPLE_RATE - 0.6
+    assert abs(lag) < 0.02, "in step with the picture"
 
 
 def test_wide_and_tall_pictures_are_made_small(tmp_path):

@@ -152,7 +152,7 @@ class RetrievalBrowser(anywidget.AnyWidget):
             for hit in self.hits
         ]
         items = f"<pre>{html.escape(chr(10).join(lines))}</pre>"
-        marked = f"<details><summary>As text: {html.escape(title)}</summary>{items}</details>"
+        marked = f"<details><summary>As text: {html.escape(title)}</summary>{items}</details>" if self.query else ""
         return {"text/plain": "\n".join([title, *lines]), "text/html": marked}
 
 

@@ -1,12 +1,14 @@
 """A small indexed folder, JupyterLab and Voila that serve a notebook on it, and Debian's Chromium to open them."""
 
 import os
+import re
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def write_notebook(world: Path, name: str) -> Path:
 
 
 def serve(command: list[str], world: Path, path: str):
-    """Start a server of ours; yields its port once `path` answers, and stops it in the end."""
+    """Start a server of ours; yields its port once it answers, and stops it in the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,6 +87,8 @@ def serve(command: list[str], world: Path, path: str):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10).close()
                 break
+            except urllib.error.HTTPError:
+                break  # it answers
             except OSError:
                 assert process.poll() is None, Path(log.name).read_text()
                 time.sleep(0.2)
@@ -137,7 +141,8 @@ class Console(list):
     """What a page complains of: console errors, exceptions, dialogs."""
 
     def listen(self, page):
-        page.on("console", lambda message: self.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda m: self.append(f"{m.text} {m.location.get('url')}") if m.type == "error" else None)
+        page.route(re.compile(r"https?://(?!127\.0\.0\.1)"), lambda route: route.abort())  # there is no network
         page.on("pageerror", lambda error: self.append(str(error)))
         page.on("dialog", lambda dialog: (self.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         return page

@@ -47,9 +47,9 @@ def test_a_moment_is_found_played_and_left(open_notebook, console, artefacts, wo
     assert 5 <= len(found) <= 10 and f"{MARKUP}.mp4" in {hit["video"] for hit in found}
     wait(page, "[...document.querySelectorAll('.vclip-thumb')].every(i => i.naturalWidth > 0)")
 
-    hit = found[0]
-    page.click(".vclip-hits .vclip-hit >> nth=0")
-    wait(page, "!v.paused && v.readyState > 2 && v.currentTime > 0")
+    i, hit = next((i, hit) for i, hit in enumerate(found) if hit["start"] > 4)
+    page.click(f".vclip-hits .vclip-hit >> nth={i}")
+    wait(page, f"!v.paused && v.readyState > 2 && v.currentTime > {hit['start']}")
     playing = state(page)
     assert hit["start"] <= playing["time"] < hit["start"] + 0.3 and not playing["paused"]
     page.screenshot(path=artefacts / "browser-playing.png")
@@ -135,7 +135,7 @@ def test_a_saved_notebook_keeps_the_hits_as_text(open_notebook, world):
 def test_voila_shows_the_same_page(world, chromium, console, artefacts):
     notebook = write_notebook(world, "app.ipynb")
     command = ["voila", "--no-browser", "--Voila.ip=127.0.0.1", str(notebook)]
-    for port in serve(command, world, "/voila/static/"):
+    for port in serve(command, world, "/no-such-page"):
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.goto(f"http://127.0.0.1:{port}/", timeout=60_000)
         page.wait_for_selector(".vclip-browser", timeout=60_000)
@@ -145,4 +145,5 @@ def test_voila_shows_the_same_page(world, chromium, console, artefacts):
         assert hit["start"] <= state(page)["time"] < hit["start"] + 0.3
         page.screenshot(path=artefacts / "browser-voila.png")
         page.close()
-    assert not console
+    # Voila's own template asks a server for its icons
+    assert not [complaint for complaint in console if "fontawesome" not in complaint]
