@@ -122,7 +122,7 @@ def _from(container, stream, time: float, period: Fraction) -> Iterator:
             container.seek(int(time * av.time_base))
             frames = _decode(container, stream, period, [])
             first = next((frame for frame in frames if frame.pts is not None), None)
-            if first is not None and first.pts * first.time_base <= time + float(period):
+            if first is not None and (first.time or 0.0) <= time + float(period):
                 yield first
                 yield from frames
                 return
