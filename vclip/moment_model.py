@@ -11,7 +11,7 @@ import numpy as np
 from vclip.corpus import FeatureSpec, vocabulary_hash
 from vclip.embedding import embed_videos
 from vclip.projection import weights_hash
-from vclip.tasks.windows import SIZE, STEP, embed_seconds, sliding_windows
+from vclip.tasks.windows import SIZE, STRIDE, embed_seconds, sliding_windows
 
 
 def made_by(model, processor, encoder) -> dict:
@@ -46,7 +46,7 @@ def named_encoder(model):
 def sizes(model) -> tuple[int, int]:
     """Seconds of a window and between two: the paper's 32 and 16, less for a model that takes less."""
     size = min(SIZE, model.config.max_video_tokens)
-    return size, max(1, min(STEP, size // 2))
+    return size, max(1, min(STRIDE, size // 2))
 
 
 def embed_windows(model, videos: list[np.ndarray]) -> list[np.ndarray]:

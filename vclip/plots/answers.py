@@ -160,7 +160,7 @@ def labelled_seconds(
         for label, start, end in segments(labels):
             bands.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[label])
     bands.set(yticks=[1, 0], yticklabels=["truth", "model"], ylim=(-0.5, 1.5), xlim=(0, len(truth)), xlabel="time (s)")
-    handles = [Patch(color=colours[label], label=plain(texts[label - 1], 40)) for label in seen]
+    handles = [Patch(color=colours[label], label=plain(texts[int(label) - 1], 40)) for label in seen]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return closed(figure)
 

@@ -68,10 +68,9 @@ def errors(examples: pd.DataFrame, records: Sequence, truth: dict | None = None)
     known = {}
     for record in records:
         known.setdefault((record.video_id, getattr(record, "start", 0)), record)
-    wrong = examples[examples["rank"] > 1].copy()
-    starts = wrong.get("start", pd.Series(0, wrong.index)), wrong.get("top_start", pd.Series(0, wrong.index))
-    sought = [known[place] for place in zip(wrong["video_id"], starts[0], strict=True)]
-    found = [known[place] for place in zip(wrong["top_video_id"], starts[1], strict=True)]
-    wrong["kind"] = [kind(meaning(s, truth), meaning(f, truth)) for s, f in zip(sought, found, strict=True)]
-    wrong["top_sentence"] = [record.sentence for record in found]
-    return wrong
+    wrong = examples.loc[examples["rank"] > 1]
+    rows = wrong.to_dict("records")
+    sought = [known[row["video_id"], row.get("start", 0)] for row in rows]
+    found = [known[row["top_video_id"], row.get("top_start", 0)] for row in rows]
+    kinds = [kind(meaning(s, truth), meaning(f, truth)) for s, f in zip(sought, found, strict=True)]
+    return wrong.assign(kind=kinds, top_sentence=[record.sentence for record in found])

@@ -15,7 +15,6 @@ from vclip.model import VideoCLIPModel
 from vclip.tasks.ties import as_array
 
 SIZE, STRIDE = 32, 16
-STEP = STRIDE
 AT_ONCE = 128
 
 
