@@ -50,19 +50,26 @@ def _large(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.concatenate(pending)
 
 
-def write(index: Any, file: Path) -> None:
+def write(index: Any, file: Path) -> int:
+    """Returns the file's size in bytes, which `read` wants to know."""
     import faiss
 
     faiss.write_index(index, str(file))
+    return file.stat().st_size
 
 
-def read(file: Path) -> Any:
-    """An index in cells, its vectors left on disk (mapped). Raises ValueError if the file is missing or damaged."""
+def read(file: Path, size: int) -> Any:
+    """An index in cells, its vectors left on disk (mapped). Raises ValueError if the file is missing or damaged.
+
+    A file of another size than `size` bytes is not opened: behind the end of a mapped file lies no error but a signal.
+    """
     import faiss
 
     try:
+        if (there := file.stat().st_size) != size:
+            raise RuntimeError(f"it has {there} bytes instead of {size}")
         return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): remove the index and build it again") from None
 
 

@@ -171,7 +171,7 @@ class MomentIndex:
             state["background"]["scores"] = sorted(moment_windows.nearest(index, z_t, 1)[0][:, 0].tolist())
             if hasattr(index, "nprobe"):
                 state["faiss"] = self._store.faiss_name()
-                moment_windows.write(index, self.path / state["faiss"])
+                state["faiss_bytes"] = moment_windows.write(index, self.path / state["faiss"])
         self._store.publish(entries, **state)
 
     def _read(self) -> None:
@@ -180,7 +180,7 @@ class MomentIndex:
         self._background = np.array(state.get("background", {}).get("scores", []))
         index = None
         if entries and state.get("faiss"):
-            index = moment_windows.read(self.path / Path(state["faiss"]).name)
+            index = moment_windows.read(self.path / Path(state["faiss"]).name, state.get("faiss_bytes", 0))
         elif entries:
             index = moment_windows.build([self._store.z_v(entry) for entry in entries])
         seconds, windows = (np.array([e[i] for e in entries], np.int64) for i in (4, 5))
