@@ -8,7 +8,7 @@ import indexes
 import pytest
 from PIL import Image
 
-from vclip.browser import COLUMNS, SCRIPTS, STATIC, RetrievalBrowser
+from vclip.browser import COLUMNS, SCRIPTS, STATIC, RetrievalBrowser, _named
 from vclip.moments import MomentIndex
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -110,3 +110,9 @@ def test_the_page_sets_text_and_loads_nothing():
         for forbidden in ("innerHTML", "insertAdjacentHTML", "outerHTML", "document.write", "import ", "fetch("):
             assert forbidden not in source, f"{name}: {forbidden}"
         assert "http" not in source.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_brackets_in_a_name_are_found():
+    name = "How to fry [abc123].mp4"
+    assert all(_named(files)(name) for files in ("[ABC123]", name, "how*.mp4", "fry"))
+    assert not any(_named(files)(name) for files in ("[xyz]", "*.mov"))

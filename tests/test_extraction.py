@@ -14,7 +14,7 @@ from videos import cut, grey, write_video
 from vclip import extraction, parts, storage
 from vclip.captions import read_captions
 from vclip.corpus import Corpus, FeatureSpec
-from vclip.extraction import extract, find_captions, find_videos
+from vclip.extraction import extract, find_captions, find_videos, video_files
 
 from corpora import tokenizer
 
@@ -350,3 +350,22 @@ def test_two_processes_share_the_videos(tmp_path):
 def sorted_rows(out: Path, report) -> list[dict]:
     order = [row.video for row in report]
     return sorted(parts.read_report(out), key=lambda row: order.index(row["video"]))
+
+
+def test_a_folder_that_goes_while_it_is_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+    make(tmp_path / "videos", ["a"])
+    make(tmp_path / "videos" / "sub", ["b"])
+    assert [f.name for f in video_files(tmp_path / "videos")] == ["a.mov", "b.mov"]
+    walk = os.walk
+
+    def going(folder, **arguments):
+        for step, found in enumerate(walk(folder, **arguments)):
+            if not step:
+                shutil.rmtree(tmp_path / "videos" / "sub")
+            yield found
+
+    monkeypatch.setattr(os, "walk", going)
+    assert [f.name for f in video_files(tmp_path / "videos")] == ["a.mov"]
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        video_files(tmp_path / "gone")

@@ -65,6 +65,19 @@ def test_sound_is_that_of_its_seconds(shared):
     assert abs(lag) < 0.02, "in step with the picture"
 
 
+def test_blocks_never_go_back_in_time(shared):
+    """Chromium's rule for what it is fed, over both tracks; a block's time is the packet's plus its codec's delay."""
+    delay, heard = {"audio": 0.0065, "video": 0.0}, 0
+    for path in (shared / "videos").iterdir():
+        if path.suffix in (".mp4", ".webm"):
+            with av.open(io.BytesIO(piece(path, 1, 5)[0])) as container:
+                packets = [packet for packet in container.demux() if packet.size]
+                heard += any(packet.stream.type == "audio" for packet in packets)
+                times = [float(p.pts * p.time_base) + delay[p.stream.type] for p in packets]
+            assert all(later > earlier - 0.0006 for earlier, later in zip(times, times[1:], strict=False)), path.name
+    assert heard >= 2
+
+
 def test_wide_and_tall_pictures_are_made_small(tmp_path):
     for name, size, expected in (("wide", (300, 1201), (160, 40)), ("tall", (1200, 300), (40, 160))):
         path = write_video(tmp_path / f"{name}.mov", [0, 500], grey(5, 5, size=size))

@@ -157,9 +157,8 @@ class RetrievalBrowser(anywidget.AnyWidget):
 
 
 def _named(files: str) -> Callable[[str], bool]:
-    wanted = files.strip().casefold()
-    pattern = wanted if any(sign in wanted for sign in "*?[") else f"*{wanted}*"
-    return lambda video: fnmatch(video.casefold(), pattern)
+    wanted = files.strip().casefold()  # brackets are common in names, so what looks like a pattern may be a part
+    return lambda video: wanted in video.casefold() or fnmatch(video.casefold(), wanted)
 
 
 def _cell(value):

@@ -113,8 +113,7 @@ def find_videos(source) -> tuple[dict[str, Path], Path]:
         folder = Path(source)
         if not folder.is_dir():
             return find_videos([folder])
-        files = (f for f in folder.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file())
-        paths = sorted(f for f in files if not f.name.startswith("."))
+        paths = video_files(folder)
         if not paths:
             raise FileNotFoundError(f"no video in {folder} (looked for {' '.join(VIDEO_SUFFIXES)})")
     else:
@@ -127,6 +126,21 @@ def find_videos(source) -> tuple[dict[str, Path], Path]:
     if len(set(names)) < len(names):
         names = [f.relative_to(folder).as_posix() for f in paths]
     return dict(zip(map(_utf8, names), paths, strict=True)), folder
+
+
+def video_files(folder: Path) -> list[Path]:
+    """The files of VIDEO_SUFFIXES in a folder, to its depth, without hidden ones; a subfolder may go meanwhile.
+
+    Raises OSError if the folder itself, or one in it that is still there, cannot be listed.
+    """
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError) or Path(error.filename or "") == folder:
+            raise error
+
+    files = [Path(root, name) for root, _, names in os.walk(folder, onerror=failed) for name in names]
+    wanted = (f for f in files if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith("."))
+    return sorted(f for f in wanted if os.path.isfile(f))  # Path.is_file raises where it may not look
 
 
 def _utf8(name: str) -> str:

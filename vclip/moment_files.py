@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vclip.captions import deduplicate, read_captions
-from vclip.extraction import find_captions, find_videos
+from vclip.extraction import find_captions, video_files
 
 
 def shown(path: str) -> str:
@@ -19,11 +19,7 @@ def present_in(folder: Path) -> dict[str, Path]:
     """The videos of a folder by their path in it. Raises FileNotFoundError if the folder itself is gone."""
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder of videos {folder} is not there: mount it or put it back")
-    try:
-        files = find_videos(folder)[0].values()
-    except FileNotFoundError:
-        return {}
-    return {file.relative_to(folder).as_posix(): file for file in files}
+    return {file.relative_to(folder).as_posix(): file for file in video_files(folder)}
 
 
 def stat_of(file: Path) -> tuple[int, int]:

@@ -100,12 +100,14 @@ class MomentIndex:
         """
         with self._store.lock():
             self._store.read()
-            entries, self.report = update(
-                self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
-            )
-            if entries != self._store.entries or "background" not in self._store.state:
-                self._publish(self._store.pack(entries))
-            self._read()
+            try:
+                entries, self.report = update(
+                    self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
+                )
+                if entries != self._store.entries or "background" not in self._store.state:
+                    self._publish(self._store.pack(entries))
+            finally:
+                self._read()  # an update that stops leaves what is on disk, which another may have changed
         return self.report
 
     def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:

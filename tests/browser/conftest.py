@@ -17,6 +17,7 @@ import pytest
 
 import vclip
 
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 MARKUP = "<img src=x onerror=alert(1)>"
 SET_UP = """from vclip import VideoCLIPModel, VideoCLIPProcessor, minihowto
 from vclip.browser import RetrievalBrowser
@@ -25,7 +26,11 @@ from vclip.moments import MomentIndex
 model = VideoCLIPModel.from_pretrained(minihowto() / "checkpoint")
 processor = VideoCLIPProcessor.from_pretrained(minihowto() / "checkpoint")
 index = MomentIndex.open("../videos/.vclip", model, processor)"""
-SETTINGS = {"apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}'}
+SETTINGS = {
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    # every cell stays in the page, whether it is in view or not
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+}
 
 
 @pytest.fixture(scope="session")
@@ -158,8 +163,13 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
     """Opens a new notebook in JupyterLab, runs all its cells, gives the page that shows the browser."""
     pages = []
 
-    def opened(name: str, run: bool = True, fresh: bool = True):
-        if fresh:
+    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 40_000):
+        if (NOTEBOOKS / name).exists():
+            notebook = nbformat.read(NOTEBOOKS / name, 4)
+            for cell in notebook.cells:
+                cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
+            nbformat.write(notebook, world / "home" / name)
+        elif fresh:
             write_notebook(world, name)
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(15_000)
@@ -170,7 +180,7 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
             kernel = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
             page.wait_for_function(f"{kernel}?.status === 'idle'", timeout=60_000)  # or it would ask for a kernel
             page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-            page.wait_for_selector(".vclip-browser", timeout=40_000)
+            page.wait_for_selector(".vclip-browser", timeout=timeout)
         return page
 
     yield opened

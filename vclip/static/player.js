@@ -69,8 +69,10 @@ function makePlayer(fetchPiece, say) {
 
   const close = () => {
     key = null;
+    video.pause();
     if (video.src) URL.revokeObjectURL(video.src);
     video.removeAttribute("src");
+    video.load(); // without it the last video's sound goes on
     source = buffer = null;
     asked = new Set();
     waiting = [];
