@@ -61,8 +61,9 @@ def world(tmp_path_factory) -> Path:
     return world
 
 
-def write_notebook(world: Path, name: str) -> Path:
-    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, "RetrievalBrowser(index)")]
+def write_notebook(world: Path, name: str, videos: str = "videos") -> Path:
+    set_up = SET_UP.replace("../videos", f"../{videos}")
+    cells = [nbformat.v4.new_code_cell(source) for source in (set_up, "RetrievalBrowser(index)")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = world / "home" / name
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
@@ -163,14 +164,14 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
     """Opens a new notebook in JupyterLab, runs all its cells, gives the page that shows the browser."""
     pages = []
 
-    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 40_000):
+    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 40_000, videos: str = "videos"):
         if (NOTEBOOKS / name).exists():
             notebook = nbformat.read(NOTEBOOKS / name, 4)
             for cell in notebook.cells:
                 cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
             nbformat.write(notebook, world / "home" / name)
         elif fresh:
-            write_notebook(world, name)
+            write_notebook(world, name, videos)
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(15_000)
         pages.append(page)
