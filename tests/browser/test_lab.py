@@ -16,9 +16,10 @@ QUERY = "stir the soup"
 
 def search(page, text: str = QUERY) -> list[dict]:
     """The hits, read off the page."""
+    page.evaluate("document.querySelectorAll('.vclip-hit').forEach(hit => { hit.dataset.old = 'yes' })")
     page.fill(".vclip-query", text)
     page.press(".vclip-query", "Enter")
-    page.wait_for_selector(".vclip-hits .vclip-hit", timeout=30_000)
+    page.wait_for_selector(".vclip-hits .vclip-hit:not([data-old])", timeout=30_000)
     return hits(page)
 
 
