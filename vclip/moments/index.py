@@ -15,14 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vclip import moment_windows
-from vclip.background import SENTENCES
 from vclip.embedding import embed_texts
-from vclip.moment_files import captions_during, inside, is_there, place_of, shown
-from vclip.moment_model import embed_each_second, embed_windows, made_by, named_encoder, sizes
-from vclip.moment_store import Entry, Store
-from vclip.moment_update import UpdateReport, update
-from vclip.moment_windows import Windows, standing_out
+from vclip.moments.background import SENTENCES
+from vclip.moments.files import captions_during, inside, is_there, place_of, shown
+from vclip.moments.model import embed_each_second, embed_windows, made_by, named_encoder, sizes
+from vclip.moments.store import Entry, Store
+from vclip.moments.update import UpdateReport, update
+from vclip.moments.windows import Windows, build, nearest, read, standing_out, write
 
 AT_ONCE = 8  # windows looked into together
 
@@ -168,12 +167,12 @@ class MomentIndex:
     def _publish(self, entries: list[Entry]) -> None:
         state: dict = {"faiss": None, "background": {"sentences": SENTENCES, "scores": []}}
         if entries:
-            index = moment_windows.build([self._store.z_v(entry) for entry in entries])
+            index = build([self._store.z_v(entry) for entry in entries])
             z_t = embed_texts(self.model, self.processor, SENTENCES)
-            state["background"]["scores"] = sorted(moment_windows.nearest(index, z_t, 1)[0][:, 0].tolist())
+            state["background"]["scores"] = sorted(nearest(index, z_t, 1)[0][:, 0].tolist())
             if hasattr(index, "nprobe"):
                 state["faiss"] = self._store.faiss_name()
-                state["faiss_bytes"] = moment_windows.write(index, self.path / state["faiss"])
+                state["faiss_bytes"] = write(index, self.path / state["faiss"])
         self._store.publish(entries, **state)
 
     def _read(self) -> None:
@@ -182,9 +181,9 @@ class MomentIndex:
         self._background = np.array(state.get("background", {}).get("scores", []))
         index = None
         if entries and state.get("faiss"):
-            index = moment_windows.read(self.path / Path(state["faiss"]).name, state.get("faiss_bytes", 0))
+            index = read(self.path / Path(state["faiss"]).name, state.get("faiss_bytes", 0))
         elif entries:
-            index = moment_windows.build([self._store.z_v(entry) for entry in entries])
+            index = build([self._store.z_v(entry) for entry in entries])
         seconds, windows = (np.array([e[i] for e in entries], np.int64) for i in (4, 5))
         self._windows = Windows(index, seconds, windows, *sizes(self.model))
 

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from vclip.background import SENTENCES
+from vclip.moments.background import SENTENCES
 
 
 def test_256_different_plain_sentences():

@@ -2,9 +2,8 @@ import indexes
 import numpy as np
 import pytest
 
-from vclip import moment_update
-from vclip.moment_store import Store
-from vclip.moment_update import Change, UpdateReport, update
+from vclip.moments.store import Store
+from vclip.moments.update import Change, UpdateReport, update
 
 
 def run(store, folder, encoder):
@@ -67,7 +66,7 @@ def test_work_is_saved_as_it_goes(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(Store, "add", lambda self, rows: saved.append(len(rows)) or add(self, rows))
     store = Store.prepare(tmp_path / "index", {})
     update(store, folder, indexes.Quadrants, lambda videos: [np.ones((1, 2), "f4") for _ in videos])
-    monkeypatch.setattr(moment_update, "SAVE_EVERY", 0)
+    monkeypatch.setattr("vclip.moments.update.SAVE_EVERY", 0)
     store = Store.prepare(tmp_path / "other", {})
     update(store, folder, indexes.Quadrants, lambda videos: [np.ones((1, 2), "f4") for _ in videos])
     assert saved == [3, 1, 1, 1]

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip import moment_windows
-from vclip.moment_windows import Windows, build, nearest, read, standing_out, write
+from vclip.moments.windows import Windows, build, nearest, read, standing_out, write
 from vclip.tasks.windows import sliding_windows
 
 
@@ -19,14 +18,14 @@ def in_blocks(rows: np.ndarray) -> list[np.ndarray]:
 
 @pytest.fixture(params=[10_000, 0])
 def limit(request, monkeypatch) -> int:
-    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", request.param)
+    monkeypatch.setattr("vclip.moments.windows.EXACT_UP_TO", request.param)
     return request.param
 
 
 def test_exact_below_the_limit_and_in_cells_above(monkeypatch):
     rows, queries = clustered(3000), clustered(3010)[3000:]
     exact = build(in_blocks(rows))
-    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", 2999)
+    monkeypatch.setattr("vclip.moments.windows.EXACT_UP_TO", 2999)
     cells = build(in_blocks(rows))
     truth = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
     scores, found = nearest(exact, queries, 10)
@@ -79,7 +78,7 @@ def test_windows_are_the_sliding_ones(seconds, size):
 
 
 def test_a_file_gives_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", 0)
+    monkeypatch.setattr("vclip.moments.windows.EXACT_UP_TO", 0)
     rows, query = clustered(2000), clustered(2003)[2000:]
     index = build([rows])
     size = write(index, tmp_path / "w.faiss")

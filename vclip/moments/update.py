@@ -14,8 +14,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vclip.extraction import extract_one
-from vclip.moment_files import present_in, shown, stat_of
-from vclip.moment_store import Entry, Store, full
+from vclip.moments.files import present_in, shown, stat_of
+from vclip.moments.store import Entry, Store, full
 
 SAVE_EVERY = 30.0  # seconds of work that a kill may cost
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from vclip import moment_windows
-from vclip.background import SENTENCES
 from vclip.embedding import embed_texts, embed_videos
 from vclip.encoders import Projection
-from vclip.moment_windows import standing_out
 from vclip.moments import MomentIndex
+from vclip.moments.background import SENTENCES
+from vclip.moments.windows import standing_out
 from vclip.samples import minihowto
 from vclip.tasks.windows import embed_seconds, sliding_windows
 
@@ -204,9 +203,9 @@ def test_a_thousand_files_of_which_three_change_and_two_go(model, processor, tmp
 
 KILLED = """
 import os, sys, indexes
-from vclip import moment_update
+from vclip.moments import update
 from vclip.moments import MomentIndex
-moment_update.SAVE_EVERY = 0
+update.SAVE_EVERY = 0
 class Deadly(indexes.Quadrants):
     def __call__(self, frames):
         if self.calls == 4:
@@ -364,7 +363,7 @@ def test_windows_of_a_model_that_takes_less(processor, tmp_path):
 
 def test_an_index_in_cells(model, processor, folder, tmp_path, monkeypatch):
     exact = MomentIndex.open(folder / ".vclip", model, processor, indexes.Quadrants())
-    monkeypatch.setattr(moment_windows, "EXACT_UP_TO", 4)
+    monkeypatch.setattr("vclip.moments.windows.EXACT_UP_TO", 4)
     index = MomentIndex.build(model, processor, folder, indexes.Quadrants(), tmp_path / "index")
     (file,) = (tmp_path / "index").glob("*.faiss")
     for video in ("*[0-4].mov", None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vclip import storage
-from vclip.moment_store import Entry, Store, full
+from vclip.moments.store import Entry, Store, full
 
 MADE_BY = {"weights": "a", "folder": ".."}
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from vclip.embedding import embed_videos
-from vclip.moment_model import embed_each_second, embed_windows, made_by, named_encoder, sizes
+from vclip.moments.model import embed_each_second, embed_windows, made_by, named_encoder, sizes
 from vclip.tasks.windows import embed_seconds, sliding_windows
 
 

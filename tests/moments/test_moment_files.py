@@ -1,6 +1,6 @@
 import pytest
 
-from vclip.moment_files import captions_during, inside, is_there, place_of, present_in, stat_of
+from vclip.moments.files import captions_during, inside, is_there, place_of, present_in, stat_of
 
 
 def test_paths_that_lead_out_are_refused(tmp_path):
