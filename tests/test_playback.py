@@ -51,6 +51,66 @@ def test_silence_fills_where_there_is_no_sound(tmp_path):
     assert abs(samples - 4 * 48_000) < 2000, "as long as the picture, or a player would wait for it"
 
 
+def tone(path, *spans: tuple[float, float], begin: float = 0, end: float = 8, rate: int = 44_100, jitter: float = 0.0):
+    """A video from `begin` to `end` (s) with a loud tone during the `spans` (s); between them lies no packet at all.
+
+    The sound's timestamps are wrong by up to `jitter` s.
+    """
+    noise, codec = np.random.default_rng(0), "mp2" if path.suffix == ".ts" else "pcm_s16le"
+    with av.open(str(path), "w") as out:
+        picture, sound = out.add_stream("mpeg2video", rate=25), out.add_stream(codec, rate=rate, layout="mono")
+        picture.width = picture.height = 32
+        picture.pix_fmt = "yuv420p"
+        for k in range(round(25 * begin), round(25 * end)):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), "rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            out.mux(picture.encode(frame))
+        out.mux(picture.encode(None))
+        for start, stop in spans:
+            for first in range(round(start * rate), round(stop * rate), 1152):
+                wave = 12_000 * np.sin(2 * np.pi * 440 / rate * np.arange(first, first + 1152))
+                frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], "s16", "mono")
+                frame.rate, frame.time_base = rate, Fraction(1, rate)
+                frame.pts = first + round(noise.uniform(0, jitter) * rate)
+                out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    return path
+
+
+def loud(path, start: float, end: float, width: float = 0.02) -> np.ndarray:
+    """Whether there is sound in each `width` seconds of a piece."""
+    with av.open(io.BytesIO(piece(path, start, end)[0])) as container:
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    n = round(width * SAMPLE_RATE)
+    return samples[: len(samples) // n * n].reshape(-1, n).std(axis=1) > 0.05
+
+
+@pytest.mark.parametrize("start", [0, 2.5, 4])
+def test_sound_after_a_gap_is_in_step(tmp_path, start):
+    spans = [(0.5, 1.0), (3.0, 3.4), (3.7, 5.0), (6.2, 7.9)]
+    path = tone(tmp_path / "gaps.mkv", *spans)
+    heard = loud(path, start, start + 4)
+    times = start + 0.01 + 0.02 * np.arange(len(heard))
+    edges = np.min([np.abs(times - edge) for span in spans for edge in span], axis=0)
+    expected = np.any([(a <= times) & (times < b) for a, b in spans], axis=0)
+    assert np.array_equal(heard[edges > 0.04], expected[edges > 0.04]) and expected.any() and not expected.all()
+
+
+def test_sound_whose_timestamps_drift_or_jitter_stays_in_step(tmp_path):
+    # 6 ms lost after every four frames of 26 ms: in the end the samples alone would be 0.4 s early
+    drifting = tone(tmp_path / "drift.mkv", *[(0.11 * i, 0.11 * i + 0.1) for i in range(70)], end=9)
+    heard = loud(drifting, 5, 9)
+    assert abs(5 + heard.nonzero()[0][-1] * 0.02 - (0.11 * 69 + 0.1)) < 0.07
+    assert loud(tone(tmp_path / "jitter.mkv", (0, 8), jitter=0.02), 1, 5).all(), "small errors are no gaps"
+
+
+def test_sound_may_change_its_rate(tmp_path):
+    first, second = tone(tmp_path / "a.ts", (0, 2), end=2), tone(tmp_path / "b.ts", (2, 4), begin=2, end=4, rate=48_000)
+    (tmp_path / "both.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    heard = loud(tmp_path / "both.ts", 0, 4)
+    assert heard[5:90].all() and heard[110:190].all()
+
+
 def test_sound_is_that_of_its_seconds(shared):
     def heard(file, start=0.0, end=60.0) -> np.ndarray:
         with av.open(file) as container:

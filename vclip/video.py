@@ -64,13 +64,13 @@ def read_seconds(path, fps: int, size: int) -> Iterator[np.ndarray]:
 def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
     """Frames with the time, in seconds from the container's start, until which each is shown."""
     name = repr(str(path))
-    with _open(path) as container:
-        stream = _picture_stream(container, name)
-        origin, base = _start(container), stream.time_base or Fraction(1, av.time_base)
-        period = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+    with open_video(path) as container:
+        stream = picture_stream(container, name)
+        origin, base = start_time(container), stream.time_base or Fraction(1, av.time_base)
+        period = 1 / frame_rate(stream)
         damage: list[str] = []
         shown, since, end = None, Fraction(0), Fraction(0)
-        for frame in _decode(container, stream, period, damage):
+        for frame in decode(container, stream, period, damage):
             time = end if frame.pts is None else frame.pts * base - (origin or 0)
             if shown is None:
                 # without a start time in the container the first frame is the start
@@ -96,9 +96,14 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
             )
 
 
-def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator[VideoFrame]:
-    """Frames of `stream`. A packet that fails is skipped, as players do, and what went wrong is added to `damage`."""
-    stream.thread_type = "AUTO"
+def decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
+    """Frames of `stream`, picture or sound, from where the open `container` stands to its end.
+
+    A packet that fails is skipped, as players do. What went wrong, a file that ends before its container says
+    included, is added to `damage`, a sentence each. `period` is the length in seconds of a frame that names none.
+    """
+    if not stream.codec_context.is_open:
+        stream.thread_type = "AUTO"
     reached, decoded, packets = 0.0, 0, container.demux()
     while True:
         try:
@@ -127,7 +132,11 @@ def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator[
             damage.insert(0, f"it ends at {reached - start:.1f} s although its header says {duration:.1f} s")
 
 
-def _open(path):
+def open_video(path):
+    """The file as an av container, a context manager; nothing else is opened on its behalf.
+
+    Raises FileNotFoundError, and VideoError for a file that is empty or that FFmpeg cannot open.
+    """
     path = Path(path)
     if path.is_file() and not path.stat().st_size:
         raise VideoError(f"{str(path)!r}: the file is empty: copy it again")
@@ -140,8 +149,8 @@ def _open(path):
         raise VideoError(f"{str(path)!r}: {NOT_OPEN} ({error})") from error
 
 
-def _picture_stream(container, name: str):
-    """FFmpeg's choice among the video streams, cover art and thumbnails left out."""
+def picture_stream(container, name: str):
+    """FFmpeg's choice among the video streams, cover art and thumbnails left out. VideoError, with `name`, for none."""
     if not container.streams:
         raise VideoError(f"{name}: {NOT_OPEN}")
     streams = [s for s in container.streams.video if not s.disposition & NOT_A_PICTURE]
@@ -151,8 +160,13 @@ def _picture_stream(container, name: str):
     return best if best in streams else streams[0]
 
 
-def _start(container) -> Fraction | None:
-    """The container's start in seconds: its microseconds made exact by the stream that they were rounded from."""
+def frame_rate(stream) -> Fraction:
+    """Frames a second as the file says, 25 if it says nothing."""
+    return Fraction(stream.average_rate or stream.guessed_rate or 25)
+
+
+def start_time(container) -> Fraction | None:
+    """The container's start in seconds, None if it has none: its microseconds made exact by the stream's own time."""
     if container.start_time is None:
         return None
     start = Fraction(container.start_time, av.time_base)
@@ -167,13 +181,16 @@ def _resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter
     other = int(long * size / short)
     width, height = (size, other) if frame.width == short else (other, size)
     resized = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
-    picture = _upright(resized.to_ndarray(), frame)
+    picture = upright(resized.to_ndarray(), frame)
     top, left = (int((side - size) / 2) for side in picture.shape[:2])
     return picture[top : top + size, left : left + size]
 
 
-def _upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """Turn or mirror as the display matrix says: (x', y') = (a x + c y, b x + d y), quarter turns only."""
+def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
+    """A view of the frame's `picture` (H, W, 3), turned or mirrored as its display matrix asks.
+
+    (x', y') = (a x + c y, b x + d y), quarter turns only.
+    """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
