@@ -20,6 +20,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert file.read_text() == '{\n "a": 1\n}\n' and list(tmp_path.iterdir()) == [file]
 
 
+def test_bytes_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
+    done = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda opened: done.append(os.fstat(opened).st_ino) or fsync(opened))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("renamed") or rename(*names))
+    storage.write_json(tmp_path / "a.json", {"a": 1})
+    assert done == [(tmp_path / "a.json").stat().st_ino, "renamed", tmp_path.stat().st_ino]
+
+
 def test_files_are_as_readable_as_the_umask_allows(tmp_path):
     before = os.umask(0o027)
     try:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,16 +20,31 @@ SHARD_VIDEOS = 256
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """`write(temporary)`, then rename over `path`; a failure leaves the old file alone and no temporary behind."""
+    """`write(temporary)`, then rename over `path`; a failure leaves the old file alone and no temporary behind.
+
+    The bytes are on the disk before the name is, so a power cut leaves the old file or the new one, whole.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # safetensors leaves files that only their owner may read
+        _to_disk(temporary)
         os.replace(temporary, path)
+        _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Some file systems, and Windows for folders, cannot be asked to."""
+    with suppress(OSError):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def write_json(path: Path, value: dict) -> None:
