@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from permissions import unprivileged
 from safetensors.numpy import load_file
 from videos import cut, grey, write_video
 
@@ -369,3 +370,66 @@ def test_a_folder_that_goes_while_it_is_listed_is_not_an_empty_one(tmp_path, mon
     monkeypatch.undo()
     with pytest.raises(FileNotFoundError):
         video_files(tmp_path / "gone")
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    make(tmp_path / "v", ["a", ".b"], captions=False)
+    make(tmp_path / "v" / ".trash", ["c"], captions=False)
+    assert video_files(tmp_path / "v") == [tmp_path / "v" / "a.mov"]
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    make(tmp_path / "disk", ["a"], captions=False)
+    make(tmp_path / "disk" / "deep", ["b"], captions=False)
+    folder = make(tmp_path / "v", ["c"], captions=False)
+    make(folder / "sub", ["d"], captions=False)
+    for name, target in {"up": "..", "self": ".", "disk": "../disk", "inner": "../disk/deep", "0": "sub"}.items():
+        (folder / name).symlink_to(target, target_is_directory=True)
+    (tmp_path / "disk" / "back").symlink_to(folder, target_is_directory=True)
+    (folder / "e.mov").symlink_to(tmp_path / "disk" / "a.mov")
+    (folder / "lost.mov").symlink_to(tmp_path / "nowhere.mov")
+    (folder / "round.mov").symlink_to(folder / "round.mov")
+    found = [f.relative_to(folder).as_posix() for f in video_files(folder)]
+    expected = ["c.mov", "disk/a.mov", "disk/deep/b.mov", "e.mov", "lost.mov", "round.mov", "sub/d.mov"]
+    assert found == expected
+    report = extract(folder, tmp_path / "out", MeanColour())
+    failed = {row.video: row.error for row in report if row.status == "failed"}
+    assert sorted(failed) == ["lost", "round"] and "no such file" in failed["lost"]
+
+
+def test_what_may_not_be_read_is_named(tmp_path):
+    folder = make(tmp_path / "v", ["a", "b"], captions=False)
+    make(folder / "shut", ["c"], captions=False)
+    make(folder / "listed only", ["d"], captions=False)
+    extract(folder, tmp_path / "before", MeanColour())  # imports what is imported when first used
+    for name, mode in {"b.mov": 0o000, "shut": 0o000, "listed only": 0o444}.items():
+        (folder / name).chmod(mode)
+    try:
+        with unprivileged(tmp_path):
+            unlisted = []
+            found = video_files(Path("v"), unlisted)
+            with pytest.raises(PermissionError, match="shut"):
+                video_files(Path("v"))
+            rows = [extraction.extract_one(f.name, f, MeanColour())[0] for f in found]
+    finally:
+        for name in ("shut", "listed only"):
+            (folder / name).chmod(0o755)
+    assert [error.filename for error in unlisted] == ["v/shut"]
+    assert [(row.video, row.status) for row in rows] == [("a.mov", "ok"), ("b.mov", "failed"), ("d.mov", "failed")]
+    assert all("Permission denied" in row.error for row in rows[1:])
+
+
+@pytest.mark.parametrize("limit, calls", [(2**28, 1), (100 * 2 * 16 * 16 * 3, 3), (1, 250)])
+def test_the_encoder_sees_a_video_at_once_unless_it_is_long(tmp_path, monkeypatch, limit, calls):
+    monkeypatch.setattr(extraction, "BYTES_AT_ONCE", limit)
+    path, seen = write_video(tmp_path / "v.mov", range(0, 250_000, 1000), grey(*range(250))), []
+
+    class Counting(MeanColour):
+        def __call__(self, frames):
+            seen.append(frames)
+            return super().__call__(frames)
+
+    features = extraction.extract_one("v", path, Counting())[1]
+    assert features is not None and len(seen) == calls and sum(map(len, seen)) == len(features) == 250
+    np.testing.assert_allclose(features[:, 0], np.arange(250) / 255, atol=1e-3)
+    np.testing.assert_array_equal(np.concatenate(seen)[:, 0, 0, 0, 0], np.arange(250))  # none is written over

@@ -1,6 +1,6 @@
 import pytest
 
-from vclip.names import refuse_unknown
+from vclip.names import printable, refuse_unknown
 
 
 def test_the_first_unknown_name_is_refused_with_the_nearest_known():
@@ -10,3 +10,7 @@ def test_the_first_unknown_name_is_refused_with_the_nearest_known():
         refuse_unknown(["zzz"], ["seed", "epochs"], "field")
     refuse_unknown(["seed"], {"seed": 1, "epochs": 2}, "field")
     refuse_unknown([], [], "field")
+
+
+def test_names_are_made_fit_for_utf8():
+    assert printable("caf\xe9 \U0001f600") == "caf\xe9 \U0001f600" and printable("d\udcff \ud83d") == "d\\udcff \\ud83d"

@@ -1,11 +1,14 @@
 """`extract`: a folder of videos becomes a corpus, in one process or several, and goes on where it was stopped."""
 
 import html
+import math
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,7 @@ from tqdm.auto import tqdm
 from vclip import parts
 from vclip.captions import CAPTION_SUFFIXES, deduplicate, read_captions
 from vclip.corpus import FeatureSpec
+from vclip.names import printable
 from vclip.storage import check_features
 from vclip.video import read_seconds
 
@@ -26,6 +30,7 @@ VIDEO_SUFFIXES = (
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 FRAMES_AT_ONCE = 96
+BYTES_AT_ONCE = 256 * 2**20  # of one video: half an hour at 3 frames of 128 x 128 a second
 
 
 class Row(NamedTuple):
@@ -84,7 +89,7 @@ def extract(source, out, encoder) -> Report:
             failed.append(row._asdict() | {"sizes": None})
             bar.set_postfix(failed=len(failed))
             continue
-        media = _utf8(videos[video].relative_to(folder).as_posix())
+        media = printable(videos[video].relative_to(folder).as_posix())
         entry = row._asdict() | {"sizes": _sizes(videos[video]), "media": media, "captions": captions}
         pending.append(parts.write(out, [features], [entry]))
         if parts.fill_a_shard(pending):
@@ -125,27 +130,48 @@ def find_videos(source) -> tuple[dict[str, Path], Path]:
     names = [f.stem if stems[f.stem] == 1 else f.relative_to(folder).as_posix() for f in paths]
     if len(set(names)) < len(names):
         names = [f.relative_to(folder).as_posix() for f in paths]
-    return dict(zip(map(_utf8, names), paths, strict=True)), folder
+    return dict(zip(map(printable, names), paths, strict=True)), folder
 
 
-def video_files(folder: Path) -> list[Path]:
-    """The files of VIDEO_SUFFIXES in a folder, to its depth, without hidden ones; a subfolder may go meanwhile.
+def video_files(folder: Path, unlisted: list[OSError] | None = None) -> list[Path]:
+    """The files of VIDEO_SUFFIXES in a folder, to its depth, without hidden files and folders.
 
-    Raises OSError if the folder itself, or one in it that is still there, cannot be listed.
+    A linked folder counts as one, but no folder twice, so that a loop of links ends. What may not be looked at, or
+    leads nowhere, is among the files: to open it says why. A subfolder may go meanwhile; one that may not be listed
+    adds its error to `unlisted`. Raises OSError if there is no such list, or if `folder` itself cannot be listed.
     """
 
     def failed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError) or Path(error.filename or "") == folder:
+        if Path(error.filename or "") == folder or (unlisted is None and not isinstance(error, FileNotFoundError)):
             raise error
+        if unlisted is not None and not isinstance(error, FileNotFoundError):
+            unlisted.append(error)
 
-    files = [Path(root, name) for root, _, names in os.walk(folder, onerror=failed) for name in names]
-    wanted = (f for f in files if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith("."))
-    return sorted(f for f in wanted if os.path.isfile(f))  # Path.is_file raises where it may not look
+    files, starts, seen = [], [folder], set()
+    for start in starts:
+        for root, folders, names in os.walk(start, onerror=failed):
+            try:
+                here = os.stat(root)
+            except OSError as error:
+                failed(error)
+                continue
+            if (here.st_dev, here.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            starts += [path for name in folders if (path := Path(root, name)).is_symlink()]
+            files += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(f for f in files if f.suffix.lower() in VIDEO_SUFFIXES and _may_be_a_file(f))
 
 
-def _utf8(name: str) -> str:
-    """A file name that is not UTF-8 made one that fits into a table."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+def _may_be_a_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return os.path.islink(path)
+    except OSError:
+        return True
 
 
 def find_captions(video: Path) -> Path | None:
@@ -169,7 +195,7 @@ def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None
     problems: list[str] = []
     blocks = [encoder(block) for block in _blocks(path, encoder.spec, problems)]
     if not blocks:
-        return Row(video, 0, "failed", _utf8(problems[0])), None, None
+        return Row(video, 0, "failed", printable(problems[0])), None, None
     status = "damaged" if problems else "ok"
     try:
         features = check_features(video, np.concatenate(blocks), encoder.spec.dim)
@@ -184,22 +210,22 @@ def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None
     except (ValueError, OSError) as error:
         status = status if problems else "captions unreadable"
         problems.append(str(error))
-    return Row(video, len(features), status, _utf8("; ".join(problems))), features, captions
+    return Row(video, len(features), status, printable("; ".join(problems))), features, captions
 
 
 def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Iterator[np.ndarray]:
-    """A few seconds (n, fps, size, size, 3) at a time; what ends the video early is added to `problems`."""
-    seconds, block = read_seconds(path, spec.fps, spec.size), []
-    while True:
-        second = None
+    """The seconds (n, fps, size, size, 3), together if they fit BYTES_AT_ONCE; what ends the video early is added to
+    `problems`."""
+    second = (spec.fps, spec.size, spec.size, 3)
+    most = max(1, BYTES_AT_ONCE // math.prod(second))
+    seconds, n = read_seconds(path, spec.fps, spec.size), most
+    while n == most:
+        block, n = np.empty((most, *second), np.uint8), 0  # what is never written takes no memory
         try:
-            second = next(seconds, None)
+            for frames in islice(seconds, most):
+                block[n] = frames
+                n += 1
         except (ValueError, OSError) as error:
             problems.append(str(error))
-        if second is not None:
-            block.append(second)
-        if block and (second is None or len(block) * spec.fps >= FRAMES_AT_ONCE):
-            yield np.stack(block)
-            block = []
-        if second is None:
-            return
+        if n:
+            yield block[:n]

@@ -1,7 +1,12 @@
-"""Names that a user gave, held against the names there are."""
+"""Names: those a user gave, held against those there are; those of files, made fit to be shown."""
 
 import difflib
 from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """`text` with what UTF-8 cannot hold written as `\\udcff`: a file's name or a caption may hold half a character."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
