@@ -1,8 +1,9 @@
 """Rebuild MiniHowTo from nothing: `python data_samples/make.py`. Stopped and started again, it goes on.
 
-`--missing` builds only what the folder lacks: the world, or one of the further test sets (msrvtt, didemo, coin,
-crosstask). A projection and a tokenizer that are there are kept, because checkpoints stand on them and made anew both
-come out a little different (rounding of the PCA, ties between word pieces).
+`--missing` builds only what the folder lacks: the world, one of the further test sets (msrvtt, didemo, coin,
+crosstask), or the training sets that are cut from the world's videos. A projection and a tokenizer that are there are
+kept, because checkpoints stand on them and made anew both come out a little different (rounding of the PCA, ties
+between word pieces).
 Needs `pip install -e '.[rebuild]'` and npm (for the icons). Half an hour to three quarters on two cores.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 import sheets
 import tables
 import testsets
+import trainsets
 import work
 from narration import captions, narrate, write_vtt
 from safetensors.numpy import save_file
@@ -137,6 +139,9 @@ def main() -> None:
     for dataset in testsets.DATASETS:
         if not arguments.missing or not (out / dataset / "thumbnails.parquet").exists():  # what is written last
             build_testset(dataset, out, processes)
+    # after the test sets, for these clear their folders
+    if not arguments.missing or not (out / "msrvtt" / "train" / "MSRVTT_data.json").exists():  # what is written last
+        trainsets.write(out, LICENCE)
 
 
 if __name__ == "__main__":

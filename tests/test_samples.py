@@ -28,3 +28,46 @@ def test_the_truth_names_every_clip():
     for records, _ in samples.evaluation_sets("youcook2").values():
         assert all((clip.video_id, clip.start) in known for clip in records)
     assert known["test0000", 6] == ("fry", "cactus", "space lunch")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shown"),
+    [
+        ("youcook2", "MiniHowTo train, as YouCook2 training: 2683 records of 600 videos"),
+        ("msrvtt", "MiniHowTo train, as MSR-VTT train: 1200 records of 240 videos"),
+        ("coin", "MiniHowTo train, as COIN training: 32 records of 32 videos"),
+        ("crosstask", "MiniHowTo train, as CrossTask train: 48 records of 48 videos"),
+    ],
+)
+def test_training_sets_and_their_features(dataset, shown):
+    records, corpus = samples.training_set(dataset)
+    assert repr(records) == shown and not records.missing(corpus)
+
+
+def test_crosstasks_videos_are_trained_on_scored_or_for_validation():
+    records, _ = samples.training_set("crosstask")
+    whole, left = samples.evaluation_sets("crosstask"), samples.evaluation_sets("crosstask", excluding=records)
+    assert {name: len(found) for name, (found, _) in whole.items()} == {"test": 72, "unseen": 72}
+    assert {name: len(found) for name, (found, _) in left.items()} == {"test": 24, "unseen": 72}
+    assert set(whole["test"][0].video_ids) == {*left["test"][0].video_ids, *records.video_ids}
+    assert {task: [r.task for r in records].count(task) for task in {r.task for r in records}} == dict.fromkeys(
+        {r.task for r in whole["test"][0]}, 8
+    )
+    rest = samples.evaluation_sets("crosstask", n_train=8)["test"][0]  # the released split says the same
+    assert list(rest) == list(left["test"][0])
+    validation = set(samples.evaluation_sets("crosstask", split="validation")["test"][0].video_ids)
+    assert len(validation) == 24 and not validation & set(whole["test"][0].video_ids)
+    fewer, _ = samples.training_set("crosstask", n_train=2)
+    assert len(fewer) == 12
+
+
+def test_a_training_set_of_ones_own_files():
+    folder = samples.minihowto() / "coin" / "test"
+    records, corpus = samples.training_set("coin", folder, folder / "features")
+    assert repr(records) == "COIN training: 32 records of 32 videos" and "coin-training000" in corpus
+    with pytest.raises(ValueError, match="annotations and features go together"):
+        samples.training_set("coin", folder)
+    with pytest.raises(
+        TypeError, match="data set with videos for training 'didemo'.*coin, crosstask, msrvtt, youcook2"
+    ):
+        samples.training_set("didemo")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vclip.pretrain import PretrainConfig
     from vclip.processing import VideoCLIPProcessor
     from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
-    from vclip.samples import evaluation_sets, minihowto, picture, thumbnails
+    from vclip.samples import evaluation_sets, minihowto, picture, thumbnails, training_set
     from vclip.segmenter import VideoCLIPForSegmentation
     from vclip.tasks.evaluation import evaluate
     from vclip.video import read_seconds
@@ -34,7 +34,7 @@ _HOMES = {
     "pretrain": ("PretrainConfig",),
     "processing": ("VideoCLIPProcessor",),
     "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
-    "samples": ("evaluation_sets", "minihowto", "picture", "thumbnails"),
+    "samples": ("evaluation_sets", "minihowto", "picture", "thumbnails", "training_set"),
     "segmenter": ("VideoCLIPForSegmentation",),
     "tasks.evaluation": ("evaluate",),
     "video": ("read_seconds",),

@@ -82,9 +82,9 @@ def test_no_topic_says_the_thing_and_a_batch_rarely_repeats_one(corpora, truth):
 
 def test_sentences_name_action_and_thing(minihowto, truth):
     rows = {(r["video_id"], r["step"]): r for r in truth}
-    for split in ("val", "test", "unseen"):
+    for split in SIZES:
         for video, entry in annotations(minihowto, split).items():
-            assert entry["subset"] == "validation"
+            assert entry["subset"] == ("training" if split == "train" else "validation")
             for step in entry["annotations"]:
                 row, sentence = rows[video, step["id"]], step["sentence"]
                 assert step["segment"] == [row["start"], row["end"]]

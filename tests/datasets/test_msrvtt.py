@@ -217,5 +217,5 @@ def test_answer_classes_are_numbered(tmp_path, classes):
 def test_absent_files_and_unknown_splits(tmp_path):
     with pytest.raises(FileNotFoundError, match="MSR_MC_test.csv"):
         msrvtt.load(tmp_path, "multiple_choice")
-    with pytest.raises(ValueError, match="'train'.*'train.9k'"):
-        msrvtt.load(tmp_path, "train")
+    with pytest.raises(ValueError, match="'training'.*'train', 'train.9k'"):
+        msrvtt.load(tmp_path, "training")
