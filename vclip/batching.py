@@ -3,13 +3,13 @@
 Shapes: N videos, C clips a video, D hidden size.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
+
+from vclip.neighbours import index_rows, nearest
 
 # An epoch searches N / 32 seeds among N vectors: 48 N^2 operations at D = 768. At the 150 GFLOP/s measured on two cores
 # that is 6 minutes for HowTo100M's 1.1 million videos and 20 at two million, so exact search is worth it until there.
@@ -49,7 +49,8 @@ class VideoIndex:
             # an untrained model's vectors differ little beside their mean, which would drown the differences in float32
             rows = (rows - rows.mean(axis=0, dtype=np.float64)).astype(np.float32)
         self.vectors = np.ascontiguousarray(rows)
-        self.faiss = _build(self.vectors, metric, kind == "ivf" or (kind == "auto" and len(rows) > IVF_ABOVE))
+        cells = kind == "ivf" or (kind == "auto" and len(rows) > IVF_ABOVE)
+        self.faiss = index_rows([self.vectors], metric, cells)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -69,19 +70,8 @@ class VideoIndex:
         found = np.empty((len(videos), n), dtype=np.int64)
         for at in tqdm(range(0, len(videos), SEARCH_BLOCK), desc="neighbours", delay=10, leave=False):
             block = videos[at : at + SEARCH_BLOCK]
-            found[at : at + SEARCH_BLOCK] = _self_first(block, self._search(self.vectors[block], n))
+            found[at : at + SEARCH_BLOCK] = _self_first(block, nearest(self.faiss, self.vectors[block], n)[1])
         return found if np.ndim(i) else found[0]
-
-    def _search(self, queries: Float[np.ndarray, "m D"], n: int) -> Int[np.ndarray, "m n"]:
-        found = self.faiss.search(queries, n)[1]
-        short = np.flatnonzero(found[:, -1] < 0)
-        if len(short):  # only an IVF index: the cells searched held fewer than n
-            import faiss
-
-            all_cells = faiss.SearchParametersIVF()
-            all_cells.nprobe = self.faiss.nlist
-            found[short] = self.faiss.search(queries[short], n, params=all_cells)[1]
-        return found
 
 
 def sample_clusters(
@@ -99,10 +89,10 @@ def sample_clusters(
     if n_clusters < 1 or candidates < 1:
         raise ValueError(f"n_clusters and candidates are at least 1, not {n_clusters} and {candidates}")
     seeds = rng.choice(len(index), n_clusters, replace=n_clusters > len(index))
-    nearest = index.neighbours(seeds, min(candidates, len(index)))
-    if nearest.shape[1] > size:
-        nearest = rng.permuted(nearest, axis=1)[:, :size]
-    return list(nearest)
+    similar = index.neighbours(seeds, min(candidates, len(index)))
+    if similar.shape[1] > size:
+        similar = rng.permuted(similar, axis=1)[:, :size]
+    return list(similar)
 
 
 def shuffled_batches(n_videos: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -118,24 +108,6 @@ def shuffled_batches(n_videos: int, size: int, rng: np.random.Generator) -> list
 def _check_size(size: int, n_videos: int) -> None:
     if not 1 <= size <= n_videos:
         raise ValueError(f"batches of {size} videos from {n_videos}: choose a size from 1 to {n_videos}")
-
-
-def _build(vectors: Float[np.ndarray, "N D"], metric: str, ivf: bool) -> Any:
-    import faiss
-
-    n, dim = vectors.shape
-    flat = faiss.IndexFlatL2(dim) if metric == "l2" else faiss.IndexFlatIP(dim)
-    if not ivf:
-        flat.add(vectors)
-        return flat
-    # faiss asks for 39 training vectors a centroid
-    nlist = max(1, min(round(n**0.5), n // 39))
-    index = faiss.IndexIVFFlat(flat, dim, nlist, flat.metric_type)
-    index.cp.min_points_per_centroid = 1
-    index.nprobe = max(1, nlist // 16)
-    index.train(vectors)
-    index.add(vectors)
-    return index
 
 
 def _self_first(videos: Int[np.ndarray, " m"], found: Int[np.ndarray, "m n"]) -> Int[np.ndarray, "m n"]:

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip.moments.windows import Windows, build, nearest, read, standing_out, write
+from vclip.moments.windows import Windows, build, read, standing_out, write
+from vclip.neighbours import nearest
 from vclip.tasks.windows import sliding_windows
 
 
@@ -34,14 +35,6 @@ def test_exact_below_the_limit_and_in_cells_above(monkeypatch):
     assert not hasattr(exact, "nprobe") and cells.nlist == 55 and cells.ntotal == 3000
     approximate = nearest(cells, queries, 10)[1]
     assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(approximate, truth, strict=True)]) > 0.8
-
-
-def test_only_the_allowed_are_found(limit):
-    rows, query = clustered(1000), clustered(1001)[1000:]
-    allowed = np.arange(1000) % 97 == 3
-    found = nearest(build([rows]), query, 20, allowed)[1][0]
-    expected = sorted(np.flatnonzero(allowed), key=lambda i: -(rows[i] @ query[0]))
-    assert found[:11].tolist() == expected and (found[11:] == -1).all()
 
 
 def test_ranked_gives_every_window_once_best_first(limit):

@@ -21,7 +21,8 @@ from vclip.moments.files import captions_during, inside, is_there, place_of, sho
 from vclip.moments.model import embed_each_second, embed_windows, made_by, named_encoder, sizes
 from vclip.moments.store import Entry, Store
 from vclip.moments.update import UpdateReport, update
-from vclip.moments.windows import Windows, build, nearest, read, standing_out, write
+from vclip.moments.windows import Windows, build, read, standing_out, write
+from vclip.neighbours import nearest
 
 AT_ONCE = 8  # windows looked into together
 

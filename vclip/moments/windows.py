@@ -3,51 +3,24 @@
 V videos, N windows of all of them, T seconds of one, D hidden size, m texts. A score is a dot product with z_t.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from vclip.neighbours import index_rows, nearest
+
 # Up to here, 890 hours of video, the search is exact: at D = 768 in 0.6 GB of memory and 80 ms on one core.
 EXACT_UP_TO = 200_000
-TRAINED_ON = 64  # vectors a cell
-BLOCK = 65_536
 SHORTEST = 2  # seconds of a moment
 
 
 def build(blocks: Sequence[Float32[np.ndarray, "_ D"]]) -> Any:
-    """A FAISS inner-product index of all rows of `blocks`, in their order, of at least one.
-
-    Exact up to EXACT_UP_TO rows; above, float16 in sqrt(N) k-means cells, of which a search visits a sixteenth.
-    """
-    import faiss
-
-    n, dim = sum(map(len, blocks)), blocks[0].shape[1]
-    index: Any = faiss.IndexFlatIP(dim)
-    if n > EXACT_UP_TO:
-        cells = max(1, round(n**0.5))
-        index = faiss.index_factory(dim, f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = max(1, cells // 16)
-        some = np.sort(np.random.default_rng(0).choice(n, min(n, TRAINED_ON * cells), replace=False))
-        ends = np.cumsum([len(block) for block in blocks])
-        parts = zip(blocks, np.split(some, np.searchsorted(some, ends[:-1])), [0, *ends[:-1]], strict=True)
-        index.train(np.concatenate([block[rows - first] for block, rows, first in parts]))
-    for block in _large(blocks):
-        index.add(block)
-    return index
-
-
-def _large(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    pending: list[np.ndarray] = []
-    for block in blocks:
-        pending.append(block)
-        if sum(map(len, pending)) >= BLOCK:
-            yield np.concatenate(pending)
-            pending = []
-    if pending:
-        yield np.concatenate(pending)
+    """A FAISS inner-product index of z_v, a block a video: exact up to EXACT_UP_TO rows, above float16 in cells."""
+    cells = sum(map(len, blocks)) > EXACT_UP_TO
+    return index_rows(blocks, "ip", cells, half=cells)
 
 
 def write(index: Any, file: Path) -> int:
@@ -71,24 +44,6 @@ def read(file: Path, size: int) -> Any:
         return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{file} cannot be read ({error}): remove the index and build it again") from None
-
-
-def nearest(
-    index: Any, z_t: Float32[np.ndarray, "m D"], n: int, allowed: Bool[np.ndarray, " N"] | None = None
-) -> tuple[Float32[np.ndarray, "m n"], Int[np.ndarray, "m n"]]:
-    """Scores and windows, best first, of the n nearest among the `allowed` ones; window -1 where there are fewer."""
-    import faiss
-
-    library: Any = faiss
-    selector = None if allowed is None else library.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-    if not hasattr(index, "nprobe"):
-        return index.search(z_t, n, params=library.SearchParameters(sel=selector))
-    # the few that a filter leaves may lie in any cell, and so may the last of many
-    if allowed is None and n <= 1000:
-        scores, found = index.search(z_t, n)
-        if (found >= 0).all():
-            return scores, found
-    return index.search(z_t, n, params=library.SearchParametersIVF(sel=selector, nprobe=index.nlist))
 
 
 class Windows:
