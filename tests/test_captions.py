@@ -65,6 +65,7 @@ def test_captions_make_float64_and_keep_length():
         (([0.0], [1.0], []), "one of each"),
         (([math.nan], [1.0], ["a"]), "caption 0 .* finite"),
         (([0.0, 1.0], [1.0, math.inf], ["a", "b"]), "caption 1 .* finite"),
+        (([0.0], [10**400], ["a"]), "beyond every float"),
     ],
 )
 def test_captions_refuse(columns, error):
@@ -187,6 +188,15 @@ def test_files_without_captions(tmp_path, name, content):
         ("a.json", '{"start": [0, NaN], "end": [1, 2], "text": ["a", "b"]}', "row 2: .*nan"),
         ("a.json", '{"start": ["0"], "end": [1], "text": ["a"]}', "row 1: .*'0'"),
         ("a.json", '{"start": [0], "end": [1], "text": [["a"]]}', "row 1: .*not a text"),
+        ("a.json", '{"start": [0, 0], "end": [1, 1e400], "text": ["a", "b"]}', "row 2: .*inf"),
+        ("a.json", '{"start": [0], "end": [Infinity], "text": ["a"]}', "row 1: .*inf"),
+        ("a.json", '{"start": [-Infinity], "end": [1], "text": ["a"]}', "row 1: .*-inf"),
+        ("a.json", f'{{"start": [0, 0], "end": [1, {10**400}], "text": ["a", "b"]}}', "row 2: times 0 to 1000*"),
+        ("a.json", f'{{"start": [0], "end": [1{"0" * 5000}], "text": ["a"]}}', "not JSON.*digits"),
+        ("a.csv", f"start,end,text\n0,1,a\n0,{10**400},b\n", "row 2: .*inf"),
+        ("a.csv", "start,end,text\n0,1e400,a\n", "row 1: .*inf"),
+        ("a.csv", "start,end,text\n-Infinity,1,a\n", "row 1: .*-inf"),
+        ("a.vtt", f"WEBVTT\n\n00:00:01.000 --> {10**400}:00:01.000\na\n", "only 0 can be read"),
         ("a.csv", "", "first line"),
         ("a.csv", "0,1,a\n", "first line"),
         ("a.csv", "start,end,text\n0,1,a\n-1,2,b\n", "row 2: starts at -1.0 s"),

@@ -41,7 +41,10 @@ class Captions:
     text: list[str]
 
     def __post_init__(self):
-        start, end = np.asarray(self.start, dtype=np.float64), np.asarray(self.end, dtype=np.float64)
+        try:
+            start, end = np.asarray(self.start, dtype=np.float64), np.asarray(self.end, dtype=np.float64)
+        except OverflowError as error:
+            raise ValueError(f"a caption's time is beyond every float ({error}): times are seconds") from None
         text = ["" if _is_missing(t) else t for t in self.text]
         if start.shape != (len(text),) or end.shape != (len(text),):
             raise ValueError(f"{start.shape} starts, {end.shape} ends and {len(text)} texts: captions need one of each")
@@ -105,9 +108,16 @@ def _is_missing(text) -> bool:
     return text is None or (isinstance(text, float) and math.isnan(text))
 
 
+def _is_time(value) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
 def _checked(path: Path, number: int, row: tuple) -> tuple[float, float, str]:
     start, end, text = row
-    if any(isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t) for t in (start, end)):
+    if not (_is_time(start) and _is_time(end)):
         raise ValueError(f"{path}, row {number}: times {start!r} to {end!r} are not numbers of seconds")
     if start < 0:
         raise ValueError(f"{path}, row {number}: starts at {start} s, before the video")
@@ -155,7 +165,7 @@ def _seconds(timestamp: str) -> float:
 def _read_json(path: Path, text: str, video_id: str | None) -> list[tuple]:
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or a number of more than 4300 digits
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected a dict of videos, or of start, end and text, not a {type(data).__name__}")
