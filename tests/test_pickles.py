@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from vclip.pickles import load_pickle, load_torch
-from vclip.unpickler import Placeholder
+from vclip.unpickler import Known, Placeholder
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -123,6 +123,30 @@ def test_what_omegaconf_pickles(tmp_path):
             load_pickle(write(tmp_path / "c.pkl", program))
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "hint",
+    [
+        typing.Any,
+        typing.Optional[str],  # noqa: UP045
+        typing.Optional[typing.List[int]],  # noqa: UP006, UP045
+        typing.Union[int, float, None],  # noqa: UP007
+        typing.Tuple[int, ...],  # noqa: UP006
+        typing.Callable[..., typing.Dict[str, typing.Any]],  # noqa: UP006
+        type(None),
+        int | None,
+        list[str] | dict[str, float | None],
+    ],
+    ids=str,
+)
+def test_type_hints_are_inert(tmp_path, hint, protocol):
+    assert pickle.loads(pickle.dumps(hint, protocol)) == hint  # the oracle: Python's own gives the type
+    loaded = load_pickle(write(tmp_path / "a.pkl", pickle.dumps({"hint": hint, "kept": [1]}, protocol)))
+    stand_in = loaded["hint"]
+    assert loaded["kept"] == [1]
+    assert isinstance(stand_in, Placeholder | Known) or issubclass(stand_in, Placeholder)
+
+
 # hostile pickles
 
 
@@ -151,6 +175,22 @@ HOSTILE = {
     "getattr": (b"cbuiltins\ngetattr\n(cargparse\nNamespace\nS'x'\ntR.", "builtins.getattr"),
     "exec, python 2 name": (b"c__builtin__\nexec\n(S'1'\ntR.", "__builtin__.exec"),
     "type": (b"cbuiltins\ntype\n(S'x'\ntR.", "builtins.type"),
+    "type of a class": (b"c__builtin__\ntype\n(cargparse\nNamespace\ntR.", "builtins.type"),
+    "type, a class made": (b"cbuiltins\ntype\n(S'x'\n(t(dtR.", "builtins.type"),
+    "type, protocol 4": (b"\x80\x04\x8c\x08builtins\x8c\x04type\x93\x8c\x01x)}\x87R.", "builtins.type"),
+    "type, NEWOBJ": (b"\x80\x02cbuiltins\ntype\n(S'x'\n(t(dt\x81.", "builtins.type"),
+    "type, OBJ": (b"(cbuiltins\ntype\nS'x'\n(t(do.", "builtins.type"),
+    "type, INST": (b"(S'x'\n(t(dibuiltins\ntype\n.", "builtins.type"),
+    "type without arguments": (b"cbuiltins\ntype\n(tR.", "builtins.type"),
+    "called type(None)": (b"cbuiltins\ntype\n(NtR(tR.", "calls Known(name='type(None)'"),
+    "state of type(None)": (b"cbuiltins\ntype\n(NtR}S'x'\nI1\nsb.", "sets the state of Known"),
+    "mro of type(None)": (b"cbuiltins\ngetattr\n(cbuiltins\ntype\n(NtRS'mro'\ntR.", "builtins.getattr"),
+    "reduce": (b"c_functools\nreduce\n(c_codecs\nencode\n(S'a'\nS'b'\nttR.", "functools.reduce"),
+    "reduce of a list": (b"c_functools\nreduce\n(c_operator\nor_\n(ltR.", "functools.reduce"),
+    "reduce with a start": (b"c__builtin__\nreduce\n(c_operator\nor_\n(I1\ntI1\ntR.", "functools.reduce"),
+    "or": (b"c_operator\nor_\n(I1\nI2\ntR.", "calls Known(name='_operator.or_'"),
+    "called generic": (b"ctypes\nGenericAlias\n(c__builtin__\nlist\n(ttR(I1\ntR.", "calls Known"),
+    "other operators": (b"c_operator\nattrgetter\n(S'x'\ntR.", "_operator.attrgetter"),
     "import": (b"cbuiltins\n__import__\n(S'os'\ntR.", "builtins.__import__"),
     "numpy's loader": (b"cnumpy\nload\n(S'x'\ntR.", "numpy.load"),
     "numpy runstring": (b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR.", "runstring"),

@@ -143,16 +143,34 @@ def _array_state(array: np.ndarray, state: tuple) -> None:
     array.__setstate__((1, checked.shape, dtype, bool(fortran), bytes(raw)))  # pyright: ignore[reportArgumentType]
 
 
-def _subscript(what: Any, _: Any) -> Placeholder:  # a type hint that omegaconf keeps, `Optional[str]` for instance
+# omegaconf keeps type hints: `Optional[str]` is an item of typing.Union, and its `type(None)` a call; `int | None` is
+# a reduction with `or`. Of such calls these forms alone are harmless.
+def _subscript(what: Any, _: Any) -> Placeholder:
     if not isinstance(what, type) or not issubclass(what, Placeholder):
         raise ValueError(f"it takes an item of {what!r}, which is refused")
     return what()
+
+
+def _none_type(*args: Any) -> Known:
+    if len(args) != 1 or args[0] is not None:
+        raise ValueError("it calls builtins.type, which is refused: type(None) alone is data")
+    return Known("type(None)")
+
+
+def _union(*args: Any) -> Known:
+    if len(args) != 2 or args[0] is not KNOWN["_operator.or_"] or not isinstance(args[1], tuple):
+        raise ValueError("it calls functools.reduce, which is refused: a union of types alone is data")
+    return Known("a union of types")
 
 
 _functions: dict[str, Callable | None] = {
     "collections.OrderedDict": OrderedDict,
     "collections.defaultdict": lambda *_: {},
     "_operator.getitem": _subscript,
+    "_operator.or_": None,
+    "_functools.reduce": _union,
+    "__builtin__.reduce": _union,
+    "types.GenericAlias": lambda *_: Known("a generic type"),
     "_codecs.encode": _encode,
     "numpy.ndarray": None,
     "numpy.dtype": _dtype,
@@ -170,7 +188,8 @@ for _module in ("builtins", "__builtin__"):
     for _type in (set, frozenset, list, dict, tuple, complex):
         _functions[f"{_module}.{_type.__name__}"] = _type
     _functions |= {f"{_module}.bytes": lambda: b"", f"{_module}.bytearray": _bytearray}
-    _functions |= {f"{_module}.{name}": None for name in ("int", "long", "float", "bool", "str", "unicode")}
+    _functions |= {f"{_module}.{name}": None for name in ("int", "long", "float", "bool", "str", "unicode", "Ellipsis")}
+    _functions[f"{_module}.type"] = _none_type
 
 DTYPES = {
     "torch.DoubleStorage": torch.float64,
