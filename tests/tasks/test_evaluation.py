@@ -15,14 +15,7 @@ from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 
 import corpora
-
-TOWER = {
-    "hidden_size": 16,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "num_hidden_layers": 1,
-    "vocab_size": 200,
-}
+from corpora import TOWER
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +57,15 @@ def test_two_runs_write_the_same_scores(model, processor, corpus, tmp_path, task
 def test_the_first_task_is_the_usual_one(model, processor, corpus):
     report = vclip.evaluate(model, processor, described(*EIGHT), corpus, padding="reference")
     assert report.task == "moment_retrieval" and report.about["options"] == {"padding": "reference"}
+
+
+def test_a_report_records_defaults_too(model, processor, corpus):
+    def options(task, **given):
+        return vclip.evaluate(model, processor, described(*EIGHT), corpus, task, **given).about["options"]
+
+    assert options("moment_retrieval") == {"padding": "valid"}
+    assert options("paragraph_retrieval") == {"ties": "against"}
+    assert options("paragraph_retrieval", ties="reference") == {"ties": "reference"}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -305,4 +305,5 @@ def test_a_report_can_be_saved(small, tmp_path):
     report.save(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "examples.json").read_text().splitlines()]
     assert [row["predicted"] for row in rows] == report.examples["predicted"].tolist()
-    assert json.loads((tmp_path / "scores.json").read_text())["options"] == {"rule": "margin", "window": 3}
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    assert saved["options"] == {"rule": "margin", "outside": 0.6, "window": 3}

@@ -25,8 +25,8 @@ def evaluate(
 
     `features` is a corpus or its folder; records whose video it lacks are left out and counted in the report's
     coverage. `task` is one of `dataset.tasks` (the first by default), `options` are keyword arguments of
-    `examine` in the module `vclip.tasks.<task>`. `seed` is for tasks whose `examine` draws (segmentation's floor of
-    shuffled labels does); the report records it.
+    `examine` in the module `vclip.tasks.<task>`; the report records them, those not given by their defaults. `seed` is
+    for tasks whose `examine` draws (segmentation's floor of shuffled labels does); the report records it too.
     Raises TypeError for a task that the data set does not serve or an option that the task does not have, ValueError
     if there is no record, no video has features or the corpus was made by another encoder than the model's.
     """
@@ -36,11 +36,12 @@ def evaluate(
     refuse_unknown([task], dataset.tasks, f"task of {dataset.name}")
     examine = importlib.import_module(f"vclip.tasks.{task}").examine
     parameters = inspect.signature(examine).parameters.values()
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    refuse_unknown(options, names, f"option of {task}")
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    refuse_unknown(options, defaults, f"option of {task}")
+    drawn = {"seed": seed} if "seed" in defaults else {}
+    used = {name: value for name, value in defaults.items() if name != "seed"} | options
     corpus = features if isinstance(features, Corpus) else Corpus.open(features)
     corpus.check(model.config)
     found_features = coverage(dataset, corpus)
-    drawn = {"seed": seed} if "seed" in names else {}
     found = examine(model, processor, dataset, corpus, **drawn, **options)
-    return Report(task, coverage=found_features, about=about(model, dataset, corpus, seed, options), **found)
+    return Report(task, coverage=found_features, about=about(model, dataset, corpus, seed, used), **found)
