@@ -1,4 +1,4 @@
-"""An epoch's batches, updates and scores, each beside the plain computation."""
+"""The loop beside plain updates, with an objective of a few lines, and its end after an interruption."""
 
 import json
 import platform
@@ -8,182 +8,154 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from torch import nn
 
-from vclip import recipe
-from vclip.batching import VideoIndex
-from vclip.embedding import packed_tensors
-from vclip.losses import info_nce, mil_nce
+from vclip.losses import info_nce
+from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.pretrain import pretrain
-from vclip.samplers import AlignedClips
+from vclip.processing import VideoCLIPProcessor
+from vclip.recipe import TrainConfig
+from vclip.runs import start_accelerator
 from vclip.state import read_log
-from vclip.tasks import retrieval
-from vclip.trainer import RETRIEVAL, TRAINING, Trainer, return_memory
+from vclip.trainer import DROPOUT, TRAINING, Trainer, random_stream, return_memory
 
 import corpora
-from corpora import TOWER, pretraining_data
-from corpora import pretrain_config as config
+from corpora import DIM, TOWER, pretrain_config, pretraining_data
 
-DROPLESS = TOWER | {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return pretraining_data(tmp_path_factory.mktemp("data"))
+CLIPS, BATCH, SECONDS = 12, 4, 6
 
 
-@pytest.fixture
-def start(data, tmp_path, monkeypatch):
-    """`start(edit, **changes)`: the trainer of a run, before its first update; no dropout, so losses can be redone."""
+class Pull(nn.Module):
+    """The contrast of clips with their own words."""
 
-    def start(edit=lambda config: config, **changes) -> Trainer:
-        found = []
-        with monkeypatch.context() as patched:
-            patched.setattr(Trainer, "run", lambda self: found.append(self))
-            model = {"video_config": DROPLESS, "text_config": DROPLESS}
-            pretrain(edit(config(data, tmp_path / f"run {len(list(tmp_path.iterdir()))}", model=model, **changes)))
-        return found[0]
+    def __init__(self, model: VideoCLIPModel):
+        super().__init__()
+        self.model = model
 
-    return start
+    def forward(self, features, ids):
+        seconds, pieces = (torch.full((len(ids),), n) for n in (SECONDS, ids.shape[1]))
+        return info_nce(*self.model.embed_packed(features.flatten(0, 1), seconds, ids.flatten(), pieces))
 
 
-def first_update(trainer: Trainer):
-    """The videos and clips of the first update, and its loss computed plainly and by the trainer."""
-    videos = trainer._batches(1)[0]
-    rng = trainer._rng(1, 0, TRAINING)
-    clips = trainer.sampler.sample(trainer.training, videos, trainer.config.clips_per_video, rng)
-    each = trainer.config.sampler == "mil_nce"
-    *packed, owner = packed_tensors(trainer.model, trainer.training, videos, clips, each)
-    with torch.no_grad():
-        z_v, z_t = trainer.model.embed_packed(*packed)
-        expected = float(mil_nce(z_v, z_t, owner) if each else info_nce(z_v, z_t))
-    return videos, clips, expected, trainer._update(1, 0, videos)[0]
+class Words:
+    """An objective that a test can follow: batches in random order, noise on the features, given scores."""
+
+    def __init__(self, model: VideoCLIPModel, scores=()):
+        self.loss, self.scores = Pull(model), list(scores)
+        rng = np.random.default_rng(5)
+        self.features = torch.from_numpy(rng.standard_normal((CLIPS, SECONDS, DIM)).astype(np.float32))
+        self.ids = torch.tensor([[101, 104 + clip, 102] for clip in range(CLIPS)])
+
+    def batches(self, epoch, write):
+        write({"stage": "order"})
+        return list(random_stream(0, epoch, 0, 99).permutation(CLIPS).reshape(-1, BATCH))
+
+    def inputs(self, batch, rng):
+        noise = torch.from_numpy(rng.standard_normal((BATCH, SECONDS, DIM)).astype(np.float32))
+        return self.features[batch] + 0.1 * noise, self.ids[batch]
+
+    def validate(self):
+        value = self.scores.pop(0) if self.scores else None
+        return None if value is None else ({"validation_loss": value}, value)
 
 
-def spans(trainer: Trainer, videos, clips):
-    """First and last second of each text clip."""
-    at = trainer.training.caption_offsets[np.repeat(videos, trainer.config.clips_per_video)]
-    low = trainer.training.caption_start[at + clips.caption_first]
-    return low, trainer.training.caption_end[at + clips.caption_last - 1]
+def new_model() -> VideoCLIPModel:
+    tower = TOWER | {"num_hidden_layers": 1}
+    torch.manual_seed(0)
+    return VideoCLIPModel(VideoCLIPConfig(video_config=tower, text_config=tower, video_feature_dim=DIM))
 
 
-def test_the_paper_overlaps_clips_and_contrasts_whole_texts(start):
-    trainer = start()
-    videos, clips, expected, loss = first_update(trainer)
-    assert loss == pytest.approx(expected, rel=1e-5)
-    low, high = spans(trainer, videos, clips)
-    assert np.mean((clips.video_start != low) | (clips.video_end != high)) > 0.8
-    assert np.mean((clips.video_start < high) & (clips.video_end > low)) > 0.95
+def config(output: Path, **changes) -> TrainConfig:
+    values = {"epochs": 3, "learning_rate": 1e-2, "warmup_steps": 4, "total_steps": 20, "clip_norm": 0.5}
+    return TrainConfig(output=output, **values | {"save_every": 2} | changes)
 
 
-def test_exact_alignment_cuts_video_where_its_text_is(start):
-    trainer = start(recipe.exact_alignment)
-    videos, clips, expected, loss = first_update(trainer)
-    assert loss == pytest.approx(expected, rel=1e-5)
-    low, high = spans(trainer, videos, clips)
-    np.testing.assert_array_equal(clips.video_start, low)
-    np.testing.assert_array_equal(clips.video_end, high)
+def trainer(output: Path, scores=(), first: bool = False, **changes) -> Trainer:
+    output.mkdir(exist_ok=True)
+    settings, model = config(output, **changes), new_model()
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    return Trainer(settings, start_accelerator(settings), model, processor, Words(model, scores), validate_first=first)
 
 
-def test_mil_nce_takes_short_clips_and_each_caption_as_a_candidate(start):
-    trainer = start(recipe.mil_nce_clips)
-    _, clips, expected, loss = first_update(trainer)
-    assert loss == pytest.approx(expected, rel=1e-5)
-    assert set(clips.video_end - clips.video_start) == {3} and set(clips.caption_last - clips.caption_first) == {4}
+def test_updates_equal_a_plain_loop(tmp_path):
+    ours = trainer(tmp_path)
+    ours.run()
+    model = new_model()
+    words, optimizer = Words(model), torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
+    expected, update = [], 0
+    for epoch in (1, 2, 3):
+        for step, batch in enumerate(words.batches(epoch, lambda row: None)):
+            update += 1
+            rate = 1e-2 * (update / 4 if update <= 4 else 1 - (update - 4) / 16)
+            optimizer.param_groups[0]["lr"] = rate
+            inputs = words.inputs(batch, random_stream(0, epoch, step, TRAINING))
+            torch.manual_seed(int(random_stream(0, epoch, step, DROPOUT).integers(2**63)))
+            loss = words.loss(*inputs)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            expected.append({"update": update, "epoch": epoch, "loss": loss.item(), "learning_rate": rate})
+            expected[-1]["grad_norm"] = norm.item()
+    rows = [row for row in read_log(tmp_path) if "loss" in row]
+    assert len(rows) == len(expected) == 9
+    for row, plain in zip(rows, expected, strict=True):
+        assert row == pytest.approx(plain, rel=1e-6)
+    torch.testing.assert_close(ours.model.state_dict(), model.state_dict())
+    torch.testing.assert_close(VideoCLIPModel.from_pretrained(tmp_path / "best").state_dict(), model.state_dict())
 
 
-def test_shared_towers_are_one(start):
-    trainer = start(recipe.shared_towers)
-    assert len(trainer.model.towers) == 1 and len(start().model.towers) == 2
-    *_, expected, loss = first_update(trainer)
-    assert loss == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 7])
+def test_interrupted_it_ends_with_the_same_weights_and_log(tmp_path, at):
+    whole, broken = trainer(tmp_path / "whole"), trainer(tmp_path / "broken")
+    whole.run()
+    inputs, seen = broken.objective.inputs, []
+
+    def fail(batch, rng):
+        seen.append(batch)
+        if len(seen) == at:
+            raise KeyboardInterrupt
+        return inputs(batch, rng)
+
+    broken.objective.inputs = fail
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    again = trainer(tmp_path / "broken")
+    again.run()
+    torch.testing.assert_close(again.model.state_dict(), whole.model.state_dict(), atol=0, rtol=0)
+    assert list(read_log(tmp_path / "broken")) == list(read_log(tmp_path / "whole"))
 
 
-def test_cls_pooling_changes_the_vectors_and_nothing_else(start):
-    mean, cls = start(), start(recipe.use_cls)
-    torch.testing.assert_close(mean.model.state_dict(), cls.model.state_dict(), atol=0, rtol=0)
-    losses = [first_update(trainer)[2:] for trainer in (mean, cls)]
-    assert all(loss == pytest.approx(expected, rel=1e-5) for expected, loss in losses)
-    assert losses[0][0] != pytest.approx(losses[1][0], rel=1e-3)
+def test_the_best_checkpoint_has_the_least_value_and_the_beginning_is_none(tmp_path):
+    ours = trainer(tmp_path, scores=[0.1, 0.7, 0.4, 0.5], first=True)
+    kept = []
+    save = ours._save_weights
+    ours._save_weights = lambda name: (kept.append((ours.progress.update, name)), save(name))
+    ours.run()
+    assert kept == [(3, "best"), (3, "last"), (6, "best"), (6, "last"), (9, "last")]
+    scored = [row for row in read_log(tmp_path) if "validation_loss" in row]
+    rows = [(row["epoch"], row["update"], row["validation_loss"]) for row in scored]
+    assert rows == [(0, 0, 0.1), (1, 3, 0.7), (2, 6, 0.4), (3, 9, 0.5)]
 
 
-def clusters(trainer: Trainer):
-    """The first epoch's batches, and the index that they are drawn from."""
-    return trainer._batches(1), VideoIndex(trainer._video_vectors(1)[0])
+def test_half_precision_is_near_and_not_equal(tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        ours = trainer(tmp_path / precision, precision=precision)
+        losses[precision] = ours._update(1, 0, np.arange(BATCH))[0]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != pytest.approx(losses["fp32"], rel=1e-6)
 
 
-def test_batches_are_clusters_of_similar_videos(start):
-    batches, index = clusters(start())
-    allowed = [set(index.neighbours(seed, 16)) for seed in range(48)]
-    assert len(batches) == 6 and all(len(set(batch)) == 8 for batch in batches)
-    assert all(any(set(batch) <= candidates for candidates in allowed) for batch in batches)
-    nearest = [set(index.neighbours(seed, 8)) for seed in range(48)]
-    assert not all(set(batch) in nearest for batch in batches)
-
-
-def test_retrieve_k_takes_the_nearest(start):
-    batches, index = clusters(start(recipe.retrieve_k))
-    nearest = [set(index.neighbours(seed, 8)) for seed in range(48)]
-    assert len(batches) == 6 and all(set(batch) in nearest for batch in batches)
-
-
-def test_without_retrieval_every_video_comes_once_in_random_order(start):
-    trainer = start(recipe.without_retrieval)
-    first, second = (np.concatenate(trainer._batches(epoch)).tolist() for epoch in (1, 2))
-    assert sorted(first) == sorted(second) == list(range(48)) and first != second != list(range(48))
-    assert not list(read_log(trainer.output))  # no retrieval stage
-
-
-@pytest.mark.parametrize("edit", [lambda config: config, recipe.first_32_seconds])
-def test_a_videos_vector_is_the_mean_of_its_clips(start, edit):
-    trainer = start(edit)
-    vectors, embedded = trainer._video_vectors(1)
-    assert embedded == len(vectors) == 48
-    first = trainer.config.retrieval_first
-    sampler = AlignedClips(None, first=True) if first else AlignedClips((8, 64))
-    drawn = sampler.sample(trainer.training, np.arange(48), 1 if first else 4, trainer._rng(1, 1, RETRIEVAL))
-    assert not first or set(drawn.caption_first) == {0}
-    with torch.no_grad():
-        tensors = packed_tensors(trainer.model.eval(), trainer.training, np.arange(48), drawn)
-        z_v, z_t = (z.reshape(48, -1, 32) for z in trainer.model.embed_packed(*tensors[:4]))
-    for i in (0, 17, 47):
-        np.testing.assert_allclose(vectors[i], (z_v[i].mean(0) + z_t[i].mean(0)) / 2, atol=1e-5)
-
-
-def test_half_precision_is_near_and_not_equal(start):
-    full, half = start(), start(precision="bf16")
-    videos, _, expected, loss = first_update(half)
-    assert loss == pytest.approx(expected, rel=0.05) and loss != pytest.approx(expected, rel=1e-6)
-    assert full._update(1, 0, videos)[0] == pytest.approx(expected, rel=1e-5)
-
-
-def test_validation_scores_all_clips_and_repeats_itself(start):
-    trainer = start(videos_per_batch=12)
-    embed, embedded = trainer._embed, []
-    trainer._embed = lambda *arguments: embedded.append(embed(*arguments)) or embedded[-1]
-    row = trainer._validate(trainer.validation)
-    ((z_v, z_t),) = embedded
-    assert row["n"] == len(z_v) == 12 * 4 and row["chance_r1"] == pytest.approx(1 / 48)
-    loss = float(info_nce(torch.from_numpy(z_v), torch.from_numpy(z_t)))
-    assert row["validation_loss"] == pytest.approx(loss, rel=1e-6)
-    assert row["r10"] == retrieval.score(z_t @ z_v.T).r10
-    assert trainer._validate(trainer.validation) == row
-
-
-def test_unusable_corpora_are_refused(data, tmp_path):
-    with pytest.raises(ValueError, match="48 videos with captions, fewer than videos_per_batch"):
-        pretrain(config(data, tmp_path / "a", videos_per_batch=49, candidates=49))
-    corpora.make(tmp_path / "other", 12, encoder="another")
-    with pytest.raises(ValueError, match="encoder: 'another' against 'made'"):
-        pretrain(config(data, tmp_path / "b", validation=str(tmp_path / "other")))
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    ours = trainer(tmp_path, learning_rate=1e30, warmup_steps=0, clip_norm=1e30, epochs=20)
     with pytest.raises(ValueError, match="the loss is (nan|inf) at update .* lower learning_rate"):
-        pretrain(config(data, tmp_path, learning_rate=1e30, warmup_steps=1, clip_norm=1e30, epochs=20))
+        ours.run()
 
 
-def test_tensorboard_when_asked(data, tmp_path):
-    pretrain(config(data, tmp_path / "a", epochs=1, tensorboard=True))
+def test_tensorboard_when_asked(tmp_path):
+    data = pretraining_data(tmp_path / "data")
+    pretrain(pretrain_config(data, tmp_path / "a", epochs=1, tensorboard=True))
     assert list((tmp_path / "a/tensorboard").glob("events*"))
 
 
@@ -197,8 +169,8 @@ def test_freed_memory_goes_back_to_the_system():
     assert before - psutil.Process().memory_info().rss > 150e6 and len(kept) == 1000
 
 
-def test_the_log_is_json_whatever_overflows(start):
-    trainer = start()
-    trainer._write(1, {"grad_norm": float("inf"), "loss": 1.0})
-    last = (trainer.output / "log.jsonl").read_text().splitlines()[-1]
+def test_the_log_is_json_whatever_overflows(tmp_path):
+    ours = trainer(tmp_path)
+    ours._write(1, {"grad_norm": float("inf"), "loss": 1.0})
+    last = (tmp_path / "log.jsonl").read_text().splitlines()[-1]
     assert json.loads(last, parse_constant=pytest.fail) == {"update": 0, "epoch": 1, "grad_norm": None, "loss": 1.0}

@@ -1,6 +1,7 @@
-"""A pre-training run as one small dataclass, and the rows of Table 7 as functions that edit it."""
+"""Runs as small dataclasses: what every run decides, what pre-training adds, and the rows of Table 7 as edits of it."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike, fspath
 
@@ -8,24 +9,11 @@ from vclip.names import refuse_unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """All that decides a run. `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships.
+class TrainConfig:
+    """What every run decides, whatever it trains for (`vclip.trainer`).
 
-    corpus, validation: folders of the training corpus and of one of held-out videos; without the latter there is no
-        validation, and the last weights count as the best.
     output: folder for checkpoints and log; a run that finds its own state there goes on.
-    tokenizer: Hugging Face tokenizer, a folder or a hub id.
-    bert: a BERT to start from, a folder or a hub id; None: from scratch.
-    model: arguments of VideoCLIPConfig that differ from its defaults.
-    epochs, seed: passes over the training videos; what every random choice comes from.
-    videos_per_batch, clips_per_video: a batch is their product of pairs, |B| in the paper.
-    sampler: "overlapped" (section 3.3), "aligned" (exactly in time), "mil_nce" (candidate captions, MIL-NCE loss).
-    video_seconds, text_tokens: shortest and longest video clip (s) and text clip (word pieces), both included.
-    retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
-    candidates: nearest videos, the seed counted, that a cluster's videos are drawn from; 2k in the paper.
-    retrieval_clips: clips a video whose mean is its vector.
-    retrieval_first: the vector from its first caption's clip alone, Table 7's "first 32 s".
-    temperature: tau of InfoNCE, 1 in the paper.
+    epochs, seed: passes over the training data; what every random choice comes from.
     learning_rate, betas: peak rate and moments of Adam.
     warmup_steps, total_steps: updates of the linear rise to the peak; length of the linear decay to 0, not of the run.
     clip_norm: largest norm of all gradients together.
@@ -34,24 +22,9 @@ class PretrainConfig:
     tensorboard: write its event files beside the log.
     """
 
-    corpus: str | PathLike[str] = "corpus"
-    validation: str | PathLike[str] | None = None
-    output: str | PathLike[str] = "runs/pretrain"
-    tokenizer: str | PathLike[str] = "bert-base-uncased"
-    bert: str | PathLike[str] | None = None
-    model: dict = field(default_factory=dict)
-    epochs: int = 25
+    output: str | PathLike[str] = "runs/train"
+    epochs: int = 1
     seed: int = 0
-    videos_per_batch: int = 32
-    clips_per_video: int = 16
-    sampler: str = "overlapped"
-    video_seconds: tuple[int, int] = (3, 32)
-    text_tokens: tuple[int, int] = (8, 64)
-    retrieval: bool = True
-    candidates: int = 64
-    retrieval_clips: int = 16
-    retrieval_first: bool = False
-    temperature: float = 1.0
     learning_rate: float = 5e-5
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = 1000
@@ -62,31 +35,82 @@ class PretrainConfig:
     tensorboard: bool = False
 
     def __new__(cls, **values):
-        refuse_unknown(values, (f.name for f in fields(cls)), "field of PretrainConfig")
+        refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")
         return super().__new__(cls)
 
     def __post_init__(self):
-        for name, allowed in (
-            ("sampler", ("overlapped", "aligned", "mil_nce")),
-            ("precision", ("fp32", "bf16", "fp16")),
-        ):
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
-        for name in ("epochs", "videos_per_batch", "clips_per_video", "retrieval_clips", "save_every", "total_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self._one_of("precision", ("fp32", "bf16", "fp16"))
+        self._at_least(1, "epochs", "save_every", "total_steps")
+        self._at_least(0, "warmup_steps")
+        self._plain(paths=("output",), tuples=("betas",))
+
+    def _one_of(self, name: str, allowed: Sequence[str]) -> None:
+        if (value := getattr(self, name)) not in allowed:
+            raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+
+    def _at_least(self, least: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+    def _plain(self, paths: Sequence[str], tuples: Sequence[str] = ()) -> None:
+        """Paths as strings, and as tuples what comes from a file as a list."""
+        for name in paths:
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, fspath(path))
+        for name in tuples:
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TrainConfig):
+    """All that decides a pre-training run, beside the fields of `TrainConfig`.
+
+    `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships.
+
+    corpus, validation: folders of the training corpus and of one of held-out videos; without the latter there is no
+        validation, and the last weights count as the best.
+    tokenizer: Hugging Face tokenizer, a folder or a hub id.
+    bert: a BERT to start from, a folder or a hub id; None: from scratch.
+    model: arguments of VideoCLIPConfig that differ from its defaults.
+    videos_per_batch, clips_per_video: a batch is their product of pairs, |B| in the paper.
+    sampler: "overlapped" (section 3.3), "aligned" (exactly in time), "mil_nce" (candidate captions, MIL-NCE loss).
+    video_seconds, text_tokens: shortest and longest video clip (s) and text clip (word pieces), both included.
+    retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
+    candidates: nearest videos, the seed counted, that a cluster's videos are drawn from; 2k in the paper.
+    retrieval_clips: clips a video whose mean is its vector.
+    retrieval_first: the vector from its first caption's clip alone, Table 7's "first 32 s".
+    temperature: tau of InfoNCE, 1 in the paper.
+    """
+
+    corpus: str | PathLike[str] = "corpus"
+    validation: str | PathLike[str] | None = None
+    output: str | PathLike[str] = "runs/pretrain"
+    tokenizer: str | PathLike[str] = "bert-base-uncased"
+    bert: str | PathLike[str] | None = None
+    model: dict = field(default_factory=dict)
+    epochs: int = 25
+    videos_per_batch: int = 32
+    clips_per_video: int = 16
+    sampler: str = "overlapped"
+    video_seconds: tuple[int, int] = (3, 32)
+    text_tokens: tuple[int, int] = (8, 64)
+    retrieval: bool = True
+    candidates: int = 64
+    retrieval_clips: int = 16
+    retrieval_first: bool = False
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._one_of("sampler", ("overlapped", "aligned", "mil_nce"))
+        self._at_least(1, "videos_per_batch", "clips_per_video", "retrieval_clips")
         if self.retrieval and self.candidates < self.videos_per_batch:
             raise ValueError(
                 f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
                 "a cluster's videos are drawn from them"
             )
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must be at least 0, not {self.warmup_steps}")
-        for name in ("corpus", "validation", "output", "tokenizer", "bert"):
-            if (path := getattr(self, name)) is not None:
-                object.__setattr__(self, name, fspath(path))
-        for name in ("video_seconds", "text_tokens", "betas"):  # lists, when they come from a file
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._plain(paths=("corpus", "validation", "tokenizer", "bert"), tuples=("video_seconds", "text_tokens"))
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":

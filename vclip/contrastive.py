@@ -1,0 +1,142 @@
+"""What pre-training learns: clips of similar videos against one another (paper sections 3.2 to 3.4)."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, reduce
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from vclip.batching import VideoIndex, sample_clusters, shuffled_batches, video_vectors
+from vclip.corpus import Corpus
+from vclip.embedding import embed_clips, packed_tensors
+from vclip.losses import info_nce, mil_nce
+from vclip.model import VideoCLIPModel
+from vclip.recipe import PretrainConfig
+from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
+from vclip.tasks import retrieval
+from vclip.trainer import REFRESH, RETRIEVAL, VALIDATION, random_stream
+
+VIDEOS_AT_ONCE = 64
+VALIDATION_CLIPS = 4
+
+
+class ContrastiveStep(nn.Module):
+    """The loss of one packed batch."""
+
+    def __init__(self, model: VideoCLIPModel, temperature: float):
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, features: Tensor, seconds: Tensor, ids: Tensor, pieces: Tensor, owner: Tensor | None) -> Tensor:
+        z_v, z_t = self.model.embed_packed(features, seconds, ids, pieces)
+        return info_nce(z_v, z_t, self.temperature) if owner is None else mil_nce(z_v, z_t, owner)
+
+
+class Contrast:
+    """The objective of `pretrain`: a batch holds positions of videos in the training corpus.
+
+    Raises ValueError for a training corpus of fewer videos with captions than a batch holds, or a validation corpus
+    without captions.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        accelerator: Accelerator,
+        model: VideoCLIPModel,
+        training: Corpus,
+        validation: Corpus | None,
+    ):
+        self.config, self.accelerator, self.model = config, accelerator, model
+        self.training, self.validation = training, validation
+        self.loss = ContrastiveStep(model, config.temperature)
+        self.videos = np.flatnonzero(np.diff(training.caption_offsets))
+        if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
+            raise ValueError(
+                f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
+                f"({config.videos_per_batch}) on {accelerator.num_processes} processes: take a smaller videos_per_batch"
+            )
+        if validation is not None and not len(validation.caption_start):
+            raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
+        self.sampler: OverlappedClips | AlignedClips | MILNCEClips
+        if config.sampler == "overlapped":
+            self.sampler = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
+        elif config.sampler == "aligned":
+            self.sampler = AlignedClips(config.text_tokens, model.config.max_text_tokens)
+        else:
+            self.sampler = MILNCEClips()
+
+    def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
+        """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
+        config, rng = self.config, random_stream(self.config.seed, epoch, 0, RETRIEVAL)
+        if not config.retrieval:
+            batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
+        else:
+            write({"stage": "retrieval"})
+            vectors, embedded = self.video_vectors(epoch)
+            digests = gather_object([hashlib.sha256(vectors.tobytes()).hexdigest()[:16]])
+            write({"videos_embedded": gather_object([embedded]), "index": digests})
+            index, count = VideoIndex(vectors), len(vectors) // config.videos_per_batch
+            batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng)
+        return [self.videos[batch] for batch in batches]
+
+    def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
+        """Vectors (N, D) of all videos with captions, the same on every process; each embeds its share once.
+
+        Also how many this process embedded.
+        """
+        config = self.config
+        text_tokens, clips = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
+        sampler = AlignedClips(text_tokens, self.model.config.max_text_tokens, first=config.retrieval_first)
+        vectors = np.zeros((len(self.videos), self.model.config.text_config.hidden_size), np.float32)
+        blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
+        mine = blocks[self.accelerator.process_index :: self.accelerator.num_processes]
+        embedded = 0
+        short = not self.accelerator.is_main_process or len(mine) < 32  # a few seconds
+        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=short):
+            videos = self.videos[first : first + VIDEOS_AT_ONCE]
+            # a block draws the same clips whichever process has it
+            rng = random_stream(config.seed, epoch, 1 + first, RETRIEVAL)
+            drawn = sampler.sample(self.training, videos, clips, rng)
+            z_v, z_t = (z.reshape(len(videos), clips, -1) for z in self._embed(self.training, videos, drawn))
+            vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
+            embedded += len(videos)
+        if self.accelerator.num_processes > 1:
+            total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
+            vectors = torch.as_tensor(total).cpu().numpy()
+        return vectors, embedded
+
+    def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
+        """Clips of the videos, packed."""
+        clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
+        return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
+
+    def validate(self) -> tuple[dict, float] | None:
+        """InfoNCE in batches of `videos_per_batch` videos, and text-to-video retrieval among all, on fixed clips."""
+        config, corpus = self.config, self.validation
+        if corpus is None:
+            return None
+        videos = np.flatnonzero(np.diff(corpus.caption_offsets))
+        sampler = OverlappedClips(config.video_seconds, config.text_tokens, self.model.config.max_text_tokens)
+        rng = random_stream(config.seed, 0, 0, VALIDATION)
+        losses, embedded = [], []
+        for first in range(0, len(videos), config.videos_per_batch):
+            group = videos[first : first + config.videos_per_batch]
+            clips = sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
+            z_v, z_t = (torch.from_numpy(z) for z in self._embed(corpus, group, clips))
+            losses.append(float(info_nce(z_v, z_t, config.temperature)))
+            embedded.append((z_v, z_t))
+        z_v, z_t = (torch.cat(z) for z in zip(*embedded, strict=True))
+        values = dataclasses.asdict(retrieval.score(z_t @ z_v.T))
+        chance = values.pop("chance")
+        row = {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
+        return row, row["validation_loss"]
+
+    def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
+        with self.accelerator.autocast():
+            return embed_clips(self.model, corpus, videos, clips)
