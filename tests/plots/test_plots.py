@@ -62,6 +62,8 @@ def test_answers_are_drawn_where_they_are(tmp_path):
         [FRAMES[0], None], [["a", strange], ["a", "b", "c"]], [rng.random(2), -rng.random(3)], [0, 2]
     )
     assert [len(axes.patches) for axes in asked.axes[1::2]] == [2, 3]
+    for axes in asked.axes[1::2]:  # the line at zero runs behind the bars and the texts
+        assert axes.lines[0].get_zorder() < min(part.get_zorder() for part in (*axes.patches, *axes.texts))
     found = plots.moments([strange], [{1: FRAMES[0], 11: FRAMES[1]}], [[[0, 0], [1, 2]]], [[4, 5]])
     assert [tuple(line.get_xdata().round()) for line in found.axes[0].lines] == [(0, 5), (5, 15), (20, 30)]
     truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])

@@ -97,7 +97,7 @@ def questions(
         chosen, low, high = int(np.argmax(score)), min(0.0, float(np.min(score))), max(0.0, float(np.max(score)))
         colours = [RIGHT if i == answer else TEXT if i == chosen else "#bbbbbb" for i in range(len(options))]
         bars.barh(range(len(options)), score, color=colours, alpha=0.6, height=0.85)
-        bars.axvline(0, color="black", linewidth=0.8)
+        bars.axvline(0, color="#aaaaaa", linewidth=0.8, zorder=0)  # behind the bars and the texts
         for i, option in enumerate(options):
             bars.text(low, i, ("  ✓ " if i == answer else "  ") + plain(option, 80), va="center", fontsize=9)
         bars.set(yticks=[], ylim=(len(options) - 0.4, -0.6), xlim=(low, high))
