@@ -11,10 +11,15 @@ import typing
 
 import pytest
 import torch
+from indexes import write
 from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor
+from videos import cut
 
 from vclip.checkpoints import convert, load_s3d, load_videoclip
+from vclip.encoders import S3DEncoder
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
+from vclip.moments import MomentIndex
+from vclip.processing import VideoCLIPProcessor
 from vclip.s3d import S3D
 from vclip.segmenter import VideoCLIPForSegmentation
 
@@ -98,6 +103,27 @@ def test_other_files_are_refused(tmp_path):
     torch.save({"model": released(model(True))}, tmp_path / "c.pt")
     with pytest.raises(ValueError, match="holds shared towers, but share_towers is False"):
         load_videoclip(tmp_path / "c.pt", model(False).config)
+
+
+def test_keys_of_both_layouts_are_refused(tmp_path):
+    shared, separate = released(model(True)), released(model(False))
+    for both in (shared | separate, separate | dict([next(iter(shared.items()))])):
+        torch.save({"model": both}, tmp_path / "c.pt")
+        with pytest.raises(
+            ValueError, match=r"c\.pt mixes two layouts, shared towers \['mm_en.*'text_encoder."
+        ) as error:
+            load_videoclip(tmp_path / "c.pt")
+        keys = {key.removeprefix("mmmodel.") for key in both}
+        assert all(key in str(error.value) for key in keys)
+
+
+def test_two_keys_of_one_tensor_are_refused(tmp_path):
+    weights, name = released(model(False)), "video_encoder.videomlp.linear1.bias"
+    for twice in (name, "video_mlp.linear1.bias", "mmmodel.video_mlp.linear1.bias"):
+        torch.save({"model": weights | {twice: torch.zeros(32)}}, tmp_path / "c.pt")
+        with pytest.raises(ValueError, match="which name one tensor") as error:
+            load_videoclip(tmp_path / "c.pt", model(False).config)
+        assert name in str(error.value) and repr(twice.removeprefix("mmmodel.")) in str(error.value)
 
 
 @pytest.fixture
@@ -243,3 +269,46 @@ def test_s3d_as_a_folder(tmp_path):
     torch.save([1], tmp_path / "s3d.pth")
     with pytest.raises(ValueError, match="not a dictionary of S3D's tensors"):
         load_s3d(tmp_path / "s3d.pth")
+    cut(tmp_path / "s3d" / "s3d.safetensors", tmp_path / "cut.safetensors")
+    with pytest.raises(ValueError, match=r"cut\.safetensors is damaged"):
+        load_s3d(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.long
+def test_released_weights_search_own_videos(tmp_path, shared):
+    """As the README says it: one command, then an index of a folder of videos."""
+    golden = shared / "golden" / "model_separate"
+    reference.config(golden).save_pretrained(tmp_path / "sizes")
+    corpora.tokenizer().save_pretrained(tmp_path / "tokenizer")
+    torch.manual_seed(0)
+    torch.save(S3D().state_dict() | {"text_module.fc1.weight": torch.zeros(2)}, tmp_path / "s3d_howto100m.pth")
+    command = [sys.executable, "-m", "vclip.checkpoints", str(golden / "checkpoint.pt"), str(tmp_path / "videoclip")]
+    command += ["--tokenizer", str(tmp_path / "tokenizer"), "--s3d", str(tmp_path / "s3d_howto100m.pth")]
+    done = subprocess.run([*command, "--config", str(tmp_path / "sizes")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "S3D, largest difference once reloaded: 0\n" in done.stdout
+    for i in range(2):
+        write(tmp_path / "videos" / f"{i}.mov", seconds=1 + i, seed=i)
+
+    model = VideoCLIPModel.from_pretrained(tmp_path / "videoclip")
+    processor = VideoCLIPProcessor.from_pretrained(tmp_path / "videoclip")
+    index = MomentIndex.build(model, processor, tmp_path / "videos")
+    hits = index.search("w3 w4", k=2)
+    assert {hit.video for hit in hits} == {"0.mov", "1.mov"}
+    encoder = S3DEncoder(load_s3d(tmp_path / "s3d_howto100m.pth"))
+    again = MomentIndex.build(model, processor, tmp_path / "videos", encoder=encoder, path=tmp_path / "index")
+    assert [(h.video, h.score) for h in again.search("w3 w4", k=2)] == [(h.video, h.score) for h in hits]
+    with pytest.raises(ValueError, match="features were made otherwise"):
+        MomentIndex.build(model, processor, tmp_path / "videos", encoder=S3DEncoder(S3D()), path=tmp_path / "other")
+
+
+def test_s3d_goes_along_only_where_it_fits(tmp_path):
+    torch.save(S3D().state_dict(), tmp_path / "s3d.pth")
+    torch.save({"model": released(model(False))}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="takes features of 16, s3d-g makes 512"):
+        convert(tmp_path / "c.pt", tmp_path / "out", config=model(False).config, s3d=tmp_path / "s3d.pth")
+    with pytest.raises(ValueError, match="is S3D's file: give VideoCLIP's first"):
+        convert(tmp_path / "s3d.pth", tmp_path / "out", s3d=tmp_path / "s3d.pth")
+    with pytest.raises(ValueError, match=r"c\.pt is not a dictionary of S3D's tensors"):
+        convert(tmp_path / "c.pt", tmp_path / "out", config=model(False).config, s3d=tmp_path / "c.pt")
+    assert not (tmp_path / "out").exists()

@@ -24,6 +24,7 @@ from transformers import (
 from videos import write_video
 
 from vclip import encoders
+from vclip.checkpoints import convert
 from vclip.corpus import FeatureSpec
 from vclip.encoders import AutoModelEncoder, EfficientNetLite0, S3DEncoder, from_spec
 from vclip.s3d import S3D
@@ -222,10 +223,16 @@ def test_from_spec_refuses_other_weights_and_names_both(models, efficientnet):
 def test_from_spec_finds_s3d_beside_the_corpus(tmp_path):
     network = S3D()
     spec = S3DEncoder(network).spec
-    with pytest.raises(FileNotFoundError, match=r"s3d_howto100m\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"holds no s3d\.safetensors or s3d_howto100m\.pth: put there S3D's"):
         from_spec(spec, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"someone/model is no folder here.*`hf download someone/model"):
+        from_spec(spec, "someone/model")
     torch.save(network.state_dict(), tmp_path / "s3d_howto100m.pth")
     assert from_spec(spec, tmp_path).spec == spec
+    convert(tmp_path / "s3d_howto100m.pth", tmp_path / "converted")
+    converted = from_spec(spec, tmp_path / "converted")
+    assert converted.spec == spec
+    torch.testing.assert_close(converted.network.state_dict(), network.state_dict(), atol=0, rtol=0)
     torch.save(S3D().state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="weights"):
         from_spec(spec, tmp_path, weights=tmp_path / "other.pth")

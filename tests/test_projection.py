@@ -40,6 +40,8 @@ def test_projection_multiplies_and_travels_in_a_file(efficientnet, tmp_path):
         from_spec(other.spec, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"projection\.safetensors"):
         from_spec(projection.spec, tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="no projection.*: load the model from a folder .*put there the matrix"):
+        from_spec(projection.spec, "someone/model")  # as a model of the hub gives its name
     with pytest.raises(ValueError, match="projected already"):
         Projection(projection, matrix[:4], offset)
     with pytest.raises(ValueError, match="takes 7 features"):

@@ -6,6 +6,7 @@ An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) ->
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 S3D_G, EFFICIENTNET_LITE0 = "s3d-g", "efficientnet-lite0"
+S3D_FILES = ("s3d.safetensors", "s3d_howto100m.pth")
+PROJECTION_FILES = ("projection.safetensors",)
 
 
 class Encoder(Protocol):
@@ -104,11 +107,15 @@ class S3DEncoder(NetworkEncoder):
     """
 
     def __init__(self, network: S3D):
-        weights = weights_hash(network.state_dict())
-        super().__init__(network, FeatureSpec(S3D_G, weights, 30, 224, "centre", "x / 255", "none", None, 512))
+        super().__init__(network, s3d_spec(network))
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         return F.normalize(self.network(frames.transpose(1, 2) / 255).video_embedding, dim=1)
+
+
+def s3d_spec(network: S3D) -> FeatureSpec:
+    """The spec of the features that `S3DEncoder(network)` makes."""
+    return FeatureSpec(S3D_G, weights_hash(network.state_dict()), 30, 224, "centre", "x / 255", "none", None, 512)
 
 
 class AutoModelEncoder(NetworkEncoder):
@@ -183,7 +190,7 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     if name == EFFICIENTNET_LITE0:
         return EfficientNetLite0(**given)
     if name == S3D_G:
-        from vclip.checkpoints import load_s3d
+        from vclip.released import load_s3d
 
         if weights is None:
             raise ValueError("S3D-G has no weights of its own: name the file, s3d_howto100m.pth for instance")
@@ -200,22 +207,36 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
     """The encoder that made features of this spec (a dict of its fields, as in a model's config, will do).
 
     `folder`, a corpus or a checkpoint, holds `projection.safetensors` where the spec has a projection, and may hold
-    S3D's `s3d_howto100m.pth`; `weights` names another file or folder to load the network from.
+    S3D's weights, `s3d.safetensors` (by `vclip.checkpoints.convert`) or the released `s3d_howto100m.pth`; `weights`
+    names another file or folder to load the network from.
     Raises FileNotFoundError for a missing file and ValueError that names each field that differs, and both values.
     """
     spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
     if spec.encoder == S3D_G and weights is None:
-        weights = Path(folder) / "s3d_howto100m.pth"
-        if not weights.is_file():
-            raise FileNotFoundError(f"{weights}: put S3D's released weights there, or give their path as `weights`")
+        weights = _beside(folder, S3D_FILES, "S3D's weights, or name the encoder yourself")
     encoder = load_encoder(spec.encoder, weights, spec.fps, spec.size)
     if spec.projection is not None:
-        path = Path(folder) / "projection.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: these features are projected; copy the matrix from their corpus")
+        path = _beside(
+            folder, PROJECTION_FILES, "the matrix that these features were projected with, from their corpus"
+        )
         encoder = Projection.load(encoder, path)
     spec.check(encoder.spec, f"the encoder {spec.encoder} found here")
     return encoder
+
+
+def _beside(folder, names: Sequence[str], what: str) -> Path:
+    """The first of these files that a folder holds. A model of the hub has no folder here, only a name."""
+    folder = Path(folder)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    wanted = " or ".join(names)
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder} holds no {wanted}: put there {what}")
+    raise FileNotFoundError(
+        f"{folder} is no folder here, so it holds no {wanted}: load the model from a folder "
+        f"(from the hub by `hf download {folder} --local-dir DIR`) and put there {what}"
+    )
 
 
 def main() -> None:
