@@ -8,7 +8,7 @@ import indexes
 import pytest
 from PIL import Image
 
-from vclip.browser import COLUMNS, SCRIPTS, STATIC, RetrievalBrowser, _named
+from vclip.browser import COLUMNS, SCRIPTS, STATIC, RetrievalBrowser, _cell, _named
 from vclip.moments import MomentIndex
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -66,7 +66,9 @@ def test_csv_is_whole_and_computes_nothing(browser, tmp_path, monkeypatch):
     found = browser.search(f"={QUERY} / it")
     path = browser.save()
     assert path == tmp_path / "hits-w3-w17-it.csv" and [p.name for p in tmp_path.iterdir()] == [path.name]
-    head, *rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
+    data = path.read_bytes()
+    assert data.startswith(b'\xef\xbb\xbf"rank","video"'), "the mark by which spreadsheets know UTF-8; all cells quoted"
+    head, *rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     assert head == list(COLUMNS) and len(rows) == len(found)
     for row, hit in zip(rows, found, strict=True):
         risky = hit.video.startswith("=")
@@ -74,6 +76,28 @@ def test_csv_is_whole_and_computes_nothing(browser, tmp_path, monkeypatch):
         assert row[-2:] == [f"'={QUERY} / it", "'+1 spoon" if risky else ""]
     with pytest.raises(OSError):
         browser.save(tmp_path / "no such folder" / "hits.csv")
+    downloaded = ask(browser, "csv")
+    assert downloaded["answer"] == {"name": path.name} and downloaded["buffers"] == [data]
+
+
+@pytest.mark.parametrize(
+    "behind", ["", " ", "\t", "\r", "\r\n", "\x0b", "\x00", "\ufeff", "\xa0", "\u2003", "\u3000", "\u200b", " \ufeff\t"]
+)
+def test_no_cell_is_a_formula(behind):
+    for sign in "=+-@＝＋－＠":
+        assert _cell(f"{behind}{sign}1+cmd()|x") == f"'{behind}{sign}1+cmd()|x"
+    assert _cell(f"{behind}stir = mix, 1-2 @ home").endswith("stir = mix, 1-2 @ home")
+    assert _cell(-1.5) == -1.5 and _cell(None) is None and _cell("") == ""
+
+
+def test_the_page_knows_lengths_and_new_videos(tmp_path):
+    indexes.write(tmp_path / "a.mov", 40, 0)
+    browser = RetrievalBrowser(MomentIndex.build(indexes.model(), indexes.processor(), tmp_path, indexes.Quadrants()))
+    assert browser.videos == 1
+    indexes.write(tmp_path / "b.mov", 20, 1)
+    browser.index.update()
+    browser.search(QUERY)
+    assert browser.videos == 2 and {row["video"]: row["seconds"] for row in browser.hits} == {"a.mov": 40, "b.mov": 20}
 
 
 def test_answers_and_errors_go_to_the_page(browser, index):

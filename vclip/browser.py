@@ -3,12 +3,15 @@
 The page asks and Python answers, by widget messages, so it works behind any server and for videos anywhere on disk.
 Pictures and short pieces of video travel as binary messages when they are shown; none becomes widget state, so none is
 saved in the notebook. What is saved is text: the query, the hits, and a list of them for readers without a kernel.
+Python answers in turn, so the page asks for what plays a moment first and for its scores after that.
 """
 
 import csv
 import html
+import io
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -33,9 +36,10 @@ COLUMNS = ("rank", "video", "start", "end", "score", "margin", "percentile", "qu
 class RetrievalBrowser(anywidget.AnyWidget):
     """Type a sentence, see the moments that match, play them: `RetrievalBrowser(index)` as the last line of a cell.
 
-    `k` is how many moments a search returns. A hit plays from its start to its end; under it lies the score of every
-    second, on which a click seeks, and the best moments of other videos. Arrow keys move between hits, Enter plays.
-    `search` and `save` do from Python what the page does.
+    `k` is how many moments a search returns at most. A hit plays from its start to its end; under it lies the score of
+    every second, on which a click seeks, and the best moments of other videos. Arrow keys move between hits, Enter
+    plays. "Save as CSV" downloads the hits to where the page is looked at. What fails, a video that is gone for
+    instance, is said in the page. `search` and `save` do from Python what the page does.
     """
 
     _esm = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -47,39 +51,47 @@ class RetrievalBrowser(anywidget.AnyWidget):
     def __init__(self, index: MomentIndex, k: int = 10):
         super().__init__(videos=len(index))
         self.index, self.k = index, k
-        self._known: dict[int, Hit] = {}  # the page names a hit by a key: no path comes from it
+        # hits and how long their videos last (s); the page names them by a key: no path comes from it
+        self._known: dict[int, tuple[Hit, int]] = {}
         self._keys, self._text_output = count(), None
         self.on_msg(self._answer)
 
     def search(self, text: str, files: str = "", least: float = 0.0) -> list[Hit]:
-        """The hits, shown on the page too. `files` is part of a file's name, or a pattern such as "cooking/*.mp4";
-        `least` the smallest percentile, 0 to 1. Raises what `MomentIndex.search` raises."""
+        """At most k hits, best first, shown on the page too.
+
+        `files` is part of the path of the videos to search, in any case, or a pattern such as "cooking/*.mp4"; `least`
+        the smallest percentile, 0 to 1, that a hit may have. Raises what `MomentIndex.search` raises.
+        """
         found = self.index.search(text, self.k, videos=_named(files) if files.strip() else None)
         found = [hit for hit in found if not hit.percentile < least]
         self._known.clear()
-        self.query, self.hits = text, [self._row(hit) for hit in found]
+        with self.hold_sync():
+            self.query, self.hits, self.videos = text, self._rows(found), len(self.index)
         if self._text_output is not None:
             self._text_output.update(self._as_text(), raw=True)
         return found
 
     def save(self, path: str | Path | None = None) -> Path:
-        """Write the hits shown as CSV, UTF-8, whole or not at all; by default `hits-<query>.csv` in the working folder.
+        """Write the hits shown as CSV, whole or not at all, and return the file's absolute path.
 
-        A text that a spreadsheet would take for a formula gets an apostrophe in front.
+        By default `hits-<query>.csv` in the working folder. UTF-8 with the mark that spreadsheets ask for, a row a hit
+        with the columns COLUMNS: times in seconds, the fields of `Hit`; every cell quoted, empty where undefined. A
+        text that a spreadsheet would take for a formula gets an apostrophe in front. Raises OSError.
         """
-        name = "-".join(re.findall(r"\w+", self.query.lower()))[:60] or "none"
-        target = Path(path) if path is not None else Path(f"hits-{name}.csv")
-        rows = [[_cell(value) for value in (hit | {"query": self.query}).values()] for hit in self._saved()]
-
-        def write(temporary: Path) -> None:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([COLUMNS, *rows])
-
-        replace(target, write)
+        target = Path(path) if path is not None else Path(self._file_name())
+        data = self._csv()
+        replace(target, lambda temporary: temporary.write_bytes(data))
         return target.resolve()
 
-    def _saved(self) -> list[dict]:
-        return [{name: hit.get(name) for name in COLUMNS} for hit in self.hits]
+    def _file_name(self) -> str:
+        words = "-".join(re.findall(r"\w+", self.query.lower()))[:40]
+        return f"hits-{words or 'none'}.csv"
+
+    def _csv(self) -> bytes:
+        text = io.StringIO(newline="")
+        rows = [[_cell(hit.get(name)) for name in COLUMNS] for hit in self.hits]
+        csv.writer(text, quoting=csv.QUOTE_ALL).writerows([COLUMNS, *rows])
+        return text.getvalue().encode("utf-8-sig", "backslashreplace")
 
     def _answer(self, _widget, message: dict, _buffers) -> None:
         actions: dict[str, Callable] = {
@@ -88,7 +100,7 @@ class RetrievalBrowser(anywidget.AnyWidget):
             "confusions": self._on_confusions,
             "thumbnail": self._on_thumbnail,
             "piece": self._on_piece,
-            "save": self._on_save,
+            "csv": self._on_csv,
         }
         try:
             answer, buffers = actions[message["action"]](**message["values"])
@@ -104,37 +116,39 @@ class RetrievalBrowser(anywidget.AnyWidget):
         return {"notes": [str(warning.message) for warning in caught if warning.category is UserWarning]}, None
 
     def _on_explain(self, key: int):
-        return {"scores": [float(score) for score in self.index.explain(self._hit(key)).scores]}, None
+        return {"scores": [float(score) for score in self.index.explain(self._moment(key)[0]).scores]}, None
 
     def _on_confusions(self, key: int):
-        hit = self._hit(key)
+        hit, _ = self._moment(key)
         best = self.index.search(hit.query, 3, videos=lambda video: video != hit.video)
-        return {"rows": [self._row(other) | {"text": ""} for other in best]}, None
+        return {"rows": [row | {"text": ""} for row in self._rows(best)]}, None
 
     def _on_thumbnail(self, key: int):
-        hit = self._hit(key)
+        hit, _ = self._moment(key)
         return {}, [thumbnail(self.index.file(hit.video), (hit.start + hit.end) / 2)]
 
     def _on_piece(self, key: int, n: int):
-        video = self._hit(key).video
-        start, last = PIECE_SECONDS * int(n), dict(zip(self.index.videos, self.index.seconds, strict=True))[video]
-        data, kind = piece(self.index.file(video), start, min(start + PIECE_SECONDS, last))
+        (hit, seconds), start = self._moment(key), PIECE_SECONDS * int(n)
+        data, kind = piece(self.index.file(hit.video), start, min(start + PIECE_SECONDS, seconds))
         return {"type": kind}, [data]
 
-    def _on_save(self):
-        return {"path": str(self.save()), "n": len(self.hits)}, None
+    def _on_csv(self):
+        return {"name": self._file_name()}, [self._csv()]
 
-    def _hit(self, key: int) -> Hit:
+    def _moment(self, key: int) -> tuple[Hit, int]:
         if key not in self._known:
             raise KeyError("this moment is of an earlier search: search again")
         return self._known[key]
 
-    def _row(self, hit: Hit) -> dict:
-        """A hit as JSON holds it: no NaN."""
-        key = next(self._keys)
-        self._known[key] = hit
-        row = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(hit).items()}
-        return row | {"key": key}
+    def _rows(self, found: list[Hit]) -> list[dict]:
+        """Hits as JSON holds them, without NaN, each with its `key` and how many `seconds` its video lasts."""
+        seconds, rows = dict(zip(self.index.videos, self.index.seconds, strict=True)), []
+        for hit in found:
+            key = next(self._keys)
+            self._known[key] = hit, seconds[hit.video]
+            row = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(hit).items()}
+            rows.append(row | {"key": key, "seconds": seconds[hit.video]})
+        return rows
 
     def __repr__(self) -> str:
         return f"RetrievalBrowser: {self.videos} videos; run this cell to search them"
@@ -162,9 +176,15 @@ def _named(files: str) -> Callable[[str], bool]:
 
 
 def _cell(value):
-    """Text that Excel and its kin would compute is kept text (OWASP, CSV injection); numbers stay numbers."""
-    risky = isinstance(value, str) and value.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    return f"'{value}" if risky else value
+    """Text that Excel and its kin would compute is kept text (OWASP, CSV injection); numbers stay numbers.
+
+    They may pass over whitespace, control and format characters before the sign, and take its full-width form for it.
+    """
+    if not isinstance(value, str):
+        return value
+    first = next((c for c in value if unicodedata.category(c)[0] not in "CZ"), "")
+    risky = unicodedata.normalize("NFKC", first).startswith(("=", "+", "-", "@"))
+    return f"'{value}" if risky or value.startswith(("\t", "\r", "\n")) else value
 
 
 def _clock(seconds: float) -> str:

@@ -61,8 +61,8 @@ def world(tmp_path_factory) -> Path:
     return world
 
 
-def write_notebook(world: Path, name: str, videos: str = "videos") -> Path:
-    set_up = SET_UP.replace("../videos", f"../{videos}")
+def write_notebook(world: Path, name: str, videos: str = "videos", then: str = "") -> Path:
+    set_up = SET_UP.replace("../videos", f"../{videos}") + then
     cells = [nbformat.v4.new_code_cell(source) for source in (set_up, "RetrievalBrowser(index)")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = world / "home" / name
@@ -161,17 +161,17 @@ def console() -> Console:
 
 @pytest.fixture
 def open_notebook(world, lab, chromium, console, artefacts, request):
-    """Opens a new notebook in JupyterLab, runs all its cells, gives the page that shows the browser."""
+    """Opens a notebook in JupyterLab, the project's or one `written` now, runs it, gives the page with the browser."""
     pages = []
 
-    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 40_000, videos: str = "videos"):
+    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 40_000, **written):
         if (NOTEBOOKS / name).exists():
             notebook = nbformat.read(NOTEBOOKS / name, 4)
             for cell in notebook.cells:
                 cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
             nbformat.write(notebook, world / "home" / name)
         elif fresh:
-            write_notebook(world, name, videos)
+            write_notebook(world, name, **written)
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(15_000)
         pages.append(page)

@@ -3,8 +3,9 @@ const PATIENCE = 20000; // ms without an answer before the reader is told
 
 const make = (tag, name, text = "") => Object.assign(document.createElement(tag), { className: `vclip-${name}`, textContent: text });
 
-// Questions to Python, each answered once; answers to other views are passed over.
-function asker(model, late) {
+// Questions to Python, each answered once; answers to other views are passed over. `late` is called when one takes long,
+// `heard` at every answer.
+function asker(model, late, heard) {
   const open = new Map(), prefix = `${Date.now()}-${Math.random()}-`;
   let count = 0;
   const hear = (message, buffers) => {
@@ -12,6 +13,7 @@ function asker(model, late) {
     if (!question) return;
     open.delete(message.id);
     clearTimeout(question.timer);
+    heard();
     if (message.error !== undefined) question.reject(new Error(message.error));
     else question.resolve({ ...message.answer, buffer: buffers?.[0] });
   };
@@ -37,7 +39,8 @@ function render({ model, el }) {
     status.textContent = text;
     status.classList.toggle("vclip-wrong", wrong);
   };
-  const { ask, stop } = asker(model, () => say("No answer from Python yet: it may be busy, or its kernel has stopped (run the cell again).", true));
+  const LATE = "No answer from Python yet: it may be busy, or its kernel has stopped (run the cell again).";
+  const { ask, stop } = asker(model, () => say(LATE, true), () => status.textContent === LATE && say(""));
 
   const form = root.appendChild(make("form", "search"));
   const field = (name, type, placeholder, label) => {
@@ -61,49 +64,64 @@ function render({ model, el }) {
   const player = makePlayer((key, n) => ask("piece", { key, n }), say);
   const curve = makeCurve((time) => player.seek(time));
   const others = make("ol", "others");
-  stage.append(player.video, curve.box, make("div", "caption", "Nearest confusions: the best moments of other videos"), others);
+  stage.append(player.box, curve.box, make("div", "caption", "Nearest confusions: the best moments of other videos"), others);
   stage.hidden = true;
   player.video.addEventListener("timeupdate", () => curve.at(player.video.currentTime));
   player.video.addEventListener("seeking", () => curve.at(player.video.currentTime));
 
-  let hits = [], chosen = -1, urls = [], timer = null, shown = 0;
+  let hits = [], chosen = -1, urls = [], timer = null, shown = 0, searches = 0, typing = false;
   const row = (hit, pictured) => {
     const item = make("li", "hit");
     item.setAttribute("role", "option");
-    const image = pictured ? item.appendChild(make("img", "thumb")) : null;
+    Object.assign(item.dataset, { start: hit.start, end: hit.end });
+    if (pictured) item.appendChild(make("img", "thumb")).alt = "";
     const words = item.appendChild(make("div", "words"));
     words.append(make("div", "video", hit.video), make("div", "time", `${clock(hit.start)} – ${clock(hit.end)}`));
     const standing = hit.percentile === null ? "" : ` · above ${(100 * hit.percentile).toFixed(0)} % of everyday sentences`;
     const margin = hit.margin === null ? "" : ` · ${hit.margin < 0 ? "−" : "+"}${Math.abs(hit.margin).toFixed(2)} over the best other video`;
     words.append(make("div", "score", `score ${hit.score.toFixed(2)}${margin}${standing}`));
     if (hit.text) words.append(make("div", "said", hit.text));
-    if (image) ask("thumbnail", { key: hit.key }).then(({ buffer }) => {
-      if (!item.isConnected) return;
-      urls.push((image.src = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }))));
-    }, (error) => (image.alt = error.message));
     return item;
+  };
+  const illustrate = async (items) => { // one after the other: Python answers in turn, and a click shall not wait for ten
+    for (const [i, item] of items.entries()) {
+      if (!item.isConnected) return;
+      const image = item.querySelector("img");
+      try {
+        const { buffer } = await ask("thumbnail", { key: hits[i].key });
+        if (item.isConnected) urls.push((image.src = URL.createObjectURL(new Blob([buffer], { type: "image/jpeg" }))));
+      } catch (error) {
+        image.alt = error.message;
+      }
+    }
   };
   const show = async (hit, playing) => {
     const mine = ++shown;
     stage.hidden = false;
     title.textContent = `${hit.video}, ${clock(hit.start)} – ${clock(hit.end)}`;
     others.replaceChildren();
-    player.video.pause();
+    curve.open(hit.seconds, hit.start, hit.end);
     try {
+      const pictured = player.open(hit.key, hit.seconds, hit.start, hit.end);
+      if (playing) player.play();
+      await pictured; // the rest may take long for a long video, so it is asked for later
+      if (mine !== shown) return;
       const { scores } = await ask("explain", { key: hit.key });
       if (mine !== shown) return;
-      curve.draw(scores, hit.start, hit.end);
-      player.open(hit.key, scores.length, hit.start, hit.end);
-      if (playing) player.play();
+      curve.draw(scores);
       const { rows } = await ask("confusions", { key: hit.key });
       if (mine !== shown) return;
       others.replaceChildren(...rows.map((other) => {
         const item = row(other, false);
+        item.tabIndex = 0;
         item.addEventListener("click", () => show(other, true));
+        item.addEventListener("keydown", (event) => event.key === "Enter" && show(other, true));
         return item;
       }));
     } catch (error) {
-      if (mine === shown) say(error.message, true);
+      if (mine !== shown) return;
+      curve.label("no scores");
+      say(error.message, true);
     }
   };
   const choose = (i, playing) => {
@@ -123,26 +141,43 @@ function render({ model, el }) {
     clearTimeout(timer);
     player.close();
     stage.hidden = true;
-    query.value = model.get("query") || query.value;
+    if (!typing) query.value = model.get("query") || query.value;
     const items = hits.map((hit) => row(hit, true));
     items.forEach((item, i) => item.addEventListener("click", () => { list.focus({ preventScroll: true }); choose(i, true); }));
     list.replaceChildren();
     for (const item of items) list.appendChild(item);
+    illustrate(items);
   };
   const search = async () => {
     if (!query.value.trim()) return say("Type a few words first: what is done, with what.", true);
     say(`searching ${model.get("videos")} videos…`);
+    const mine = ++searches;
+    typing = false;
     try {
       const { notes } = await ask("search", { text: query.value, files: files.value, least: least.value === "" ? 0 : Number(least.value) / 100 });
-      const n = model.get("hits").length;
-      const found = n ? `${n} moments; click one, or use the arrow keys and Enter` : "nothing found: other words, or fewer filters";
+      if (mine !== searches) return;
+      const n = model.get("hits").length, asked = `for “${model.get("query")}”`;
+      const found = n ? `${n} moments ${asked}; click one, or use the arrow keys and Enter` : `nothing found ${asked}: other words, or fewer filters`;
       say([found, ...notes].join("; "), notes.length > 0);
     } catch (error) {
-      say(error.message, true);
+      if (mine === searches) say(error.message, true);
     }
   };
   form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
-  save.addEventListener("click", () => ask("save").then(({ path, n }) => say(`${n} moments written to ${path}`), (error) => say(error.message, true)));
+  query.addEventListener("input", () => (typing = true));
+  save.addEventListener("click", async () => {
+    try {
+      const { name, buffer } = await ask("csv");
+      const href = URL.createObjectURL(new Blob([buffer], { type: "text/csv" }));
+      const link = root.appendChild(Object.assign(make("a", "file"), { href, download: name, hidden: true }));
+      link.click();
+      link.remove();
+      setTimeout(() => URL.revokeObjectURL(href), 60000);
+      say(`${hits.length} moments saved as ${name}, where this web browser puts its downloads`);
+    } catch (error) {
+      say(error.message, true);
+    }
+  });
   list.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (step) choose(chosen + step, false);

@@ -23,29 +23,38 @@ function makeCurve(seek) {
   const moment = shape("rect", "moment"), line = shape("path", "line"), head = shape("line", "head");
   const axis = box.appendChild(document.createElement("div"));
   axis.className = "vclip-axis";
-  let scores = [];
+  let length = 0, scores = [];
 
   const set = (element, values) => Object.entries(values).forEach(([name, value]) => element.setAttribute(name, value));
-  const x = (second) => (1000 * second) / Math.max(1, scores.length);
+  const x = (second) => (1000 * second) / Math.max(1, length);
   const second = (event) => {
     const place = svg.getBoundingClientRect();
-    return ((event.clientX - place.left) / place.width) * scores.length;
+    return ((event.clientX - place.left) / place.width) * length;
   };
   const at = (time) => set(head, { x1: x(time), x2: x(time), y1: 0, y2: 100 });
-  const draw = (newScores, start, end) => {
+  const label = (text) => {
+    const texts = ["0:00", text, clock(length)];
+    axis.replaceChildren(...texts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
+  };
+  // A video of `seconds` and the moment in it; a click seeks already, the scores come later.
+  const open = (seconds, start, end) => {
+    [length, scores] = [seconds, []];
+    line.setAttribute("d", "");
+    set(moment, { x: x(start), width: x(end - start), y: 0, height: 100 });
+    at(start);
+    label("scoring every second…");
+  };
+  const draw = (newScores) => {
     scores = newScores;
     const low = Math.min(...scores), high = Math.max(...scores);
     const y = (score) => 95 - (90 * (score - low)) / (high - low || 1);
     line.setAttribute("d", scores.map((score, i) => `${i ? "L" : "M"}${x(i)} ${y(score)}H${x(i + 1)}`).join(""));
-    set(moment, { x: x(start), width: x(end - start), y: 0, height: 100 });
-    at(start);
-    const texts = ["0:00", `score of every second, ${low.toFixed(2)} to ${high.toFixed(2)}; click to go there`, clock(scores.length)];
-    axis.replaceChildren(...texts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
+    label(`score of every second, ${low.toFixed(2)} to ${high.toFixed(2)}; click to go there`);
   };
-  svg.addEventListener("click", (event) => scores.length && seek(second(event)));
+  svg.addEventListener("click", (event) => length && seek(second(event)));
   svg.addEventListener("mousemove", (event) => {
     const s = Math.floor(second(event));
     if (scores[s] !== undefined) box.title = `${clock(s)}: ${scores[s].toFixed(3)}`;
   });
-  return { box, draw, at };
+  return { box, open, draw, at, label };
 }

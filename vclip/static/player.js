@@ -1,11 +1,14 @@
 // A <video> on the whole video's timeline that fetches short pieces, [n * SECONDS, (n + 1) * SECONDS), when they are
-// needed. fetchPiece(key, n) -> Promise of {type, buffer}. `say` shows a sentence. All times are seconds.
+// needed. fetchPiece(key, n) -> Promise of {type, buffer}. `say` shows what went wrong. All times are seconds.
 const SECONDS = 4;
 
 function makePlayer(fetchPiece, say) {
-  const video = document.createElement("video");
+  const box = document.createElement("div"), video = box.appendChild(document.createElement("video"));
+  box.className = "vclip-player";
   video.controls = true;
+  const wait = box.appendChild(Object.assign(document.createElement("div"), { className: "vclip-wait", textContent: "fetching the picture…", hidden: true }));
   let source = null, buffer = null, asked = new Set(), waiting = [], key = null, duration = 0, stopAt = null, place = 0;
+  let settled = () => {}; // called when the first piece is there, or will not come
 
   const holds = (time) => {
     for (let i = 0; buffer && i < video.buffered.length; i++)
@@ -14,7 +17,8 @@ function makePlayer(fetchPiece, say) {
   };
   const append = () => {
     if (!buffer || buffer.updating || !waiting.length) return;
-    const { n, data } = waiting.shift();
+    const { n, data } = waiting.shift(), mine = asked;
+    buffer.addEventListener("updateend", () => mine.delete(n), { once: true });
     buffer.timestampOffset = n * SECONDS;
     buffer.appendBuffer(data);
   };
@@ -22,7 +26,8 @@ function makePlayer(fetchPiece, say) {
     const n = Math.floor(time / SECONDS), mine = source;
     if (time < 0 || time >= duration || source?.readyState !== "open" || asked.has(n) || holds(time)) return;
     asked.add(n);
-    if (!video.played.length) say("fetching the picture…");
+    const first = n === Math.floor(place / SECONDS);
+    if (first) wait.hidden = false;
     try {
       const { type, buffer: data } = await fetchPiece(key, n);
       if (mine !== source) return;
@@ -37,22 +42,26 @@ function makePlayer(fetchPiece, say) {
       }
       waiting.push({ n, data });
       append();
-      say("");
     } catch (error) {
-      if (mine === source) say(error.message, true);
+      if (mine !== source) return;
+      asked.delete(n);
+      say(error.message, true);
     } finally {
-      if (mine === source) asked.delete(n);
+      if (mine === source) {
+        wait.hidden ||= first;
+        settled();
+      }
     }
   };
-  const feed = () => {
-    need(video.currentTime);
-    if (!video.paused) need((Math.floor(video.currentTime / SECONDS) + 1) * SECONDS);
+  const feed = (time) => {
+    need(time);
+    if (!video.paused) need((Math.floor(time / SECONDS) + 1) * SECONDS);
   };
   const seek = (time, end = null) => {
     stopAt = end;
     place = Math.max(0, Math.min(time, duration - 0.05));
     video.currentTime = place;
-    need(place);
+    feed(place);
   };
   const watch = () => {
     const end = Math.min(stopAt ?? Infinity, duration - 0.1); // the last frame may end a little early
@@ -63,12 +72,14 @@ function makePlayer(fetchPiece, say) {
     }
     if (!video.paused) requestAnimationFrame(watch);
   };
-  for (const name of ["timeupdate", "seeking", "waiting", "play"]) video.addEventListener(name, feed);
+  for (const name of ["timeupdate", "seeking", "waiting", "play"]) video.addEventListener(name, () => feed(video.currentTime));
   for (const name of ["timeupdate", "play"]) video.addEventListener(name, watch);
   video.addEventListener("error", () => video.error && key !== null && say(`the player stopped: ${video.error.message}`, true));
 
   const close = () => {
+    settled();
     key = null;
+    wait.hidden = true;
     video.pause();
     if (video.src) URL.revokeObjectURL(video.src);
     video.removeAttribute("src");
@@ -77,14 +88,15 @@ function makePlayer(fetchPiece, say) {
     asked = new Set();
     waiting = [];
   };
-  // Show the video `newKey` from `start`, paused.
+  // Show the video `newKey` from `start`, paused. The promise is kept once its picture is there, or will not come.
   const open = (newKey, newDuration, start, end) => {
     close();
     [key, duration] = [newKey, newDuration];
     const mine = (source = new MediaSource());
     mine.addEventListener("sourceopen", () => mine === source && seek(start, end), { once: true });
     video.src = URL.createObjectURL(mine);
+    return new Promise((resolve) => (settled = resolve));
   };
   const play = () => video.play().catch((error) => error.name === "NotAllowedError" && say("press play"));
-  return { video, open, seek, play, close };
+  return { box, video, open, seek, play, close };
 }
