@@ -17,6 +17,7 @@ from transformers import BertTokenizerFast
 from vocabulary import ACTIONS, THINGS, TOPICS
 from world import Plan
 
+from vclip.datasets._files import MADE
 from vclip.video import read_seconds
 
 SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}  # as in bert-base-uncased
@@ -77,6 +78,7 @@ def write_youcook2(videos: list[Plan], folder: Path, subset: str = "validation")
     compact = subset == "training"
     text = json.dumps({"database": database}, indent=None if compact else 1, separators=(",", ":") if compact else None)
     (folder / "youcookii_annotations_trainval.json").write_text(text + "\n", encoding="utf-8")
+    (folder / MADE).write_text(f"{folder.name}\n", encoding="utf-8")
 
 
 def two_a_step(plan: Plan) -> set[int]:

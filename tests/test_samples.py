@@ -1,3 +1,6 @@
+import importlib
+import shutil
+
 import numpy as np
 import pytest
 
@@ -35,8 +38,8 @@ def test_the_truth_names_every_clip():
     [
         ("youcook2", "MiniHowTo train, as YouCook2 training: 2683 records of 600 videos"),
         ("msrvtt", "MiniHowTo train, as MSR-VTT train: 1200 records of 240 videos"),
-        ("coin", "MiniHowTo train, as COIN training: 32 records of 32 videos"),
-        ("crosstask", "MiniHowTo train, as CrossTask train: 48 records of 48 videos"),
+        ("coin", "MiniHowTo test, as COIN training: 32 records of 32 videos"),
+        ("crosstask", "MiniHowTo test, as CrossTask train: 48 records of 48 videos"),
     ],
 )
 def test_training_sets_and_their_features(dataset, shown):
@@ -61,8 +64,9 @@ def test_crosstasks_videos_are_trained_on_scored_or_for_validation():
     assert len(fewer) == 12
 
 
-def test_a_training_set_of_ones_own_files():
-    folder = samples.minihowto() / "coin" / "test"
+def test_a_training_set_of_ones_own_files(tmp_path):
+    folder = tmp_path / "coin"
+    shutil.copytree(samples.minihowto() / "coin" / "test", folder, ignore=shutil.ignore_patterns("MINIHOWTO.txt"))
     records, corpus = samples.training_set("coin", folder, folder / "features")
     assert repr(records) == "COIN training: 32 records of 32 videos" and "coin-training000" in corpus
     with pytest.raises(ValueError, match="annotations and features go together"):
@@ -71,3 +75,13 @@ def test_a_training_set_of_ones_own_files():
         TypeError, match="data set with videos for training 'didemo'.*coin, crosstask, msrvtt, youcook2"
     ):
         samples.training_set("didemo")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"), zip(samples.DATASETS, ("YouCook2", "MSR-VTT", "DiDeMo", "COIN", "CrossTask"), strict=True)
+)
+def test_what_is_made_says_so_however_it_is_read(dataset, name):
+    load = importlib.import_module(f"vclip.datasets.{dataset}").load
+    assert load(samples.minihowto() / dataset / "test").name == f"MiniHowTo test, as {name}"
+    for style, (records, _) in samples.evaluation_sets(dataset).items():
+        assert records.name == f"MiniHowTo {style}, as {name}"

@@ -89,7 +89,7 @@ def evaluation_sets(
         sets = {dataset: _read(dataset, annotations, features, options)}
     else:
         options = {"n_train": 0} | options if dataset == "crosstask" else options
-        sets = {style: _sample(dataset, style, style, options) for style in STYLES}
+        sets = {style: _sample(dataset, style, options) for style in STYLES}
     for records, _ in sets.values():
         trained = () if excluding is None else set(excluding.video_ids)
         records.records = [record for record in records if record.video_id not in trained]
@@ -119,7 +119,7 @@ def training_set(
     if dataset == "crosstask":
         options = {"n_train": CROSSTASK_TRAIN} | options
     # COIN's and CrossTask's training videos are in the files of their test sets, as in the real ones
-    return _sample(dataset, "test" if dataset in ("coin", "crosstask") else "train", "train", options)
+    return _sample(dataset, "test" if dataset in ("coin", "crosstask") else "train", options)
 
 
 def _refuse_one(annotations: str | Path, features: str | Path) -> None:
@@ -127,14 +127,11 @@ def _refuse_one(annotations: str | Path, features: str | Path) -> None:
         raise ValueError("annotations and features go together: give both, or neither for MiniHowTo")
 
 
-def _sample(dataset: str, folder: str, name: str, options: dict) -> "tuple[Dataset, Corpus]":
+def _sample(dataset: str, folder: str, options: dict) -> "tuple[Dataset, Corpus]":
     """MiniHowTo's files in `<dataset>/<folder>` and the features of their videos."""
     files = minihowto() / dataset / folder
     # the clips in YouCook2's format are of the corpora's own videos
-    rows = minihowto() / folder if dataset == "youcook2" else files / "features"
-    records, corpus = _read(dataset, files, rows, options)
-    records.name = f"MiniHowTo {name}, as {records.name}"
-    return records, corpus
+    return _read(dataset, files, minihowto() / folder if dataset == "youcook2" else files / "features", options)
 
 
 def _read(dataset: str, files: str | Path, rows: str | Path, options: dict) -> "tuple[Dataset, Corpus]":

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vclip.datasets._files import parse_csv, parse_json
+from vclip.datasets._files import MADE, parse_csv, parse_json, title
 
 field = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=5)
 LONE = st.characters(categories=["Cs"])
@@ -60,3 +60,11 @@ def test_keys_that_occur_twice_are_refused(text):
 def test_what_is_not_json_is_refused(text):
     with pytest.raises(ValueError, match="^f is not valid JSON"):
         parse_json(text, "f")
+
+
+def test_only_marked_files_are_said_to_be_made(tmp_path):
+    file = tmp_path / "COIN.json"
+    assert title("COIN", file) == title("COIN", tmp_path) == "COIN"
+    (tmp_path / MADE).write_text("unseen\n")
+    file.touch()
+    assert title("COIN", file) == title("COIN", tmp_path) == "MiniHowTo unseen, as COIN"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+MADE = "MINIHOWTO.txt"  # marks files that were made, and says which
 MEMBER_BYTES = 2**26  # captions of an hour are 0.1 MB; a tar file can claim any size
 # read from left to right, so that an escaped backslash opens nothing
 ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F]..)|.)")
@@ -26,6 +27,12 @@ def find_file(path: str | Path, name: str) -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(f"{path} is neither {name} nor a folder that holds it, plain or as .gz")
+
+
+def title(name: str, file: Path) -> str:
+    """`name`, the data set that a file or folder is laid out as; of MiniHowTo's "MiniHowTo test, as <name>"."""
+    mark = (file if file.is_dir() else file.parent) / MADE
+    return f"MiniHowTo {read_text(mark).strip()}, as {name}" if mark.is_file() else name
 
 
 def read_text(path: Path) -> str:

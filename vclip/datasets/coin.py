@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from vclip.datasets._files import find_file, read_json, read_text
+from vclip.datasets._files import find_file, read_json, read_text, title
 from vclip.datasets._records import Dataset, database, field, segment, text_field
 
 FILE = "COIN.json"
@@ -42,8 +42,15 @@ class COIN(Dataset[Video]):
     Two steps of different tasks can have the same text: the real 778 ids have 749.
     """
 
-    def __init__(self, split: str, records: Sequence[Video], texts: Sequence[str], left_out: Sequence[str] = ()):
-        super().__init__("COIN", split, records, TASKS, left_out)
+    def __init__(
+        self,
+        split: str,
+        records: Sequence[Video],
+        texts: Sequence[str],
+        left_out: Sequence[str] = (),
+        name: str = "COIN",
+    ):
+        super().__init__(name, split, records, TASKS, left_out)
         self.labels, self.texts = list(range(1, len(texts) + 1)), list(texts)
 
 
@@ -70,8 +77,9 @@ def load(
     data = _read(file)
     texts = _texts(data, file) if labels is None else _texts(_read(_find(labels)), _find(labels))
     records = [_video(video_id, video, texts, file) for video_id, video in _of_split(data, split, file)]
+    name = title("COIN", file)
     if videos is None:
-        return COIN(split, records, texts)
+        return COIN(split, records, texts, name=name)
     wanted = _read_list(Path(videos))
     listed = list(dict.fromkeys(video_id for _, video_id, _ in wanted))
     found = {record.video_id: record for record in records}
@@ -81,7 +89,7 @@ def load(
         if step is not None and video_id in found and step not in found[video_id].segments:
             raise ValueError(f"{where}: {file} has no such step of video {video_id!r}: {step}")
     left_out = [video_id for video_id in listed if video_id not in data]
-    return COIN(split, [found[video_id] for video_id in listed if video_id in found], texts, left_out)
+    return COIN(split, [found[video_id] for video_id in listed if video_id in found], texts, left_out, name)
 
 
 def _find(path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vclip.datasets._files import find_file, parse_csv, read_text, read_texts
+from vclip.datasets._files import find_file, parse_csv, read_text, read_texts, title
 from vclip.datasets._records import Dataset, segment, text_field
 
 PRIMARY, RELATED, VIDEOS, VALIDATION = "tasks_primary.txt", "tasks_related.txt", "videos.csv", "videos_val.csv"
@@ -74,7 +74,7 @@ def load(
         absent = {row for row in listed if row[0] not in tasks}
     videos = [Video(video, task, *tasks[task], _segments(task, video, annotations, tasks)) for task, video in rows]
     left_out = [row[1] for row in listed if row in absent and (row[0] in wanted or row[0] not in tasks)]
-    return Dataset("CrossTask", split, videos, TASKS, left_out)
+    return Dataset(title("CrossTask", folder), split, videos, TASKS, left_out)
 
 
 def _draw(

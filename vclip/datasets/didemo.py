@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vclip.datasets._files import find_file, read_json
+from vclip.datasets._files import find_file, read_json, title
 from vclip.datasets._records import Dataset, field, text_field
 
 TASKS = ("moment_retrieval", "paragraph_retrieval")
@@ -54,7 +54,7 @@ def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> D
             raise ValueError(f"{where}: 'times' is empty, no annotator found the moment")
         video_id, description = text_field(row, "video", where), text_field(row, "description", where)
         records.append(Description(video_id, description, times, **numbers))
-    return Dataset("DiDeMo", split, records, TASKS)
+    return Dataset(title("DiDeMo", file), split, records, TASKS)
 
 
 def _moment(pair: Any, blocks: int, where: str) -> tuple[int, int]:

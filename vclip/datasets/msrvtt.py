@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from vclip.datasets._files import find_file, parse_json, read_csv, read_json, read_text
+from vclip.datasets._files import find_file, parse_json, read_csv, read_json, read_text, title
 from vclip.datasets._records import Dataset, field, text_field
 
 LISTS = ("train", "train.9k", "train.7k", "train.full", "val.full", "test.full")
@@ -81,7 +81,7 @@ def load(path: str | Path, split: str = "test") -> Dataset:
         records, left_out = _listed(file)
     else:
         records, tasks = _sample(file, split.removesuffix(".sample")), ("retrieval",)
-    return Dataset("MSR-VTT", split, records, tasks, left_out)
+    return Dataset(title("MSR-VTT", file), split, records, tasks, left_out)
 
 
 def answer_classes(path: str | Path) -> dict[str, int]:

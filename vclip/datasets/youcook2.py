@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vclip.datasets._files import find_file, read_csv, read_json
+from vclip.datasets._files import find_file, read_csv, read_json, title
 from vclip.datasets._records import Dataset, database, field, segment, text_field
 from vclip.pickles import load_pickle
 
@@ -52,12 +52,13 @@ def load(
         if field(video, "subset", str, f"{file}, video {video_id!r}") == split:
             records += _clips(video_id, video, file)
     if clips is None:
-        return Dataset("YouCook2", split, records, TASKS)
+        return Dataset(title("YouCook2", file), split, records, TASKS)
     pickled = Path(clips).name.removesuffix(".gz").endswith(".pkl")
     wanted = _read_pickle(Path(clips)) if pickled else _read_csv(Path(clips))
     annotated = [row for row in wanted if row[1] in videos]
     chosen = _choose(records, annotated, f"the {split} split of {file}")
-    return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in videos])
+    left_out = [row[1] for row in wanted if row[1] not in videos]
+    return Dataset(title("YouCook2", file), split, chosen, TASKS, left_out)
 
 
 def _clips(video_id: str, video: dict, file: Path) -> list[Clip]:
