@@ -78,7 +78,8 @@ def test_a_training_set_of_ones_own_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "name"), zip(samples.DATASETS, ("YouCook2", "MSR-VTT", "DiDeMo", "COIN", "CrossTask"), strict=True)
+    ("dataset", "name"),
+    list(zip(samples.DATASETS, ("YouCook2", "MSR-VTT", "DiDeMo", "COIN", "CrossTask"), strict=True)),
 )
 def test_what_is_made_says_so_however_it_is_read(dataset, name):
     load = importlib.import_module(f"vclip.datasets.{dataset}").load
