@@ -51,3 +51,5 @@ def test_only_wrong_answers_are_errors():
     assert found["kind"].tolist() == ["same action, other thing", "longer than 32 s"]
     assert found["top_sentence"].tolist() == ["chop the leek", "fry it"]
     assert "kind" not in examples
+    with pytest.raises(ValueError, match=r"\('b', 5\) is not among the records"):
+        errors(examples, clips[:1])
