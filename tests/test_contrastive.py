@@ -93,6 +93,14 @@ def test_mil_nce_takes_short_clips_and_each_caption_as_a_candidate(start):
     assert set(clips.video_end - clips.video_start) == {3} and set(clips.caption_last - clips.caption_first) == {4}
 
 
+@pytest.mark.parametrize("edit", [lambda config: config, recipe.mil_nce_clips])
+def test_micro_batches_make_the_same_update(start, edit):
+    whole, micro = start(edit), start(edit, micro_batch=5)
+    videos = batches(whole)[0]
+    loss, norm, _ = whole._update(1, 0, videos)
+    assert micro._update(1, 0, videos)[:2] == (pytest.approx(loss, rel=1e-5), pytest.approx(norm, rel=1e-4))
+
+
 def test_shared_towers_are_one(start):
     trainer = start(recipe.shared_towers)
     assert len(trainer.model.towers) == 1 and len(start().model.towers) == 2

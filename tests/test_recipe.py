@@ -69,8 +69,14 @@ def test_an_unknown_field_is_an_error_that_offers_the_nearest(make):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("sampler", "random"), ("precision", "fp64"), ("epochs", 0), ("candidates", 31)]
+    ("field", "value"),
+    [("sampler", "random"), ("precision", "fp64"), ("epochs", 0), ("candidates", 31), ("micro_batch", 0)],
 )
 def test_values_that_cannot_work_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field}.*{value}"):
         dataclasses.replace(BASE, **{field: value})
+
+
+def test_mil_nce_gathers_nothing():
+    with pytest.raises(ValueError, match="gather_negatives is for InfoNCE"):
+    p.mil_nce_clips(dataclasses.replace(BASE, gather_negatives=True))

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from vclip.batching import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.corpus import Corpus
 from vclip.embedding import embed_clips, packed_tensors
+from vclip.large_batches import embed_in_micro_batches, gather_embeddings
 from vclip.losses import info_nce, mil_nce
 from vclip.model import VideoCLIPModel
 from vclip.recipe import PretrainConfig
@@ -28,13 +29,17 @@ VALIDATION_CLIPS = 4
 class ContrastiveStep(nn.Module):
     """The loss of one packed batch."""
 
-    def __init__(self, model: VideoCLIPModel, temperature: float):
+    def __init__(self, model: VideoCLIPModel, config: PretrainConfig):
         super().__init__()
-        self.model, self.temperature = model, temperature
+        self.model, self.config = model, config
 
     def forward(self, features: Tensor, seconds: Tensor, ids: Tensor, pieces: Tensor, owner: Tensor | None) -> Tensor:
-        z_v, z_t = self.model.embed_packed(features, seconds, ids, pieces)
-        return info_nce(z_v, z_t, self.temperature) if owner is None else mil_nce(z_v, z_t, owner)
+        z_v, z_t = embed_in_micro_batches(self.model, features, seconds, ids, pieces, self.config.micro_batch)
+        if owner is not None:
+            return mil_nce(z_v, z_t, owner)
+        if self.config.gather_negatives:
+            z_v, z_t = gather_embeddings(z_v, z_t)
+        return info_nce(z_v, z_t, self.config.temperature)
 
 
 class Contrast:
@@ -54,7 +59,7 @@ class Contrast:
     ):
         self.config, self.accelerator, self.model = config, accelerator, model
         self.training, self.validation = training, validation
-        self.loss = ContrastiveStep(model, config.temperature)
+        self.loss: nn.Module = ContrastiveStep(model, config)
         self.videos = np.flatnonzero(np.diff(training.caption_offsets))
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(

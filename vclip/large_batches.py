@@ -21,7 +21,7 @@ def embed_in_micro_batches(
     seconds: Int[Tensor, " B"],
     ids: Int[Tensor, " sum_L"],
     pieces: Int[Tensor, " M"],
-    size: int,
+    size: int | None,
 ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
     """`model.embed_packed`, `size` clips or texts at a time, keeping the activations of none (GradCache, Gao et al.
     2021, arXiv:2101.06983, section 3.2).
@@ -30,8 +30,10 @@ def embed_in_micro_batches(
     micro-batch again, with the dropout it had (the state of the CPU's and the device's generator is kept for each),
     and adds up the gradients of the parameters. Value and gradient are the whole batch's; in memory are the z of all
     and the activations of one micro-batch; the towers' forward pass is computed twice.
-    Raises ValueError for `size` below 1 and as `embed_packed` does.
+    `size` None is all at once, once. Raises ValueError for `size` below 1 and as `embed_packed` does.
     """
+    if size is None:
+        return model.embed_packed(features, seconds, ids, pieces)
     if size < 1:
         raise ValueError(f"a micro-batch holds at least one clip, not {size}")
     z_v = _embed_in_groups(model.embed_videos, features, seconds, size)

@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
     fields = f"{TrainConfig.__doc__}\n{PretrainConfig.__doc__}"
-    parser.epilog = f"Fields, each as --name value; an empty bert or validation is None.\n\n{fields}"
+    parser.epilog = f"Fields, each as --name value; an empty bert, validation or micro_batch is None.\n\n{fields}"
     known, rest = parser.parse_known_args(arguments)
     if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
         parser.error(f"expected pairs of --name value, got {' '.join(rest)}")
@@ -105,11 +105,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _value(name: str, text: str):
-    """Fields that hold strings take the text as it is, the others a Python literal."""
+    """Fields that hold strings take the text as it is, the others a Python literal; empty is None where that may be."""
     kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
     kinds = get_args(kind) or (kind,)
+    if not text and NoneType in kinds:
+        return None
     if str in kinds:
-        return text or (None if NoneType in kinds else text)
+        return text
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

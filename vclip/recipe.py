@@ -81,6 +81,9 @@ class PretrainConfig(TrainConfig):
     retrieval_clips: clips a video whose mean is its vector.
     retrieval_first: the vector from its first caption's clip alone, Table 7's "first 32 s".
     temperature: tau of InfoNCE, 1 in the paper.
+    micro_batch: clips, or texts, embedded at a time, for a batch that does not fit the memory; None: all of them. The
+        gradient is the whole batch's (`vclip.large_batches`), a step a third longer.
+    gather_negatives: contrast with the clips of all processes, not of one's own alone as in the paper; InfoNCE only.
     """
 
     corpus: str | PathLike[str] = "corpus"
@@ -100,11 +103,17 @@ class PretrainConfig(TrainConfig):
     retrieval_clips: int = 16
     retrieval_first: bool = False
     temperature: float = 1.0
+    micro_batch: int | None = None
+    gather_negatives: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         self._one_of("sampler", ("overlapped", "aligned", "mil_nce"))
         self._at_least(1, "videos_per_batch", "clips_per_video", "retrieval_clips")
+        if self.micro_batch is not None:
+            self._at_least(1, "micro_batch")
+        if self.gather_negatives and self.sampler == "mil_nce":
+            raise ValueError("gather_negatives is for InfoNCE: sampler 'mil_nce' contrasts within its process alone")
         if self.retrieval and self.candidates < self.videos_per_batch:
             raise ValueError(
                 f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
