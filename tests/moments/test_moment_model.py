@@ -1,9 +1,14 @@
+import os
+import subprocess
+import sys
+
 import indexes
 import numpy as np
 import pytest
+import torch
 
-from vclip.embedding import embed_videos
-from vclip.moments.model import embed_each_second, embed_windows, made_by, named_encoder, sizes
+from vclip.embedding import embed_texts, embed_videos
+from vclip.moments.model import embed_each_second, embed_sentences, embed_windows, made_by, named_encoder, sizes
 from vclip.tasks.windows import embed_seconds, sliding_windows
 
 
@@ -43,5 +48,51 @@ def test_a_missing_projection_is_named(tmp_path):
     spec = indexes.Quadrants().spec.__dict__ | {"encoder": "efficientnet-lite0", "fps": 3, "projection": "0" * 16}
     indexes.model(feature_spec=spec).save_pretrained(tmp_path / "checkpoint")
     model = indexes.VideoCLIPModel.from_pretrained(tmp_path / "checkpoint")
-    with pytest.raises(FileNotFoundError, match="checkpoint/projection.safetensors"):
+    with pytest.raises(FileNotFoundError, match="projection.safetensors: put there"):
         named_encoder(model)
+
+
+HUB = """
+import indexes
+import numpy as np
+from pathlib import Path
+from dataclasses import asdict
+from huggingface_hub import constants
+from vclip.encoders import EfficientNetLite0, Projection
+from vclip.moments.model import named_encoder
+encoder = Projection(EfficientNetLite0(), np.eye(2560, 12, dtype="f4"), np.zeros(12, "f4"))
+repository = Path(constants.HF_HUB_CACHE) / "models--me--mine"
+for revision in ("1" * 40, "2" * 40):
+    folder = repository / "snapshots" / revision
+    indexes.model(feature_spec=asdict(encoder.spec)).save_pretrained(folder)
+    encoder.save(folder / "projection.safetensors")
+(repository / "refs").mkdir()
+(repository / "refs" / "main").write_text("2" * 40)
+model = indexes.VideoCLIPModel.from_pretrained("me/mine")
+assert named_encoder(model).spec == encoder.spec
+(folder / "projection.safetensors").unlink()
+try:
+    named_encoder(model)
+except FileNotFoundError as error:
+    assert "hf download me/mine --local-dir" in str(error), error
+else:
+    raise AssertionError("found, but in another revision")
+"""
+
+
+def test_the_projection_of_a_model_of_the_hub_is_that_of_its_revision(tmp_path):
+    """Offline, with the files where huggingface_hub keeps what it has fetched."""
+    offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", HUB], env=os.environ | offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_text_without_a_finite_vector_is_named():
+    model, processor = indexes.model(), indexes.processor()
+    expected = embed_texts(model, processor, ["w1", "w2"])
+    np.testing.assert_array_equal(embed_sentences(model, processor, ["w1", "w2"]), expected)
+    row = processor.tokenizer.convert_tokens_to_ids("w2")
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "text" in name and "word_embeddings" in name)[row] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity of the text 'w2'"):
+        embed_sentences(model, processor, ["w1", "w2"])

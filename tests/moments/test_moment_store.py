@@ -1,7 +1,9 @@
 import json
+import os
 
 import numpy as np
 import pytest
+from permissions import unprivileged
 
 from vclip import storage
 from vclip.moments.store import Entry, Store, full
@@ -83,7 +85,13 @@ def test_a_shard_without_its_table_does_not_count(tmp_path):
     kept, lost, torn = store.add(rows("a")), store.add(rows("b")), store.add(rows("c"))
     (tmp_path / "features-00001.json").unlink()
     (tmp_path / "features-00002.safetensors").unlink()
-    assert store.unpublished() == kept and lost != torn
+    assert store.readable(store.unpublished()) == kept and lost != torn
+    (tmp_path / "features-00001.json").write_text('{"videos": [')
+    (tmp_path / "features-00003.json").write_text('{"videos": [["a", 1]]}')
+    (tmp_path / "features-00004.json").write_text("7")
+    (tmp_path / "features-00005.json").mkdir()
+    assert Store(tmp_path).readable(store.unpublished()) == kept
+    (tmp_path / "features-00005.json").rmdir()
     store.publish(kept)
     assert len([*tmp_path.glob("features-*")]) == 1
 
@@ -103,10 +111,10 @@ def test_what_is_shut_or_damaged_says_so(tmp_path):
     (entry,) = store.add(rows("a"))
     file = store.path / storage.shard_name(entry.shard)
     file.rename(tmp_path / "away")
-    with pytest.raises(FileNotFoundError, match="open it again"):
+    with pytest.raises(FileNotFoundError, match="open the index again"):
         Store(store.path).features(entry)
     file.write_bytes((tmp_path / "away").read_bytes()[:50])
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match=r"is damaged: call update\(\)"):
         Store(store.path).features(entry)
     for text in ("{", "[]", '{"made_by": {}, "videos": [[1, 2]]}', json.dumps({"videos": []})):
         (store.path / "index.json").write_text(text)
@@ -119,3 +127,26 @@ def test_what_is_shut_or_damaged_says_so(tmp_path):
 def test_full(monkeypatch):
     monkeypatch.setattr(storage, "SHARD_BYTES", 2 * 5 * 4 * 3)
     assert not full(rows("a", "b")) and full(rows("a", "b", "c"))
+
+
+def test_what_is_lost_is_not_readable(tmp_path):
+    store = Store.prepare(tmp_path, MADE_BY)
+    whole, lost, cut = (store.add(rows(*names)) for names in ("ab", "cd", "ef"))
+    entries = [*whole, *lost, *cut]
+    assert store.readable(entries) == entries
+    (tmp_path / storage.shard_name(1)).unlink()
+    os.truncate(tmp_path / storage.shard_name(2), 300)
+    assert Store(tmp_path).readable(entries) == whole
+    for wrong in ({"row": 2}, {"row": -1}, {"seconds": 6}, {"windows": 3}, {"shard": 9}):
+        assert Store(tmp_path).readable([whole[0]._replace(**wrong)]) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "shut").mkdir(mode=0o555)
+    Store.prepare(tmp_path / "index", MADE_BY)
+    (tmp_path / "index").chmod(0o555)
+    with unprivileged(tmp_path):
+        with pytest.raises(PermissionError, match=r"written to shut/.vclip \(Permission denied\).*path="):
+            Store.prepare("shut/.vclip", MADE_BY)
+        with pytest.raises(PermissionError, match="written to index .*path="), Store.prepare("index", MADE_BY).lock():
+            pass

@@ -1,29 +1,54 @@
 """The files of an indexed folder as they are now; they may change or go at any moment."""
 
+import hashlib
 import os
+import unicodedata
 import warnings
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
+import av
 import numpy as np
 
 from vclip.captions import deduplicate, read_captions
 from vclip.extraction import find_captions, video_files
+from vclip.names import printable
+from vclip.video import open_video
 
 
-def shown(path: str) -> str:
-    """A path that is not UTF-8 made one that can be printed and stored."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+def present_in(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The videos of a folder by their path in it, and the folders in it that may not be listed, with the reason.
 
-
-def present_in(folder: Path) -> dict[str, Path]:
-    """The videos of a folder by their path in it. Raises FileNotFoundError if the folder itself is gone."""
+    Raises FileNotFoundError if the folder itself is gone, OSError if it may not be listed.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder of videos {folder} is not there: mount it or put it back")
-    return {file.relative_to(folder).as_posix(): file for file in video_files(folder)}
+    unlisted: list[OSError] = []
+    videos = {file.relative_to(folder).as_posix(): file for file in video_files(folder, unlisted)}
+    reasons = {Path(e.filename).relative_to(folder).as_posix(): f"cannot be listed ({e.strerror})" for e in unlisted}
+    return videos, reasons
+
+
+def alike(paths: Iterable[str]) -> dict[str, str]:
+    """Paths that a reader may take for another one, with it: other capitals, other code points for one letter."""
+    groups = defaultdict(list)
+    for path in paths:
+        plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", printable(path)).casefold())
+        groups[plain].append(path)
+    return {path: group[i - 1] for group in groups.values() if len(group) > 1 for i, path in enumerate(group)}
+
+
+def clashing(paths: Iterable[str]) -> set[str]:
+    """Paths that would be printed exactly as another one is: the printed name would not tell which file is meant."""
+    first: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: (path != printable(path), path)):
+        first.setdefault(printable(path), path)
+    return set(paths) - set(first.values())
 
 
 def stat_of(file: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, (-1, -1) of a file that is gone."""
+    """Size in bytes and time of the last change in ns, (-1, -1) of a file that is gone or cannot be looked at."""
     try:
         found = os.stat(file)
     except OSError:
@@ -31,23 +56,37 @@ def stat_of(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def sha256_of(file: Path) -> str:
+    """Hash of the content, in hex digits. Raises OSError for a file that cannot be read."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def duration_of(file: Path, seconds: int) -> float:
+    """When a video ends, in seconds from its start: in the last of its `seconds`, of which a part may be padding."""
+    try:
+        with open_video(file) as container:
+            duration = (container.duration or 0) / av.time_base
+    except (OSError, ValueError):
+        return float(seconds)
+    return duration if seconds - 1 < duration < seconds else float(seconds)
+
+
 def is_there(folder: Path, path: str, stat: tuple[int, int]) -> bool:
-    """Whether a video is where it was; a warning if not, or if it is not the same."""
-    found = stat_of(folder / path)
+    """Whether a video is where it was; a warning if not, or if it is not the same. Raises what `inside` raises."""
+    found = stat_of(inside(folder, path))
     if found == (-1, -1):
-        warnings.warn(f"{shown(path)!r} is gone, its moments are left out: call update()", stacklevel=3)
+        warnings.warn(f"{printable(path)!r} is gone, its moments are left out: call update()", stacklevel=3)
     elif found != stat:
-        warnings.warn(f"{shown(path)!r} has changed since it was indexed: call update()", stacklevel=3)
+        warnings.warn(f"{printable(path)!r} has changed since it was indexed: call update()", stacklevel=3)
     return found != (-1, -1)
 
 
 def inside(folder: Path, path: str) -> Path:
-    """The file at `path` in `folder`. Raises ValueError if it leads out, FileNotFoundError if it is gone."""
+    """The place of `path` in `folder`, whether there is a file or not. Raises ValueError if it leads out."""
     file = Path(os.path.abspath(folder / path))
     if not file.is_relative_to(os.path.abspath(folder)):
-        raise ValueError(f"{shown(path)!r} leads out of {folder}: this index is not to be trusted, build another")
-    if not file.is_file():
-        raise FileNotFoundError(f"{shown(path)!r} is no longer in {folder}: call update()")
+        raise ValueError(f"{printable(path)!r} leads out of {folder}: this index is not to be trusted, build another")
     return file
 
 
@@ -60,7 +99,7 @@ def captions_during(video: Path, start: float, end: float) -> str:
     except (OSError, ValueError):
         return ""
     during = (captions.start < end) & (captions.end > start)
-    return " ".join(captions.text[i] for i in np.flatnonzero(during))
+    return printable(" ".join(captions.text[i] for i in np.flatnonzero(during)))
 
 
 def place_of(folder: Path, index: Path) -> str:

@@ -6,6 +6,7 @@ T seconds of a video, N windows of all videos (32 s every 16 s). Scores are plai
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -15,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vclip.embedding import embed_texts
 from vclip.moments.background import SENTENCES
-from vclip.moments.files import captions_during, inside, is_there, place_of, shown
-from vclip.moments.model import embed_each_second, embed_windows, made_by, named_encoder, sizes
+from vclip.moments.files import captions_during, inside, is_there, place_of
+from vclip.moments.model import embed_each_second, embed_sentences, embed_windows, made_by, named_encoder, sizes
 from vclip.moments.store import Entry, Store
 from vclip.moments.update import UpdateReport, update
 from vclip.moments.windows import Windows, build, read, standing_out, write
+from vclip.names import printable
 from vclip.neighbours import nearest
 
 AT_ONCE = 8  # windows looked into together
@@ -72,17 +73,20 @@ class MomentIndex:
         """Index every video of `folder` in `path`, `.vclip` in the folder unless given.
 
         `encoder` None is the one that `model.config.feature_spec` names. What `path` holds already is brought up to
-        date, so a build that was stopped goes on. A file that cannot be read costs a row of `.report`.
-        Raises FileNotFoundError if there is no folder, FileExistsError if `path` holds something else, and ValueError
-        that names the fields if model, encoder or folder are not those of the index.
+        date, so a build that was stopped goes on and an index that lost files is mended. A file that cannot be read
+        costs a row of `.report`. Linked folders are entered, hidden files and folders are not.
+        Raises FileNotFoundError if there is no folder, FileExistsError if `path` holds something else,
+        PermissionError if nothing can be written there, and ValueError that names the fields if model, encoder or
+        folder are not those of the index.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder of videos")
         path = Path(path) if path is not None else folder / ".vclip"
-        identity = made_by(model, processor, encoder) | {"folder": place_of(folder, path)}
-        index = MomentIndex(Store.prepare(path, identity), model, processor, folder, encoder)
-        index.update()
+        identity = made_by(model, processor, encoder)
+        store = Store.prepare(path, identity | {"folder": place_of(folder, path)})
+        index = MomentIndex(store, model, processor, folder, encoder)
+        index._update(identity)
         return index
 
     @staticmethod
@@ -91,39 +95,37 @@ class MomentIndex:
         store = Store(path)
         store.check(made_by(model, processor, encoder))
         folder = Path(os.path.normpath(store.path / store.made_by["folder"]))
-        return MomentIndex(store, model, processor, folder, encoder)
+        index = MomentIndex(store, model, processor, folder, encoder)
+        with suppress(OSError, ValueError):  # what is lost or damaged can be mended: the first search says so
+            index._load()
+        return index
 
     def update(self) -> UpdateReport:
-        """Encode new and changed files, forget those that are gone; one row for each.
+        """Encode new and changed files, forget those that are gone; a row for each, see `vclip.moments.update.Change`.
 
-        Raises FileNotFoundError if the folder is gone, RuntimeError if the index is being updated elsewhere.
+        What the index lost is made again: a FAISS file from the vectors, features and vectors from the videos.
+        Raises FileNotFoundError if the folder is gone, RuntimeError if the index is being updated elsewhere,
+        PermissionError if it cannot be written, and ValueError if the model, its weights in memory, or the encoder
+        are no longer those that made the index.
         """
-        with self._store.lock():
-            self._store.read()
-            try:
-                entries, self.report = update(
-                    self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
-                )
-                if entries != self._store.entries or "background" not in self._store.state:
-                    self._publish(self._store.pack(entries))
-            finally:
-                self._read()  # an update that stops leaves what is on disk, which another may have changed
-        return self.report
+        return self._update(made_by(self.model, self.processor, self._encoder))
 
     def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:
         """At most k moments, best first, no two of which overlap; a window gives its run that stands out.
 
         `videos` is a pattern ("cooking/*.mp4") or a function of the path: no other is searched, though all count in
         margin and percentile. A video that is gone is left out and one that has changed is kept, with a warning.
-        Raises ValueError for a text without words or k < 1, FileNotFoundError if the index was updated elsewhere.
+        Raises ValueError for a text without words, k < 1, a text of which the model makes NaN, or a damaged file of the
+        index, FileNotFoundError if a file of the index is gone.
         """
         if not text.strip() or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
         hits: list[Hit] = []
         if not len(self):
             return hits
-        z_t = embed_texts(self.model, self.processor, [text])[0]
-        best, *scores = self._windows.best_two(z_t)
+        text = printable(text)
+        z_t = embed_sentences(self.model, self.processor, [text])[0]
+        best, *scores = self._load().best_two(z_t)
         there: dict[int, bool] = {}
         for video, start, end, score in self._moments(z_t, self._allowed(videos)):
             entry = self._store.entries[video]
@@ -132,8 +134,9 @@ class MomentIndex:
             if there[video]:
                 margin = score - scores[video == best]
                 percentile = float(np.mean(self._background < score))
-                said = captions_during(self.folder / entry.path, start, end)
-                place = (shown(entry.path), float(start), float(end), score)
+                place = (float(start), min(float(end), entry.duration or float(end)))
+                said = captions_during(inside(self.folder, entry.path), *place)
+                place = (printable(entry.path), *place, score)
                 hits.append(Hit(*place, len(hits) + 1, margin, percentile, text, said))
             if len(hits) == k:
                 break
@@ -141,18 +144,21 @@ class MomentIndex:
 
     def explain(self, hit: Hit) -> Curve:
         """The scores of all seconds of the hit's video. Raises KeyError if the index no longer holds the video."""
-        z_t = embed_texts(self.model, self.processor, [hit.query])[0]
+        z_t = embed_sentences(self.model, self.processor, [hit.query])[0]
         scores = embed_each_second(self.model, [self._store.features(self._entry(hit.video))])[0] @ z_t
         return Curve(np.arange(len(scores)), scores)
 
     def file(self, video: str) -> Path:
         """The file of a video. Raises KeyError if it is not in the index, ValueError if it leads out of the folder,
         FileNotFoundError if it is gone since."""
-        return inside(self.folder, self._entry(video).path)
+        file = inside(self.folder, self._entry(video).path)
+        if not file.is_file():
+            raise FileNotFoundError(f"{video!r} is no longer in {self.folder}: call update()")
+        return file
 
     @property
     def videos(self) -> list[str]:
-        return [shown(entry.path) for entry in self._store.entries]
+        return [printable(entry.path) for entry in self._store.entries]
 
     @property
     def seconds(self) -> list[int]:
@@ -163,30 +169,62 @@ class MomentIndex:
 
     def __repr__(self) -> str:
         hours = sum(self.seconds) / 3600
-        return f"MomentIndex({self.folder.name!r}: {len(self)} videos, {hours:.1f} h, {len(self._windows)} windows)"
+        windows = sum(entry.windows for entry in self._store.entries)
+        return f"MomentIndex({self.folder.name!r}: {len(self)} videos, {hours:.1f} h, {windows} windows)"
+
+    def _update(self, identity: dict) -> UpdateReport:
+        with self._store.lock():
+            self._store.read()
+            self._read()
+            self._store.check(identity)
+            entries, self.report = update(
+                self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
+            )
+            if entries != self._store.entries or "background" not in self._store.state or self._is_damaged():
+                self._publish(self._store.pack(entries))
+        return self.report
 
     def _publish(self, entries: list[Entry]) -> None:
         state: dict = {"faiss": None, "background": {"sentences": SENTENCES, "scores": []}}
+        index = None
         if entries:
             index = build([self._store.z_v(entry) for entry in entries])
-            z_t = embed_texts(self.model, self.processor, SENTENCES)
+            z_t = embed_sentences(self.model, self.processor, SENTENCES)
             state["background"]["scores"] = sorted(nearest(index, z_t, 1)[0][:, 0].tolist())
             if hasattr(index, "nprobe"):
                 state["faiss"] = self._store.faiss_name()
                 state["faiss_bytes"] = write(index, self.path / state["faiss"])
+                index = read(self.path / state["faiss"], state["faiss_bytes"])
         self._store.publish(entries, **state)
+        self._read(index)
 
-    def _read(self) -> None:
-        entries, state = self._store.entries, self._store.state
-        self._of = {shown(entry.path): i for i, entry in enumerate(entries)}
-        self._background = np.array(state.get("background", {}).get("scores", []))
-        index = None
-        if entries and state.get("faiss"):
-            index = read(self.path / Path(state["faiss"]).name, state.get("faiss_bytes", 0))
-        elif entries:
-            index = build([self._store.z_v(entry) for entry in entries])
-        seconds, windows = (np.array([e[i] for e in entries], np.int64) for i in (4, 5))
-        self._windows = Windows(index, seconds, windows, *sizes(self.model))
+    def _read(self, index=None) -> None:
+        """Take over what the store says; `index` is FAISS's, if it is at hand."""
+        self._of = {printable(entry.path): i for i, entry in enumerate(self._store.entries)}
+        self._background = np.array(self._store.state.get("background", {}).get("scores", []))
+        self._windows = None if index is None else self._windows_of(index)
+
+    def _load(self) -> Windows:
+        """The windows of all videos; FAISS's index is read or made when it is first wanted."""
+        if self._windows is None:
+            state, index = self._store.state, None
+            if state.get("faiss"):
+                index = read(self.path / Path(state["faiss"]).name, state.get("faiss_bytes", 0))
+            elif self._store.entries:
+                index = build([self._store.z_v(entry) for entry in self._store.entries])
+            self._windows = self._windows_of(index)
+        return self._windows
+
+    def _windows_of(self, index) -> Windows:
+        seconds, windows = (np.array([e[i] for e in self._store.entries], np.int64) for i in (4, 5))
+        return Windows(index, seconds, windows, *sizes(self.model))
+
+    def _is_damaged(self) -> bool:
+        try:
+            self._load()
+        except (OSError, ValueError):
+            return True
+        return False
 
     def _the_encoder(self):
         if self._encoder is None:
@@ -202,28 +240,30 @@ class MomentIndex:
         if videos is None:
             return None
         keep = videos if callable(videos) else lambda video: fnmatchcase(video, videos)
-        return np.array([bool(keep(video)) for video in self.videos], bool)[self._windows.video]
+        return np.array([bool(keep(video)) for video in self.videos], bool)[self._load().video]
 
     def _moments(
         self, z_t: Float32[np.ndarray, " D"], allowed: Bool[np.ndarray, " N"] | None
     ) -> Iterator[tuple[int, int, int, float]]:
         """Video, start, end and score of each window's run, best first; one that overlaps a better one is left out."""
         taken: dict[int, list[tuple[int, int]]] = {}
-        ranked = self._windows.ranked(z_t, allowed)
+        windows = self._load()
+        ranked = windows.ranked(z_t, allowed)
         while group := list(islice(ranked, AT_ONCE)):
             runs = self._runs(z_t, [window for window, _ in group])
             for (window, score), (start, end) in zip(group, runs, strict=True):
-                others = taken.setdefault(int(self._windows.video[window]), [])
+                video = int(windows.video[window])
+                others = taken.setdefault(video, [])
                 if all(end <= a or b <= start for a, b in others):
                     others.append((start, end))
-                    yield int(self._windows.video[window]), start, end, score
+                    yield video, start, end, score
 
     def _runs(self, z_t: Float32[np.ndarray, " D"], windows: list[int]) -> list[tuple[int, int]]:
         """Start and end, in seconds of the video, of the run that stands out in each window.
 
         Its neighbours are embedded with a window: then its seconds have the scores that `explain` shows.
         """
-        at, step = self._windows, sizes(self.model)[1]
+        at, step = self._load(), sizes(self.model)[1]
         first = [max(0, int(at.start[w]) - step) for w in windows]
         clips = [
             self._store.features(self._store.entries[at.video[w]])[f : at.end[w] + step]

@@ -1,17 +1,20 @@
 """What an index depends on besides the files: the model, its vocabulary and the encoder.
 
-T seconds and W windows of a video, F feature size, D hidden size.
+T seconds and W windows of a video, F feature size, D hidden size, m texts.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from vclip.corpus import FeatureSpec, vocabulary_hash
-from vclip.embedding import embed_videos
+from vclip.embedding import embed_texts, embed_videos
 from vclip.projection import weights_hash
 from vclip.tasks.windows import SIZE, STRIDE, embed_seconds, sliding_windows
+
+PROJECTION = "projection.safetensors"
 
 
 def made_by(model, processor, encoder) -> dict:
@@ -35,18 +38,44 @@ def made_by(model, processor, encoder) -> dict:
 
 
 def named_encoder(model):
-    """The encoder that the model's config names; a projection's matrix lies in the checkpoint's folder or beside it."""
+    """The encoder that the model's config names.
+
+    A projection's matrix lies in the checkpoint's folder, beside it, or in the repository on the hub that the model
+    was loaded from. Raises what `vclip.encoders.from_spec` raises.
+    """
     from vclip.encoders import from_spec
 
     checkpoint = Path(model.name_or_path)
-    places = (folder for folder in (checkpoint, checkpoint.parent) if (folder / "projection.safetensors").is_file())
-    return from_spec(model.config.feature_spec, next(places, checkpoint))
+    places = [folder for folder in (checkpoint, checkpoint.parent) if (folder / PROJECTION).is_file()]
+    if not places and not checkpoint.is_dir():
+        places = _on_the_hub(model)
+    return from_spec(model.config.feature_spec, next(iter(places), checkpoint))
+
+
+def _on_the_hub(model) -> list[Path]:
+    """The folder of the hub's cache that holds the matrix of the model's own revision, fetched if need be."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        file = cached_file(model.name_or_path, PROJECTION, revision=getattr(model.config, "_commit_hash", None))
+    except (OSError, ValueError):
+        return []
+    return [] if file is None else [Path(file).parent]
 
 
 def sizes(model) -> tuple[int, int]:
     """Seconds of a window and between two: the paper's 32 and 16, less for a model that takes less."""
     size = min(SIZE, model.config.max_video_tokens)
     return size, max(1, min(STRIDE, size // 2))
+
+
+def embed_sentences(model, processor, texts: Sequence[str]) -> np.ndarray:
+    """z_t (m, D) float32. Raises ValueError that names the text of which the model makes NaN or infinity."""
+    z_t = embed_texts(model, processor, texts)
+    if len(bad := np.flatnonzero(~np.isfinite(z_t).all(1))):
+        why = "its weights are damaged, or its precision is too low"
+        raise ValueError(f"the model makes NaN or infinity of the text {texts[bad[0]]!r}: {why}")
+    return z_t
 
 
 def embed_windows(model, videos: list[np.ndarray]) -> list[np.ndarray]:

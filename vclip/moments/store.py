@@ -12,10 +12,11 @@ An index is a folder::
 Shapes: T seconds and W windows of one video, F feature size, D hidden size.
 """
 
+import errno
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,10 @@ INDEX = "index.json"
 
 
 class Entry(NamedTuple):
-    """One indexed video: `path` in the folder, size in bytes, mtime in ns, and the place of its rows."""
+    """One indexed video: `path` in the folder, size in bytes, mtime in ns, and the place of its rows.
+
+    `duration` is when it ends, in seconds: the last of its `seconds` may be a part of one.
+    """
 
     path: str
     size: int
@@ -42,6 +46,7 @@ class Entry(NamedTuple):
     error: str
     shard: int = -1
     row: int = -1
+    duration: float | None = None
 
 
 class Store:
@@ -56,20 +61,23 @@ class Store:
     def prepare(path, made_by: dict) -> "Store":
         """Make the folder of a new, empty index, or open the one that is there.
 
-        Raises FileExistsError if the folder holds something else, ValueError if the index was made by something else.
+        Raises FileExistsError if the folder holds something else, ValueError if the index was made by something else,
+        PermissionError if nothing can be written there.
         """
         path = Path(path)
-        if not (path / INDEX).is_file():
-            if path.exists() and (not path.is_dir() or any(f.suffix != ".tmp" for f in path.iterdir())):
-                raise FileExistsError(f"{path} holds something else: choose another folder for the index")
-            path.mkdir(parents=True, exist_ok=True)
-            storage.write_json(path / INDEX, {"made_by": made_by, "videos": []})
+        with _writing(path):
+            if not (path / INDEX).is_file():
+                if path.exists() and (not path.is_dir() or any(f.suffix != ".tmp" for f in path.iterdir())):
+                    raise FileExistsError(f"{path} holds something else: choose another folder for the index")
+                path.mkdir(parents=True, exist_ok=True)
+                storage.write_json(path / INDEX, {"made_by": made_by, "videos": []})
         store = Store(path)
         store.check(made_by)
         return store
 
     def read(self) -> None:
         """Raises FileNotFoundError if there is no index, ValueError if it is damaged."""
+        self._tensor.cache_clear()  # a file that was opened before may be lost or damaged since
         try:
             self.state = json.loads((self.path / INDEX).read_text(encoding="utf-8"))
             self.made_by = dict(self.state["made_by"])
@@ -94,10 +102,12 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """For a whole update. Raises RuntimeError if another process or object holds it."""
+        """For a whole update. Raises RuntimeError if another process or object holds it, PermissionError if nothing can
+        be written there."""
         lock = FileLock(self.path / "lock")
         try:
-            lock.acquire(timeout=0)
+            with _writing(self.path):
+                lock.acquire(timeout=0)
         except Timeout:
             raise RuntimeError(f"{self.path} is being updated by somebody else: wait until that is done") from None
         try:
@@ -119,7 +129,7 @@ class Store:
         taken = (int(file.stem.split("-")[1]) for file in self.path.glob("features-*.safetensors"))
         shard = max([*taken, self.state.get("last_shard", -1)]) + 1
         placed = [entry._replace(shard=shard, row=row) for row, (entry, _, _) in enumerate(rows)]
-        features, z_v = ([row[i] for row in rows] for i in (1, 2))
+        _, features, z_v = zip(*rows, strict=True)
         tensors: dict = {
             "features": np.concatenate(features).astype(np.float16),
             "z_v": np.concatenate(z_v).astype(np.float32),
@@ -131,13 +141,22 @@ class Store:
         return placed
 
     def unpublished(self) -> list[Entry]:
-        """Videos that an update which was stopped has finished."""
+        """Videos that an update which was stopped has finished; those of a table that cannot be read are lost."""
         found = {}
         for table in sorted(self.path.glob("features-*.json")):
-            if table.with_suffix(".safetensors").is_file():
+            with suppress(OSError, ValueError, TypeError, KeyError):
                 rows = json.loads(table.read_text(encoding="utf-8"))["videos"]
-                found |= {row[0]: Entry(*row) for row in rows}
+                found |= {entry.path: entry for entry in [Entry(*row) for row in rows]}
         return list(found.values())
+
+    def readable(self, entries: list[Entry]) -> list[Entry]:
+        """Those whose rows are on disk: a shard may be lost or damaged."""
+        lengths: dict[int, list[tuple[int, int]]] = {}
+        for shard in {entry.shard for entry in entries}:
+            with suppress(OSError, ValueError):
+                starts, z_starts = self._tensor(shard, "starts"), self._tensor(shard, "z_starts")
+                lengths[shard] = list(zip(np.diff(starts).tolist(), np.diff(z_starts).tolist(), strict=True))
+        return [e for e in entries if (e.seconds, e.windows) in lengths.get(e.shard, [])[e.row : e.row + 1]]
 
     def pack(self, entries: Iterable[Entry]) -> list[Entry]:
         """Rewrite the videos of shards that are less than half full into full ones, without what no entry uses.
@@ -184,7 +203,11 @@ class Store:
         try:
             return storage.read_tensor(file, name)
         except FileNotFoundError:
-            raise FileNotFoundError(f"{file} is gone: the index was updated elsewhere, open it again") from None
+            raise FileNotFoundError(
+                f"{file} is gone: open the index again if it was updated elsewhere, else call update()"
+            ) from None
+        except ValueError:
+            raise ValueError(f"{file} is damaged: call update(), which makes it again") from None
 
     def _table(self, shard: int) -> Path:
         return (self.path / storage.shard_name(shard)).with_suffix(".json")
@@ -192,6 +215,19 @@ class Store:
     def _half_full(self, entries: list[Entry]) -> bool:
         size = sum(entry.seconds for entry in entries) * self._tensor(entries[0].shard, "features").shape[1] * 2
         return 2 * size >= storage.SHARD_BYTES or 2 * len(entries) >= storage.SHARD_VIDEOS
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise PermissionError(
+            f"the index cannot be written to {path} ({error.strerror}): put it elsewhere, "
+            "MomentIndex.build(..., path='a folder of yours')"
+        ) from None
 
 
 def full(rows: list) -> bool:

@@ -43,7 +43,7 @@ def read(file: Path, size: int) -> Any:
             raise RuntimeError(f"it has {there} bytes instead of {size}")
         return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): remove the index and build it again") from None
+        raise ValueError(f"{file} cannot be read ({error}): call update(), which makes it again") from None
 
 
 class Windows:
