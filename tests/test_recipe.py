@@ -79,4 +79,4 @@ def test_values_that_cannot_work_are_refused(field, value):
 
 def test_mil_nce_gathers_nothing():
     with pytest.raises(ValueError, match="gather_negatives is for InfoNCE"):
-    p.mil_nce_clips(dataclasses.replace(BASE, gather_negatives=True))
+        p.mil_nce_clips(dataclasses.replace(BASE, gather_negatives=True))
