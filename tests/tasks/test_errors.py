@@ -1,11 +1,17 @@
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
+import papermill
 import pytest
 
+import vclip
 from vclip.datasets.youcook2 import Clip
 from vclip.tasks.errors import KINDS, Meaning, errors, kind, meaning
 
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "10_error_analysis.ipynb"
 SOUGHT = Meaning("chop", frozenset({"onion"}), "salad", 9)
 
 
@@ -53,3 +59,48 @@ def test_only_wrong_answers_are_errors():
     assert "kind" not in examples
     with pytest.raises(ValueError, match=r"\('b', 5\) is not among the records"):
         errors(examples, clips[:1])
+
+
+@pytest.mark.long
+def test_notebook_10_takes_the_readers_files(tmp_path):
+    """Videos with captions, one of them broken, their annotations and another checkpoint; then the first one again."""
+    sample, clips, own = vclip.minihowto(), tmp_path / "clips", tmp_path / "own"
+    for folder in (clips, own, tmp_path / "run"):
+        folder.mkdir()
+    name = "youcookii_annotations_trainval.json"
+    annotations = json.loads((sample / "youcook2" / "test" / name).read_text())
+    some = dict(sorted(annotations["database"].items())[:12])
+    (clips / name).write_text(json.dumps(annotations | {"database": some}))
+    for stem in ("test0000", "test0001"):
+        for suffix in (".mp4", ".vtt"):
+            shutil.copy(sample / "videos" / f"{stem}{suffix}", own)
+    (own / "test0002.mp4").write_bytes(b"no video")
+    model = vclip.VideoCLIPModel.from_pretrained(sample / "checkpoint")
+    for weights in model.parameters():
+        weights.data *= 1.05
+    model.save_pretrained(tmp_path / "run" / "best")
+    vclip.VideoCLIPProcessor.from_pretrained(sample / "checkpoint").save_pretrained(tmp_path / "run" / "best")
+    shutil.copy(sample / "projection.safetensors", tmp_path / "run")
+
+    given = {"videos": str(own), "output": str(tmp_path / "out"), "query": "stir the soup"}
+    of_clips = {"annotations": str(clips), "features": str(sample / "test")}
+    another = {"checkpoint": str(tmp_path / "run" / "best"), "other": str(sample / "checkpoint")}
+    for more in (another, {}):
+        notebook = papermill.execute_notebook(
+            NOTEBOOK, tmp_path / "done.ipynb", given | of_clips | more, cwd=tmp_path, progress_bar=False
+        )
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert any("image/jpeg" in output.get("data", {}) for output in outputs), "frames of the reader's own videos"
+        assert "test0002.mp4" in str(outputs) and "2 videos" in str(outputs), "the broken file is named"
+        reports = json.loads((tmp_path / "out" / "scores.json").read_text())["scores"]
+        assert set(reports) == {f"{name}, youcook2" for name in ("model", "other")[: 1 + bool(more)]}
+        assert all(report["coverage"]["videos"] == 12 for report in reports.values())
+    assert len(list((tmp_path / "out").glob("index-*"))) == 2, "each model has an index of its own"
+    # without videos there is nothing to show or to browse, and nothing stops
+    papermill.execute_notebook(
+        NOTEBOOK,
+        tmp_path / "done.ipynb",
+        of_clips | {"output": str(tmp_path / "out")},
+        cwd=tmp_path,
+        progress_bar=False,
+    )

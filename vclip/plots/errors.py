@@ -14,11 +14,12 @@ Shown = tuple[np.ndarray | None, str]  # a picture (H, W, 3) of a clip, None if 
 
 def side_by_side(rows: Mapping[str, Sequence[tuple[Shown, Shown]]]) -> Figure:
     """A row a name, a pair an error: left the clip that was sought, right the one that came first, each under its own
-    sentence. Raises ValueError if there is no error at all.
+    sentence. A name without errors has no row. Raises ValueError if there is no error at all.
     """
-    pairs = max(map(len, rows.values()), default=0)
-    if not pairs:
+    rows = {name: errors for name, errors in rows.items() if errors}
+    if not rows:
         raise ValueError("no error to show: leave the picture out")
+    pairs = max(map(len, rows.values()))
     figure, axes = plt.subplots(
         len(rows), 3 * pairs, figsize=(4.1 * pairs, 2.3 * len(rows)), squeeze=False, layout="constrained", dpi=80,
         width_ratios=[1, 1, 0.1] * pairs,

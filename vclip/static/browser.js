@@ -78,8 +78,8 @@ function render({ model, el }) {
     const words = item.appendChild(make("div", "words"));
     words.append(make("div", "video", hit.video), make("div", "time", `${clock(hit.start)} – ${clock(hit.end)}`));
     const standing = hit.percentile === null ? "" : ` · above ${(100 * hit.percentile).toFixed(0)} % of everyday sentences`;
-    const margin = hit.margin === null ? "" : ` · ${hit.margin < 0 ? "−" : "+"}${Math.abs(hit.margin).toFixed(2)} over the best other video`;
-    words.append(make("div", "score", `score ${hit.score.toFixed(2)}${margin}${standing}`));
+    const margin = hit.margin === null ? "" : ` · ${hit.margin < 0 ? "" : "+"}${number(hit.margin)} over the best other video`;
+    words.append(make("div", "score", `score ${number(hit.score)}${margin}${standing}`));
     if (hit.text) words.append(make("div", "said", hit.text));
     return item;
   };

@@ -6,6 +6,8 @@ function clock(seconds) {
   return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
 }
 
+const number = (x) => x.toFixed(2).replace("-", "−");
+
 function makeCurve(seek) {
   const box = document.createElement("div");
   box.className = "vclip-curve";
@@ -49,12 +51,12 @@ function makeCurve(seek) {
     const low = Math.min(...scores), high = Math.max(...scores);
     const y = (score) => 95 - (90 * (score - low)) / (high - low || 1);
     line.setAttribute("d", scores.map((score, i) => `${i ? "L" : "M"}${x(i)} ${y(score)}H${x(i + 1)}`).join(""));
-    label(`score of every second, ${low.toFixed(2)} to ${high.toFixed(2)}; click to go there`);
+    label(`score of every second, ${number(low)} to ${number(high)}; click to go there`);
   };
   svg.addEventListener("click", (event) => length && seek(second(event)));
   svg.addEventListener("mousemove", (event) => {
     const s = Math.floor(second(event));
-    if (scores[s] !== undefined) box.title = `${clock(s)}: ${scores[s].toFixed(3)}`;
+    if (scores[s] !== undefined) box.title = `${clock(s)}: ${number(scores[s])}`;
   });
   return { box, open, draw, at, label };
 }
