@@ -1,5 +1,6 @@
 """Pictures for the notebooks. Each function returns a matplotlib Figure; seconds run along x wherever there is time."""
 
+from vclip.plots.ablations import forest, gains
 from vclip.plots.answers import (
     bars,
     contact_sheet,
@@ -19,6 +20,8 @@ __all__ = [
     "clip_pairs",
     "contact_sheet",
     "curves",
+    "forest",
+    "gains",
     "groups",
     "labelled_seconds",
     "lengths",

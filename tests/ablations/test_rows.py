@@ -1,0 +1,71 @@
+"""Each row edits what it says, and nothing else."""
+
+import dataclasses
+
+import pytest
+
+from vclip.ablations import ROWS, Trial, ablation_base, draw_topics, topic_corpus
+from vclip.ablations.rows import UPDATES, VIDEOS, of_topics
+from vclip.corpus import Corpus
+from vclip.datasets import youcook2
+from vclip.samples import minihowto, truth
+
+CHANGED = {
+    "full": {},
+    "w/o retrieval": {"retrieval": False},
+    "w/o retrieval and overlap": {"retrieval": False, "sampler": "aligned"},
+    "MIL-NCE clips and loss": {"sampler": "mil_nce"},
+    "shared towers": {"model": None},
+    "retrieve k": {"candidates": VIDEOS},
+    "first 32 s for retrieval": {"retrieval_first": True},
+    "[CLS]": {"model": None},
+    "w/o overlap": {"sampler": "aligned"},
+}
+
+
+def test_rows_are_table_7_and_one_more_in_order():
+    assert list(ROWS) == list(CHANGED)
+
+
+@pytest.mark.parametrize("row", list(ROWS))
+def test_a_row_changes_one_thing(row):
+    base = ablation_base(seed=3, output="o")
+    before, after = dataclasses.asdict(base), dataclasses.asdict(Trial(row, 3).config("o"))
+    changed = {name: after[name] for name in before if after[name] != before[name]}
+    assert changed.keys() == CHANGED[row].keys()
+    for name, value in CHANGED[row].items():
+        assert value is None or changed[name] == value
+    towers = {"shared towers": {"share_towers": True}, "[CLS]": {"pooling": "cls"}}
+    assert {k: v for k, v in after["model"].items() if before["model"].get(k) != v} == towers.get(row, {})
+
+
+def test_an_unknown_row_is_named():
+    with pytest.raises(KeyError, match="w/o everything"):
+        Trial("w/o everything", 0).config()
+
+
+def test_every_corpus_gets_the_same_updates_but_for_part_of_an_epoch(tmp_path):
+    assert ablation_base().epochs * (600 // VIDEOS) == UPDATES
+    for number in (1, 3):
+        corpus = topic_corpus(draw_topics(number, seed=0), tmp_path / str(number))
+        config, an_epoch = ablation_base(corpus.path), len(corpus) // VIDEOS
+        assert abs(config.epochs * an_epoch - UPDATES) <= an_epoch / 2
+        assert config.total_steps == UPDATES
+
+
+def test_topics_are_drawn_by_their_own_stream_and_hold_all_their_videos(tmp_path):
+    topics = draw_topics(3, seed=1)
+    assert draw_topics(3, seed=1) == topics != draw_topics(3, seed=2)
+    assert set(draw_topics(42, seed=0)) == {topic for _, _, topic in truth().values()}
+    whole, corpus = Corpus.open(minihowto() / "train"), topic_corpus(topics, tmp_path / "c")
+    shown = {video_id: topic for (video_id, _), (_, _, topic) in truth().items()}
+    assert corpus.video_ids == [v for v in whole.video_ids if shown[v] in topics]
+    for video_id in corpus.video_ids[:3]:
+        here, there = corpus.index(video_id), whole.index(video_id)
+        assert (corpus.features(here) == whole.features(there)).all()
+        assert corpus.captions(here).text == whole.captions(there).text
+    assert topic_corpus((), tmp_path / "c").video_ids == corpus.video_ids, "what is there is taken"
+    clips = youcook2.load(minihowto() / "youcook2" / "test")
+    chosen = of_topics(clips, topics)
+    assert 0 < len(chosen) < len(clips)
+    assert {shown[record.video_id] for record in chosen} == set(topics)

@@ -1,0 +1,52 @@
+"""Every effect is drawn where it is, with its interval, style and task."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vclip import plots
+
+STYLES, TASKS, ROWS = ("test", "unseen"), ("retrieval $x$", "VideoQA", "a < b"), ("one", "two")
+
+
+@pytest.fixture
+def effects() -> pd.DataFrame:
+    lines = [(row, style, task) for row in ROWS for style in STYLES for task in TASKS]
+    table = pd.DataFrame(lines, columns=["row", "style", "task"])
+    table["mean"] = np.arange(len(lines)) / 100
+    table["low"], table["high"] = table["mean"] - 0.01, table["mean"] + 0.02
+    table.loc[0, ["low", "high"]] = -np.inf, np.inf
+    table["lag"] = table["row"].map({"one": 0.0, "two": 8.0})
+    return table
+
+
+def points(axes) -> list[tuple]:
+    """What the panel marks: (x, y) of every effect in the order drawn."""
+    return [tuple(np.round(xy, 6)) for bars in axes.containers for xy in zip(*bars.lines[0].get_data(), strict=True)]
+
+
+def test_forest_marks_each_effect_in_points(effects, tmp_path):
+    figure = plots.forest(effects, "row less full (points)")
+    figure.savefig(tmp_path / "forest.png")
+    assert len(figure.axes) == len(TASKS)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ROWS)
+    for axes, task in zip(figure.axes, TASKS, strict=True):
+        here = effects[effects["task"] == task]
+        wanted = [100 * m for style in STYLES for m in here[here["style"] == style]["mean"]]
+        assert [x for x, _ in points(axes)] == pytest.approx(wanted)
+        assert [round(y) for _, y in points(axes)] == [0, 1, 0, 1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(STYLES)
+    assert figure.get_supxlabel() == "row less full (points)"
+
+
+def test_gains_stand_over_what_was_varied(effects, tmp_path):
+    figure = plots.gains(effects, "lag", "lag (s)", "gain (points)")
+    figure.savefig(tmp_path / "gains.png")
+    for axes, task in zip(figure.axes, TASKS, strict=True):
+        assert axes.get_xlabel() == "lag (s)"
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "8"]
+        here = effects[effects["task"] == task]
+        wanted = [100 * m for style in STYLES for m in here[here["style"] == style].sort_values("lag")["mean"]]
+        assert [y for _, y in points(axes)] == pytest.approx(wanted)
+        assert [round(x) for x, _ in points(axes)] == [0, 1, 0, 1]
+    assert figure.axes[0].get_ylabel() == "gain (points)"

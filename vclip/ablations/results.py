@@ -1,0 +1,126 @@
+"""The runs of the ablation as one table, and the effects in it: paired by seed, with intervals."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vclip.ablations.rows import ROWS
+from vclip.intervals import Interval, mean_interval, paired_difference
+from vclip.samples import STYLES, minihowto
+from vclip.storage import replace
+
+ALL_TOPICS = 42
+# the one score of each task that the notebook looks at, and its name there
+HEADLINE = {
+    ("retrieval", "r1"): "retrieval R@1",
+    ("videoqa", "accuracy"): "VideoQA",
+    ("videoqa, hard", "accuracy"): "VideoQA, hard",
+    ("segmentation", "f1_25"): "segmentation F1@25",
+    ("localization", "recall"): "localization recall",
+}
+COLUMNS = ["row", "seed", "lag", "topics", "style", "task", "score", "value", "floor", "n", "seconds", "config"]
+
+
+def shipped_results() -> Path:
+    """The file of finished runs beside the corpus that ships."""
+    return minihowto().parent / "ablations" / "results.jsonl"
+
+
+def read_runs(path: str | Path = "") -> list[dict]:
+    """What `run_row` returned: the lines of a file, the `.json` files of a cache folder, or the runs that ship.
+
+    Raises FileNotFoundError if nothing is there, ValueError that names file and line for one that is damaged.
+    """
+    path = Path(path) if path else shipped_results()
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    runs = []
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        for number, line in enumerate([text] if path.is_dir() else text.splitlines(), start=1):
+            try:
+                run = json.loads(line)
+                runs.append(run | {"topics": tuple(run["topics"]), "scores": dict(run["scores"])})
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{file}, line {number} is no run of the ablation ({error}): remove it") from None
+    if not runs:
+        raise FileNotFoundError(f"{path} holds no finished run")
+    return runs
+
+
+def write_runs(runs: list[dict], file: str | Path) -> None:
+    """The runs, one a line, by lag, topics, seed and row; replaced as a whole."""
+    place = {row: i for i, row in enumerate(ROWS)}
+    ordered = sorted(runs, key=lambda r: (r["lag"], len(r["topics"]), r["seed"], place.get(r["row"], len(place))))
+    text = "".join(json.dumps(run, separators=(",", ":")) + "\n" for run in ordered)
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def results(path: str | Path = "") -> pd.DataFrame:
+    """One line a run and score: the columns are `COLUMNS`. `path` and errors as in `read_runs`.
+
+    `lag` in seconds, `topics` their number; `value` and `floor` are shares from 0 to 1, but median ranks; `n` is what
+    the score counts; `seconds` what the run took, training and scoring.
+    """
+    rows = [
+        (run["row"], run["seed"], run["lag"], len(run["topics"]) or ALL_TOPICS, style, task, score, value, floor, n,
+         sum(run["seconds"].values()), run["config"])
+        for run in read_runs(path)
+        for style, tasks in run["scores"].items()
+        for task, scores in tasks.items()
+        for score, (value, floor, n) in scores.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def by_seed(table: pd.DataFrame, row: str, **chosen) -> dict[int, float]:
+    """{seed: value} of a row. `chosen` are values of columns, which must leave one value a seed.
+
+    Lag and number of topics are those of the corpus that ships unless chosen. Raises ValueError if there is none, or
+    several a seed.
+    """
+    chosen = {"row": row, "lag": 4.0, "topics": ALL_TOPICS} | chosen
+    keep = np.logical_and.reduce([table[column] == value for column, value in chosen.items()])
+    seeds, values = table.loc[keep, "seed"].tolist(), table.loc[keep, "value"].tolist()
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{len(seeds)} values of {chosen}: one a seed is wanted, choose style, task and score")
+    return dict(zip(seeds, values, strict=True))
+
+
+def mean(table: pd.DataFrame, row: str, **chosen) -> Interval:
+    """A row's mean over its seeds, with its 95 % interval; `chosen` as in `by_seed`."""
+    return mean_interval(list(by_seed(table, row, **chosen).values()))
+
+
+def difference(table: pd.DataFrame, first: str, second: str, **chosen) -> Interval:
+    """Mean of row `first` less row `second`, paired by seed, with its 95 % interval; `chosen` as in `by_seed`."""
+    return paired_difference(by_seed(table, first, **chosen), by_seed(table, second, **chosen))
+
+
+def effects(
+    table: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], styles: Sequence[str] = STYLES, **chosen
+) -> pd.DataFrame:
+    """`difference` of each pair of rows, named by its key, for every one of `HEADLINE` and each style.
+
+    Columns: row (the pair's name), style, task (with its score's name), mean, low, high and n, the number of seeds.
+    """
+    lines = []
+    for name, (first, second) in pairs.items():
+        for (task, score), title in HEADLINE.items():
+            for style in styles:
+                of = difference(table, first, second, task=task, score=score, style=style, **chosen)
+                lines.append({"row": name, "style": style, "task": title, **asdict(of)})
+    return pd.DataFrame(lines)
+
+
+def verdict(effect: Interval) -> str:
+    """A difference of two shares in words, in points: seen if its interval leaves 0 out, else what is ruled out."""
+    points = [100 * value for value in (effect.mean, effect.low, effect.high)]
+    if 0 not in effect:
+        return "{:+.1f} points ({:+.1f} to {:+.1f})".format(*points)
+    return "not seen: {:+.1f} points, beyond {:+.1f} to {:+.1f} ruled out".format(*points)
