@@ -49,6 +49,14 @@ def test_projection_multiplies_and_travels_in_a_file(efficientnet, tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors.*weight"):
         Projection.load(efficientnet, tmp_path / "other.safetensors")
+    for shapes in (((7, 4), (4,)), ((2560, 4), (5,)), ((2560,), (4,))):
+        tensors = {name: torch.zeros(shape) for name, shape in zip(("matrix", "offset"), shapes, strict=True)}
+        save_file(tensors, tmp_path / "other.safetensors")
+        with pytest.raises(ValueError, match=r"other\.safetensors.*makes 2560 features"):
+            Projection.load(efficientnet, tmp_path / "other.safetensors")
+    (tmp_path / "other.safetensors").write_bytes(b"x" * 20)
+    with pytest.raises(ValueError, match=r"other\.safetensors is damaged"):
+        Projection.load(efficientnet, tmp_path / "other.safetensors")
 
 
 def test_fit_projection_is_a_pca():

@@ -228,6 +228,7 @@ def deduplicate(
     "reference" is the clean-up of the released code (MMPT dedupprocessor.py:119-207): on characters, so that it can
     cut single letters; `coin() > 0.5` (default `random.random`) keeps an overlap in the earlier caption, one toss an
     overlap; an earlier caption may come out with its end before its start.
+    Raises ValueError for another method.
     """
     if method not in ("words", "reference"):
         raise ValueError(f"unknown method {method!r}: 'words' or 'reference'")

@@ -27,9 +27,9 @@ __all__ = ["convert", "load_s3d", "load_videoclip"]
 def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None, s3d=None) -> dict[str, float]:
     """Write a released file as a folder: a VideoCLIP model for `from_pretrained`, or S3D for `load_s3d`.
 
-    `tokenizer`, a folder or a name on the hub, adds the processor. `s3d`, the released S3D file, goes into the
-    folder of the VideoCLIP model as the encoder that its config names, so that `MomentIndex.build` finds it.
-    Returns `vclip.smoke.smoke_scores`, of both networks if there are two.
+    `tokenizer`, a folder or a name on the hub, adds the processor; `config` is as `load_videoclip` takes it. `s3d`,
+    the released S3D file, goes into the folder of the VideoCLIP model as the encoder that its config names, so that
+    `MomentIndex.build` finds it. Returns `vclip.smoke.smoke_scores`, of both networks if there are two.
     Raises FileExistsError if `folder` holds anything, ValueError as the loaders do and if the parts do not fit.
     """
     folder = Path(folder)

@@ -182,9 +182,11 @@ def _pixel_format(processor, name: str) -> tuple[int, bool, Float[Tensor, "3"], 
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
-    """ "efficientnet-lite0", "s3d-g" (`weights` is then its file) or what `AutoModelEncoder` takes.
+    """ "efficientnet-lite0", "s3d-g" (`weights` is then its file or folder, as `vclip.checkpoints.load_s3d` takes it)
+    or what `AutoModelEncoder` takes. `fps` frames a second of `size` x `size` pixels; None: the network's own.
 
-    Raises ValueError for an `fps` or `size` that the network was not made for: then its features would be others.
+    Raises ValueError for an `fps` or `size` that the network was not made for: then its features would be others;
+    and for S3D without weights.
     """
     given = {key: value for key, value in (("fps", fps), ("size", size)) if value is not None}
     if name == EFFICIENTNET_LITE0:

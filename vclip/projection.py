@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +27,11 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 class Projection:
-    """Another encoder's features x made smaller: x @ matrix (F, D) + offset (D,). See `fit_projection`."""
+    """Another encoder's features x made smaller: x @ matrix (F, D) + offset (D,). See `fit_projection`.
+
+    An encoder itself: `spec` is the other's with `dim` D and the matrix's hash.
+    Raises ValueError if the matrix takes another number of features, or the encoder is a projection.
+    """
 
     def __init__(self, encoder, matrix: Float[np.ndarray, "F D"], offset: Float[np.ndarray, " D"]):
         if encoder.spec.projection is not None:
@@ -41,10 +46,22 @@ class Projection:
 
     @staticmethod
     def load(encoder, path) -> "Projection":
-        """The matrix from a safetensors file as written by `save`; ValueError that names the file."""
-        tensors = load_file(path)
+        """The matrix from a safetensors file as written by `save`.
+
+        Raises ValueError that names the file if it is damaged, another kind of file, or does not fit the encoder.
+        """
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}): copy it again from where the features came from") from None
         if tensors.keys() != {"matrix", "offset"}:
             raise ValueError(f"{path} holds {sorted(tensors)}, a projection is the tensors 'matrix' and 'offset'")
+        shapes = [tuple(tensors[name].shape) for name in ("matrix", "offset")]
+        if len(shapes[0]) != 2 or shapes[0][0] != encoder.spec.dim or shapes[1] != shapes[0][1:]:
+            raise ValueError(
+                f"{path} holds a matrix {shapes[0]} and an offset {shapes[1]}, but {encoder.spec.encoder} makes "
+                f"{encoder.spec.dim} features: it is another encoder's"
+            )
         return Projection(encoder, tensors["matrix"].numpy(), tensors["offset"].numpy())
 
     def save(self, path) -> None:
@@ -52,6 +69,7 @@ class Projection:
         storage.replace(Path(path), lambda temporary: save_file(self._tensors(), temporary))
 
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n D"]:
+        """Raises ValueError as the encoder does."""
         return self.encoder(frames) @ self.matrix + self.offset
 
     def _tensors(self) -> dict[str, Tensor]:
