@@ -33,9 +33,10 @@ class Hit:
     """A moment that a text found.
 
     `video` is the path in the index's folder (printable: use `MomentIndex.file` to open it), `start` and `end` are
-    seconds from its start, `score` is z_v . z_t of the window around it, `rank` counts from 1. `margin` is the score
-    less the best of any other video (NaN if there is none), `percentile` the share of 256 everyday sentences whose
-    best score on this index is lower, 0 to 1. `query` is what was asked, `text` what the captions say meanwhile.
+    seconds from its start, at most its length, `score` is z_v . z_t of the window around it, `rank` counts from 1.
+    `margin` is the score less the best of any other video (NaN if there is none), `percentile` the share of 256
+    everyday sentences whose best score on this index is lower, 0 to 1. `query` is what was asked, `text` what the
+    captions say meanwhile.
     """
 
     video: str
@@ -59,7 +60,8 @@ class Curve(NamedTuple):
 class MomentIndex:
     """A folder of videos that can be searched. Made by `MomentIndex.build`, opened again by `MomentIndex.open`.
 
-    `videos` are the paths in `folder`, `seconds` their lengths, `report` says what the last update did.
+    `videos` are the paths in `folder`, `seconds` how many each has, a begun one counted, `report` what the
+    last update did.
     """
 
     def __init__(self, store: Store, model, processor, folder: Path, encoder=None):

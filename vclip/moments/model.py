@@ -19,9 +19,7 @@ PROJECTION = "projection.safetensors"
 
 def made_by(model, processor, encoder) -> dict:
     """What tells one index from another, by name. Raises ValueError if encoder and model do not fit."""
-    config, expected = model.config, model.config.feature_spec
-    if isinstance(expected, dict):
-        expected = FeatureSpec.read(expected, "the model")
+    config, expected = model.config, _expected(model)
     spec = expected if encoder is None else encoder.spec
     if spec is None:
         raise ValueError("the model's config names no feature_spec: give the encoder that its features were made with")
@@ -45,11 +43,17 @@ def named_encoder(model):
     """
     from vclip.encoders import from_spec
 
-    checkpoint = Path(model.name_or_path)
+    spec, checkpoint = _expected(model), Path(model.name_or_path)
+    assert spec is not None  # `made_by` has refused a model without
     places = [folder for folder in (checkpoint, checkpoint.parent) if (folder / PROJECTION).is_file()]
-    if not places and not checkpoint.is_dir():
+    if spec.projection is not None and not places and not checkpoint.is_dir():
         places = _on_the_hub(model)
-    return from_spec(model.config.feature_spec, next(iter(places), checkpoint))
+    return from_spec(spec, next(iter(places), checkpoint))
+
+
+def _expected(model) -> FeatureSpec | None:
+    spec = model.config.feature_spec
+    return FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
 
 
 def _on_the_hub(model) -> list[Path]:

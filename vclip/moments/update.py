@@ -67,7 +67,7 @@ def update(
         entry
         for path, entry in known.items()
         if (path in present and (entry.size, entry.mtime) == stat_of(present[path]))
-        or any(path.startswith(f"{hidden}/") for hidden in unlisted)
+        or any(path.startswith(f"{shut}/") for shut in unlisted)
     ]
     done, moved = _look(present, kept, known, store, encoder, embed)
     similar = alike(present)
@@ -75,7 +75,8 @@ def update(
         if change := _change(entry, held.get(entry.path), entry.path in moved):
             report.append(_row(entry, change, similar))
     still = present.keys() | {entry.path for entry in kept} | set(moved.values())
-    report += [_row(entry._replace(status="ok"), "dropped", {}) for path, entry in held.items() if path not in still]
+    gone = (entry for path, entry in held.items() if path not in still)
+    report += [Change(printable(entry.path), "dropped", entry.seconds, "ok", "") for entry in gone]
     return sorted(entry for entry in done if entry.status != "failed"), report
 
 
