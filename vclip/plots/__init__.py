@@ -12,6 +12,7 @@ from vclip.plots.answers import (
     step_map,
 )
 from vclip.plots.corpus import clip_pairs, groups, lengths, similarity, timeline
+from vclip.plots.errors import side_by_side
 from vclip.plots.training import LiveCurve, curves, recalls
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "rank_curves",
     "ranking",
     "recalls",
+    "side_by_side",
     "similarity",
     "step_map",
     "timeline",
