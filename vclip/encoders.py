@@ -1,7 +1,8 @@
 """Frozen video encoders: the frames of a second in, a vector out, and a `FeatureSpec` that says how.
 
 Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
-An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`.
+An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`; n may be all seconds of
+a video, up to 256 MB of frames, so it takes them a few at a time.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from vclip.corpus import FeatureSpec
-from vclip.extraction import FRAMES_AT_ONCE, extract, processes
+from vclip.extraction import extract, processes
 from vclip.launch import start_processes
 from vclip.projection import Projection, fit_projection, weights_hash
 from vclip.s3d import S3D
@@ -39,6 +40,7 @@ __all__ = [
 S3D_G, EFFICIENTNET_LITE0 = "s3d-g", "efficientnet-lite0"
 S3D_FILES = ("s3d.safetensors", "s3d_howto100m.pth")
 PROJECTION_FILES = ("projection.safetensors",)
+FRAMES_AT_ONCE = 96  # on an accelerator
 
 
 class Encoder(Protocol):

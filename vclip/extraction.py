@@ -29,7 +29,6 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-FRAMES_AT_ONCE = 96
 BYTES_AT_ONCE = 256 * 2**20  # of one video: half an hour at 3 frames of 128 x 128 a second
 
 
