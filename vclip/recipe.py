@@ -82,7 +82,7 @@ class PretrainConfig(TrainConfig):
     retrieval_first: the vector from its first caption's clip alone, Table 7's "first 32 s".
     temperature: tau of InfoNCE, 1 in the paper.
     micro_batch: clips, or texts, embedded at a time, for a batch that does not fit the memory; None: all of them. The
-        gradient is the whole batch's (`vclip.large_batches`), a step a third longer.
+        gradient is the whole batch's (`vclip.large_batches`); the towers' forward pass is computed twice.
     gather_negatives: contrast with the clips of all processes, not of one's own alone as in the paper; InfoNCE only.
     """
 
