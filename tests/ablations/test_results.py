@@ -83,8 +83,8 @@ def test_what_cannot_be_read_or_is_not_one_value_a_seed_is_refused(tmp_path):
 
 
 def test_a_verdict_says_what_is_seen_and_what_is_ruled_out():
-    assert verdict(Interval(0.05, 0.02, 0.08, 5)) == "+5.0 points (+2.0 to +8.0)"
-    assert verdict(Interval(0.01, -0.02, 0.04, 5)) == "not seen: +1.0 points, beyond -2.0 to +4.0 ruled out"
+    assert verdict(Interval(0.05, 0.02, 0.08, 5)) == "+5.0 (+2.0 to +8.0)"
+    assert verdict(Interval(0.01, -0.02, 0.04, 5)) == "none seen (-2.0 to +4.0)"
 
 
 def test_what_ships_is_small_and_has_every_row_with_five_seeds_or_more():

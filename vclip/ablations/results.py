@@ -119,8 +119,10 @@ def effects(
 
 
 def verdict(effect: Interval) -> str:
-    """A difference of two shares in words, in points: seen if its interval leaves 0 out, else what is ruled out."""
-    points = [100 * value for value in (effect.mean, effect.low, effect.high)]
-    if 0 not in effect:
-        return "{:+.1f} points ({:+.1f} to {:+.1f})".format(*points)
-    return "not seen: {:+.1f} points, beyond {:+.1f} to {:+.1f} ruled out".format(*points)
+    """A difference of two shares in points: "+4.6 (+0.8 to +8.5)", or, with 0 in its interval, "none seen (...)".
+
+    What lies outside the brackets is ruled out at the interval's level.
+    """
+    low, high = 100 * effect.low, 100 * effect.high
+    seen = f"{100 * effect.mean:+.1f}" if 0 not in effect else "none seen"
+    return f"{seen} ({low:+.1f} to {high:+.1f})"
