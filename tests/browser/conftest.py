@@ -164,7 +164,7 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
     """Opens a notebook in JupyterLab, the project's or one `written` now, runs it, gives the page with the browser."""
     pages = []
 
-    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 40_000, **written):
+    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 120_000, **written):
         if (NOTEBOOKS / name).exists():
             notebook = nbformat.read(NOTEBOOKS / name, 4)
             for cell in notebook.cells:
@@ -175,8 +175,8 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(15_000)
         pages.append(page)
-        page.goto(lab.format(name))
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.goto(lab.format(name), timeout=60_000)  # JupyterLab itself is slow to open on a busy machine
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         if run:
             kernel = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
             page.wait_for_function(f"{kernel}?.status === 'idle'", timeout=60_000)  # or it would ask for a kernel

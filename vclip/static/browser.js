@@ -157,7 +157,7 @@ function render({ model, el }) {
       const { notes } = await ask("search", { text: query.value, files: files.value, least: least.value === "" ? 0 : Number(least.value) / 100 });
       if (mine !== searches) return;
       const n = model.get("hits").length, asked = `for “${model.get("query")}”`;
-      const found = n ? `${n} moments ${asked}; click one, or use the arrow keys and Enter` : `nothing found ${asked}: other words, or fewer filters`;
+      const found = n ? `${n} ${n === 1 ? "moment" : "moments"} ${asked}; click one, or use the arrow keys and Enter` : `nothing found ${asked}: other words, or fewer filters`;
       say([found, ...notes].join("; "), notes.length > 0);
     } catch (error) {
       if (mine === searches) say(error.message, true);
