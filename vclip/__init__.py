@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vclip.corpus import Corpus, FeatureSpec
     from vclip.embedding import embed_clips, embed_texts, embed_videos
     from vclip.encoders import extract
+    from vclip.finetuning import FinetuneConfig, finetune
     from vclip.losses import info_nce, mil_nce
     from vclip.model import VideoCLIPConfig, VideoCLIPModel
     from vclip.moments import MomentIndex
@@ -27,6 +28,7 @@ _HOMES = {
     "corpus": ("Corpus", "FeatureSpec"),
     "embedding": ("embed_clips", "embed_texts", "embed_videos"),
     "encoders": ("extract",),
+    "finetuning": ("FinetuneConfig", "finetune"),
     "losses": ("info_nce", "mil_nce"),
     "model": ("VideoCLIPConfig", "VideoCLIPModel"),
     "moments": ("MomentIndex",),

@@ -31,13 +31,15 @@ from vclip.tasks.localization import (
 import reference
 
 
-def costs(logits):
-    return -torch.log_softmax(torch.tensor(logits).float(), dim=1).double().numpy()
+def costs(logits, probability="softmax"):
+    values = torch.tensor(logits).float()
+    log_p = torch.log_softmax(values, dim=1) if probability == "softmax" else torch.nn.functional.logsigmoid(values)
+    return -log_p.double().numpy()
 
 
-def chain(logits):
+def chain(logits, probability="softmax"):
     """One second and one state at a time: background, step 1, background, ..., step K, background."""
-    cost = costs(logits)
+    cost = costs(logits, probability)
     seconds, steps = cost.shape
     states = 2 * steps + 1
     least = [[0] + [math.inf] * (states - 1)]
@@ -79,6 +81,23 @@ def test_assignment_equals_the_chain_and_costs_least(logits):
     every = itertools.combinations(range(len(logits)), logits.shape[1])
     least = min(sum(cost[t, k] for k, t in enumerate(chosen)) for chosen in every)
     assert sum(cost[t, k] for k, t in enumerate(seconds)) == least
+
+
+@settings(max_examples=100, deadline=None)
+@given(with_ties | any_logits)
+def test_a_step_by_itself_equals_the_chain_too(logits):
+    np.testing.assert_array_equal(assign_steps(logits, "sigmoid"), chain(logits, "sigmoid"))
+
+
+def test_a_sigmoid_knows_a_second_without_any_step():
+    """A softmax is as sure of second 2, where every logit is low, as of second 4, where step 1 is done."""
+    logits = np.full((6, 2), -20.0)
+    logits[0, 0], logits[4, 1], logits[2, 1] = 9.0, 9.0, 9.0 - 1e-3 - 20
+    logits[2, 0] = -60
+    assert assign_steps(logits).argmax(axis=0).tolist() == [0, 2]
+    assert assign_steps(logits, "sigmoid").argmax(axis=0).tolist() == [0, 4]
+    with pytest.raises(ValueError, match="probability is one of softmax, sigmoid, not 'tanh'"):
+        assign_steps(logits, "tanh")
 
 
 @pytest.mark.parametrize("shape", [(200, 11), (12, 11), (300, 1)])

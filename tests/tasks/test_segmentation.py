@@ -15,10 +15,11 @@ from vclip.datasets.coin import COIN, Segment, Video
 from vclip.embedding import embed_texts
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
+from vclip.segmenter import VideoCLIPForSegmentation
 from vclip.tasks.outside import RULES, majority_filter, smooth
 from vclip.tasks.segmentation import SHUFFLES, label_seconds, outside_threshold, score, shuffled_floor, targets
 from vclip.tasks.segments import edit_score, segmental_f1
-from vclip.tasks.windows import embed_seconds
+from vclip.tasks.windows import embed_seconds, merge_windows, sliding_windows
 
 import corpora
 import reference
@@ -266,7 +267,9 @@ def test_examine_equals_loop(small, rule):
     assert report.floors["most frequent step"] == expected.floors["most frequent step"].values()
     assert report.floors["shuffled labels"] == shuffled_floor(report.examples["predicted"].map(np.array), truth, 4)
     assert report.floors["chance"] == {"mean_recall": 0.25}
-    np.testing.assert_array_equal(report.details["recall"], expected.recall)
+    names = ["Outside", "w1 w2 (1)", "w3 (2)", "w4 w5 w6 (3)", "w1 w2 (4)"]
+    assert list(report.details["recall"]) == names and report.details["rule"] == rule
+    np.testing.assert_array_equal(list(report.details["recall"].values()), expected.recall)
 
 
 def test_a_shared_text_silences_eq6_as_published(small):
@@ -294,9 +297,63 @@ def test_examine_refuses(small):
         with pytest.raises(ValueError, match=error):
             vclip.evaluate(model, processor, alike, corpus, rule=rule)
     assert "most frequent step" not in vclip.evaluate(model, processor, alike, corpus, rule="quantile").floors
-    for options in ({"rule": "loud"}, {"outside": 1.5}, {"window": 4}, {"window": 0}):
-        with pytest.raises(ValueError, match="is one of .* is 0 to 1, .* is odd"):
-            vclip.evaluate(model, processor, dataset, corpus, **options)
+    for name, value, error in (
+        ("rule", "loud", "rule is one of classifier, eq6, .*, not 'loud'"),
+        ("rule", "classifier", "needs a fine-tuned VideoCLIPForSegmentation, not a VideoCLIPModel: take one of eq6"),
+        ("outside", 1.5, "outside is a share of the seconds, 0 to 1, not 1.5"),
+        ("window", 4, "window is an odd number of seconds, 1 or more, not 4"),
+        ("window", 0, "not 0"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            vclip.evaluate(model, processor, dataset, corpus, **{name: value})
+
+
+# the classifier of a fine-tuned model
+
+
+@pytest.fixture(scope="module")
+def tuned(small):
+    """`small`'s towers with a classifier of Outside and its four steps."""
+    torch.manual_seed(3)
+    config = VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM, num_labels=5)
+    model = VideoCLIPForSegmentation(config)
+    model.load_state_dict(small[0].state_dict(), strict=False)
+    torch.nn.init.normal_(model.classifier.weight)
+    return model
+
+
+def test_a_classifier_answers_with_its_largest_mean_logit(small, tuned):
+    _, processor, dataset, corpus = small
+    report = vclip.evaluate(tuned, processor, dataset, corpus)
+    assert report.details["rule"] == "classifier" and report.details["threshold"] == 0
+    for row in report.examples.itertuples():
+        video = corpus.features(corpus.index(row.video_id))
+        windows = sliding_windows(len(video))
+        with torch.no_grad():
+            rows = [torch.from_numpy(video[None, start:end].astype(np.float32)) for start, end in windows]
+            logits = merge_windows([tuned.eval()(window).logits[0] for window in rows], windows)
+        assert row.predicted == logits.argmax(1).tolist()
+        np.testing.assert_allclose(row.best, logits[:, 1:].max(1) - logits[:, 0], atol=1e-4)
+    assert 0 < report.scores["outside_rate"] < 1
+    assert vclip.evaluate(tuned, processor, dataset, corpus, rule="classifier").scores == report.scores
+    zero_shot = vclip.evaluate(small[0], processor, dataset, corpus, rule="eq6").scores
+    assert vclip.evaluate(tuned, processor, dataset, corpus, rule="eq6").scores == zero_shot
+
+
+def test_a_classifier_of_other_labels_is_refused(small, tuned):
+    _, processor, dataset, corpus = small
+    three = COIN("testing", [Video("video 0", 9.0, "task", 0, ())], ["w1", "w2", "w3"])
+    with pytest.raises(ValueError, match="classifier has 5 classes, COIN .* has 3 steps and Outside.*zero-shot rule"):
+        vclip.evaluate(tuned, processor, three, corpus)
+    assert vclip.evaluate(tuned, processor, three, corpus, rule="quantile").n
+    other = COIN("testing", list(dataset)[:2], ["w1 w2", "w3", "w9", "w1 w2"])
+    tuned.config.id2label = dict(enumerate(["Outside", *dataset.texts]))
+    try:
+        vclip.evaluate(tuned, processor, dataset, corpus)
+        with pytest.raises(ValueError, match="class 3 of the model's classifier is 'w4 w5 w6', of COIN .* 'w9'"):
+            vclip.evaluate(tuned, processor, other, corpus)
+    finally:
+        tuned.config.id2label = {label: f"LABEL_{label}" for label in range(5)}
 
 
 def test_a_report_can_be_saved(small, tmp_path):

@@ -7,13 +7,14 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float32, Float64, Real, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
@@ -26,6 +27,8 @@ from vclip.tasks.scores import Score
 from vclip.tasks.windows import embed_seconds
 
 VIDEOS_AT_ONCE = 16
+Probability = Literal["softmax", "sigmoid"]
+PROBABILITIES: tuple[str, ...] = get_args(Probability)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -42,21 +45,28 @@ class Recall(Score):
         return (self.recall, self.per_task)[i]
 
 
-def assign_steps(logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"]) -> UInt8[np.ndarray, "T K"]:
-    """Gives every step one second, in the order of the steps, so that the sum of -log softmax is least.
+def assign_steps(
+    logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"], probability: Probability = "softmax"
+) -> UInt8[np.ndarray, "T K"]:
+    """Gives every step one second, in the order of the steps, so that the sum of -log p(step | second) is least.
 
-    The softmax runs over the K steps of each second, in float32; sums are float64, as in CrossTask's own programme
+    p is a "softmax" over the K steps of each second, in float32; sums are float64, as in CrossTask's own programme
     (MMPT predictor.py:245-347). Of equal sums, as there, a step takes the earliest second, but the last step takes
-    second T - 1 if no earlier one is cheaper.
-    Raises ValueError if T <= K (where the original is undefined), K = 0 or a logit is not finite.
+    second T - 1 if no earlier one is cheaper. "sigmoid" takes each step by itself, as the loss of fine-tuning does: a
+    second without any step is then improbable for all, where a softmax gives it to the least improbable one.
+    Raises ValueError for another probability, if T <= K (where the original is undefined), K = 0 or a logit is not
+    finite.
     """
+    if probability not in PROBABILITIES:
+        raise ValueError(f"probability is one of {', '.join(PROBABILITIES)}, not {probability!r}")
     seconds, steps = logits.shape
     if seconds <= steps or not steps:
         raise ValueError(
             f"{seconds} seconds for {steps} steps: at least one step and more seconds than steps are needed"
         )
     values = (logits if isinstance(logits, Tensor) else torch.tensor(logits)).detach().cpu().float()
-    cost = -torch.log_softmax(values, dim=1).double().numpy()
+    log_p = torch.log_softmax(values, dim=1) if probability == "softmax" else F.logsigmoid(values)
+    cost = -log_p.double().numpy()
     if not np.isfinite(cost).all():
         second = int(np.argwhere(~np.isfinite(cost))[0, 0])
         raise ValueError(f"the logits of second {second} are not finite: {values[second].tolist()}")
@@ -149,8 +159,15 @@ def step_logits(
     return logits
 
 
-def examine(model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """Localizes the steps of `datasets.crosstask` videos; for `vclip.evaluate`.
+def examine(
+    model: VideoCLIPModel,
+    processor: VideoCLIPProcessor,
+    dataset: Dataset,
+    corpus: Corpus,
+    *,
+    probability: Probability = "softmax",
+) -> dict[str, Any]:
+    """Localizes the steps of `datasets.crosstask` videos; for `vclip.evaluate`. `probability` as in `assign_steps`.
 
     One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
     occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
@@ -169,7 +186,7 @@ def examine(model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Datas
         warnings.warn(f"{len(records) - len(scored)} of {len(records)} videos left out, first {why}", stacklevel=3)
     features = [corpus.features(corpus.index(records[i].video_id)) for i in scored]
     logits = step_logits(model, processor, features, [records[i].steps for i in scored])
-    assigned = [assign_steps(rows) for rows in logits]
+    assigned = [assign_steps(rows, probability) for rows in logits]
     truth = [true_seconds(records[i].segments, *rows.shape) for i, rows in zip(scored, assigned, strict=True)]
     tasks = [records[i].task for i in scored]
     floors = {

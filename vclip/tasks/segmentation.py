@@ -4,20 +4,23 @@ T seconds of a video, K labels. A second's label is 0 = Outside or the step's pl
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from vclip.corpus import Corpus
 from vclip.datasets.coin import COIN, Segment
-from vclip.embedding import embed_texts
+from vclip.embedding import embed_texts, evaluating
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
+from vclip.segmenter import VideoCLIPForSegmentation
 from vclip.tasks.outside import (
     RULES,
     Rule,
@@ -140,14 +143,17 @@ def examine(
     corpus: Corpus,
     *,
     seed: int = 0,
-    rule: Rule = "eq6",
+    rule: Rule | Literal["classifier"] | None = None,
     outside: float = 0.6,
     window: int = 3,
 ) -> dict[str, Any]:
-    """Label every second of the videos that have features with the step whose text is nearest, or Outside.
+    """Label every second of the videos that have features with a step or Outside.
 
-    `rule` says what exceeds which threshold, in windows of 32 s every 16 s (MMPT predictor.py:350-511):
+    `rule` says what exceeds which threshold, in windows of 32 s every 16 s (MMPT predictor.py:350-511). By default a
+    model with a classifier uses it, any other one eq. 6:
 
+    * "classifier": of a fine-tuned `VideoCLIPForSegmentation`, the step's logit less that of Outside, above 0; so the
+      class with the largest logit, a mean over windows, is the answer;
     * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
     * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
     * "quantile": the dot product, above what a share `outside` of all seconds stays below;
@@ -155,34 +161,94 @@ def examine(
       `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both numbers
       were fixed on MiniHowTo's validation videos (notebook 06).
 
-    `seed` draws the floor "shuffled labels" (`shuffled_floor`). The details are the `threshold` and the `recall` of
-    each label from 0, Outside. An example has the labels a second (`predicted`, `truth`) and the best label's score
-    (`best`), to be drawn beside the threshold.
+    `seed` draws the floor "shuffled labels" (`shuffled_floor`). The details are the `rule`, the `threshold` and the
+    `recall` of each label by name, "Outside" first. An example has the labels a second (`predicted`, `truth`) and the
+    best label's score (`best`), to be drawn beside the threshold.
+    Raises ValueError for a wrong option and for a classifier of other labels than the data set's.
     """
-    if rule not in RULES or not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
-        raise ValueError(f"rule {rule!r} is one of {RULES}, outside {outside} is 0 to 1, window {window} s is odd")
-    texts, text = once(dataset.texts)
-    z_labels = embed_texts(model, processor, texts)[text]
+    rule = rule or ("classifier" if isinstance(model, VideoCLIPForSegmentation) else "eq6")
+    _check_options(rule, outside, window)
+    scores_of, z_labels = _scorer(model, processor, dataset, rule, window)
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.index(record.video_id) for record in records]
     labels, best = [], []
     for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
         features = [corpus.features(i) for i in videos[first : first + VIDEOS_AT_ONCE]]
         for h in embed_seconds(model, features):
-            label, value = best_label(scores_by(rule, h, z_labels, window))
+            label, value = best_label(scores_of(h))
             labels.append(label)
             best.append(value)
-    threshold = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
+    threshold = (
+        0.0 if rule == "classifier" else threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
+    )
     predicted = [np.where(value > threshold, label, 0) for label, value in zip(labels, best, strict=True)]
     if rule == "margin":
         predicted = [majority_filter(p, window) for p in predicted]
     truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
     result = score(predicted, truth, len(dataset.labels))
     examples = _examples(records, predicted, truth, best)
-    details = {"threshold": threshold, "recall": result.recall.tolist()}
+    names = ["Outside", *(f"{text} ({label})" for label, text in zip(dataset.labels, dataset.texts, strict=True))]
+    recall = dict(zip(names, result.recall.tolist(), strict=True))
+    details = {"rule": rule, "threshold": threshold, "recall": recall}
     shuffled = shuffled_floor(predicted, truth, len(dataset.labels), seed)
     floors = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
     return result.report(floors) | {"unit": "seconds", "examples": examples, "details": details}
+
+
+def _check_options(rule: str, outside: float, window: int) -> None:
+    if rule not in (*RULES, "classifier"):
+        raise ValueError(f"rule is one of classifier, {', '.join(RULES)}, not {rule!r}")
+    if not 0 <= outside <= 1:
+        raise ValueError(f"outside is a share of the seconds, 0 to 1, not {outside}")
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window is an odd number of seconds, 1 or more, not {window}")
+
+
+def _scorer(
+    model: VideoCLIPModel,
+    processor: VideoCLIPProcessor,
+    dataset: COIN,
+    rule: Rule | Literal["classifier"],
+    window: int,
+) -> tuple[Callable[[Float[np.ndarray, "T D"]], Float[np.ndarray, "T K"]], Float[np.ndarray, "K D"]]:
+    """What gives the scores (T, K) of a video's states, and the labels' z_t, of which a classifier has none."""
+    if rule == "classifier":
+        _check_classifier(model, dataset)
+        assert isinstance(model, VideoCLIPForSegmentation)
+        return partial(classifier_margins, model), np.zeros((0, 0), np.float32)
+    texts, text = once(dataset.texts)
+    z_labels = embed_texts(model, processor, texts)[text]
+    return lambda h: scores_by(rule, h, z_labels, window), z_labels
+
+
+def _check_classifier(model: VideoCLIPModel, dataset: COIN) -> None:
+    if not isinstance(model, VideoCLIPForSegmentation):
+        raise ValueError(
+            f"rule='classifier' needs a fine-tuned VideoCLIPForSegmentation, not a {type(model).__name__}: "
+            f"take one of {', '.join(RULES)}"
+        )
+    if model.config.num_labels != len(dataset.texts) + 1:
+        raise ValueError(
+            f"the model's classifier has {model.config.num_labels} classes, {dataset} has {len(dataset.texts)} steps "
+            "and Outside: it was fine-tuned on other labels; take a zero-shot rule"
+        )
+    for label, text in enumerate(dataset.texts, 1):
+        trained = (model.config.id2label or {}).get(label, f"LABEL_{label}")
+        if trained not in (text, f"LABEL_{label}"):
+            raise ValueError(
+                f"class {label} of the model's classifier is {trained!r}, of {dataset} {text!r}: it was fine-tuned on "
+                "other labels; take a zero-shot rule"
+            )
+
+
+def classifier_margins(model: VideoCLIPForSegmentation, h: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T K"]:
+    """Each step's logit less that of Outside, exact in float64 (COINPredictor takes the argmax of all K + 1).
+
+    The states h may be means over windows: logits are linear in them.
+    """
+    with evaluating(model):
+        logits = model.classifier(torch.from_numpy(h).to(model.device, model.dtype)).double().cpu().numpy()
+    return logits[:, 1:] - logits[:, :1]
 
 
 def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:
