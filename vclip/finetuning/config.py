@@ -8,12 +8,20 @@ from vclip.recipe import TrainConfig
 from vclip.tasks.localization import PROBABILITIES
 
 TASKS = ("retrieval", "videoqa", "segmentation", "localization")
-# projects/mtm/vlm and projects/retri/videoclip/*_videoclip.yaml: epochs and what one process sees at once
+# projects/retri/videoclip/{youcook,vttqa,coin,crosstask}_videoclip.yaml
 RELEASED: dict[str, dict] = {
     "retrieval": {"epochs": 10, "batch_size": 128},
     "videoqa": {"epochs": 5, "batch_size": 128, "repeats": 20},
     "segmentation": {"epochs": 8, "batch_size": 1, "stride": 8},
     "localization": {"epochs": 5, "batch_size": 1, "stride": 16},
+}
+
+# learning rates and epochs were chosen by scores on validation videos
+SAMPLE: dict[str, dict] = {
+    "retrieval": {"epochs": 4, "learning_rate": 3e-4},
+    "videoqa": {"epochs": 5, "learning_rate": 1e-4, "repeats": 5, "candidates": 48},
+    "segmentation": {"epochs": 8, "learning_rate": 1e-3},
+    "localization": {"epochs": 5, "learning_rate": 3e-4, "probability": "sigmoid"},
 }
 
 
@@ -78,12 +86,3 @@ class FinetuneConfig(TrainConfig):
         refuse_unknown([task], SAMPLE, "task to fine-tune on")
         values = {"checkpoint": str(minihowto() / "checkpoint"), "warmup_steps": 20, "save_every": 50}
         return cls(**values | RELEASED[task] | SAMPLE[task] | changes)
-
-
-# chosen on validation videos, never on those that are scored
-SAMPLE: dict[str, dict] = {
-    "retrieval": {"epochs": 4, "learning_rate": 3e-4},
-    "videoqa": {"epochs": 5, "learning_rate": 1e-4, "repeats": 5, "candidates": 48},
-    "segmentation": {"epochs": 8, "learning_rate": 1e-3},
-    "localization": {"epochs": 5, "learning_rate": 3e-4, "probability": "sigmoid"},
-}

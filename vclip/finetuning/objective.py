@@ -17,7 +17,7 @@ from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.trainer import RETRIEVAL, VALIDATION, random_stream
 
-ORDER = RETRIEVAL  # the stream that batches are drawn from
+ORDER = RETRIEVAL  # the stream that batches are drawn from, as in pre-training
 
 
 class TaskLoss(nn.Module):
@@ -49,13 +49,8 @@ class Labels:
         training: tuple[Dataset, Corpus],
         validation: tuple[Dataset, Corpus],
     ):
-        self.task, self.config, self.accelerator, self.model, self.processor = (
-            task,
-            config,
-            accelerator,
-            model,
-            processor,
-        )
+        self.task, self.config, self.accelerator = task, config, accelerator
+        self.model, self.processor = model, processor
         self.loss: nn.Module = TaskLoss(model, task.loss)
         self.items, self.corpus = task.items(*training), training[1]
         self.validation_items, self.validation_corpus = task.items(*validation), validation[1]

@@ -130,9 +130,11 @@ def _opened(data: Data) -> tuple[Dataset, Corpus]:
     return dataset, corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
 
 
-def _described(model: VideoCLIPModel, dataset: Dataset, corpus: Corpus) -> dict:
-    """Hashes of the weights to start from, of records and of features."""
-    return about(model, dataset, corpus, 0, {})
+def _described(model: VideoCLIPModel, dataset: Dataset, corpus: Corpus) -> dict[str, str]:
+    """The weights to start from, the records and their features, by hash."""
+    found = about(model, dataset, corpus, 0, {})
+    hashes = {name: found[name]["hash"] for name in ("data", "features")}
+    return {"weights": found["model"]["weights"], "records": repr(dataset)} | hashes
 
 
 def _report(
