@@ -76,7 +76,8 @@ class FinetuneConfig(TrainConfig):
         Raises TypeError for an unknown task.
         """
         refuse_unknown([task], RELEASED, "task to fine-tune on")
-        return cls(**{"precision": "fp16"} | RELEASED[task] | changes)
+        values: dict = {"precision": "fp16"}
+        return cls(**values | RELEASED[task] | changes)
 
     @classmethod
     def sample(cls, task: str, **changes) -> "FinetuneConfig":
@@ -84,5 +85,5 @@ class FinetuneConfig(TrainConfig):
         from vclip.samples import minihowto
 
         refuse_unknown([task], SAMPLE, "task to fine-tune on")
-        values = {"checkpoint": str(minihowto() / "checkpoint"), "warmup_steps": 20, "save_every": 50}
+        values: dict = {"checkpoint": str(minihowto() / "checkpoint"), "warmup_steps": 20, "save_every": 50}
         return cls(**values | RELEASED[task] | SAMPLE[task] | changes)

@@ -33,8 +33,8 @@ def items(dataset: Dataset, corpus: Corpus) -> list[ClipOfPairs]:
     Of a question the sentence is the true answer. Raises TypeError for records that have neither.
     """
     return [
-        ClipOfPairs(*place, tuple(sentence_of(record, dataset) for record in records))
-        for place, records in _by_clip(dataset, corpus).items()
+        ClipOfPairs(video_id, start, end, tuple(sentence_of(record, dataset) for record in records))
+        for (video_id, start, end), records in _by_clip(dataset, corpus).items()
     ]
 
 

@@ -232,8 +232,9 @@ def _check_classifier(model: VideoCLIPModel, dataset: COIN) -> None:
             f"the model's classifier has {model.config.num_labels} classes, {dataset} has {len(dataset.texts)} steps "
             "and Outside: it was fine-tuned on other labels; take a zero-shot rule"
         )
+    names: dict = model.config.id2label or {}
     for label, text in enumerate(dataset.texts, 1):
-        trained = (model.config.id2label or {}).get(label, f"LABEL_{label}")
+        trained = names.get(label, f"LABEL_{label}")
         if trained not in (text, f"LABEL_{label}"):
             raise ValueError(
                 f"class {label} of the model's classifier is {trained!r}, of {dataset} {text!r}: it was fine-tuned on "
