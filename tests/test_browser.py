@@ -6,6 +6,8 @@ import json
 
 import indexes
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vclip.browser import COLUMNS, SCRIPTS, STATIC, RetrievalBrowser, _cell, _named
@@ -56,6 +58,9 @@ def test_what_is_saved_in_a_notebook_is_json_and_text(browser):
     assert MARKUP in shown["text/plain"] and f"{browser.hits[0]['score']:.3f}" in shown["text/plain"]
     assert "<img" not in shown["text/html"] and "<b>" not in shown["text/html"]
     assert not any(isinstance(value, (bytes, memoryview)) for value in browser.get_state().values())
+    browser.hits = [browser.hits[0] | {"video": "a\x1b[2J\r\u202e4pm.\u2028\x9b\udc80 Тёст \u200d.mov"}]
+    for text in browser._as_text().values():
+        assert "a\\x1b[2J\\r\\u202e4pm.\\u2028\\x9b\\udc80 Тёст \u200d.mov" in text, "a terminal would obey it"
     alone = RetrievalBrowser(browser.index)
     alone.search(QUERY, files="nothing")
     assert alone.hits == []
@@ -80,14 +85,37 @@ def test_csv_is_whole_and_computes_nothing(browser, tmp_path, monkeypatch):
     assert downloaded["answer"] == {"name": path.name} and downloaded["buffers"] == [data]
 
 
-@pytest.mark.parametrize(
-    "behind", ["", " ", "\t", "\r", "\r\n", "\x0b", "\x00", "\ufeff", "\xa0", "\u2003", "\u3000", "\u200b", " \ufeff\t"]
-)
+BLANKS = (
+    "", " ", "\t", "\r", "\r\n", "\x0b", "\x00", "\ufeff", "\xa0", "\u2003", "\u3000", "\u200b", " \ufeff\t", '"', '""',
+)  # fmt: skip
+SIGNS = "=+-@＝＋－＠"
+
+
+def cells(text: str, separator: str) -> list[str]:
+    """The cells that a spreadsheet makes of the file, without what it may pass over in front of them."""
+    file = io.StringIO(newline="")
+    csv.writer(file, quoting=csv.QUOTE_ALL).writerows([[1, _cell(text), 0.5], [2, 1.5, _cell(text)]])
+    read = csv.reader(io.StringIO(file.getvalue(), newline=""), delimiter=separator)
+    return [cell.strip("".join(BLANKS)) for row in read for cell in row]
+
+
+@pytest.mark.parametrize("behind", BLANKS)
 def test_no_cell_is_a_formula(behind):
-    for sign in "=+-@＝＋－＠":
-        assert _cell(f"{behind}{sign}1+cmd()|x") == f"'{behind}{sign}1+cmd()|x"
-    assert _cell(f"{behind}stir = mix, 1-2 @ home").endswith("stir = mix, 1-2 @ home")
+    for sign in SIGNS:
+        assert _cell(f"{behind}{sign}1+cmd()|x").lstrip("".join(BLANKS)).startswith("'")
+        for front in ("", "clip;", "clip;;", "clip\t", "clip\r", "clip\n", "clip; a, b ;"):
+            text = f"{front}{behind}{sign}cmd|'/C calc'!A0;.mp4"
+            assert _cell(text).replace("'", "") == text.replace("'", ""), "only apostrophes are added"
+            for separator in ",;\t":
+                assert not [cell for cell in cells(text, separator) if cell.startswith(tuple(SIGNS))]
+    assert _cell(f"{behind}stir = mix, 1-2 @ home; a-b").endswith("stir = mix, 1-2 @ home; a-b")
     assert _cell(-1.5) == -1.5 and _cell(None) is None and _cell("") == ""
+
+
+@given(st.text(alphabet=st.sampled_from("=-＠;,\t\r\n\"' \u200ba")))
+def test_no_text_hides_a_formula(text):
+    for separator in ",;\t":
+        assert not [cell for cell in cells(text, separator) if cell.startswith(tuple(SIGNS))]
 
 
 def test_the_page_knows_lengths_and_new_videos(tmp_path):

@@ -30,6 +30,8 @@ from vclip.storage import replace
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "curve.js", "browser.js")  # one ES module: the page cannot import from a kernel's disk
 PIECE_SECONDS = 4  # as in player.js
+CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories and, below, its bidirectional classes
+DIRECTION = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 COLUMNS = ("rank", "video", "start", "end", "score", "margin", "percentile", "query", "text")
 
 
@@ -75,8 +77,9 @@ class RetrievalBrowser(anywidget.AnyWidget):
         """Write the hits shown as CSV, whole or not at all, and return the file's absolute path.
 
         By default `hits-<query>.csv` in the working folder. UTF-8 with the mark that spreadsheets ask for, a row a hit
-        with the columns COLUMNS: times in seconds, the fields of `Hit`; every cell quoted, empty where undefined. A
-        text that a spreadsheet would take for a formula gets an apostrophe in front. Raises OSError.
+        with the columns COLUMNS: times in seconds, the fields of `Hit`; every cell quoted, empty where undefined. What
+        a spreadsheet would take for a formula, at the front of a text or after a semicolon, tab or new line in it,
+        gets an apostrophe in front. Raises OSError.
         """
         target = Path(path) if path is not None else Path(self._file_name())
         data = self._csv()
@@ -160,11 +163,11 @@ class RetrievalBrowser(anywidget.AnyWidget):
 
     def _as_text(self) -> dict:
         """The hits for those who open the saved notebook without a kernel."""
-        title = f'{len(self.hits)} moments for "{self.query}"' if self.query else "No search yet"
-        lines = [
-            f"{hit['rank']:>2}  {hit['video']}  {_clock(hit['start'])}-{_clock(hit['end'])}  score {hit['score']:.3f}"
-            for hit in self.hits
-        ]
+        title = _escaped(f'{len(self.hits)} moments for "{self.query}"') if self.query else "No search yet"
+        lines = []
+        for hit in self.hits:
+            times = f"{_clock(hit['start'])}-{_clock(hit['end'])}"
+            lines.append(f"{hit['rank']:>2}  {_escaped(hit['video'])}  {times}  score {hit['score']:.3f}")
         items = f"<pre>{html.escape(chr(10).join(lines))}</pre>"
         marked = f"<details><summary>As text: {html.escape(title)}</summary>{items}</details>" if self.query else ""
         return {"text/plain": "\n".join([title, *lines]), "text/html": marked}
@@ -178,13 +181,29 @@ def _named(files: str) -> Callable[[str], bool]:
 def _cell(value):
     """Text that Excel and its kin would compute is kept text (OWASP, CSV injection); numbers stay numbers.
 
-    They may pass over whitespace, control and format characters before the sign, and take its full-width form for it.
+    Where semicolons or tabs separate, the quotes around a cell do not hold: a cell may begin after each in the text.
     """
     if not isinstance(value, str):
         return value
-    first = next((c for c in value if unicodedata.category(c)[0] not in "CZ"), "")
-    risky = unicodedata.normalize("NFKC", first).startswith(("=", "+", "-", "@"))
-    return f"'{value}" if risky or value.startswith(("\t", "\r", "\n")) else value
+    kept = "".join(f"'{part}" if _is_formula(part) else part for part in re.split(r"(?<=[;\t\r\n])", value))
+    return f"'{kept}" if kept.startswith(("\t", "\r", "\n")) else kept
+
+
+def _is_formula(text: str) -> bool:
+    """Spreadsheets may pass over whitespace, control and format characters before the sign, and over quotes that close
+    at once, and take its full-width form for it."""
+    first = next((c for c in text if unicodedata.category(c)[0] not in "CZ" and c != '"'), "")
+    return unicodedata.normalize("NFKC", first).startswith(("=", "+", "-", "@"))
+
+
+def _escaped(text: str) -> str:
+    """Control characters, line breaks and changes of direction as `\\x1b`: a terminal would obey them."""
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(c) in CONTROL or unicodedata.bidirectional(c) in DIRECTION
+        else c
+        for c in text
+    )
 
 
 def _clock(seconds: float) -> str:
