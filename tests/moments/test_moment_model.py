@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from vclip.embedding import embed_texts, embed_videos
+from vclip.moments import index_name
 from vclip.moments.model import embed_each_second, embed_sentences, embed_windows, made_by, named_encoder, sizes
 from vclip.tasks.windows import embed_seconds, sliding_windows
 
@@ -42,6 +44,20 @@ def test_what_tells_indexes_apart():
         made_by(
             indexes.model(feature_spec={k: v for k, v in encoder.spec.__dict__.items() if k != "dim"}), processor, None
         )
+
+
+def test_indexes_kept_together_have_names_of_their_own(tmp_path, monkeypatch):
+    encoder, processor = indexes.Quadrants(), indexes.processor()
+    monkeypatch.chdir(tmp_path)
+    made = [
+        index_name(indexes.model(), processor, tmp_path / "a", encoder),
+        index_name(indexes.model(), processor, tmp_path / "b", encoder),
+        index_name(indexes.model(seed=1), processor, tmp_path / "a", encoder),
+        index_name(indexes.model(), processor, tmp_path / "a", indexes.Quadrants(fps=2)),
+        index_name(indexes.model(), processor, tmp_path / "\udcff", encoder),
+    ]
+    assert len(set(made)) == len(made) and all(re.fullmatch("index-[0-9a-f]{8}", name) for name in made)
+    assert index_name(indexes.model(), processor, "a", encoder) == made[0]
 
 
 def test_a_missing_projection_is_named(tmp_path):

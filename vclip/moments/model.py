@@ -3,6 +3,7 @@
 T seconds and W windows of a video, F feature size, D hidden size, m texts.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -65,6 +66,13 @@ def _on_the_hub(model) -> list[Path]:
     except (OSError, ValueError):
         return []
     return [] if file is None else [Path(file).parent]
+
+
+def index_name(model, processor, folder, encoder=None) -> str:
+    """A name for the index of `folder` by this model, for where many are kept together: no other model, encoder or
+    folder has the same. Raises what `made_by` raises."""
+    of = made_by(model, processor, encoder) | {"folder": str(Path(folder).resolve())}
+    return f"index-{hashlib.sha256(repr(of).encode()).hexdigest()[:8]}"
 
 
 def sizes(model) -> tuple[int, int]:
