@@ -60,19 +60,21 @@ function makePlayer(fetchPiece, say) {
   const seek = (time, end = null) => {
     stopAt = end;
     place = Math.max(0, Math.min(time, duration - 0.05));
-    video.currentTime = place;
+    if (video.currentTime !== place) video.currentTime = place;
     feed(place);
   };
   const watch = () => {
     const end = Math.min(stopAt ?? Infinity, duration - 0.1); // the last frame may end a little early
     if (!video.paused && !video.seeking && video.currentTime >= end) {
       video.pause();
-      video.currentTime = end;
-      stopAt = null;
+      seek(end);
     }
     if (!video.paused) requestAnimationFrame(watch);
   };
-  for (const name of ["timeupdate", "seeking", "waiting", "play"]) video.addEventListener(name, () => feed(video.currentTime));
+  // The reader's own seek, on the native bar or by keys: what we seek to is `place`.
+  const follow = () => (Math.abs(video.currentTime - place) > 0.01 ? seek(video.currentTime) : feed(place));
+  video.addEventListener("seeking", follow);
+  for (const name of ["timeupdate", "waiting", "play"]) video.addEventListener(name, () => feed(video.currentTime));
   for (const name of ["timeupdate", "play"]) video.addEventListener(name, watch);
   video.addEventListener("error", () => video.error && key !== null && say(`the player stopped: ${video.error.message}`, true));
 
