@@ -6,8 +6,14 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parent.parent
 ANNOTATED = [file for file in (ROOT / "vclip").rglob("*.py") if "from jaxtyping" in file.read_text(encoding="utf-8")]
-# for the whole run: `vclip` imports its modules when they are first used
-install_import_hook([".".join(file.relative_to(ROOT).with_suffix("").parts) for file in ANNOTATED], "checked.tensors")
+BENCHMARKS = ROOT / "tests" / "benchmarks"
+
+
+def pytest_configure(config) -> None:
+    # for the whole run: `vclip` imports its modules when they are first used; benchmarks time them as they are
+    if not all(BENCHMARKS in Path(arg.partition("::")[0]).resolve().parents for arg in config.args):
+        modules = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in ANNOTATED]
+        install_import_hook(modules, "checked.tensors")
 
 
 @pytest.fixture(scope="session")

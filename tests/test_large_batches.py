@@ -119,16 +119,16 @@ def test_no_activations_are_kept():
 
 
 PEAK = """
-import resource, torch, test_large_batches as t
+import test_large_batches as t
+from memory import peak_mb
 model = t.model(tower=t.corpora.TOWER | {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4})
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 step = lambda embed, clips, **size: t.info_nce(*embed(model, *t.batch(clips), **size)).backward()
 step(model.__class__.embed_packed, 16)
-start = peak()
+start = peak_mb()
 step(t.embed_in_micro_batches, 512, size=16)
-micro = peak()
+micro = peak_mb()
 step(model.__class__.embed_packed, 512)
-print(micro - start, peak() - start)
+print(micro - start, peak_mb() - start)
 """
 
 

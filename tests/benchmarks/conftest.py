@@ -1,0 +1,85 @@
+"""Speed as ratios: each case times our way and the plain way in turn, in one run, and the medians are compared.
+
+`pytest tests/benchmarks/bench_*.py` prints the table; `--benchmark-json=FILE` keeps every figure.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+
+ROWS: list[dict] = []
+
+
+@pytest.fixture
+def compare(benchmark) -> Callable[..., float]:
+    """`compare(what, plain, ours, ...)`: times both in turn and adds a row to the table.
+
+    `limit` is what nothing could beat, `target` what was asked for, `conditions` what the figure depends on.
+    Returns median seconds of `plain` over median seconds of `ours`.
+    """
+
+    def run(
+        what: str,
+        plain: Callable[[], object],
+        ours: Callable[[], object],
+        *,
+        rounds: int = 7,
+        target: float | None = None,
+        limit: float | None = None,
+        **conditions,
+    ) -> float:
+        seconds = []
+
+        def before() -> None:
+            start = perf_counter()
+            plain()
+            seconds.append(perf_counter() - start)
+
+        plain()
+        benchmark.pedantic(ours, setup=before, rounds=rounds, warmup_rounds=1)
+        plain_s, ours_s = float(np.median(seconds[1:])), float(benchmark.stats.stats.median)
+        row = {"what": what, "plain_s": plain_s, "ours_s": ours_s, "ratio": plain_s / ours_s}
+        row |= {"target": target, "limit": limit, "rounds": rounds} | conditions
+        benchmark.extra_info.update(row)
+        ROWS.append(row)
+        return row["ratio"]
+
+    return run
+
+
+@pytest.fixture
+def report(benchmark) -> Callable[..., None]:
+    """`report(what, ratio, ...)`: adds a row that is counted or timed by the case itself."""
+
+    def add(what: str, ratio: float, *, target: float | None = None, limit: float | None = None, **conditions) -> None:
+        benchmark.pedantic(lambda: None, rounds=1)
+        row = {"what": what, "ratio": ratio, "target": target, "limit": limit} | conditions
+        benchmark.extra_info.update(row)
+        ROWS.append(row)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if not ROWS:
+        return
+    write = terminalreporter.write_line
+    write("")
+    write(
+        f"{os.cpu_count()} cores of {platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
+    write("| what | plain | ours | ratio | limit | target |")
+    write("|---|---|---|---|---|---|")
+    for row in ROWS:
+        times = [f"{row[name]:.4g} s" if name in row else "" for name in ("plain_s", "ours_s")]
+        numbers = ["" if row[name] is None else f"{row[name]:.2f}" for name in ("ratio", "limit", "target")]
+        write("| " + " | ".join([row["what"], *times, *numbers]) + " |")
+    shown = ("what", "plain_s", "ours_s", "ratio", "limit", "target")
+    for row in ROWS:
+        if conditions := {name: value for name, value in row.items() if name not in shown}:
+            write(f"{row['what']}: " + ", ".join(f"{name} {value}" for name, value in conditions.items()))
