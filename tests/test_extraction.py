@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from permissions import unprivileged
 from safetensors.numpy import load_file
 from videos import cut, grey, write_video
@@ -15,7 +17,7 @@ from videos import cut, grey, write_video
 from vclip import extraction, parts, storage
 from vclip.captions import read_captions
 from vclip.corpus import Corpus, FeatureSpec
-from vclip.extraction import extract, find_captions, find_videos, video_files
+from vclip.extraction import extract, find_captions, find_videos, is_in_share, video_files
 
 from corpora import tokenizer
 
@@ -138,6 +140,26 @@ def test_captions_beside_the_video(tmp_path):
             assert find_captions(video) == tmp_path / "a [1].en-GB.vtt"
         else:
             assert find_captions(video) == tmp_path / name
+
+
+@given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)), st.integers(1, 40))
+def test_each_video_is_in_one_share(videos, n):
+    shares = [{video for video in videos if is_in_share(video, (k, n))} for k in range(1, n + 1)]
+    assert sum(map(len, shares)) == len(videos) and set().union(*shares) == videos
+
+
+def test_shares_are_of_a_size_and_the_same_everywhere():
+    sizes = [sum(is_in_share(f"video {i}", (k, 8)) for i in range(8000)) for k in range(1, 9)]
+    assert sum(sizes) == 8000 and 850 < min(sizes) <= max(sizes) < 1150  # five standard deviations of 30
+    known = {"dQw4w9WgXcQ": 7, "x/a.mov": 3, "9bZkp7q19f0": 7, "zwiebel schälen": 5}
+    assert all(is_in_share(video, (k, 8)) for video, k in known.items())
+
+
+@pytest.mark.parametrize("share", [(0, 2), (3, 2), (1, 0)])
+def test_a_share_that_is_none_is_refused(tmp_path, share):
+    with pytest.raises(ValueError, match=f"share {share[0]}/{share[1]}: the shares of {share[1]} are"):
+        extract(make(tmp_path / "videos", ["a"]), tmp_path / "out", MeanColour(), share)
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_captions_cost_the_captions_only(tmp_path):
@@ -302,20 +324,26 @@ class Slow(MeanColour):
         time.sleep(0.15)
         return super().__call__(frames)
 
-extract(sys.argv[1], sys.argv[2], Slow())
+extract(sys.argv[1], sys.argv[2], Slow(), (int(sys.argv[3]), int(sys.argv[4])))
 """
 
 
-def test_a_killed_run_goes_on(tmp_path):
-    folder, out = make(tmp_path / "videos", "abcdefgh"), tmp_path / "out"
+def kill_after(videos: int, folder: Path, out: Path, share: tuple[int, int] = (1, 1)) -> set[str]:
+    """Extract in a process that is killed once it has written so many videos; those that it has finished."""
     script = SLOW.format(tests=str(Path(__file__).parent))
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder), str(out)], stderr=subprocess.DEVNULL)
-    while len(list(out.glob("unmerged/*-*.json"))) < 3:
+    arguments = [str(folder), str(out), *map(str, share)]
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=subprocess.DEVNULL)
+    while len(list(out.glob("unmerged/*-*.json"))) < videos:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = {row["video"] for part in parts.read(out) for row in part.rows}
+    return {row["video"] for part in parts.read(out) for row in part.rows}
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    folder, out = make(tmp_path / "videos", "abcdefgh"), tmp_path / "out"
+    finished = kill_after(3, folder, out)
     assert {"a", "b", "c"} <= finished < set("abcdefgh") and not (out / "corpus.json").exists()
     encoder = MeanColour()
     assert rows(extract(folder, out, encoder)) == [(v, i, "ok") for i, v in enumerate("abcdefgh", 1)]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vclip.encoders import extract
     from vclip.finetuning import FinetuneConfig, finetune
     from vclip.losses import info_nce, mil_nce
+    from vclip.merging import merge
     from vclip.model import VideoCLIPConfig, VideoCLIPModel
     from vclip.moments import MomentIndex
     from vclip.notebook import check_parameters, write_scores
@@ -30,6 +31,7 @@ _HOMES = {
     "encoders": ("extract",),
     "finetuning": ("FinetuneConfig", "finetune"),
     "losses": ("info_nce", "mil_nce"),
+    "merging": ("merge",),
     "model": ("VideoCLIPConfig", "VideoCLIPModel"),
     "moments": ("MomentIndex",),
     "notebook": ("check_parameters", "write_scores"),

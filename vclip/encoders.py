@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from vclip.corpus import FeatureSpec
-from vclip.extraction import extract, processes
+from vclip.extraction import extract, is_in_share, processes
 from vclip.launch import start_processes
 from vclip.projection import Projection, fit_projection, weights_hash
 from vclip.s3d import S3D
@@ -243,6 +243,15 @@ def _beside(folder, names: Sequence[str], what: str) -> Path:
     )
 
 
+def _share(text: str) -> tuple[int, int]:
+    try:
+        k, n = map(int, text.split("/"))
+        is_in_share("", (k, n))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no share; of two there are 1/2 and 2/2") from None
+    return k, n
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("vclip.encoders", description="Extract the features of a folder of videos.")
     parser.add_argument("folder", help="videos, each with its captions (.vtt, .srt, .json, .csv) beside it")
@@ -251,13 +260,14 @@ def main() -> None:
     parser.add_argument("--weights", help="file of S3D's weights, or folder of the model")
     parser.add_argument("--fps", type=int, help="frames a second")
     parser.add_argument("--size", type=int, help="pixels a side")
+    parser.add_argument("--share", type=_share, default=(1, 1), help="2/8: the second of eight machines' shares")
     parser.add_argument("--projection", help="safetensors file of a matrix, as made by Projection.save")
     arguments = parser.parse_args()
     start_processes("vclip.encoders", sys.argv[1:])
     encoder = load_encoder(arguments.encoder, arguments.weights, arguments.fps, arguments.size)
     if arguments.projection:
         encoder = Projection.load(encoder, arguments.projection)
-    report = extract(arguments.folder, arguments.out, encoder)
+    report = extract(arguments.folder, arguments.out, encoder, arguments.share)
     if processes().is_main_process:
         print(report)
 

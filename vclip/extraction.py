@@ -1,5 +1,6 @@
 """`extract`: a folder of videos becomes a corpus, in one process or several, and goes on where it was stopped."""
 
+import hashlib
 import html
 import math
 import os
@@ -56,7 +57,7 @@ class Report(list[Row]):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def extract(source, out, encoder) -> Report:
+def extract(source, out, encoder, share: tuple[int, int] = (1, 1)) -> Report:
     """Encode every video of a folder (or list of files) and write the corpus `out`; one row a video comes back.
 
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
@@ -64,13 +65,16 @@ def extract(source, out, encoder) -> Report:
     A file that cannot be read costs its row; one that is damaged keeps the seconds that could be decoded.
 
     Called again it goes on: what is done is skipped; what is new, failed, or was damaged and has changed is tried.
-    Under `accelerate launch` each process takes its share of the videos.
+    Under `accelerate launch` each process takes its part of the videos. For several machines, `share` (k, n) is the
+    k-th of n shares of the folder: each extracts its own into an `out` of its own, and `vclip.merge` makes them one.
+    To extract the whole folder into the merged corpus then adds what no share has.
 
     Raises FileNotFoundError if there is no video, FileExistsError if `out` holds something else, and ValueError if
-    it holds features of another encoder.
+    it holds features of another encoder, or for a share that is none.
     """
     state, out = processes(), Path(out)
     videos, folder = find_videos(source)
+    videos = {video: path for video, path in videos.items() if is_in_share(video, share)}
     if state.is_main_process:
         parts.prepare(out, encoder.spec)
     state.wait_for_everyone()
@@ -100,6 +104,14 @@ def extract(source, out, encoder) -> Report:
     state.wait_for_everyone()
     rows = {row["video"]: Row(*(row[name] for name in Row._fields)) for row in parts.read_report(out)}
     return Report(rows[video] for video in videos)
+
+
+def is_in_share(video: str, share: tuple[int, int]) -> bool:
+    """Whether a video is of share (k, n), k from 1 to n. By a hash of its id: the other videos do not matter."""
+    k, n = share
+    if not 1 <= k <= n:
+        raise ValueError(f"share {k}/{n}: the shares of {n} are 1/{n} to {n}/{n}, the first number in that range")
+    return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8]) % n == k - 1
 
 
 def processes() -> PartialState:

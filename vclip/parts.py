@@ -10,7 +10,6 @@ captions (start, end, text) or None. The report keeps the first five.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Container
 from dataclasses import asdict
@@ -62,6 +61,11 @@ def prepare(out: Path, spec: FeatureSpec) -> None:
     for path in work.iterdir():
         if path not in keep:
             path.unlink()
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether `extract` was stopped here, and has to be called again."""
+    return _work(out).exists()
 
 
 def write(out: Path, features: list[np.ndarray], rows: list[dict]) -> Part:
@@ -133,7 +137,7 @@ def _write_corpus(out: Path, spec: FeatureSpec, whole: list[Part], replaced: Con
     entries, split, licence = _kept(out, replaced)
     taken = [int(path.stem.split("-")[1]) for path in out.glob("features-*.safetensors")]
     for shard, part in enumerate(whole, max(taken, default=-1) + 1):
-        _link(part.features, out / storage.shard_name(shard))
+        storage.link_or_copy(part.features, out / storage.shard_name(shard))
         for i, row in enumerate(part.rows):
             captions = None if row["captions"] is None else Captions(**row["captions"])
             entries.append(_Entry((row["video"], row["seconds"], shard, i), captions, row["media"]))
@@ -199,10 +203,3 @@ def _kept(out: Path, replaced: Container[str]) -> tuple[list[_Entry], str | None
             place = (row["video_id"], row["seconds"], row["shard"], row["row"])
             entries.append(_Entry(place, corpus.captions(i), corpus.media[i]))
     return entries, corpus.split, corpus.licence
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without links
-        storage.replace(target, lambda temporary: shutil.copyfile(source, temporary))

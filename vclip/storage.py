@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -35,6 +36,14 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under a second name, or its copy where that cannot be. Files here are replaced, never changed."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or a file system without links
+        replace(target, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def _to_disk(path: Path) -> None:
@@ -111,6 +120,11 @@ def write_tables(
         "text": pa.array([text for _, c in captions for text in c.text], pa.string()),
     }
     replace(path / "captions.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
+    write_meta(path, spec, split, licence)
+
+
+def write_meta(path: Path, spec, split: str | None, licence: str | None) -> None:
+    """corpus.json, which makes a folder a corpus: written last."""
     meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
     write_json(path / "corpus.json", meta)
 
