@@ -15,16 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import BertConfig
 
 from vclip.checkpoints import load_videoclip
+from vclip.contrastive import Contrast
 from vclip.corpus import Corpus
 from vclip.losses import info_nce
 from vclip.model import VideoCLIPModel, VideoCLIPTextConfig
-from vclip.pretrain import PretrainConfig, Run, learning_rate, main, pretrain, read_run
+from vclip.pretrain import PretrainConfig, Run, learning_rate, main, new_model, pretrain, read_run
 from vclip.processing import VideoCLIPProcessor
 from vclip.state import read_log
+from vclip.trainer import DROPOUT, TRAINING, random_stream
 
 import corpora
 import reference
@@ -255,23 +258,65 @@ def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
     assert (killed, writes >= 3, retrievals >= 1) == (20, True, True), (killed, writes, retrievals)
 
 
+def two_processes(config: PretrainConfig) -> None:
+    """As README has it: `accelerate launch --cpu --num_processes 2 -m vclip.pretrain`."""
+    launcher = ("accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2", "-m")
+    done = subprocess.run(command(config, *launcher), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCLIPModel]:
+    """One process does what `world` do: an update by the mean of so many batches' losses, dropout as theirs."""
+    tokenizer = corpora.tokenizer()
+    training, validation = (Corpus.open(str(path)).tokenize(tokenizer) for path in (config.corpus, config.validation))
+    torch.manual_seed(config.seed)
+    model, losses = new_model(config, training), []
+    contrast = Contrast(config, Accelerator(cpu=True), model, training, validation)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas)
+    for epoch in range(1, config.epochs + 1):
+        batches = contrast.batches(epoch, lambda row: None)
+        for step in range(len(batches) // world):
+            rate = learning_rate(len(losses) + 1, config.learning_rate, config.warmup_steps, config.total_steps)
+            optimizer.param_groups[0]["lr"] = rate
+            losses.append(0.0)
+            contrast.loss.train()
+            for stream in range(step * world, (step + 1) * world):
+                inputs = contrast.inputs(batches[stream], random_stream(config.seed, epoch, stream, TRAINING))
+                torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
+                loss = contrast.loss(*inputs) / world
+                loss.backward()
+                losses[-1] += loss.item()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+    return losses, model
+
+
 @pytest.mark.long
 def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
-    launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m")
-    together = config(data, tmp_path / "two", epochs=2)
-    done = subprocess.run(command(together, *launcher), env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    pretrain(config(data, tmp_path / "one", epochs=2))
+    corpora.make(tmp_path / "many", 150)  # three blocks of at most 64
+    changes = {"corpus": str(tmp_path / "many"), "epochs": 2, "videos_per_batch": 15, "candidates": 30}
+    two_processes(config(data, tmp_path / "two", **changes))
+    pretrain(config(data, tmp_path / "one", **changes))
     stages = [row for row in read_log(tmp_path / "two") if "index" in row]
     alone = [row for row in read_log(tmp_path / "one") if "index" in row]
     assert len(stages) == len(alone) == 2
     for stage in stages:
+        # one index over all videos on both; a video embedded by both would be counted, and its vector summed, twice
         assert len(stage["index"]) == 2 and len(set(stage["index"])) == 1
-        assert sum(stage["videos_embedded"]) == 48 and len(stage["videos_embedded"]) == 2
+        assert stage["videos_embedded"] == [64 + 22, 64]
+    assert [row["videos_embedded"] for row in alone] == [[150], [150]]
     # before the first update both runs have the same weights, and so the same index
     assert stages[0]["index"][0] == alone[0]["index"][0]
-    run = read_run(tmp_path / "two")
-    assert len(run.losses) == 2 * (6 // 2) and np.isfinite(run.losses).all()
+
+    # ten batches an epoch, five updates of two: the same losses, scores and weights as in a plain loop of one process
+    run, (losses, model) = read_run(tmp_path / "two"), plain_loop(config(data, tmp_path / "loop", **changes), 2)
+    assert len(run.losses) == 2 * 10 // 2
+    np.testing.assert_allclose(run.losses, losses, rtol=1e-4)
+    assert np.ptp(run.losses) > 0.1
+    last = VideoCLIPModel.from_pretrained(tmp_path / "two/last").state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(last[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: name + text)
 
 
 def test_a_second_start_says_so(data, tmp_path, capsys):
