@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from vclip.unpickler import DTYPES, DataUnpickler, Known
+from vclip.pickle_globals import DTYPES, Known, shown
+from vclip.unpickler import DataUnpickler
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -60,8 +61,9 @@ class TorchUnpickler(DataUnpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, kind, key, _, numel, view = [*pid, None][:6]
-        if not isinstance(kind, Known) or kind.name not in DTYPES or not isinstance(key, str) or numel < 0:
-            raise ValueError(f"it refers to {pid!r}, which is not a storage")
+        known = isinstance(kind, Known) and kind.name in DTYPES
+        if not known or not isinstance(key, str) or not isinstance(numel, int) or numel < 0:
+            raise ValueError(f"it refers to {shown(key)} of {shown(kind)}, which is not a storage")
         if key not in self.storages:
             self.storages[key] = self.storage(key, DTYPES[kind.name], numel)
         elements = self.storages[key]
@@ -113,6 +115,8 @@ def _load_legacy(file: BinaryIO, size: int) -> Any:
     unpickler = TorchUnpickler(file, storage)
     result = unpickler.load()
     for key in DataUnpickler(file).load():
+        if not isinstance(key, str) or key not in unpickler.storages:
+            raise ValueError(f"it lists {shown(key)}, which is no storage of its tensors")
         elements = unpickler.storages.pop(key)
         if int.from_bytes(file.read(8), "little") != len(elements):
             raise ValueError(f"storage {key} has another length than the tensors say")

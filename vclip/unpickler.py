@@ -1,55 +1,94 @@
 """The machine that reads pickles as data: Python's own unpickler with every call replaced.
 
-A pickle is a program. `DataUnpickler` runs it on a machine that knows only the names in `KNOWN`, each standing for a
-function of this module, and refuses every other by name. Globals of argparse, fairseq and omegaconf, which the released
-checkpoints carry beside their weights, and of typing, which omegaconf names, become inert `Placeholder` objects.
+A pickle is a program. `DataUnpickler` runs it on a machine that knows only the globals in `vclip.pickle_globals`, and
+refuses every other by name. Nesting is bounded: `hash` recurses on the C stack without a check, and a few tuples that
+each hold the one before twice take for ever to hash. Text of a nested value is made nowhere: it too can be endless.
 """
 
 import pickle
-import re
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import prod
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-INERT = ("argparse", "fairseq", "omegaconf", "typing")
+from vclip.pickle_globals import INERT, KNOWN, Known, Placeholder, array_state, dtype_state, shown
 
-
-class Placeholder:
-    """What stands for an object of argparse, fairseq or omegaconf: its arguments and state, and no behaviour."""
-
-    def __init__(self, *args, **kwargs):
-        self.args, self.kwargs, self.state = args, kwargs, None
-
-    def __repr__(self) -> str:
-        return f"Placeholder({type(self).__name__})"
-
-    def __setitem__(self, key, value):
-        """The items of a subclass of dict are dropped."""
-
-    def append(self, item):
-        """The items of a subclass of list are dropped."""
+MAX_DEPTH = 1_000  # containers within containers
+MAX_PARTS = 10_000_000  # of a tuple or frozenset and those within it, one that occurs twice counted twice
+HASHED = (tuple, frozenset)
+FILLED = (list, dict, set, Placeholder)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A global that the machine knows. No attribute can be set on it, so a file cannot alter what it does."""
+def _parts(whole: Any) -> Iterable[Any]:
+    if isinstance(whole, Placeholder):
+        return [*whole.args, *whole.kwargs.values()]
+    if isinstance(whole, dict):
+        return [*whole, *whole.values()]
+    return whole if isinstance(whole, (*HASHED, list, set)) else ()
 
-    name: str
-    call: Callable | None = None
+
+def _making(load: Callable) -> Callable:  # of an instruction that pushes a container with its parts
+    def made(self: "DataUnpickler") -> None:
+        load(self)
+        self.measure(self.stack[-1], _parts(self.stack[-1]))
+
+    return made
+
+
+# of an instruction that puts the last `count` values, or those above the mark, into the container below them
+def _filling(load: Callable, count: int | None) -> Callable:
+    def filled(self: "DataUnpickler") -> None:
+        whole, parts = (self.stack[-count - 1], self.stack[-count:]) if count else (self.metastack[-1][-1], self.stack)
+        if not isinstance(whole, FILLED):
+            raise ValueError(f"it puts items into {shown(whole)}, which is refused")
+        if not isinstance(whole, Placeholder):  # which drops them
+            self.measure(whole, parts)
+        load(self)
+
+    return filled
+
+
+_loads: dict[int, Callable] = pickle._Unpickler.dispatch
+_makers = (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.LIST, pickle.DICT, pickle.FROZENSET)
+_fillers = {pickle.APPEND: 1, pickle.SETITEM: 2, pickle.APPENDS: None, pickle.SETITEMS: None, pickle.ADDITEMS: None}
 
 
 class DataUnpickler(pickle._Unpickler):
-    """Python's own unpickler with each instruction that calls something replaced."""
+    """Python's own unpickler with each instruction that calls something replaced, and nesting measured."""
 
     stack: list[Any]
+    metastack: list[list[Any]]
     memo: dict[int, Any]
     append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+
+    def __init__(self, file: BinaryIO, encoding: str = "ASCII"):
+        super().__init__(file, encoding=encoding)
+        self.measures: dict[int, tuple[int, int, Any]] = {}
+
+    def measured(self, what: Any) -> tuple[int, int, Any]:
+        """The depth and the number of parts of a container; itself, that its id stays its own."""
+        return self.measures.get(id(what)) or (1, len(what) if isinstance(what, HASHED) else 1, what)
+
+    def measure(self, whole: Any, parts: Iterable[Any]) -> None:
+        """Remember how `whole` nests now that it gets `parts`. ValueError if it nests too deep or has too many parts.
+
+        What is put into a list or dict after it went into another does not count there. Such chains harm nobody: only
+        tuples and frozensets are hashed, and they are complete when they are made.
+        """
+        inner = [self.measured(part) for part in parts if isinstance(part, HASHED + FILLED)]
+        if not inner:
+            return
+        depth, size, _ = self.measured(whole)
+        depth = max(depth, 1 + max(depth for depth, _, _ in inner))
+        if depth > MAX_DEPTH:
+            raise ValueError(f"its containers nest more than {MAX_DEPTH} deep, which is refused")
+        if isinstance(whole, HASHED):
+            size = len(whole) + sum(size for _, size, _ in inner)
+        if size > MAX_PARTS:
+            raise ValueError(f"it holds a {type(whole).__name__} of more than {MAX_PARTS} parts, which is refused")
+        self.measures[id(whole)] = (depth, size, whole)
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] in INERT:
@@ -61,10 +100,13 @@ class DataUnpickler(pickle._Unpickler):
 
     def make(self, what: Any, args: Any, kwargs: dict | None = None) -> Any:
         if isinstance(what, type) and issubclass(what, Placeholder):
-            return what(*args, **kwargs or {})
-        if not isinstance(what, Known) or what.call is None or kwargs or not isinstance(args, tuple):
-            raise ValueError(f"it calls {what!r}, which is refused")
-        return what.call(*args)
+            result = what(*args, **kwargs or {})
+        elif not isinstance(what, Known) or what.call is None or kwargs or not isinstance(args, tuple):
+            raise ValueError(f"it calls {shown(what)}, which is refused")
+        else:
+            result = what.call(*args)
+        self.measure(result, _parts(result))
+        return result
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -80,20 +122,28 @@ class DataUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Placeholder):
+            self.measure(target, [state])
             target.state = state
         elif isinstance(target, np.dtype):
-            new = _dtype_state(target, state)
+            new = dtype_state(target, state)
             self.memo.update({key: new for key, value in self.memo.items() if value is target})
             self.stack[-1] = new
         elif type(target) is np.ndarray:
-            _array_state(target, state)
+            array_state(target, state)
         elif not isinstance(target, OrderedDict):  # torch's metadata of a state dict is not needed
-            raise ValueError(f"it sets the state of {target!r}, which is refused")
+            raise ValueError(f"it sets the state of {shown(target)}, which is refused")
 
     def load_extension(self) -> None:
         raise ValueError("it uses an extension code, which is refused")
 
-    dispatch: ClassVar[dict[int, Callable]] = pickle._Unpickler.dispatch | {
+    def load_bytearray8(self) -> None:  # Python's own makes room for as many bytes as the file claims
+        size = int.from_bytes(self.read(8), "little")
+        data = bytearray(self.read(size))
+        if len(data) != size:
+            raise ValueError(f"it ends within a bytearray of {size} bytes")
+        self.append(data)
+
+    dispatch: ClassVar[dict[int, Callable]] = _loads | {
         pickle.REDUCE[0]: load_reduce,
         pickle.NEWOBJ[0]: load_reduce,
         pickle.NEWOBJ_EX[0]: load_newobj_ex,
@@ -101,112 +151,7 @@ class DataUnpickler(pickle._Unpickler):
         pickle.EXT1[0]: load_extension,
         pickle.EXT2[0]: load_extension,
         pickle.EXT4[0]: load_extension,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        **{code[0]: _making(_loads[code[0]]) for code in _makers},
+        **{code[0]: _filling(_loads[code[0]], count) for code, count in _fillers.items()},
     }
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes are stored as latin1, not {encoding!r}")
-    return text.encode("latin1")
-
-
-def _bytearray(data: bytes = b"") -> bytearray:
-    if not isinstance(data, bytes):
-        raise ValueError("a bytearray is made of bytes")
-    return bytearray(data)
-
-
-def _dtype(kind: str, align: bool = False, copy: bool = True) -> np.dtype:
-    if not isinstance(kind, str) or not re.fullmatch(r"[<>|=]?[biufcSU][0-9]+", kind):
-        raise ValueError(f"it holds an array of dtype {kind!r}; numbers and strings are read, objects and records not")
-    return np.dtype(kind, copy=True)
-
-
-def _dtype_state(dtype: np.dtype, state: tuple) -> np.dtype:
-    _, order, *parts = state[:5]
-    if order not in ("<", ">", "|", "=") or parts != [None, None, None]:
-        raise ValueError(f"it holds an array of a structured dtype, {state!r}")
-    return dtype.newbyteorder(order) if order in "<>" else dtype
-
-
-def _array(raw, dtype: np.dtype, shape: tuple, order: Any = "C") -> np.ndarray:
-    if not isinstance(dtype, np.dtype) or not isinstance(raw, bytes | bytearray):
-        raise ValueError("an array is made of a dtype and bytes")
-    if dtype.itemsize == 0 or prod(shape) * dtype.itemsize != len(raw) or min(shape, default=0) < 0:
-        raise ValueError(f"an array {shape} of {dtype} does not take {len(raw)} bytes")
-    return np.frombuffer(bytearray(raw), dtype).reshape(shape, order=order)
-
-
-def _array_state(array: np.ndarray, state: tuple) -> None:
-    shape, dtype, fortran, raw = state[-4:]
-    checked = _array(raw, dtype, shape, "F" if fortran else "C")
-    array.__setstate__((1, checked.shape, dtype, bool(fortran), bytes(raw)))  # pyright: ignore[reportArgumentType]
-
-
-# omegaconf keeps type hints: `Optional[str]` is an item of typing.Union, and its `type(None)` a call; `int | None` is
-# a reduction with `or`. Of such calls these forms alone are harmless.
-def _subscript(what: Any, _: Any) -> Placeholder:
-    if not isinstance(what, type) or not issubclass(what, Placeholder):
-        raise ValueError(f"it takes an item of {what!r}, which is refused")
-    return what()
-
-
-def _none_type(*args: Any) -> Known:
-    if len(args) != 1 or args[0] is not None:
-        raise ValueError("it calls builtins.type, which is refused: type(None) alone is data")
-    return Known("type(None)")
-
-
-def _union(*args: Any) -> Known:
-    if len(args) != 2 or args[0] is not KNOWN["_operator.or_"] or not isinstance(args[1], tuple):
-        raise ValueError("it calls functools.reduce, which is refused: a union of types alone is data")
-    return Known("a union of types")
-
-
-_functions: dict[str, Callable | None] = {
-    "collections.OrderedDict": OrderedDict,
-    "collections.defaultdict": lambda *_: {},
-    "_operator.getitem": _subscript,
-    "_operator.or_": None,
-    "_functools.reduce": _union,
-    "__builtin__.reduce": _union,
-    "types.GenericAlias": lambda *_: Known("a generic type"),
-    "_codecs.encode": _encode,
-    "numpy.ndarray": None,
-    "numpy.dtype": _dtype,
-    "torch.Size": torch.Size,
-    "torch.device": lambda *_: torch.device("cpu"),
-    "torch._utils._rebuild_tensor": lambda *args: _tensor(*args),
-    "torch._utils._rebuild_tensor_v2": lambda *args: _tensor(*args[:4]),
-    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _functions[f"{_core}.multiarray._reconstruct"] = lambda *_: np.empty(0, np.int8)
-    _functions[f"{_core}.multiarray.scalar"] = lambda dtype, raw: _array(raw, dtype, ())[()]
-    _functions[f"{_core}.numeric._frombuffer"] = _array
-for _module in ("builtins", "__builtin__"):
-    for _type in (set, frozenset, list, dict, tuple, complex):
-        _functions[f"{_module}.{_type.__name__}"] = _type
-    _functions |= {f"{_module}.bytes": lambda: b"", f"{_module}.bytearray": _bytearray}
-    _functions |= {f"{_module}.{name}": None for name in ("int", "long", "float", "bool", "str", "unicode", "Ellipsis")}
-    _functions[f"{_module}.type"] = _none_type
-
-DTYPES = {
-    "torch.DoubleStorage": torch.float64,
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
-}
-KNOWN: dict[str, Known | torch.dtype] = {name: Known(name, call) for name, call in _functions.items()}
-KNOWN |= {name: Known(name) for name in DTYPES} | {str(dtype): dtype for dtype in DTYPES.values()}
-
-
-def _tensor(storage: Tensor, offset: int, size: tuple, stride: tuple) -> Tensor:
-    # as_strided refuses what lies outside the storage
-    return storage.as_strided(tuple(size), tuple(stride), offset)
