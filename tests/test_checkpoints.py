@@ -117,13 +117,113 @@ def test_keys_of_both_layouts_are_refused(tmp_path):
         assert all(key in str(error.value) for key in keys)
 
 
-def test_two_keys_of_one_tensor_are_refused(tmp_path):
-    weights, name = released(model(False)), "video_encoder.videomlp.linear1.bias"
-    for twice in (name, "video_mlp.linear1.bias", "mmmodel.video_mlp.linear1.bias"):
-        torch.save({"model": weights | {twice: torch.zeros(32)}}, tmp_path / "c.pt")
-        with pytest.raises(ValueError, match="which name one tensor") as error:
-            load_videoclip(tmp_path / "c.pt", model(False).config)
-        assert name in str(error.value) and repr(twice.removeprefix("mmmodel.")) in str(error.value)
+def refused(path, weights, **beside):
+    """What `load_videoclip` says of a file with these weights."""
+    torch.save({"model": weights} | beside, path)
+    with pytest.raises(ValueError, match="c.pt") as error:
+        load_videoclip(path, model(False).config)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("instead", [False, True])
+def test_names_of_ours_amid_theirs_are_refused(tmp_path, instead):
+    for theirs, ours in (
+        ("video_encoder.videomlp.linear1.bias", "video_mlp.linear1.bias"),
+        ("video_encoder.videomlp.LayerNorm.weight", "video_mlp.layer_norm.weight"),
+        ("video_encoder.videomlp.LayerNorm.weight", "video_encoder.videomlp.layer_norm.weight"),
+        ("text_encoder.embeddings.LayerNorm.bias", "text_model.embeddings.LayerNorm.bias"),
+    ):
+        weights = released(model(False))
+        weights[f"mmmodel.{ours}"] = weights.pop(f"mmmodel.{theirs}") if instead else weights[f"mmmodel.{theirs}"]
+        said = refused(tmp_path / "c.pt", weights)
+        assert f"unexpected ['{ours}']" in said
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_prefix_is_of_all_keys_or_of_none(tmp_path, shared):
+    expected, path = model(shared), tmp_path / "c.pt"
+    bare = {key.removeprefix("mmmodel."): value for key, value in released(expected).items()}
+    torch.save({"model": bare}, path)
+    loaded = load_videoclip(path, expected.config)
+    torch.testing.assert_close(loaded.state_dict(), expected.state_dict(), atol=0, rtol=0)
+    first, *others = sorted(bare)
+    for mixed in (released(expected), {f"mmmodel.{key}": bare[key] for key in others}):
+        torch.save({"model": mixed | {first: bare[first]}}, path)
+        with pytest.raises(ValueError, match=f"keys without the prefix 'mmmodel.' amid keys with it: .'{first}'."):
+            load_videoclip(path, expected.config)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "audio_encoder.pooler.dense.weight",
+        "x.embeddings.position_ids",
+        "embeddings.position_ids",
+        "text_encoder.bert.pooler.dense.bias",
+        "text_encoder.encoder.layer.0.pooler.dense.bias",
+        "video_encoder.pooler.dense.weight",
+        "video_encoder.bert.x.embeddings.position_ids",
+    ],
+)
+def test_only_the_trunks_own_keys_are_passed_over(tmp_path, key):
+    said = refused(tmp_path / "c.pt", released(model(False)) | {f"mmmodel.{key}": torch.zeros(3)})
+    assert "missing []" in said and "misshapen []" in said and key[-20:] + "']" in said
+
+
+@pytest.mark.parametrize("place", ["whole", "one"])
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda value: value.mul(float("nan")), "holds NaN or infinity"),
+        (lambda value: value.add(float("inf")), "holds NaN or infinity"),
+        (lambda value: value.double().add(1e300), "holds NaN or infinity"),  # as a float32
+        (lambda value: value.int(), "is torch.int32, expected torch.float32"),
+        (lambda value: value.bool(), "is torch.bool, expected torch.float32"),
+    ],
+)
+def test_weights_are_finite_floats(tmp_path, place, spoil, says):
+    weights, name = released(model(False)), "mmmodel.video_encoder.videomlp.LayerNorm.weight"
+    value = weights[name].clone()
+    if place == "one":
+        value = value.to(spoil(value).dtype)
+        value[3:4] = spoil(weights[name])[3:4]
+    else:
+        value = spoil(value)
+    assert f"unusable ['video_mlp.layer_norm.weight {says}']" in refused(tmp_path / "c.pt", weights | {name: value})
+
+
+def test_s3d_is_of_finite_floats(tmp_path):
+    weights = S3D().state_dict()
+    counted = next(key for key in weights if key.endswith("num_batches_tracked"))
+    weights |= {"fc.bias": torch.full_like(weights["fc.bias"], float("nan")), counted: weights[counted].float()}
+    torch.save(weights, tmp_path / "s3d.pth")
+    with pytest.raises(ValueError, match="s3d.pth does not fit") as error:
+        load_s3d(tmp_path / "s3d.pth")
+    assert "fc.bias holds NaN" in str(error.value) and f"{counted} is torch.float32" in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["model", "state_dict"])
+@pytest.mark.parametrize("other", [{}, {"lr": 1}, {"lr": torch.ones(1)}, [1], None], ids=str)
+def test_of_two_dicts_the_one_with_the_model_is_read(tmp_path, place, other):
+    expected = model(False)
+    beside = {"model": "state_dict", "state_dict": "model"}[place]
+    torch.save({place: released(expected), beside: other}, tmp_path / "c.pt")
+    loaded = load_videoclip(tmp_path / "c.pt", expected.config)
+    torch.testing.assert_close(loaded.state_dict(), expected.state_dict(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "head", [torch.ones(()), torch.ones(2), torch.ones(0, 32), torch.ones(10**12, 0), torch.ones(1).expand(10**9, 32)]
+)
+def test_a_head_of_no_use_is_refused(tmp_path, head):
+    name = "mmmodel.video_encoder.classifier."
+    said = refused(tmp_path / "c.pt", released(model(False)) | {f"{name}weight": head, f"{name}bias": torch.ones(2)})
+    assert f"misshapen ['classifier.weight is {tuple(head.shape)}, expected (2, 32)']" in said
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    name = "mmmodel.video_encoder.bert.embeddings.word_embeddings.weight"
+    assert "word_embeddings.weight is ()" in refused(tmp_path / "c.pt", released(model(False)) | {name: torch.ones(())})
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The authors' files read as our classes, strictly: VideoCLIP's trainer checkpoints and S3D's weights."""
 
 import copy
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,24 @@ from vclip.pickles import load_torch
 from vclip.s3d import S3D
 from vclip.segmenter import VideoCLIPForSegmentation
 
-# the released trunks carry poolers that never touch the result, and a buffer that transformers no longer stores
-UNUSED = (".pooler.dense.weight", ".pooler.dense.bias", ".embeddings.position_ids")
+PREFIX = "mmmodel."
 RENAMED = {
     "video_encoder.videomlp.LayerNorm.": "video_mlp.layer_norm.",
-    "video_encoder.videomlp.": "video_mlp.",
+    "video_encoder.videomlp.linear1.": "video_mlp.linear1.",
+    "video_encoder.videomlp.linear2.": "video_mlp.linear2.",
     "video_encoder.bert.": "video_model.",
     "video_encoder.classifier.": "classifier.",
     "text_encoder.": "text_model.",
     "mm_encoder.videomlp.LayerNorm.": "video_mlp.layer_norm.",
-    "mm_encoder.videomlp.": "video_mlp.",
+    "mm_encoder.videomlp.linear1.": "video_mlp.linear1.",
+    "mm_encoder.videomlp.linear2.": "video_mlp.linear2.",
     "mm_encoder.bert.": "video_model.",
+}
+# the released trunks carry poolers that never touch the result, and a buffer that transformers no longer stores
+UNUSED = {
+    trunk + name
+    for trunk in ("video_encoder.bert.", "text_encoder.", "mm_encoder.bert.")
+    for name in ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
 }
 S3D_FILE = "s3d.safetensors"
 
@@ -34,7 +42,8 @@ def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPMode
     One fine-tuned on COIN, which holds a classifier, becomes a `VideoCLIPForSegmentation` of as many labels.
     `config` gives the sizes of another checkpoint of this layout; None means the released ones (shared towers are
     recognised by their keys). Only tensors are read (`vclip.pickles`); nothing in the file is executed.
-    Raises ValueError that lists missing, unexpected and misshapen keys, and keys of both layouts in one file.
+    Raises ValueError that lists missing, unexpected and misshapen keys, weights that are not finite floats, and keys of
+    both layouts in one file.
     """
     return videoclip_model(load_torch(path), path, config)
 
@@ -43,7 +52,7 @@ def load_s3d(path) -> S3D:
     """The released S3D weights (`s3d_howto100m.pth`), or what `convert` made of them, as a float32 `S3D` in eval mode.
 
     `path` may be the folder that `convert` wrote. The file's text model (`text_module.*`) is ignored.
-    Raises ValueError that lists missing, unexpected and misshapen keys.
+    Raises ValueError that lists missing, unexpected and misshapen keys, and weights that are not finite floats.
     """
     path = Path(path)
     path = path / S3D_FILE if path.is_dir() else path
@@ -67,15 +76,18 @@ def videoclip_model(content: Any, path, config: VideoCLIPConfig | None) -> Video
     config = copy.deepcopy(config) or VideoCLIPConfig(share_towers=shared)
     if config.share_towers != shared:
         raise ValueError(f"{path} holds {'shared' if shared else 'separate'} towers, but share_towers is {not shared}")
-    renamed = _distinct({key: our_name(key) for key in weights if not key.endswith(UNUSED)}, weights, path)
+    theirs = [key for key in weights if key.startswith(tuple(RENAMED))]
+    renamed = {our_name(key): weights[key] for key in theirs if key not in UNUSED}
     table, special = "video_model.embeddings.word_embeddings.weight", [config.cls_token_id, config.sep_token_id]
-    if not shared and table in renamed and len(renamed[table]) > max(special):
+    if not shared and table in renamed and renamed[table].ndim == 2 and len(renamed[table]) > max(special):
         renamed[table] = renamed[table][special]
-    model_class = VideoCLIPModel
-    if "classifier.weight" in renamed:
-        model_class, config.num_labels = VideoCLIPForSegmentation, len(renamed["classifier.weight"])
+    model_class, head = VideoCLIPModel, renamed.get("classifier.weight")
+    if head is not None:
+        model_class = VideoCLIPForSegmentation
+        if head.ndim == 2 and head.numel() and head.is_contiguous():  # as many rows as the file has bytes for
+            config.num_labels = len(head)
     model = model_class(config)
-    _load_strictly(model, renamed, path)
+    _load_strictly(model, renamed, path, weights.keys() - theirs)
     return model
 
 
@@ -84,7 +96,8 @@ def s3d_network(content: Any, path) -> S3D:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} is not a dictionary of S3D's tensors")
     model = S3D()
-    _load_strictly(model, {k: v for k, v in content.items() if not str(k).startswith("text_module.")}, path)
+    weights = {str(key): value for key, value in content.items()}
+    _load_strictly(model, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
     return model
 
 
@@ -92,21 +105,18 @@ def _model_weights(checkpoint, path) -> dict[str, Tensor]:
     """`state_dict`, or the trainer's `model`, without the wrapper's prefix (mmpt/tasks/task.py)."""
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint dictionary")
-    weights = checkpoint.get("state_dict") or checkpoint.get("model")
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+    held = [checkpoint.get(name) for name in ("state_dict", "model")]
+    held = [w for w in held if isinstance(w, dict) and w and all(isinstance(v, Tensor) for v in w.values())]
+    if not held:
         raise ValueError(f"{path} has no 'model' or 'state_dict' of tensors; it has {sorted(map(str, checkpoint))}")
-    weights = {str(key): value for key, value in weights.items()}
-    return _distinct({key: key.removeprefix("mmmodel.") for key in weights}, weights, path)
-
-
-def _distinct(names: dict[str, str], weights: dict[str, Tensor], path) -> dict[str, Tensor]:
-    """The weights under their new names; ValueError that lists the keys which would get one and the same."""
-    renamed: dict[str, str] = {}
-    for key, name in names.items():
-        if name in renamed:
-            raise ValueError(f"{path} holds {renamed[name]!r} and {key!r}, which name one tensor: remove one")
-        renamed[name] = key
-    return {name: weights[key] for name, key in renamed.items()}
+    # a trainer may keep tensors of something else under the other name
+    prefixes = (*RENAMED, *(PREFIX + theirs for theirs in RENAMED))
+    chosen = next((w for w in held if any(str(key).startswith(prefixes) for key in w)), held[0])
+    weights = {str(key): value for key, value in chosen.items()}
+    bare = sorted(key for key in weights if not key.startswith(PREFIX))
+    if bare and len(bare) < len(weights):
+        raise ValueError(f"{path} has keys without the prefix {PREFIX!r} amid keys with it: {bare}")
+    return {key.removeprefix(PREFIX): value for key, value in weights.items()}
 
 
 def _has_shared_towers(weights: dict[str, Tensor], path) -> bool:
@@ -118,22 +128,28 @@ def _has_shared_towers(weights: dict[str, Tensor], path) -> bool:
 
 
 def our_name(key: str) -> str:
-    """The name in our models of a key of the released file, without its `mmmodel.`."""
+    """The name in our models of a key of the released file without its `mmmodel.`; any other key stays as it is."""
     for theirs, ours in RENAMED.items():
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs)
     return key
 
 
-def _load_strictly(model: nn.Module, weights: dict[str, Tensor], path) -> None:
+def _load_strictly(model: nn.Module, weights: dict[str, Tensor], path, unknown: Collection[str] = ()) -> None:
     expected = model.state_dict()
-    missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    misshapen = [
-        f"{key} is {tuple(weights[key].shape)}, expected {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & weights.keys())
-        if weights[key].shape != expected[key].shape
-    ]
-    if missing or unexpected or misshapen:
-        raise ValueError(f"{path} does not fit: missing {missing}, unexpected {unexpected}, misshapen {misshapen}")
+    missing = sorted(expected.keys() - weights.keys())
+    unexpected = sorted((weights.keys() - expected.keys()).union(unknown))
+    misshapen, unusable = [], []
+    for key in sorted(expected.keys() & weights.keys()):
+        value, ours = weights[key], expected[key]
+        if value.shape != ours.shape:
+            misshapen.append(f"{key} is {tuple(value.shape)}, expected {tuple(ours.shape)}")
+        elif value.is_floating_point() != ours.is_floating_point():
+            unusable.append(f"{key} is {value.dtype}, expected {ours.dtype}")
+        elif not value.float().isfinite().all():
+            unusable.append(f"{key} holds NaN or infinity")
+    if missing or unexpected or misshapen or unusable:
+        lists = f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}, unusable {unusable}"
+        raise ValueError(f"{path} does not fit: {lists}")
     model.load_state_dict(weights)
     model.float().eval()
