@@ -15,7 +15,7 @@ from indexes import write
 from transformers import AutoModel, AutoModelForTokenClassification, AutoProcessor
 from videos import cut
 
-from vclip.checkpoints import convert, load_s3d, load_videoclip
+from vclip.checkpoints import convert, load_s3d, load_videoclip, main
 from vclip.encoders import S3DEncoder
 from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.moments import MomentIndex
@@ -329,6 +329,33 @@ def test_the_command_converts_a_released_file(tmp_path, shared):
     z_v = converted.get_video_features(batch["video_features"], batch["video_mask"]).pooler_output
     torch.testing.assert_close(z_v, batch["pooled_video"], atol=2e-5, rtol=0)
     assert processor(text="w3")["input_ids"].tolist() == [[101, 107, 102]]
+
+
+def test_the_command_says_in_a_line_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.pt").write_bytes(b"text")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for arguments, said in (
+        (["missing.pt", "out"], "No such file or directory: 'missing.pt'"),
+        (["broken.pt", "out"], "broken.pt cannot be read as plain data"),
+        (["broken.pt", "full"], "full is not empty"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["vclip.checkpoints", *arguments])
+        with pytest.raises(SystemExit, match="^1$"):
+            main()
+        out, errors = capsys.readouterr()
+        assert out == "" and errors.startswith("vclip.checkpoints: ") and said in errors
+        assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("more", ["tokenizer", "config"])
+def test_what_s3d_has_no_use_for_is_refused(tmp_path, more):
+    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "s3d.pth")
+    given = {"tokenizer": tmp_path, "config": model(False).config}[more]
+    with pytest.raises(ValueError, match="s3d.pth is S3D's file, which takes no tokenizer and no config"):
+        convert(tmp_path / "s3d.pth", tmp_path / "out", **{more: given})
+    assert not (tmp_path / "out").exists()
 
 
 def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(tmp_path):

@@ -40,6 +40,8 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
     if is_s3d(content):
         if s3d is not None:
             raise ValueError(f"{path} is S3D's file: give VideoCLIP's first, and S3D's as the other")
+        if tokenizer is not None or config is not None:
+            raise ValueError(f"{path} is S3D's file, which takes no tokenizer and no config: leave them out")
         encoder = s3d_network(content, path)
     else:
         model = videoclip_model(content, path, config)
@@ -100,8 +102,11 @@ def main() -> None:
     parser.add_argument("--s3d", help="s3d_howto100m.pth, the released model's encoder, to go into the same folder")
     parser.add_argument("--config", help="folder of a config.json, for a model of other sizes than the released ones")
     arguments = parser.parse_args()
-    config = VideoCLIPConfig.from_pretrained(arguments.config) if arguments.config else None
-    scores = convert(arguments.file, arguments.folder, arguments.tokenizer, config, arguments.s3d)
+    try:
+        config = VideoCLIPConfig.from_pretrained(arguments.config) if arguments.config else None
+        scores = convert(arguments.file, arguments.folder, arguments.tokenizer, config, arguments.s3d)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
     print(f"{arguments.file} -> {arguments.folder}")
     for name, value in scores.items():
         print(f"{name}: {value:.4g}")
