@@ -15,8 +15,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder, BertLayer, BertPreTrainedModel
 from transformers.utils.output_capturing import capture_outputs
 
+from vclip.attention import PackedSelfAttention
 from vclip.config import VideoCLIPConfig
-from vclip.packed import PackedSelfAttention, Packing
+from vclip.packed import Packing
 
 
 class VideoMLP(nn.Module):
