@@ -162,6 +162,15 @@ def test_a_share_that_is_none_is_refused(tmp_path, share):
     assert not (tmp_path / "out").exists()
 
 
+def test_captions_of_the_videos_name_are_found_without_listing_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "a.srt").write_text("")
+    (tmp_path / "b.en.srt").write_text("")
+    listed, iterdir = [], Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: listed.append(folder) or iterdir(folder))
+    assert find_captions(tmp_path / "a.mp4") == tmp_path / "a.srt" and listed == []
+    assert find_captions(tmp_path / "b.mp4") == tmp_path / "b.en.srt" and listed == [tmp_path]
+
+
 def test_bad_captions_cost_the_captions_only(tmp_path):
     folder = make(tmp_path / "videos", ["a", "b", "c", "d", "e"])
     (folder / "a.vtt").write_text("WEBVTT\n\n00:02.000 --> 00:01.000\nbackwards\n")

@@ -187,12 +187,14 @@ def _may_be_a_file(path: Path) -> bool:
 
 def find_captions(video: Path) -> Path | None:
     """The caption file beside a video: of its stem, else of its stem and a language, English first."""
-    exact = [video.with_name(video.stem + suffix) for suffix in CAPTION_SUFFIXES]
+    for suffix in CAPTION_SUFFIXES:
+        if (exact := video.with_name(video.stem + suffix)).is_file():
+            return exact  # without listing the folder, which may be long
     suffixes = "|".join(map(re.escape, CAPTION_SUFFIXES))
     language = re.compile(re.escape(video.stem) + rf"\.([A-Za-z]{{2,3}}(-\w+)*)({suffixes})", re.DOTALL)
     others = [f for f in video.parent.iterdir() if language.fullmatch(f.name)] if video.parent.is_dir() else []
     others.sort(key=lambda f: (not f.name.startswith(video.stem + ".en"), f.name))
-    return next((f for f in (*exact, *others) if f.is_file()), None)
+    return next((f for f in others if f.is_file()), None)
 
 
 def _sizes(video: Path) -> list[int | None] | None:
