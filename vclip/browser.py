@@ -123,8 +123,8 @@ class RetrievalBrowser(anywidget.AnyWidget):
 
     def _on_confusions(self, key: int):
         hit, _ = self._moment(key)
-        best = self.index.search(hit.query, 3, videos=lambda video: video != hit.video)
-        return {"rows": [row | {"text": ""} for row in self._rows(best)]}, None
+        best = self.index.search(hit.query, 3, videos=lambda video: video != hit.video, captions=False)
+        return {"rows": self._rows(best)}, None
 
     def _on_thumbnail(self, key: int):
         hit, _ = self._moment(key)

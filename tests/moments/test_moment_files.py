@@ -97,9 +97,27 @@ def test_a_video_ends_within_its_last_second(tmp_path):
 
 def test_captions_during(tmp_path):
     (tmp_path / "a.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\none\n\n00:04.000 --> 00:06.000\ntwo\n")
-    (tmp_path / "b.vtt").write_bytes(b"WEBVTT\n\n\xff\xfe")
     (tmp_path / "d.json").write_text('{"start": [0], "end": [9], "text": ["half \\ud83d"]}')
     assert captions_during(tmp_path / "d.mp4", 0, 9) == "half \\ud83d"
     said = {span: captions_during(tmp_path / "a.mp4", *span) for span in ((0, 1), (1, 2), (0, 5), (5, 9), (2, 4))}
     assert list(said.values()) == ["", "one", "one two", "two", ""]
-    assert captions_during(tmp_path / "b.mp4", 0, 9) == captions_during(tmp_path / "c.mp4", 0, 9) == ""
+    assert captions_during(tmp_path / "c.mp4", 0, 9) == captions_during(tmp_path / "none/c.mp4", 0, 9) == ""
+
+
+def test_captions_are_read_once_until_they_change(tmp_path, monkeypatch):
+    from vclip import captions
+
+    reads, read = [], captions.read_captions
+    monkeypatch.setattr("vclip.moments.files.read_captions", lambda path: reads.append(path) or read(path))
+    (tmp_path / "a.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\none\n")
+    assert [captions_during(tmp_path / "a.mp4", *span) for span in ((0, 3), (0, 1), (1, 2))] == ["one", "", "one"]
+    assert reads == [tmp_path / "a.vtt"]
+    (tmp_path / "a.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\ntwo!\n")
+    assert captions_during(tmp_path / "a.mp4", 0, 3) == "two!" and len(reads) == 2
+
+
+def test_damaged_captions_are_said_once(tmp_path, recwarn):
+    (tmp_path / "b.vtt").write_bytes(b"WEBVTT\n\n\xff\xfe")
+    assert captions_during(tmp_path / "b.mp4", 0, 9) == captions_during(tmp_path / "b.mp4", 5, 9) == ""
+    (warning,) = recwarn.list
+    assert "no captions" in str(warning.message) and "b.vtt" in str(warning.message)

@@ -119,6 +119,16 @@ def test_hits_say_what_is_said(model, processor, made):
         assert hit.text == " ".join(text for text, start, end in said if start < hit.end and end > hit.start)
 
 
+def test_captions_are_read_if_wanted_and_their_damage_is_said_once(model, processor, folder, recwarn):
+    index = MomentIndex.build(model, processor, folder, indexes.Quadrants())
+    (folder / "video 3.vtt").write_bytes(b"\xff\xfe broken")
+    assert not any(hit.text for hit in index.search(QUERY, 100, captions=False)) and not recwarn.list
+    assert not any(hit.text for _ in range(2) for hit in index.search(QUERY, 100))
+    assert ["video 3.vtt" in str(warning.message) for warning in recwarn.list] == [True]
+    (folder / "video 3.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:50.000\nmended\n")
+    assert "mended" in {hit.text for hit in index.search(QUERY, 100)} and len(recwarn.list) == 1
+
+
 def test_filters_keep_margin_and_percentile(model, processor, made):
     index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
     everything = index.search(QUERY, 100)

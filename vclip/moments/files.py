@@ -6,12 +6,13 @@ import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import av
 import numpy as np
 
-from vclip.captions import deduplicate, read_captions
+from vclip.captions import Captions, deduplicate, read_captions
 from vclip.extraction import find_captions, video_files
 from vclip.names import printable
 from vclip.video import open_video
@@ -91,15 +92,30 @@ def inside(folder: Path, path: str) -> Path:
 
 
 def captions_during(video: Path, start: float, end: float) -> str:
-    """What the captions beside a video say from second `start` to `end`; nothing if there are none to be read."""
+    """What the captions beside a video say from second `start` to `end`; nothing if there are none to be read.
+
+    A file is read once; if it is damaged, a warning says so, once.
+    """
     try:
         if (beside := find_captions(video)) is None:
             return ""
-        captions = deduplicate(read_captions(beside))
-    except (OSError, ValueError):
+    except OSError:
+        return ""
+    captions = _captions(beside, stat_of(beside))
+    if captions is None:
         return ""
     during = (captions.start < end) & (captions.end > start)
     return printable(" ".join(captions.text[i] for i in np.flatnonzero(during)))
+
+
+@lru_cache(64)
+def _captions(file: Path, stat: tuple[int, int]) -> Captions | None:
+    """Those of a file while its `stat` is this one; None, with a warning, of one that cannot be read."""
+    try:
+        return deduplicate(read_captions(file))
+    except (OSError, ValueError) as error:
+        warnings.warn(f"hits show no captions of a file: {printable(str(error))}", stacklevel=4)
+        return None
 
 
 def place_of(folder: Path, index: Path) -> str:

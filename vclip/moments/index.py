@@ -112,11 +112,14 @@ class MomentIndex:
         """
         return self._update(made_by(self.model, self.processor, self._encoder))
 
-    def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:
+    def search(
+        self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None, captions: bool = True
+    ) -> list[Hit]:
         """At most k moments, best first, no two of which overlap; a window gives its run that stands out.
 
         `videos` is a pattern ("cooking/*.mp4") or a function of the path: no other is searched, though all count in
         margin and percentile. A video that is gone is left out and one that has changed is kept, with a warning.
+        Without `captions` no caption file is read, and no hit has a text.
         Raises ValueError for a text without words, k < 1, a text of which the model makes NaN, or a damaged file of the
         index, FileNotFoundError if a file of the index is gone.
         """
@@ -137,7 +140,7 @@ class MomentIndex:
                 margin = score - scores[video == best]
                 percentile = float(np.mean(self._background < score))
                 place = (float(start), min(float(end), entry.duration or float(end)))
-                said = captions_during(inside(self.folder, entry.path), *place)
+                said = captions_during(inside(self.folder, entry.path), *place) if captions else ""
                 place = (printable(entry.path), *place, score)
                 hits.append(Hit(*place, len(hits) + 1, margin, percentile, text, said))
             if len(hits) == k:
