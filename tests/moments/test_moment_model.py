@@ -10,7 +10,15 @@ import torch
 
 from vclip.embedding import embed_texts, embed_videos
 from vclip.moments import index_name
-from vclip.moments.model import embed_each_second, embed_sentences, embed_windows, made_by, named_encoder, sizes
+from vclip.moments.model import (
+    embed_each_second,
+    embed_sentences,
+    embed_windows,
+    fingerprint,
+    made_by,
+    named_encoder,
+    sizes,
+)
 from vclip.tasks.windows import embed_seconds, sliding_windows
 
 
@@ -112,3 +120,17 @@ def test_a_text_without_a_finite_vector_is_named():
         next(p for name, p in model.named_parameters() if "text" in name and "word_embeddings" in name)[row] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity of the text 'w2'"):
         embed_sentences(model, processor, ["w1", "w2"])
+
+
+def test_a_fingerprint_sees_a_change_of_any_weight():
+    model = indexes.model()
+    before = fingerprint(model)
+    assert fingerprint(indexes.model()) == before != fingerprint(indexes.model(seed=1))
+    for weight in model.parameters():
+        kept = weight.data.clone()
+        for value in (kept * 2 + 1, kept * float("nan")):
+            weight.data = value  # which PyTorch's counter of changes does not see
+            assert fingerprint(model) != before
+        weight.data = kept
+    assert fingerprint(model) == before
+    assert fingerprint(model.to(torch.bfloat16)) not in ("", before)

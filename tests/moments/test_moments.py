@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import indexes
@@ -402,12 +403,33 @@ def test_weights_that_change_in_memory_are_noticed(processor, folder, tmp_path):
         index.update()
 
 
+def test_a_search_notices_changed_weights(processor, folder, tmp_path):
+    model = indexes.model()
+    index = MomentIndex.build(model, processor, folder, indexes.Quadrants(), tmp_path / "index")
+    (hit, *_), saved = index.search("w3"), {name: value.clone() for name, value in model.state_dict().items()}
+
+    def larger():
+        for weight in model.parameters():
+            weight.data *= 1.5
+
+    def broken():
+        next(p for name, p in model.named_parameters() if "video_mlp.layer_norm" in name).data.fill_(np.nan)
+
+    for change in (larger, broken):
+        change()
+        for look in (lambda: index.search("w3"), lambda: index.explain(hit)):
+            with pytest.raises(ValueError, match="weights have changed since they made the index"):
+                look()
+        model.load_state_dict(saved)
+        assert index.search("w3")[0] == hit and len(index.explain(hit).scores)
+
+
 def test_no_vector_that_is_not_finite(processor, folder, tmp_path):
     model, encoder = indexes.model(), indexes.Quadrants()
-    index = MomentIndex.build(model, processor, folder, encoder, tmp_path / "index")
-    hit = index.search("w3")[0]
     words = next(p for name, p in model.named_parameters() if "text" in name and "word_embeddings" in name)
     words.data[processor.tokenizer.convert_tokens_to_ids("w3")] = np.nan
+    index = MomentIndex.build(model, processor, folder, encoder, tmp_path / "index")
+    hit = replace(index.search("w5")[0], query="w3")
     for look in (lambda: index.search("w3"), lambda: index.explain(hit)):
         with pytest.raises(ValueError, match="NaN or infinity of the text 'w3'"):
             look()

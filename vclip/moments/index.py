@@ -18,7 +18,15 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from vclip.moments.background import SENTENCES
 from vclip.moments.files import captions_during, inside, is_there, place_of
-from vclip.moments.model import embed_each_second, embed_sentences, embed_windows, made_by, named_encoder, sizes
+from vclip.moments.model import (
+    embed_each_second,
+    embed_sentences,
+    embed_windows,
+    fingerprint,
+    made_by,
+    named_encoder,
+    sizes,
+)
 from vclip.moments.store import Entry, Store
 from vclip.moments.update import UpdateReport, update
 from vclip.moments.windows import Windows, build, read, standing_out, write
@@ -67,7 +75,7 @@ class MomentIndex:
     def __init__(self, store: Store, model, processor, folder: Path, encoder=None):
         self.model, self.processor, self.folder, self.path = model, processor, folder, store.path
         self.report = UpdateReport()
-        self._store, self._encoder = store, encoder
+        self._store, self._encoder, self._fingerprint = store, encoder, fingerprint(model)
         self._read()
 
     @staticmethod
@@ -120,8 +128,8 @@ class MomentIndex:
         `videos` is a pattern ("cooking/*.mp4") or a function of the path: no other is searched, though all count in
         margin and percentile. A video that is gone is left out and one that has changed is kept, with a warning.
         Without `captions` no caption file is read, and no hit has a text.
-        Raises ValueError for a text without words, k < 1, a text of which the model makes NaN, or a damaged file of the
-        index, FileNotFoundError if a file of the index is gone.
+        Raises ValueError for a text without words, k < 1, weights that have changed since they made the index, a text
+        of which the model makes NaN, or a damaged file of the index, FileNotFoundError if a file of the index is gone.
         """
         if not text.strip() or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
@@ -129,7 +137,7 @@ class MomentIndex:
         if not len(self):
             return hits
         text = printable(text)
-        z_t = embed_sentences(self.model, self.processor, [text])[0]
+        z_t = self._z_t(text)
         best, *scores = self._load().best_two(z_t)
         there: dict[int, bool] = {}
         for video, start, end, score in self._moments(z_t, self._allowed(videos)):
@@ -149,7 +157,7 @@ class MomentIndex:
 
     def explain(self, hit: Hit) -> Curve:
         """The scores of all seconds of the hit's video. Raises KeyError if the index no longer holds the video."""
-        z_t = embed_sentences(self.model, self.processor, [hit.query])[0]
+        z_t = self._z_t(hit.query)
         scores = embed_each_second(self.model, [self._store.features(self._entry(hit.video))])[0] @ z_t
         return Curve(np.arange(len(scores)), scores)
 
@@ -182,6 +190,7 @@ class MomentIndex:
             self._store.read()
             self._read()
             self._store.check(identity)
+            self._fingerprint = fingerprint(self.model)
             entries, self.report = update(
                 self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
             )
@@ -279,3 +288,11 @@ class MomentIndex:
             start, end = standing_out(h_v[at.start[w] - f : at.end[w] - f] @ z_t)
             runs.append((int(at.start[w]) + start, int(at.start[w]) + end))
         return runs
+
+    def _z_t(self, text: str) -> Float32[np.ndarray, " D"]:
+        if fingerprint(self.model) != self._fingerprint:
+            raise ValueError(
+                "the model's weights have changed since they made the index: load them again, or build another index "
+                "under another path"
+            )
+        return embed_sentences(self.model, self.processor, [text])[0]

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vclip.corpus import FeatureSpec, vocabulary_hash
 from vclip.embedding import embed_texts, embed_videos
@@ -16,6 +17,7 @@ from vclip.projection import weights_hash
 from vclip.tasks.windows import SIZE, STRIDE, embed_seconds, sliding_windows
 
 PROJECTION = "projection.safetensors"
+SAMPLED = 64  # values of a weight, at least, that a fingerprint looks at
 
 
 def made_by(model, processor, encoder) -> dict:
@@ -34,6 +36,17 @@ def made_by(model, processor, encoder) -> dict:
         "vocabulary": vocabulary_hash(processor.tokenizer),
         **{f"model {name}": getattr(config, name) for name in names},
     }
+
+
+def fingerprint(model) -> str:
+    """Hash of some values of every weight, spread over it: by it each search notices that the weights have changed.
+
+    The hash of all values, which `made_by` takes, would cost more than the search; PyTorch's counter of changes does
+    not see those through `.data`. A change of a few values only may escape.
+    """
+    weights = [w.detach() for w in model.state_dict().values()]
+    some = [w.reshape(-1)[:: max(1, w.numel() // SAMPLED)].to(model.device, torch.float32) for w in weights]
+    return hashlib.sha256(torch.cat(some).cpu().numpy().tobytes()).hexdigest()
 
 
 def named_encoder(model):
