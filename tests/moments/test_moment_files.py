@@ -10,10 +10,11 @@ from vclip.moments.files import (
     clashing,
     duration_of,
     inside,
-    is_there,
     place_of,
     present_in,
     stat_of,
+    state_of,
+    warn_of,
 )
 
 
@@ -27,7 +28,7 @@ def test_paths_that_lead_out_are_refused(tmp_path):
             inside(tmp_path / "videos", path)
     assert inside(tmp_path / "videos", "sub/b.mp4") == tmp_path / "videos/sub/b.mp4"  # gone or not
     with pytest.raises(ValueError, match="leads out"):
-        is_there(tmp_path / "videos", "../secret.mp4", (0, 0))
+        state_of(tmp_path / "videos", "../secret.mp4", (0, 0))
 
 
 def test_where_the_videos_are_seen_from_the_index(tmp_path):
@@ -46,16 +47,36 @@ def test_present_in(tmp_path):
         present_in(tmp_path / "none")
 
 
-def test_there_gone_or_changed(tmp_path, recwarn):
+def test_a_link_that_leads_nowhere_hides_what_was_there(tmp_path):
+    (tmp_path / "drive/sub").mkdir(parents=True)
+    (tmp_path / "drive/sub/a.mp4").touch()
+    videos = tmp_path / "videos"
+    (videos / "b").mkdir(parents=True)
+    (videos / "b/link").symlink_to(tmp_path / "drive")
+    (videos / "other").symlink_to(tmp_path / "nowhere")
+    held = ["b/link/sub/a.mp4", "b/gone.mp4", "gone.mp4"]
+    assert present_in(videos, held) == ({held[0]: videos / held[0]}, {})
+    (tmp_path / "drive").rename(tmp_path / "away")
+    assert present_in(videos, held) == ({}, {"b/link": "is a link that leads nowhere: is its drive away?"})
+    assert present_in(videos, held[1:]) == ({}, {})
+
+
+def test_the_same_changed_or_gone(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"one")
     before = stat_of(tmp_path / "a.mp4")
-    assert is_there(tmp_path, "a.mp4", before) and not recwarn.list
+    assert state_of(tmp_path, "a.mp4", before) == "same"
     (tmp_path / "a.mp4").write_bytes(b"other")
-    with pytest.warns(UserWarning, match="'a.mp4' has changed"):
-        assert is_there(tmp_path, "a.mp4", before)
+    assert state_of(tmp_path, "a.mp4", before) == "changed"
     (tmp_path / "a.mp4").unlink()
-    with pytest.warns(UserWarning, match="'a.mp4' is gone"):
-        assert not is_there(tmp_path, "a.mp4", before)
+    assert state_of(tmp_path, "a.mp4", before) == "gone"
+
+
+def test_one_warning_for_all(recwarn):
+    warn_of([], "gone")
+    warn_of(["a", "d\udcff"], "gone")
+    warn_of([*"abcdefg"], "changed")
+    said = [str(warning.message) for warning in recwarn.list]
+    assert said == ["gone: 'a', 'd\\\\udcff'; call update()", "changed: 'a', 'b', 'c' and 4 more; call update()"]
 
 
 def test_a_folder_that_may_not_be_listed_is_named(tmp_path):

@@ -61,6 +61,13 @@ def test_best_two_looks_past_a_long_video():
     assert np.isnan(alone.best_two(z_t)[2])
 
 
+def test_vectors_that_are_no_numbers_are_not_found():
+    rows = np.full((100, 16), np.nan, np.float32)
+    windows = Windows(build([rows]), np.array([1616]), np.array([100]), 32, 16)
+    with pytest.raises(ValueError, match=r"none of the index's 100 windows.*call update\(\)"):
+        windows.best_two(clustered(1)[0])
+
+
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=6), st.integers(1, 32))
 def test_windows_are_the_sliding_ones(seconds, size):
     step = max(1, size // 2)
@@ -74,7 +81,8 @@ def test_a_file_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("vclip.moments.windows.EXACT_UP_TO", 0)
     rows, query = clustered(2000), clustered(2003)[2000:]
     index = build([rows])
-    size = write(index, tmp_path / "w.faiss")
+    write(index, tmp_path / "w.faiss")
+    size = (tmp_path / "w.faiss").stat().st_size
     again = read(tmp_path / "w.faiss", size)
     np.testing.assert_array_equal(nearest(again, query, 5)[1], nearest(index, query, 5)[1])
     assert again.nprobe == index.nprobe

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from vclip.embedding import embed_texts, embed_videos
 from vclip.encoders import Projection
 from vclip.moments import MomentIndex, windows
 from vclip.moments.background import SENTENCES
+from vclip.moments.model import embed_each_second
 from vclip.moments.windows import standing_out
 from vclip.samples import minihowto
 from vclip.tasks.windows import embed_seconds, sliding_windows
@@ -103,14 +105,18 @@ def test_search_is_the_loop_over_every_window(model, processor, made):
 
 def test_explain_is_the_curve_of_the_whole_video(model, processor, made):
     index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
-    for hit in index.search(QUERY, 10):
+    z_t = embed_texts(model, processor, [QUERY])[0]
+    hits = index.search(QUERY, 100)
+    assert {hit.video for hit in hits} == {*index.videos}
+    for hit in hits:
+        features = index._store.features(index._entry(hit.video)).astype(np.float32)
         seconds, scores = index.explain(hit)
-        assert seconds.tolist() == list(range(SECONDS[int(hit.video[6])])) and scores.shape == seconds.shape
-        inside = (seconds >= hit.start) & (seconds < hit.end)
-        if not inside.all():
-            assert scores[inside].mean() > scores.mean() or len(seconds) > 32
-    h_v = embed_seconds(model, [index._store.features(index._entry(hit.video)).astype(np.float32)])[0]
-    np.testing.assert_allclose(scores, h_v @ embed_texts(model, processor, [QUERY])[0], atol=1e-5)
+        assert seconds.tolist() == list(range(SECONDS[int(hit.video[6])]))
+        np.testing.assert_allclose(scores, embed_seconds(model, [features])[0] @ z_t, atol=1e-5)
+        # a hit is what stands out of this curve, in some window of its video
+        spans = [(a, *standing_out(scores[a:b])) for a, b in sliding_windows(len(features))]
+        ends = [(a + first, a + last) for a, first, last in spans]
+        assert (int(hit.start), int(np.ceil(hit.end))) in ends
 
 
 def test_hits_say_what_is_said(model, processor, made):
@@ -166,8 +172,10 @@ def test_files_that_change_between_build_and_search(model, processor, folder):
     (folder / "video 4.mov").write_bytes(b"\0" * 5000)
     with pytest.warns(UserWarning) as caught:
         hits = index.search(QUERY, 100)
-    said = sorted(str(warning.message) for warning in caught)
-    assert len(said) == 4 and [("gone" in s, "changed" in s) for s in said] == [(1, 0), (0, 1), (1, 0), (0, 1)]
+    assert [str(warning.message).split("; ")[0] for warning in caught] == [
+        "gone since the last update, so left out: 'video 0.mov', 'video 3.mov'",
+        "changed since the last update: 'video 2.mov', 'video 4.mov'",
+    ]
     assert {h.video for h in hits} == {f"video {i}.mov" for i in (1, 2, 4, 5)}
     assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
     with pytest.raises(FileNotFoundError, match="'video 3.mov' is no longer in"):
@@ -192,7 +200,7 @@ def test_files_that_change_between_build_and_search(model, processor, folder):
     assert same(anew, hits)
 
 
-def test_a_thousand_files_of_which_three_change_and_two_go(model, processor, tmp_path):
+def test_a_thousand_files_of_which_three_change_and_two_go(model, processor, tmp_path, monkeypatch):
     first = indexes.write(tmp_path / "videos/0000.mov", 2, 0).read_bytes()
     for i in range(1, 1000):  # a byte behind the pictures tells them apart
         (tmp_path / f"videos/{i:04d}.mov").write_bytes(first + b"\0\0\0\x0cfree" + i.to_bytes(4, "big"))
@@ -211,6 +219,7 @@ def test_a_thousand_files_of_which_three_change_and_two_go(model, processor, tmp
     again = MomentIndex.open(tmp_path / "index", model, processor, encoder)
     assert len(again) == 998 and sum(again.seconds) == 2 * 995 + 3 * 130
     assert same(again.search(QUERY, 9), index.search(QUERY, 9))
+    monkeypatch.setattr("vclip.moments.files.sha256_of", None)  # a file that is as it was is not read
     assert again.update() == [] and encoder.calls == 3
 
 
@@ -295,8 +304,10 @@ def test_what_does_not_fit_is_refused_by_name(model, processor, folder, tmp_path
     MomentIndex.open(path, indexes.model(feature_spec=spec), processor)  # search needs no encoder
     with pytest.raises(ValueError, match="names no feature_spec"):
         MomentIndex.open(path, model, processor)
-    with pytest.raises(ValueError, match="folder: "):
-        MomentIndex.build(model, processor, indexes.folder(tmp_path / "b", (3,)), indexes.Quadrants(), path)
+    indexes.write(tmp_path / "b/other.mov", 3, 9)
+    with pytest.raises(FileNotFoundError, match="b holds none of the 6 videos of the index: mount it"):
+        MomentIndex.build(model, processor, tmp_path / "b", indexes.Quadrants(), path)
+    assert len(MomentIndex.open(path, model, processor, indexes.Quadrants()).search(QUERY, 50)) > 6
     with pytest.raises(FileExistsError, match="something else"):
         MomentIndex.build(model, processor, folder, indexes.Quadrants(), folder)
     with pytest.raises(FileNotFoundError, match="MomentIndex.build"):
@@ -313,19 +324,59 @@ def test_folder_and_index_move_together(model, processor, folder, tmp_path):
     shutil.rmtree(moved)
     index = MomentIndex.open(tmp_path / "alone", model, processor, indexes.Quadrants())
     index.folder = moved
-    with pytest.raises(FileNotFoundError, match="mount it"):
-        index.update()
-    with pytest.warns(UserWarning, match="gone"):
-        assert index.search(QUERY) == []
+    for look in (index.update, lambda: index.search(QUERY)):
+        with pytest.raises(FileNotFoundError, match="mount it or put it back; if it has moved, give its new place"):
+            look()
+
+
+def test_an_index_elsewhere_follows_its_folder(model, processor, folder, tmp_path):
+    encoder = indexes.Quadrants()
+    before = MomentIndex.build(model, processor, folder, encoder, tmp_path / "index").search(QUERY, 50)
+    moved, encoder.calls = folder.rename(tmp_path / "moved"), 0
+    with pytest.raises(FileNotFoundError, match="give its new place"):
+        MomentIndex.open(tmp_path / "index", model, processor, encoder).search(QUERY)
+    index = MomentIndex.build(model, processor, moved, encoder, tmp_path / "index")
+    assert encoder.calls == 0 and index.report == [] and same(index.search(QUERY, 50), before)
+    again = MomentIndex.open(tmp_path / "index", model, processor, encoder)
+    assert again.folder == moved and same(again.search(QUERY, 50), before) and again.update() == []
 
 
 def test_an_empty_folder_and_one_that_empties(model, processor, tmp_path):
     index = MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())
     assert len(index) == 0 and index.search(QUERY) == [] and "0 videos" in repr(index)
-    indexes.write(tmp_path / "a/b.mov", 4, 0)
+    video = indexes.write(tmp_path / "a/b.mov", 4, 0)
     assert repr(index.update()) == "1 added" and index.videos == ["a/b.mov"] and len(index.search(QUERY)) == 1
-    (tmp_path / "a/b.mov").unlink()
-    assert repr(index.update()) == "1 dropped" and index.search(QUERY) == []
+    away = video.rename(tmp_path / "away")
+    for look in (index.update, lambda: MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())):
+        with pytest.raises(FileNotFoundError, match="is empty: mount it, or remove the index"):
+            look()
+    with pytest.warns(UserWarning, match="gone"):
+        assert index.search(QUERY) == []
+    away.rename(video)
+    assert index.update() == [] and len(index.search(QUERY)) == 1
+
+
+def test_nothing_is_embedded_of_what_is_gone(model, processor, tmp_path, monkeypatch):
+    folder = indexes.folder(tmp_path / "videos", (20,) * 12)
+    index = MomentIndex.build(model, processor, folder, indexes.Quadrants(), tmp_path / "index")
+    looked = []
+    monkeypatch.setattr(
+        "vclip.moments.runs.embed_each_second",
+        lambda model, clips: looked.extend(clips) or embed_each_second(model, clips),
+    )
+    assert len(index.search(QUERY, 12)) == len(looked) == 12
+    for i in range(11):
+        (folder / f"video {i}.mov").unlink()
+    looked.clear()
+    with pytest.warns(UserWarning) as caught:
+        assert [hit.video for hit in index.search(QUERY, 12)] == ["video 11.mov"]
+    assert len(looked) == len(caught) == 1 and "and 8 more; call update()" in str(caught[0].message)
+    folder.rename(tmp_path / "away")
+    looked.clear()
+    with warnings.catch_warnings(), pytest.raises(FileNotFoundError, match="mount it"):
+        warnings.simplefilter("error")
+        index.search(QUERY)
+    assert not looked
 
 
 def test_names_are_not_trusted(model, processor, tmp_path):
@@ -377,6 +428,87 @@ def test_what_an_index_loses_is_made_again(model, processor, folder, tmp_path, m
             assert encoder.calls == calls and [row.change for row in index.report] == ["repaired"] * calls
             assert same(index.search(QUERY, 50), before)
             assert same(MomentIndex.open(path, model, processor, encoder).search(QUERY, 50), before)
+
+
+def overwrite(file: Path, name: str, byte: int) -> None:
+    """Other bytes in a tensor of a safetensors file: its size and its header stay."""
+    data = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(data[:8], "little")
+    first, last = json.loads(data[8:header])[name]["data_offsets"]
+    data[header + first : header + last] = bytes([byte]) * (last - first)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "name, byte, said",
+    [("z_v", 255, "features-.* is damaged"), ("features", 255, "NaN or infinity of 'video"), ("features", 0, None)],
+)
+def test_a_shard_of_other_bytes_is_made_again(model, processor, folder, tmp_path, name, byte, said):
+    path, encoder = tmp_path / "index", indexes.Quadrants()
+    before = MomentIndex.build(model, processor, folder, encoder, path).search(QUERY, 50)
+    (file,) = path.glob("features-*")
+    overwrite(file, name, byte)
+    index = MomentIndex.open(path, model, processor, encoder)
+    if said:
+        with pytest.raises(ValueError, match=rf"{said}.*call update\(\)"):
+            index.search(QUERY)
+    else:
+        assert not same(index.search(QUERY, 50), before)
+    encoder.calls = 0
+    assert repr(index.update()) == "6 repaired" and encoder.calls == 6
+    assert same(index.search(QUERY, 50), before) and index.update() == []
+
+
+@pytest.mark.parametrize("name", ["z_v", "features"])
+def test_what_to_do_with_a_shard_that_only_a_search_sees_is_damaged(model, processor, folder, tmp_path, name):
+    path, encoder = tmp_path / "index", indexes.Quadrants()
+    before = MomentIndex.build(model, processor, folder, encoder, path).search(QUERY, 50)
+    (file,) = path.glob("features-*")
+    time = file.stat().st_mtime_ns
+    overwrite(file, name, 255)
+    os.utime(file, ns=(time, time))  # as a failing disk would
+    index = MomentIndex.open(path, model, processor, encoder)
+    with pytest.raises(ValueError, match=rf"{file.name} .*damaged.*remove .*call update\(\)"):
+        index.search(QUERY)
+    file.unlink()
+    assert repr(index.update()) == "6 repaired" and same(index.search(QUERY, 50), before)
+
+
+def test_a_faiss_file_of_other_bytes_is_made_again(model, processor, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("vclip.moments.windows.EXACT_UP_TO", 4)
+    path, encoder = tmp_path / "index", indexes.Quadrants()
+    index = MomentIndex.build(model, processor, folder, encoder, path)
+    before, calls = index.search(QUERY, 50), encoder.calls
+    (file,) = path.glob("windows-*")
+    data = file.read_bytes()
+    file.write_bytes(data[:-400] + bytes(400))
+    assert index.update() == [] and encoder.calls == calls and not file.exists()
+    assert same(index.search(QUERY, 50), before)
+
+
+@pytest.mark.parametrize("how", ["lost", "cut"])
+@pytest.mark.parametrize("name", ["index.json", "index.copy.json"])
+def test_an_index_outlives_one_of_its_tables(model, processor, folder, tmp_path, name, how):
+    path, encoder = tmp_path / "index", indexes.Quadrants()
+    before = MomentIndex.build(model, processor, folder, encoder, path).search(QUERY, 50)
+    damage(path / name, how)
+    encoder.calls = 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert same(MomentIndex.open(path, model, processor, encoder).search(QUERY, 50), before)
+    assert ["its copy is read" in str(warning.message) for warning in caught] == [True] * (name == "index.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        index = MomentIndex.build(model, processor, folder, encoder, path)
+    assert index.report == [] and encoder.calls == 0 and same(index.search(QUERY, 50), before)
+    assert (path / "index.json").read_bytes() == (path / "index.copy.json").read_bytes()
+
+
+def test_what_is_left_of_an_index_is_not_called_something_else(model, processor, folder):
+    for name in ("index.json", "index.copy.json"):
+        (folder / ".vclip" / name).unlink()
+    with pytest.raises(FileExistsError, match="has lost index.json and index.copy.json: put one back, or remove"):
+        MomentIndex.build(model, processor, folder, indexes.Quadrants())
 
 
 def test_a_lost_video_of_a_lost_shard_is_dropped(model, processor, folder, tmp_path):
@@ -439,7 +571,9 @@ def test_no_vector_that_is_not_finite(processor, folder, tmp_path):
     assert len(index) == 0 and repr(index.report).startswith(
         "6 failed\n  video 0.mov (added) failed: the model makes NaN"
     )
-    assert index.search("w3") == []
+    calls = encoder.calls
+    assert index.search("w3") == [] and repr(index.update()).startswith("6 failed\n  video 0.mov (skipped) failed")
+    assert encoder.calls == calls
 
 
 def test_faiss_builds_once(model, processor, folder, tmp_path, monkeypatch):

@@ -5,9 +5,10 @@ import os
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -17,18 +18,45 @@ from vclip.extraction import find_captions, video_files
 from vclip.names import printable
 from vclip.video import open_video
 
+NAMED = 3  # of the videos that a warning is about
 
-def present_in(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+
+class Content(NamedTuple):
+    """What a file held when it was looked at: size in bytes, time of its last change in ns, hash in hex digits."""
+
+    size: int
+    mtime: int
+    sha256: str
+
+
+def present_in(folder: Path, held: Iterable[str] = ()) -> tuple[dict[str, Path], dict[str, str]]:
     """The videos of a folder by their path in it, and the folders in it that may not be listed, with the reason.
 
-    Raises FileNotFoundError if the folder itself is gone, OSError if it may not be listed.
+    Among those are links that lead nowhere, if a `held` path leads through them. Raises FileNotFoundError if the folder
+    itself is gone, OSError if it may not be listed.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder of videos {folder} is not there: mount it or put it back")
+    refuse_missing(folder)
     unlisted: list[OSError] = []
     videos = {file.relative_to(folder).as_posix(): file for file in video_files(folder, unlisted)}
     reasons = {Path(e.filename).relative_to(folder).as_posix(): f"cannot be listed ({e.strerror})" for e in unlisted}
+    links = {_dead_link(folder, path) for path in held if path not in videos}
+    reasons |= dict.fromkeys(sorted(filter(None, links)), "is a link that leads nowhere: is its drive away?")
     return videos, reasons
+
+
+def refuse_missing(folder: Path) -> None:
+    """Raises FileNotFoundError if the folder is gone."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"the folder of videos {folder} is not there: mount it or put it back; if it has moved, give its new place "
+            "and the index's to MomentIndex.build(model, processor, folder, path=...)"
+        )
+
+
+def _dead_link(folder: Path, path: str) -> str | None:
+    """The link to a folder that `path` leads through and that leads nowhere, as while a drive is away; None without."""
+    above = [parent.as_posix() for parent in PurePosixPath(path).parents][-2::-1]
+    return next((p for p in above if os.path.islink(folder / p) and not os.path.exists(folder / p)), None)
 
 
 def alike(paths: Iterable[str]) -> dict[str, str]:
@@ -63,6 +91,22 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def content_of(file: Path) -> Content:
+    """Raises OSError for a file that cannot be read."""
+    return Content(*stat_of(file), sha256_of(file))
+
+
+def still(file: Path, before: Content) -> Content | None:
+    """What a file is now, None if it does not hold what it did. It is read only if its size or time differ."""
+    if stat_of(file) == before[:2]:
+        return before
+    try:
+        now = content_of(file)
+    except OSError:
+        return None
+    return now if now.sha256 == before.sha256 else None
+
+
 def duration_of(file: Path, seconds: int) -> float:
     """When a video ends, in seconds from its start: in the last of its `seconds`, of which a part may be padding."""
     try:
@@ -73,14 +117,18 @@ def duration_of(file: Path, seconds: int) -> float:
     return duration if seconds - 1 < duration < seconds else float(seconds)
 
 
-def is_there(folder: Path, path: str, stat: tuple[int, int]) -> bool:
-    """Whether a video is where it was; a warning if not, or if it is not the same. Raises what `inside` raises."""
+def state_of(folder: Path, path: str, stat: tuple[int, int]) -> str:
+    """What became of a video that had this `stat`: "same", "changed" or "gone". Raises what `inside` raises."""
     found = stat_of(inside(folder, path))
-    if found == (-1, -1):
-        warnings.warn(f"{printable(path)!r} is gone, its moments are left out: call update()", stacklevel=3)
-    elif found != stat:
-        warnings.warn(f"{printable(path)!r} has changed since it was indexed: call update()", stacklevel=3)
-    return found != (-1, -1)
+    return "gone" if found == (-1, -1) else "same" if found == stat else "changed"
+
+
+def warn_of(paths: Sequence[str], what: str) -> None:
+    """One warning for all videos of which `what` is to be said, the first of them by name, for the caller's caller."""
+    if paths:
+        named = ", ".join(repr(printable(path)) for path in paths[:NAMED])
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        warnings.warn(f"{what}: {named}{more}; call update()", stacklevel=3)
 
 
 def inside(folder: Path, path: str) -> Path:

@@ -5,7 +5,7 @@ T seconds of a video, N windows of all videos (32 s every 16 s). Scores are plai
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,23 +17,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from vclip.moments.background import SENTENCES
-from vclip.moments.files import captions_during, inside, is_there, place_of
-from vclip.moments.model import (
-    embed_each_second,
-    embed_sentences,
-    embed_windows,
-    fingerprint,
-    made_by,
-    named_encoder,
-    sizes,
-)
-from vclip.moments.store import Entry, Store
+from vclip.moments.files import captions_during, inside, place_of, refuse_missing, state_of, warn_of
+from vclip.moments.model import embed_sentences, embed_windows, fingerprint, made_by, named_encoder, sizes
+from vclip.moments.runs import moments, seconds_of
+from vclip.moments.state import Entry
+from vclip.moments.store import Store
 from vclip.moments.update import UpdateReport, update
-from vclip.moments.windows import Windows, build, read, standing_out, write
+from vclip.moments.windows import Windows, build, read, write
 from vclip.names import printable
 from vclip.neighbours import nearest
-
-AT_ONCE = 8  # windows looked into together
 
 
 @dataclass(frozen=True)
@@ -83,18 +75,19 @@ class MomentIndex:
         """Index every video of `folder` in `path`, `.vclip` in the folder unless given.
 
         `encoder` None is the one that `model.config.feature_spec` names. What `path` holds already is brought up to
-        date, so a build that was stopped goes on and an index that lost files is mended. A file that cannot be read
-        costs a row of `.report`. Linked folders are entered, hidden files and folders are not.
-        Raises FileNotFoundError if there is no folder, FileExistsError if `path` holds something else,
-        PermissionError if nothing can be written there, and ValueError that names the fields if model, encoder or
-        folder are not those of the index.
+        date, as `update` does, so a build that was stopped goes on, an index that lost files is mended, and one whose
+        folder has moved follows it. A file that cannot be read costs a row of `.report`. Linked folders are entered,
+        hidden files and folders are not.
+        Raises FileNotFoundError if there is no folder or it holds none of the index's videos, FileExistsError if `path`
+        holds something else, PermissionError if nothing can be written there, and ValueError that names the fields if
+        model or encoder are not those of the index.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder of videos")
         path = Path(path) if path is not None else folder / ".vclip"
         identity = made_by(model, processor, encoder)
-        store = Store.prepare(path, identity | {"folder": place_of(folder, path)})
+        store = Store.prepare(path, identity, place_of(folder, path))
         index = MomentIndex(store, model, processor, folder, encoder)
         index._update(identity)
         return index
@@ -104,7 +97,7 @@ class MomentIndex:
         """The index at `path`, as it is. Raises FileNotFoundError if there is none, ValueError as `build` does."""
         store = Store(path)
         store.check(made_by(model, processor, encoder))
-        folder = Path(os.path.normpath(store.path / store.made_by["folder"]))
+        folder = Path(os.path.normpath(store.path / store.state.folder))
         index = MomentIndex(store, model, processor, folder, encoder)
         with suppress(OSError, ValueError):  # what is lost or damaged can be mended: the first search says so
             index._load()
@@ -113,10 +106,13 @@ class MomentIndex:
     def update(self) -> UpdateReport:
         """Encode new and changed files, forget those that are gone; a row for each, see `vclip.moments.update.Change`.
 
-        What the index lost is made again: a FAISS file from the vectors, features and vectors from the videos.
-        Raises FileNotFoundError if the folder is gone, RuntimeError if the index is being updated elsewhere,
-        PermissionError if it cannot be written, and ValueError if the model, its weights in memory, or the encoder
-        are no longer those that made the index.
+        A video or a file of the index whose size and time are as they were is not read; else its hash tells whether it
+        has changed. What the index has lost or finds changed is made again: a FAISS file from the vectors, features and
+        vectors from the videos. Of a video that is there but cannot be read the index keeps what it has; one that
+        cannot be encoded is tried again when it has changed.
+        Raises FileNotFoundError if the folder or every video of the index is gone, RuntimeError if the index is being
+        updated elsewhere, PermissionError if it cannot be written, and ValueError if the model, its weights in memory,
+        or the encoder are no longer those that made the index.
         """
         return self._update(made_by(self.model, self.processor, self._encoder))
 
@@ -129,36 +125,39 @@ class MomentIndex:
         margin and percentile. A video that is gone is left out and one that has changed is kept, with a warning.
         Without `captions` no caption file is read, and no hit has a text.
         Raises ValueError for a text without words, k < 1, weights that have changed since they made the index, a text
-        of which the model makes NaN, or a damaged file of the index, FileNotFoundError if a file of the index is gone.
+        or a video of which the model makes NaN, or a damaged file of the index, FileNotFoundError if the folder or a
+        file of the index is gone.
         """
         if not text.strip() or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
         hits: list[Hit] = []
         if not len(self):
             return hits
+        refuse_missing(self.folder)
         text = printable(text)
         z_t = self._z_t(text)
-        best, *scores = self._load().best_two(z_t)
-        there: dict[int, bool] = {}
-        for video, start, end, score in self._moments(z_t, self._allowed(videos)):
+        windows, states = self._load(), {}
+        best, *scores = windows.best_two(z_t)
+        ranked = windows.ranked(z_t, self._allowed(videos))
+        there = ((w, score) for w, score in ranked if self._is_there(int(windows.video[w]), states))
+        for video, start, end, score in islice(moments(self.model, self._store, windows, there, z_t), k):
             entry = self._store.entries[video]
-            if video not in there:
-                there[video] = is_there(self.folder, entry.path, (entry.size, entry.mtime))
-            if there[video]:
-                margin = score - scores[video == best]
-                percentile = float(np.mean(self._background < score))
-                place = (float(start), min(float(end), entry.duration or float(end)))
-                said = captions_during(inside(self.folder, entry.path), *place) if captions else ""
-                place = (printable(entry.path), *place, score)
-                hits.append(Hit(*place, len(hits) + 1, margin, percentile, text, said))
-            if len(hits) == k:
-                break
+            margin = score - scores[video == best]
+            percentile = float(np.mean(self._background < score))
+            place = (float(start), min(float(end), entry.duration or float(end)))
+            said = captions_during(inside(self.folder, entry.path), *place) if captions else ""
+            hits.append(Hit(printable(entry.path), *place, score, len(hits) + 1, margin, percentile, text, said))
+        of = {self._store.entries[video].path: what for video, what in sorted(states.items())}
+        found = {hit.video for hit in hits}
+        warn_of([path for path in of if of[path] == "gone"], "gone since the last update, so left out")
+        warn_of([p for p in of if of[p] == "changed" and printable(p) in found], "changed since the last update")
         return hits
 
     def explain(self, hit: Hit) -> Curve:
-        """The scores of all seconds of the hit's video. Raises KeyError if the index no longer holds the video."""
-        z_t = self._z_t(hit.query)
-        scores = embed_each_second(self.model, [self._store.features(self._entry(hit.video))])[0] @ z_t
+        """The scores of all seconds of the hit's video. Raises KeyError if the index no longer holds the video, and
+        ValueError as `search` does."""
+        entry, z_t = self._entry(hit.video), self._z_t(hit.query)
+        scores = seconds_of(self.model, [entry], [self._store.features(entry)])[0] @ z_t
         return Curve(np.arange(len(scores)), scores)
 
     def file(self, video: str) -> Path:
@@ -191,39 +190,45 @@ class MomentIndex:
             self._read()
             self._store.check(identity)
             self._fingerprint = fingerprint(self.model)
-            entries, self.report = update(
+            entries, failed, self.report = update(
                 self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
             )
-            if entries != self._store.entries or "background" not in self._store.state or self._is_damaged():
-                self._publish(self._store.pack(entries))
+            rows, before = ([(e.shard, e.row) for e in some] for some in (entries, self._store.entries))
+            if rows != before or self._is_damaged():
+                self._publish(self._store.pack(entries), failed)
+                return self.report
+            state = self._store.state
+            self._store.publish(
+                place_of(self.folder, self.path), entries, failed, faiss=state.faiss, background=state.background
+            )
+            self._read(self._load().index)
         return self.report
 
-    def _publish(self, entries: list[Entry]) -> None:
-        state: dict = {"faiss": None, "background": {"sentences": SENTENCES, "scores": []}}
-        index = None
+    def _publish(self, entries: list[Entry], failed: Sequence[Entry] = ()) -> None:
+        background, faiss, index = {"sentences": SENTENCES, "scores": []}, None, None
         if entries:
             index = build([self._store.z_v(entry) for entry in entries])
             z_t = embed_sentences(self.model, self.processor, SENTENCES)
-            state["background"]["scores"] = sorted(nearest(index, z_t, 1)[0][:, 0].tolist())
+            background["scores"] = sorted(nearest(index, z_t, 1)[0][:, 0].tolist())
             if hasattr(index, "nprobe"):
-                state["faiss"] = self._store.faiss_name()
-                state["faiss_bytes"] = write(index, self.path / state["faiss"])
-                index = read(self.path / state["faiss"], state["faiss_bytes"])
-        self._store.publish(entries, **state)
+                file = self.path / self._store.faiss_name()
+                write(index, file)
+                faiss, index = file.name, read(file, self._store.sign(file).size)
+        self._store.publish(place_of(self.folder, self.path), entries, failed, faiss, background)
         self._read(index)
 
     def _read(self, index=None) -> None:
         """Take over what the store says; `index` is FAISS's, if it is at hand."""
         self._of = {printable(entry.path): i for i, entry in enumerate(self._store.entries)}
-        self._background = np.array(self._store.state.get("background", {}).get("scores", []))
+        self._background = np.array((self._store.state.background or {}).get("scores", []))
         self._windows = None if index is None else self._windows_of(index)
 
     def _load(self) -> Windows:
         """The windows of all videos; FAISS's index is read or made when it is first wanted."""
         if self._windows is None:
             state, index = self._store.state, None
-            if state.get("faiss"):
-                index = read(self.path / Path(state["faiss"]).name, state.get("faiss_bytes", 0))
+            if state.faiss:
+                index = read(self.path / Path(state.faiss).name, state.files[state.faiss].size)
             elif self._store.entries:
                 index = build([self._store.z_v(entry) for entry in self._store.entries])
             self._windows = self._windows_of(index)
@@ -234,6 +239,10 @@ class MomentIndex:
         return Windows(index, seconds, windows, *sizes(self.model))
 
     def _is_damaged(self) -> bool:
+        """Whether what is made of the vectors is damaged, or has never been made."""
+        state = self._store.state
+        if state.background is None or (state.faiss and not self._store.is_whole(state.faiss)):
+            return True
         try:
             self._load()
         except (OSError, ValueError):
@@ -256,38 +265,12 @@ class MomentIndex:
         keep = videos if callable(videos) else lambda video: fnmatchcase(video, videos)
         return np.array([bool(keep(video)) for video in self.videos], bool)[self._load().video]
 
-    def _moments(
-        self, z_t: Float32[np.ndarray, " D"], allowed: Bool[np.ndarray, " N"] | None
-    ) -> Iterator[tuple[int, int, int, float]]:
-        """Video, start, end and score of each window's run, best first; one that overlaps a better one is left out."""
-        taken: dict[int, list[tuple[int, int]]] = {}
-        windows = self._load()
-        ranked = windows.ranked(z_t, allowed)
-        while group := list(islice(ranked, AT_ONCE)):
-            runs = self._runs(z_t, [window for window, _ in group])
-            for (window, score), (start, end) in zip(group, runs, strict=True):
-                video = int(windows.video[window])
-                others = taken.setdefault(video, [])
-                if all(end <= a or b <= start for a, b in others):
-                    others.append((start, end))
-                    yield video, start, end, score
-
-    def _runs(self, z_t: Float32[np.ndarray, " D"], windows: list[int]) -> list[tuple[int, int]]:
-        """Start and end, in seconds of the video, of the run that stands out in each window.
-
-        Its neighbours are embedded with a window: then its seconds have the scores that `explain` shows.
-        """
-        at, step = self._load(), sizes(self.model)[1]
-        first = [max(0, int(at.start[w]) - step) for w in windows]
-        clips = [
-            self._store.features(self._store.entries[at.video[w]])[f : at.end[w] + step]
-            for w, f in zip(windows, first, strict=True)
-        ]
-        runs = []
-        for w, f, h_v in zip(windows, first, embed_each_second(self.model, clips), strict=True):
-            start, end = standing_out(h_v[at.start[w] - f : at.end[w] - f] @ z_t)
-            runs.append((int(at.start[w]) + start, int(at.start[w]) + end))
-        return runs
+    def _is_there(self, video: int, states: dict[int, str]) -> bool:
+        """`states` takes what became of each video that is asked for."""
+        if video not in states:
+            entry = self._store.entries[video]
+            states[video] = state_of(self.folder, entry.path, (entry.size, entry.mtime))
+        return states[video] != "gone"
 
     def _z_t(self, text: str) -> Float32[np.ndarray, " D"]:
         if fingerprint(self.model) != self._fingerprint:

@@ -24,12 +24,10 @@ def build(blocks: Sequence[Float32[np.ndarray, "_ D"]]) -> Any:
     return index_rows(blocks, "ip", cells, half=cells)
 
 
-def write(index: Any, file: Path) -> int:
-    """Returns the file's size in bytes, which `read` wants to know."""
+def write(index: Any, file: Path) -> None:
     import faiss
 
     storage.replace(file, lambda temporary: faiss.write_index(index, str(temporary)))
-    return file.stat().st_size
 
 
 def read(file: Path, size: int) -> Any:
@@ -78,9 +76,17 @@ class Windows:
             n *= 4
 
     def best_two(self, z_t: Float32[np.ndarray, " D"]) -> tuple[int, float, float]:
-        """The best window's video and score, and the best score of any other video (NaN if there is none)."""
+        """The best window's video and score, and the best score of any other video (NaN if there is none).
+
+        Raises ValueError if FAISS finds nothing, as when its vectors are damaged.
+        """
         ranked = self.ranked(z_t)
-        window, score = next(ranked)
+        if (first := next(ranked, None)) is None:
+            raise ValueError(
+                f"none of the index's {len(self)} windows can be found: its FAISS file is damaged, remove it and call "
+                "update(), which makes it again"
+            )
+        window, score = first
         video = self.video[window]
         return int(video), score, next((s for w, s in ranked if self.video[w] != video), float("nan"))
 
