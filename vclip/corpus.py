@@ -154,19 +154,20 @@ class Corpus:
     def gather_features(
         self, videos: np.ndarray, starts: np.ndarray, ends: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,)."""
+        """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,).
+
+        The disk is asked for the clips of all videos at once; the copy then waits for one after the other.
+        """
         self._check_new(videos)
-        lengths = ends - starts
-        offsets = np.cumsum(lengths) - lengths
-        rows = np.repeat(self._row[videos] + starts - offsets, lengths) + np.arange(lengths.sum())
-        shards = np.unique(self._shard[videos])
-        if len(shards) == 1:  # one fancy index instead of two
-            return self._block(shards[0])[rows].astype(np.float16, copy=False), lengths
-        shard = np.repeat(self._shard[videos], lengths)
-        out = np.empty((len(rows), self.dim), dtype=np.float16)
-        for s in shards:
-            out[shard == s] = self._block(s)[rows[shard == s]]
-        return out, lengths
+        first, last = self._row[videos] + starts, self._row[videos] + ends
+        shards = self._shard[videos].tolist()
+        blocks = {shard: self._block(shard) for shard in set(shards)}
+        for video in np.unique(videos):
+            own = videos == video
+            storage.read_ahead(blocks[self._shard[video]][first[own].min() : last[own].max()])
+        clips = [blocks[s][begin:end] for s, begin, end in zip(shards, first.tolist(), last.tolist(), strict=True)]
+        none = np.empty((0, self.dim), np.float16)
+        return np.concatenate([none, *clips], dtype=np.float16, casting="same_kind"), ends - starts
 
     @property
     def piece_offsets(self) -> np.ndarray:

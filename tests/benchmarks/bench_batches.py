@@ -1,0 +1,193 @@
+"""Batches from disk, one process: the paper's 512 pairs (32 videos, 16 overlapped clips each), drawn and read.
+
+The corpus is made on the spot with HowTo100M's statistics as the paper gives them: videos of 6 minutes (5 to 7 here,
+evenly), about 110 narrations each, 2.4 word pieces a second, 512 features a second. 2,000 videos are 0.7 GB in eleven
+shards. Plain is the released way: a Python call a clip, the shard opened for it, captions joined and seconds added one
+at a time, rows padded with zeros in float32, stacked.
+
+Cold: before every round no page of a shard is in the kernel's cache (`posix_fadvise` DONTNEED, with all maps new),
+which the disk's counter in /proc/self/io confirms, and a round's videos are random ones, as they are in an epoch of a
+corpus larger than memory. What lies below the kernel, such as a virtual disk's host, may still cache.
+"""
+
+import math
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from vclip.captions import Captions
+from vclip.corpus import Corpus
+from vclip.samplers import OverlappedClips, pack
+
+from corpora import spec
+
+CORPUS, WIDTH, CAPTION_SECONDS = 2000, 512, 3.3
+VIDEOS, CLIPS, BATCHES, ROUNDS = 32, 16, 4, 5  # a batch's, and how many batches a round has
+SECONDS, PIECES = 32, 63  # of a padded row, video and text
+TARGET = 33_000  # pairs a second feed one H200
+
+
+class Video(NamedTuple):
+    """What the released code holds in memory of one video."""
+
+    shard: Path
+    row: int
+    seconds: int
+    start: list[float]
+    end: list[float]
+    cap: list[list[int]]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    path, rng = tmp_path_factory.mktemp("batches") / "corpus", np.random.default_rng(0)
+
+    def videos():
+        for i in range(CORPUS):
+            seconds = int(rng.integers(300, 421))
+            start = np.arange(0, seconds - 5, CAPTION_SECONDS)
+            features = rng.integers(0, 0x3C00, (seconds, WIDTH), dtype=np.uint16).view(np.float16)  # 0 to 1
+            yield str(i), features, Captions(start, start + CAPTION_SECONDS, [""] * len(start))
+
+    Corpus.create(path, spec(dim=WIDTH), videos())
+    table = pq.read_table(path / "captions.parquet")
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 13, len(table)))])
+    ids = pa.array(rng.integers(1000, 30000, offsets[-1]), pa.int32())
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), ids)
+    pq.write_table(table.append_column("input_ids", lists), path / "captions.parquet")
+    return Corpus.open(path)
+
+
+@pytest.fixture(scope="module")
+def in_memory(corpus) -> list[Video]:
+    words = [c.tolist() for c in np.split(corpus.piece_ids, corpus.piece_offsets[1:-1])]
+    videos = []
+    for i in range(len(corpus)):
+        own = slice(*corpus.caption_offsets[i : i + 2])
+        times = (corpus.caption_start[own].tolist(), corpus.caption_end[own].tolist())
+        shard, row = corpus._blocks[corpus._shard[i]], int(corpus._row[i])
+        videos.append(Video(shard, row, int(corpus.seconds[i]), *times, words[own]))
+    return videos
+
+
+def plain_clip(video: Video) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features (32, 512) float32 and their mask, ids (63,) and their mask."""
+    first = last = random.randint(0, len(video.cap) - 1)
+    target, pieces = random.randint(8, 64), list(video.cap[first])
+    while (
+        (first > 0 or last + 1 < len(video.cap)) and len(pieces) < target and video.end[last] - video.start[first] < 256
+    ):
+        if last + 1 < len(video.cap) and (random.random() > 0.5 or first == 0):
+            last += 1
+            pieces = pieces + video.cap[last]
+        else:
+            first -= 1
+            pieces = video.cap[first] + pieces
+    centre = min(random.randint(math.floor(video.start[first]), math.ceil(video.end[last])), video.seconds - 1)
+    start = end = centre
+    length = min(random.randint(3, SECONDS), video.seconds)
+    while end - start < length:
+        if start <= 0 or (end < video.seconds and random.random() > 0.5):
+            end += 1
+        else:
+            start -= 1
+    with safe_open(video.shard, "np") as shard:
+        rows = torch.from_numpy(shard.get_slice("features")[video.row + start : video.row + end])
+    features, video_mask = torch.zeros(SECONDS, WIDTH), torch.zeros(SECONDS, dtype=torch.bool)
+    features[: len(rows)], video_mask[: len(rows)] = rows.float(), True
+    words = torch.tensor([101, *pieces[: PIECES - 2], 102])
+    ids, mask = torch.zeros(PIECES, dtype=torch.int64), torch.zeros(PIECES, dtype=torch.bool)
+    ids[: len(words)], mask[: len(words)] = words, True
+    return features, video_mask, ids, mask
+
+
+def plain_batch(in_memory: list[Video], videos: np.ndarray) -> tuple[Tensor, ...]:
+    clips = [plain_clip(in_memory[i]) for i in videos for _ in range(CLIPS)]
+    return tuple(torch.stack(part) for part in zip(*clips, strict=True))
+
+
+def our_batch(corpus: Corpus, videos: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    batch = pack(corpus, videos, OverlappedClips().sample(corpus, videos, CLIPS, rng))
+    return tuple(torch.from_numpy(array) for array in batch[:4])
+
+
+def empty_cache(corpus: Corpus) -> None:
+    """Leave no page of the shards in the kernel's cache, and every shard open, as a run has them after a while.
+
+    The kernel keeps the pages that a map has touched, so the maps are new: of each only the header has been read.
+    """
+    corpus._read.cache_clear()
+    for shard, path in corpus._blocks.items():
+        corpus._block(shard)
+        file = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(file)
+
+
+def bytes_read() -> int:
+    """By this process, from a disk."""
+    counters = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counters["read_bytes"])
+
+
+def disk_speed(corpus: Corpus) -> float:
+    """MB a second of one shard after another, read in order from a cold cache."""
+    empty_cache(corpus)
+    start = perf_counter()
+    size = sum(len(shard.read_bytes()) for shard in set(corpus._blocks.values()))
+    return size / (perf_counter() - start) / 1e6
+
+
+@pytest.mark.parametrize("cache", ["warm", "cold"])
+def bench_batches(report, corpus, in_memory, cache):
+    if cache == "cold" and not (hasattr(os, "posix_fadvise") and Path("/proc/self/io").exists()):
+        pytest.skip("only Linux empties its cache and counts what the disk reads")
+    disk = disk_speed(corpus)  # which fills the cache
+    rng = np.random.default_rng(0)
+    random.seed(0)
+    ways: dict[str, Callable] = {
+        "plain": lambda videos: plain_batch(in_memory, videos),
+        "ours": lambda videos: our_batch(corpus, videos, rng),
+    }
+    seconds, read = ({name: [] for name in ways} for _ in range(2))
+    for _ in range(ROUNDS + 1):
+        chosen = rng.permutation(CORPUS)[: BATCHES * VIDEOS].reshape(BATCHES, VIDEOS)
+        for name, way in ways.items():
+            if cache == "cold":
+                empty_cache(corpus)
+            before, start = bytes_read() if cache == "cold" else 0, perf_counter()
+            for videos in chosen:
+                way(videos)
+            seconds[name].append((perf_counter() - start) / BATCHES)
+            read[name].append((bytes_read() - before) / BATCHES / 1e6 if cache == "cold" else 0.0)
+    plain_s, ours_s = (float(np.median(seconds[name][1:])) for name in ways)
+    conditions = {"plain_s": plain_s, "ours_s": ours_s, "rounds": ROUNDS}
+    for name, took in (("plain", plain_s), ("our", ours_s)):
+        conditions[f"{name} pairs/s"] = f"{VIDEOS * CLIPS / took:,.0f}"
+    if cache == "cold":
+        # a round's clips lie in 8 % of the corpus, so what is there already cannot be what they need
+        assert min(read["ours"]) > 4, f"{min(read['ours'])} MB a batch came from the disk: the cache was not cold"
+        conditions["MB a batch from the disk"] = " and ".join(f"{np.median(mb):.1f}" for mb in read.values())
+        conditions["the disk in order"] = f"{disk:.0f} MB/s"
+    conditions["asked for"] = f"{TARGET:,} pairs/s"
+    report(f"batches from disk, one process, {cache} cache", plain_s / ours_s, target=20, **conditions)
+
+
+def bench_bytes(report, corpus, in_memory):
+    """Counted, not timed."""
+    videos = np.arange(VIDEOS)
+    batches = plain_batch(in_memory, videos), our_batch(corpus, videos, np.random.default_rng(0))
+    plain, ours = (sum(part.nbytes for part in batch) for batch in batches)
+    sizes = {"plain": f"{plain / 2**20:.1f} MiB", "ours": f"{ours / 2**20:.1f} MiB"}
+    report("bytes to the device, a batch of 512", plain / ours, target=3.5, **sizes)
