@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vclip.neighbours import index_rows, nearest
+from vclip.neighbours import index_rows, nearest, nearest_of_all
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
@@ -26,6 +26,27 @@ def test_the_nearest_are_those_of_the_loop(metric, cells, half):
     sign = -1 if metric == "ip" else 1
     expected = sign * np.take_along_axis(far, found, 1)
     np.testing.assert_allclose(scores, expected, rtol=5e-3 if half else 1e-4, atol=5e-3 if half else 1e-4)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+@pytest.mark.parametrize("at_once", [1, 7, 64, 5000])
+def test_all_rows_compared_block_by_block_are_those_of_the_loop(metric, at_once, monkeypatch):
+    monkeypatch.setattr("vclip.neighbours.COMPARED_AT_ONCE", at_once)
+    rows, queries, origin = clustered(300), clustered(340)[300:], clustered(1)[0]
+    far = [[-q @ row if metric == "ip" else ((q - row) ** 2).sum() for row in rows - origin] for q in queries]
+    for k in (1, 10, 300):
+        found = nearest_of_all(rows, queries, k, metric, origin)
+        np.testing.assert_array_equal(np.sort(found), np.sort(np.argsort(far)[:, :k]))
+        np.testing.assert_allclose(np.take_along_axis(np.array(far), found, 1), np.sort(far)[:, :k], atol=1e-4)
+    assert nearest_of_all(rows, queries[:0], 5, metric, origin).shape == (0, 5)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_cells_less_the_origin_are_those_of_the_rows_less_it(metric):
+    rows, origin = clustered(1000), clustered(1)[0]
+    indexes = index_rows([rows], metric, cells=True, origin=origin), index_rows([rows - origin], metric, cells=True)
+    ours, plain = (nearest(index, rows[:20] - origin, 10) for index in indexes)
+    np.testing.assert_array_equal(ours[1], plain[1])
 
 
 @pytest.mark.parametrize("cells", [False, True])

@@ -9,11 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vclip.neighbours import index_rows, nearest
+from vclip.neighbours import ADDED_AT_ONCE, index_rows, nearest, nearest_of_all
 
 # An epoch searches N / 32 seeds among N vectors: 48 N^2 operations at D = 768. At the 150 GFLOP/s measured on two cores
 # that is 6 minutes for HowTo100M's 1.1 million videos and 20 at two million, so exact search is worth it until there.
 IVF_ABOVE = 2_000_000
+# visited by an IVF search: 16 cells, or a 64th. 8 of 548 found 0.99 of the true neighbours among 300,000 videos
+# (tests/benchmarks/bench_retrieval.py); a 16th would take as long as exact search does.
+LEAST_CELLS, CELLS_SHARE = 16, 1 / 64
 SEARCH_BLOCK = 4096
 
 
@@ -27,9 +30,10 @@ def video_vectors(
 class VideoIndex:
     """Nearest neighbours among N video vectors by FAISS (Algorithm 1, line 3).
 
+    `vectors` in float32 on the CPU are not copied but read at every search: 1.1 million of 768 numbers are 3.4 GB.
     `metric`: "l2" (Euclidean, as in the released code) or "ip" (inner product). `kind`: "flat" is exact; "ivf" searches
-    a sixteenth of sqrt(N) k-means cells, fewer where a cell would get less than 39 videos (a small corpus has one:
-    exact again); "auto" is exact up to `IVF_ABOVE` videos and IVF above.
+    a 64th, 16 at the least, of sqrt(N) k-means cells, of which there are fewer where one would get less than 39 videos
+    (a small corpus has less than 16: exact again); "auto" is exact up to `IVF_ABOVE` videos and IVF above.
     Raises ValueError for no vectors, NaN or infinity (naming the row), an unknown metric or kind.
     """
 
@@ -45,12 +49,15 @@ class VideoIndex:
         bad = np.flatnonzero(~np.isfinite(4 * np.einsum("nd,nd->n", rows, rows)))
         if len(bad):
             raise ValueError(f"the vector of video {bad[0]} holds NaN, infinity or more than float32 can square")
-        if metric == "l2":
-            # an untrained model's vectors differ little beside their mean, which would drown the differences in float32
-            rows = (rows - rows.mean(axis=0, dtype=np.float64)).astype(np.float32)
-        self.vectors = np.ascontiguousarray(rows)
-        cells = kind == "ivf" or (kind == "auto" and len(rows) > IVF_ABOVE)
-        self.faiss = index_rows([self.vectors], metric, cells)
+        self.vectors, self.metric = rows, metric
+        # an untrained model's vectors differ little beside their mean, which would drown the differences in float32
+        mean = rows.mean(axis=0, dtype=np.float64) if metric == "l2" else np.zeros(rows.shape[1])
+        self.origin = mean.astype(np.float32)
+        self.cells = None
+        if kind == "ivf" or (kind == "auto" and len(rows) > IVF_ABOVE):
+            blocks = np.split(rows, range(ADDED_AT_ONCE, len(rows), ADDED_AT_ONCE))
+            self.cells = index_rows(blocks, metric, cells=True, origin=self.origin)
+            self.cells.nprobe = min(self.cells.nlist, max(LEAST_CELLS, round(CELLS_SHARE * self.cells.nlist)))
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -67,10 +74,14 @@ class VideoIndex:
             raise ValueError(f"{n} neighbours of {len(self)} videos: ask for 1 to {len(self)}")
         if len(videos) and not 0 <= videos.min() <= videos.max() < len(self):
             raise IndexError(f"videos {videos.min()} to {videos.max()} asked of an index of {len(self)}")
-        found = np.empty((len(videos), n), dtype=np.int64)
-        for at in tqdm(range(0, len(videos), SEARCH_BLOCK), desc="neighbours", delay=10, leave=False):
-            block = videos[at : at + SEARCH_BLOCK]
-            found[at : at + SEARCH_BLOCK] = _self_first(block, nearest(self.faiss, self.vectors[block], n)[1])
+        queries = self.vectors[videos] - self.origin
+        if self.cells is None:
+            found = nearest_of_all(self.vectors, queries, n, self.metric, self.origin)
+        else:
+            starts = tqdm(range(0, len(videos), SEARCH_BLOCK), desc="neighbours", delay=10, leave=False)
+            blocks = [nearest(self.cells, queries[start : start + SEARCH_BLOCK], n)[1] for start in starts]
+            found = np.concatenate([np.zeros((0, n), np.int64), *blocks])
+        found = _self_first(videos, found)
         return found if np.ndim(i) else found[0]
 
 
@@ -114,5 +125,5 @@ def _self_first(videos: Int[np.ndarray, " m"], found: Int[np.ndarray, "m n"]) ->
     """Row r with videos[r] moved to the front, or put there instead of the last entry where the search missed it."""
     is_self = found == videos[:, None]
     is_self[:, -1] |= ~is_self.any(axis=1)
-    others = found[~is_self].reshape(len(found), -1)
+    others = found[~is_self].reshape(len(found), found.shape[1] - 1)
     return np.concatenate([videos[:, None], others], axis=1)

@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
+from tqdm.auto import tqdm
 
 TRAINED_ON = 64  # rows a cell
 ADDED_AT_ONCE = 65_536
+COMPARED_AT_ONCE = 65_536
 
 
 def index_rows(
-    blocks: Sequence[Float32[np.ndarray, "_ D"]], metric: str = "ip", cells: bool = False, half: bool = False
+    blocks: Sequence[Float32[np.ndarray, "_ D"]],
+    metric: str = "ip",
+    cells: bool = False,
+    half: bool = False,
+    origin: Float32[np.ndarray, " D"] | None = None,
 ) -> Any:
-    """A FAISS index of the rows of all `blocks`, at least one, in their order.
+    """A FAISS index of the rows of all `blocks`, at least one, in their order, less `origin`.
 
     `metric`: "ip" (inner product) or "l2" (Euclidean). In `cells`, of which there are sqrt(n) but one for 39 rows at
     the most, a search visits a sixteenth of them; `half` keeps their rows as float16.
@@ -30,10 +36,36 @@ def index_rows(
         index = faiss.index_factory(dim, f"IVF{nlist},{'SQfp16' if half else 'Flat'}", index.metric_type)
         index.cp.min_points_per_centroid = 1
         index.nprobe = max(1, nlist // 16)
-        index.train(_some(blocks, n, TRAINED_ON * nlist))
+        index.train(_less(origin, _some(blocks, n, TRAINED_ON * nlist)))
     for block in _large(blocks):
-        index.add(block)
+        index.add(_less(origin, block))
     return index
+
+
+def nearest_of_all(
+    rows: Float32[np.ndarray, "n D"],
+    queries: Float32[np.ndarray, "m D"],
+    k: int,
+    metric: str = "l2",
+    origin: Float32[np.ndarray, " D"] | float = 0.0,
+) -> Int[np.ndarray, "m k"]:
+    """The `k` rows, n at the most, that are nearest to each query, best first: all compared, no index kept of them.
+
+    `origin` is taken from the rows, not from the queries. The rows are read once, so ask for all queries together.
+    """
+    import faiss
+
+    library: Any = faiss
+    kind = library.METRIC_L2 if metric == "l2" else library.METRIC_INNER_PRODUCT
+    best = library.ResultHeap(len(queries), k, keep_max=metric == "ip")
+    shifted = np.empty_like(rows[:COMPARED_AT_ONCE])  # one, for new memory is slow to be given
+    for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
+        block = rows[first : first + COMPARED_AT_ONCE]
+        block = np.subtract(block, origin, out=shifted[: len(block)])
+        scores, found = library.knn(queries, block, min(k, len(block)), kind)
+        best.add_result(scores, found + first)
+    best.finalize()
+    return best.I
 
 
 def nearest(
@@ -56,6 +88,10 @@ def nearest(
     if len(short := np.flatnonzero(found[:, -1] < 0)):
         scores[short], found[short] = index.search(queries[short], n, params=everywhere)
     return scores, found
+
+
+def _less(origin: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    return rows if origin is None else rows - origin
 
 
 def _some(blocks: Sequence[np.ndarray], n: int, most: int) -> np.ndarray:
