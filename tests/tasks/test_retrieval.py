@@ -92,15 +92,15 @@ def test_blocks_of_rows_do_not_matter():
 
 
 def test_memory_does_not_grow_with_the_matrix():
-    """The similarities of 5,000 pairs are 100 MB, of 10,000 they are 400."""
+    """The similarities of 7,000 pairs are 196 MB, of 14,000 they are 784."""
     peaks = []
-    for n in (5000, 10000):
+    for n in (7000, 14000):
         z_t, z_v = np.random.default_rng(0).standard_normal((2, n, 4), dtype=np.float32)
         tracemalloc.start()
         ranks(z_t, z_v)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 100 * 2**20
+    assert peaks[1] < 1.1 * peaks[0] and peaks[1] < 190 * 2**20
 
 
 def test_constant_similarities_of_many_texts_need_no_matrix_either():

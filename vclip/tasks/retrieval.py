@@ -24,7 +24,7 @@ from vclip.tasks.report import covered
 from vclip.tasks.scores import Score
 from vclip.tasks.ties import as_array, distinct, once, products
 
-AT_ONCE = 2**24  # similarities held at a time, 64 MB
+AT_ONCE = 2**25  # similarities held at a time, 128 MB
 
 Ties = Literal["against", "reference"]
 
@@ -132,8 +132,12 @@ def _count(
     if np.isnan(best).any():  # argmax stops at a NaN
         row = int(np.isnan(best).argmax())
         raise ValueError(f"similarity of text {start + row} and video {top[row]} is NaN")
-    closer, level = (np.einsum("ij,j->i", mask, videos) for mask in (rows > own[:, None], rows == own[:, None]))
-    return closer, level, own, top, best
+    repeated = np.flatnonzero(videos > 1)
+
+    def count(mask: np.ndarray) -> np.ndarray:
+        return np.count_nonzero(mask, axis=1) + mask[:, repeated] @ (videos[repeated] - 1)
+
+    return count(rows > own[:, None]), count(rows == own[:, None]), own, top, best
 
 
 def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
