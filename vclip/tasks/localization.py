@@ -26,7 +26,7 @@ from vclip.tasks.report import covered
 from vclip.tasks.scores import Score
 from vclip.tasks.windows import embed_seconds
 
-VIDEOS_AT_ONCE = 16
+VIDEOS_AT_ONCE = 64
 Probability = Literal["softmax", "sigmoid"]
 PROBABILITIES: tuple[str, ...] = get_args(Probability)
 
