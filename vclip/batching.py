@@ -3,6 +3,8 @@
 Shapes: N videos, C clips a video, D hidden size.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -53,7 +55,7 @@ class VideoIndex:
         # an untrained model's vectors differ little beside their mean, which would drown the differences in float32
         mean = rows.mean(axis=0, dtype=np.float64) if metric == "l2" else np.zeros(rows.shape[1])
         self.origin = mean.astype(np.float32)
-        self.cells = None
+        self.cells: Any = None
         if kind == "ivf" or (kind == "auto" and len(rows) > IVF_ABOVE):
             blocks = np.split(rows, range(ADDED_AT_ONCE, len(rows), ADDED_AT_ONCE))
             self.cells = index_rows(blocks, metric, cells=True, origin=self.origin)

@@ -84,7 +84,7 @@ class Contrast:
         else:
             write({"stage": "retrieval"})
             vectors, embedded = self.video_vectors(epoch)
-            digests = gather_object([hashlib.sha256(vectors).hexdigest()[:16]])
+            digests = gather_object([hashlib.sha256(vectors.data).hexdigest()[:16]])
             write({"videos_embedded": gather_object([embedded]), "index": digests})
             index, count = VideoIndex(vectors), len(vectors) // config.videos_per_batch
             batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng)
