@@ -27,6 +27,7 @@ from vclip import encoders
 from vclip.checkpoints import convert
 from vclip.corpus import FeatureSpec
 from vclip.encoders import AutoModelEncoder, EfficientNetLite0, S3DEncoder, from_spec
+from vclip.folded import FoldedS3D, fold
 from vclip.s3d import S3D
 from vclip.video import read_seconds
 
@@ -132,7 +133,8 @@ def test_s3d_rows_have_length_one_and_equal_the_stored_features(shared):
 
 def test_s3d_sees_a_second_whole():
     torch.manual_seed(0)
-    encoder = S3DEncoder(S3D())
+    network = S3D().eval()
+    encoder = S3DEncoder(network)
     assert (encoder.spec.fps, encoder.spec.size) == (30, 224)
     encoder.spec = replace(encoder.spec, fps=4, size=32)  # small, for speed
     seconds = frames(2, encoder.spec)
@@ -141,7 +143,7 @@ def test_s3d_sees_a_second_whole():
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
     clip = torch.from_numpy(seconds[1]).permute(3, 0, 1, 2)[None] / 255
     with torch.inference_mode():
-        expected = encoder.network(clip).video_embedding[0]
+        expected = network(clip).video_embedding[0]
     np.testing.assert_allclose(got[1], expected / expected.norm(), atol=1e-5)
 
 
@@ -155,7 +157,7 @@ def test_s3d_input_equals_the_originals(shared, tmp_path, monkeypatch):
 
     def record(clips):
         seen.append(clips)
-        return S3D.forward(encoder.network, clips[..., :32, :32])
+        return FoldedS3D.forward(encoder.network, clips[..., :32, :32])
 
     monkeypatch.setattr(encoder.network, "forward", record)
     encoder(np.stack(list(read_seconds(path, encoder.spec.fps, encoder.spec.size))))
@@ -232,7 +234,7 @@ def test_from_spec_finds_s3d_beside_the_corpus(tmp_path):
     convert(tmp_path / "s3d_howto100m.pth", tmp_path / "converted")
     converted = from_spec(spec, tmp_path / "converted")
     assert converted.spec == spec
-    torch.testing.assert_close(converted.network.state_dict(), network.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(converted.network.state_dict(), fold(network).state_dict(), atol=0, rtol=0)
     torch.save(S3D().state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="weights"):
         from_spec(spec, tmp_path, weights=tmp_path / "other.pth")

@@ -124,11 +124,16 @@ class Inception(nn.Module):
 
 def space_to_depth(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T2 H2 W2"]:
     """Blocks of 2 x 2 x 2 positions become channels, ordered (t, h, w, colour)."""
+    check_even(x)
     b, c, t, h, w = x.shape
-    if t % 2 or h % 2 or w % 2:
-        raise ValueError(f"S3D takes even numbers of frames, rows and columns, not {t} x {h} x {w}")
     x = x.view(b, c, t // 2, 2, h // 2, 2, w // 2, 2)
     return x.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, t // 2, h // 2, w // 2)
+
+
+def check_even(x: Float[Tensor, "B C T H W"]) -> None:
+    t, h, w = x.shape[2:]
+    if t % 2 or h % 2 or w % 2:
+        raise ValueError(f"S3D takes even numbers of frames, rows and columns, not {t} x {h} x {w}")
 
 
 def max_pool(
