@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vclip.intervals import Interval, mean_interval, paired_difference, prediction_interval
+from vclip.intervals import Interval, holm, mean_interval, p_value, paired_difference, prediction_interval
 
 
 def test_the_mean_s_interval_is_student_s():
@@ -64,3 +64,31 @@ def test_one_number_has_no_interval_and_nothing_is_refused():
         paired_difference({0: 1.0}, {1: 1.0})
     with pytest.raises(ValueError, match="0 new runs"):
         prediction_interval([1.0, 2.0], 0)
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, -0.1])
+def test_a_level_beyond_its_range_is_refused(level):
+    with pytest.raises(ValueError, match=f"level {level} is not between 0 and 1"):
+        mean_interval([1.0, 2.0], level)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        prediction_interval([1.0, 2.0], 1, level)
+
+
+def test_p_is_that_of_student_s_test():
+    values = [0.02, 0.05, -0.01, 0.03, 0.04]
+    for level in (0.95, 0.5):
+        assert p_value(mean_interval(values, level), level) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert p_value(mean_interval([0.5])) == 1
+    assert p_value(mean_interval([0.0, 0.0])) == 1 and p_value(mean_interval([0.5, 0.5])) == 0
+
+
+def test_holm_s_adjustment_is_the_step_down_one():
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # by hand
+    assert holm(np.array([0.6, 0.9])) == pytest.approx([1, 1])
+    assert len(holm(np.array([]))) == 0
+
+
+def test_holm_keeps_the_chance_of_any_false_find_at_its_level():
+    rng = np.random.default_rng(0)
+    found = np.mean([(holm(rng.random(10)) < 0.05).any() for _ in range(2000)])
+    assert found == pytest.approx(0.05, abs=0.015)

@@ -1,4 +1,4 @@
-"""Intervals for means of few runs: of one group, of paired differences, and for the mean of runs yet to be made.
+"""Intervals for means of few runs: of one group, of paired differences, for the mean of runs yet to be made; tests.
 
 All take the runs as normal with unknown variance, hence Student's t. n runs have the mean m and the sample standard
 deviation s; t is its quantile at n - 1 degrees of freedom, (1 + level) / 2.
@@ -33,7 +33,10 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float] | Real[np.ndarray, " n"], level: float = 0.95) -> Interval:
-    """Confidence interval of the mean, m ± t s sqrt(1 / n). Raises ValueError for no number, NaN or infinity."""
+    """Confidence interval of the mean, m ± t s sqrt(1 / n).
+
+    Raises ValueError for no number, NaN or infinity, or a level that is not between 0 and 1.
+    """
     return _interval(values, 0.0, level)
 
 
@@ -60,9 +63,31 @@ def prediction_interval(
     return _interval(values, 1 / new, level)
 
 
+def p_value(of: Interval, level: float = 0.95) -> float:
+    """Two-sided p of Student's test that the mean is 0, from the mean's interval at `level`; 1 for a single number."""
+    from scipy.special import stdtr, stdtrit
+
+    if of.n == 1 or of.mean == 0:
+        return 1.0
+    if not of.half:
+        return 0.0
+    t = abs(of.mean) / of.half * stdtrit(of.n - 1, (1 + level) / 2)
+    return float(2 * stdtr(of.n - 1, -t))
+
+
+def holm(p: Real[np.ndarray, " n"]) -> Real[np.ndarray, " n"]:
+    """P values of n tests, adjusted so that those below a level hold together at it (Holm 1979, step-down)."""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
 def _interval(values, more: float, level: float) -> Interval:
     from scipy.special import stdtrit
 
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} is not between 0 and 1: 0.95 for instance")
     numbers = np.asarray(values, dtype=np.float64)
     if not len(numbers) or not np.isfinite(numbers).all():
         raise ValueError(f"no interval for {numbers.tolist()}: give one or more finite numbers")
