@@ -35,8 +35,30 @@ def test_forest_marks_each_effect_in_points(effects, tmp_path):
         wanted = [100 * m for style in STYLES for m in here[here["style"] == style]["mean"]]
         assert [x for x, _ in points(axes)] == pytest.approx(wanted)
         assert [round(y) for _, y in points(axes)] == [0, 1, 0, 1]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(STYLES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*STYLES, "one seed: no interval"]
     assert figure.get_supxlabel() == "row less full (points)"
+
+
+@pytest.mark.parametrize("draw", [lambda e: plots.forest(e, "x"), lambda e: plots.gains(e, "lag", "x", "y")])
+def test_a_single_seed_is_a_hollow_mark_and_no_bar_of_no_length(effects, draw):
+    axes, *others = draw(effects).axes
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [len(line.get_xdata()) for line in hollow] == [1]
+    drawn = [np.array(s) for bars in axes.containers for s in bars.lines[2][0].get_segments()]
+    assert sum(len(segment) == 2 for segment in drawn) == len(effects) / len(TASKS) - 1
+    assert not [line for other in others for line in other.lines if line.get_markerfacecolor() == "white"]
+    whole = draw(effects.drop(index=0))
+    assert [text.get_text() for text in whole.legends[0].get_texts()] == list(STYLES)
+
+
+def test_values_that_are_names_stand_in_their_order(effects):
+    figure = plots.gains(effects.assign(lag=effects["row"].map({"one": "three", "two": "all"})), "lag", "x", "y")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["three", "all"]
+    numbers = plots.gains(effects, "lag", "x", "y")
+    for drawn, style in ((figure, "None"), (numbers, "-")):
+        assert {bars.lines[0].get_linestyle() for bars in drawn.axes[0].containers} == {style}, (
+            "only numbers are joined"
+        )
 
 
 def test_gains_stand_over_what_was_varied(effects, tmp_path):

@@ -1,14 +1,14 @@
 """Effects with their intervals: of a table's rows, and along a quantity that was varied."""
 
-from collections.abc import Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed, plain
 
+ENDLESS = "one seed: no interval"
 COLOURS = (VIDEO, TEXT, "#009e73", "#cc79a7")  # told apart by colour-blind readers too
 
 
@@ -27,48 +27,51 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
             y = np.array([rows.index(row) for row in here["row"]]) + 0.24 * (i - (len(styles) - 1) / 2)
             mark = {"fmt": "os^D"[i % 4], "color": COLOURS[i % 4], "markersize": 4, "linewidth": 1.2}
             axes.errorbar(100 * here["mean"], y, xerr=_arms(here), label=plain(style, 40), **mark)
+            _hollow(axes, 100 * here["mean"], y, here, mark)
         axes.set_title(plain(task, 40), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(axis="y", alpha=0.3)
     panels[0, 0].set(yticks=range(len(rows)), yticklabels=[plain(row, 40) for row in rows])
     panels[0, 0].invert_yaxis()
     figure.supxlabel(xlabel, fontsize=9)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)
-    return closed(figure)
+    return _with_legend(figure)
 
 
-def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str, ticks: Sequence[float] | None = None) -> Figure:
+def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
     """A panel a task, a line a style: `mean` with its interval over column `x`; shares become points.
 
-    `effects` has the columns style, task, mean, low, high and `x`. `ticks` are the values of x to name, all by default;
-    they stand at equal distances.
+    `effects` has the columns style, task, mean, low, high and `x`, whose values keep their order and stand at equal
+    distances; numbers are joined by a line, names are not.
     """
     styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("style", "task"))
-    ticks = sorted(set(effects[x])) if ticks is None else list(ticks)
+    ticks = list(dict.fromkeys(effects[x]))
+    named = any(isinstance(tick, str) for tick in ticks)
     size = (2.4 * len(tasks) + 0.8, 3.0)
     figure, panels = plt.subplots(1, len(tasks), figsize=size, layout="constrained", squeeze=False)
     for axes, task in zip(panels[0], tasks, strict=True):
         axes.axhline(0, color=CHANCE, linewidth=1)
         for i, style in enumerate(styles):
-            here = _chosen(effects, task, style).sort_values(by=x)
+            here = _chosen(effects, task, style)
             place = np.array([ticks.index(value) for value in here[x]]) + 0.08 * (i - (len(styles) - 1) / 2)
             mark = {
-                "fmt": "os^D"[i % 4] + "-",
+                "fmt": "os^D"[i % 4] + ("" if named else "-"),
                 "color": COLOURS[i % 4],
                 "markersize": 4,
                 "linewidth": 1.2,
                 "capsize": 3,
             }
             axes.errorbar(place, 100 * here["mean"], yerr=_arms(here), label=plain(style, 40), **mark)
-        axes.set(xticks=range(len(ticks)), xticklabels=[f"{tick:g}" for tick in ticks], xlabel=xlabel)
+            _hollow(axes, place, 100 * here["mean"], here, mark)
+        axes.set(
+            xticks=range(len(ticks)),
+            xticklabels=[tick if named else f"{tick:g}" for tick in ticks],
+            xlabel=xlabel,
+        )
         axes.set_xlim(-0.4, len(ticks) - 0.6)
         axes.set_title(plain(task, 40), fontsize=9)
         axes.tick_params(labelsize=8)
     panels[0, 0].set_ylabel(ylabel)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)
-    return closed(figure)
+    return _with_legend(figure)
 
 
 def _chosen(effects: pd.DataFrame, task: str, style: str) -> pd.DataFrame:
@@ -76,6 +79,26 @@ def _chosen(effects: pd.DataFrame, task: str, style: str) -> pd.DataFrame:
 
 
 def _arms(effects: pd.DataFrame) -> np.ndarray:
-    """(2, effects) how far an interval reaches below and above its mean, in points; 0 where it has no end."""
+    """(2, effects) how far an interval reaches below and above its mean, in points; NaN where it has no end."""
     arms = 100 * np.array([effects["mean"] - effects["low"], effects["high"] - effects["mean"]], dtype=float)
-    return np.where(np.isfinite(arms), arms, 0.0)
+    return np.where(np.isfinite(arms), arms, np.nan)
+
+
+def _hollow(axes: Axes, x, y, effects: pd.DataFrame, mark: dict) -> None:
+    """Effects whose interval has no end: marks that no one takes for certain."""
+    endless = ~np.isfinite(effects["high"] - effects["low"]).to_numpy(dtype=bool)
+    if endless.any():
+        x, y = np.asarray(x)[endless], np.asarray(y)[endless]
+        shape = {"marker": mark["fmt"][0], "markeredgecolor": mark["color"], "markersize": mark["markersize"]}
+        axes.plot(x, y, linestyle="", markerfacecolor="white", zorder=3, label=ENDLESS, **shape)
+
+
+def _with_legend(figure: Figure) -> Figure:
+    """One entry a label, whatever the panels that hold it."""
+    found = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    entries = {label: handle for handle, label in reversed(found)}
+    labels = [label for label in dict.fromkeys(label for _, label in found) if label != ENDLESS]
+    labels += [ENDLESS] * (ENDLESS in entries)
+    handles = [entries[label] for label in labels]
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)
+    return closed(figure)
