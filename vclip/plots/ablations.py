@@ -86,7 +86,7 @@ def _arms(effects: pd.DataFrame) -> np.ndarray:
 
 def _hollow(axes: Axes, x, y, effects: pd.DataFrame, mark: dict) -> None:
     """Effects whose interval has no end: marks that no one takes for certain."""
-    endless = ~np.isfinite(effects["high"] - effects["low"]).to_numpy(dtype=bool)
+    endless = ~np.isfinite(_arms(effects)).all(axis=0)
     if endless.any():
         x, y = np.asarray(x)[endless], np.asarray(y)[endless]
         shape = {"marker": mark["fmt"][0], "markeredgecolor": mark["color"], "markersize": mark["markersize"]}
