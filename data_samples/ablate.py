@@ -1,7 +1,8 @@
-"""Make the ablation's results that ship, again: `python data_samples/ablate.py`. Stopped and started again, it goes on.
+"""Make the ablation's results again: `python data_samples/ablate.py`. Stopped and started again, it goes on.
 
 Every row of the table; full and without overlap on narration that lags by other times; full and without retrieval on
-corpora of few topics. A run takes about a minute of one core. Keeps its work in `runs/ablations`.
+corpora of few topics, and of as few videos of all topics. Keeps its work in `runs/ablations` and writes the results
+there too: `--out data_samples/ablations/results.jsonl` replaces those that ship.
 """
 
 import argparse
@@ -9,9 +10,9 @@ from pathlib import Path
 
 from narrations import LAGS, folder_of, with_lag
 
-from vclip.ablations import ROWS, Trial, draw_topics, run_all, shipped_results, topic_corpus, write_runs
+from vclip.ablations import ROWS, Trial, draw_topics, run_all, spread_corpus, topic_corpus, write_runs
 
-TOPICS = (3, 10)
+TOPICS = (3, 10)  # numbers of them; the control has as many videos as the first
 
 
 def trials(seeds: range, work: Path) -> list[Trial]:
@@ -20,11 +21,12 @@ def trials(seeds: range, work: Path) -> list[Trial]:
     for lag in LAGS:
         corpus = str(with_lag(lag, folder_of(lag, work / "narrations")).path)
         found += [Trial(row, seed, corpus, lag=lag) for seed in seeds for row in ("full", "w/o overlap")]
-    for number in TOPICS:
-        for seed in seeds:
-            topics = draw_topics(number, seed)
-            corpus = str(topic_corpus(topics, work / f"topics_{number}_{seed}").path)
-            found += [Trial(row, seed, corpus, topics=topics) for row in ("full", "w/o retrieval")]
+    for seed in seeds:
+        drawn = [draw_topics(number, seed) for number in TOPICS]
+        corpora = [topic_corpus(topics, work / f"topics_{len(topics)}_{seed}") for topics in drawn]
+        control = spread_corpus(len(corpora[0]), seed, work / f"spread_{seed}")
+        for corpus, topics in zip([*corpora, control], [*drawn, drawn[0]], strict=True):
+            found += [Trial(row, seed, str(corpus.path), among=topics) for row in ("full", "w/o retrieval")]
     return found
 
 
@@ -33,10 +35,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, help="one a core by default")
     parser.add_argument("--work", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--out", type=Path, default=shipped_results(), help="file of all results")
+    parser.add_argument("--out", type=Path, help="file of all results; `results.jsonl` in the work folder by default")
     arguments = parser.parse_args()
     chosen = trials(range(arguments.seeds), arguments.work)
-    write_runs(run_all(chosen, arguments.work / "cache", arguments.processes), arguments.out)
+    runs = run_all(chosen, arguments.work / "cache", arguments.processes)
+    write_runs(runs, arguments.out or arguments.work / "results.jsonl")
 
 
 if __name__ == "__main__":

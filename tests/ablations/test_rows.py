@@ -1,10 +1,11 @@
-"""Each row edits what it says, and nothing else."""
+"""Each row edits what it says, and nothing else; corpora hold the videos that they say."""
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
-from vclip.ablations import ROWS, Trial, ablation_base, draw_topics, topic_corpus
+from vclip.ablations import ROWS, Trial, ablation_base, draw_topics, spread_corpus, topic_corpus
 from vclip.ablations.rows import UPDATES, VIDEOS, of_topics
 from vclip.corpus import Corpus
 from vclip.datasets import youcook2
@@ -39,9 +40,15 @@ def test_a_row_changes_one_thing(row):
     assert {k: v for k, v in after["model"].items() if before["model"].get(k) != v} == towers.get(row, {})
 
 
-def test_an_unknown_row_is_named():
-    with pytest.raises(KeyError, match="w/o everything"):
-        Trial("w/o everything", 0).config()
+def test_what_a_trial_cannot_be_is_refused_when_it_is_made():
+    with pytest.raises(TypeError, match="unknown row of the table 'w/o everything'.*w/o"):
+        Trial("w/o everything", 0)
+    with pytest.raises(TypeError, match="unknown topic 'soop'"):
+        Trial("full", 0, among=("soop",))
+    with pytest.raises(TypeError, match="changes hold seed"):
+        Trial("full", 0, changes={"seed": 3})
+    with pytest.raises(ValueError, match="lags by 4 s: lag 8 needs its corpus"):
+        Trial("full", 0, lag=8.0)
 
 
 def test_every_corpus_gets_the_same_updates_but_for_part_of_an_epoch(tmp_path):
@@ -64,8 +71,30 @@ def test_topics_are_drawn_by_their_own_stream_and_hold_all_their_videos(tmp_path
         here, there = corpus.index(video_id), whole.index(video_id)
         assert (corpus.features(here) == whole.features(there)).all()
         assert corpus.captions(here).text == whole.captions(there).text
-    assert topic_corpus((), tmp_path / "c").video_ids == corpus.video_ids, "what is there is taken"
+    assert topic_corpus(topics, tmp_path / "c").video_ids == corpus.video_ids, "what is there is opened"
+    with pytest.raises(ValueError, match="corpus of other videos"):
+        topic_corpus(topics[:1], tmp_path / "c")
     clips = youcook2.load(minihowto() / "youcook2" / "test")
     chosen = of_topics(clips, topics)
     assert 0 < len(chosen) < len(clips)
     assert {shown[record.video_id] for record in chosen} == set(topics)
+
+
+@pytest.mark.parametrize("number", [0, 43])
+def test_topics_that_there_are_not_cannot_be_drawn(number):
+    with pytest.raises(ValueError, match=f"{number} topics cannot be drawn: there are 42"):
+        draw_topics(number, 0)
+
+
+def test_a_spread_corpus_shows_as_many_topics_as_it_can(tmp_path):
+    """As many videos as three topics have, of all 42: each topic once, one twice."""
+    shown = {video_id: topic for (video_id, _), (_, _, topic) in truth().items()}
+    corpus = spread_corpus(43, 0, tmp_path / "0")
+    assert len(corpus) == 43 == len(topic_corpus(draw_topics(3, 0), tmp_path / "three"))
+    assert sorted(Counter(shown[v] for v in corpus.video_ids).values()) == [1] * 41 + [2]
+    assert spread_corpus(43, 1, tmp_path / "1").video_ids != corpus.video_ids
+    few = Counter(shown[v] for v in spread_corpus(5, 0, tmp_path / "5").video_ids)
+    assert set(few.values()) == {1} and len(few) == 5
+    assert spread_corpus(43, 0, tmp_path / "again").video_ids == corpus.video_ids
+    with pytest.raises(ValueError, match="601 videos cannot be drawn"):
+        spread_corpus(601, 0, tmp_path / "all")

@@ -2,6 +2,8 @@
 
 from vclip.ablations.results import (
     HEADLINE,
+    PRIMARY,
+    adjusted,
     by_seed,
     difference,
     effects,
@@ -12,16 +14,17 @@ from vclip.ablations.results import (
     verdict,
     write_runs,
 )
-from vclip.ablations.rows import ROWS, Trial, ablation_base, draw_topics, topic_corpus
-from vclip.ablations.runs import config_hash, run_all, run_row
+from vclip.ablations.rows import ROWS, Trial, ablation_base, draw_topics, spread_corpus, topic_corpus
+from vclip.ablations.runs import run_all, run_row, trial_key
 
 __all__ = [
     "HEADLINE",
+    "PRIMARY",
     "ROWS",
     "Trial",
     "ablation_base",
+    "adjusted",
     "by_seed",
-    "config_hash",
     "difference",
     "draw_topics",
     "effects",
@@ -31,7 +34,9 @@ __all__ = [
     "run_all",
     "run_row",
     "shipped_results",
+    "spread_corpus",
     "topic_corpus",
+    "trial_key",
     "verdict",
     "write_runs",
 ]

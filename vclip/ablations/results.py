@@ -1,6 +1,7 @@
 """The runs of the ablation as one table, and the effects in it: paired by seed, with intervals."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,21 +9,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vclip.ablations.rows import ROWS
-from vclip.intervals import Interval, mean_interval, paired_difference
+from vclip.ablations.rows import LAG, ROWS
+from vclip.intervals import Interval, holm, mean_interval, p_value, paired_difference
 from vclip.samples import STYLES, minihowto
 from vclip.storage import replace
+from vclip.tasks.comparison import HEADLINES
 
-ALL_TOPICS = 42
-# the one score of each task that the notebook looks at, and its name there
-HEADLINE = {
-    ("retrieval", "r1"): "retrieval R@1",
-    ("videoqa", "accuracy"): "VideoQA",
-    ("videoqa, hard", "accuracy"): "VideoQA, hard",
-    ("segmentation", "f1_25"): "segmentation F1@25",
-    ("localization", "recall"): "localization recall",
+TITLES = {
+    "retrieval": "retrieval R@1",
+    "videoqa": "VideoQA",
+    "videoqa, hard": "VideoQA, hard",
+    "segmentation": "segmentation F1@25",
+    "localization": "localization recall",
 }
-COLUMNS = ["row", "seed", "lag", "topics", "style", "task", "score", "value", "floor", "n", "seconds", "config"]
+# (task, its headline score) -> name in tables and figures
+HEADLINE = {(task, HEADLINES[task.partition(",")[0]]): title for task, title in TITLES.items()}
+PRIMARY = ("test", TITLES["retrieval"])  # style and score that decide; the others are secondary
+COLUMNS = ["row", "seed", "lag", "topics", "per_topic", "style", "task", "score", "value", "floor", "n", "seconds"]
 
 
 def shipped_results() -> Path:
@@ -43,7 +46,7 @@ def read_runs(path: str | Path = "") -> list[dict]:
         for number, line in enumerate([text] if path.is_dir() else text.splitlines(), start=1):
             try:
                 run = json.loads(line)
-                runs.append(run | {"topics": tuple(run["topics"]), "scores": dict(run["scores"])})
+                runs.append(run | {"among": tuple(run["among"]), "scores": dict(run["scores"])})
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{file}, line {number} is no run of the ablation ({error}): remove it") from None
     if not runs:
@@ -52,9 +55,11 @@ def read_runs(path: str | Path = "") -> list[dict]:
 
 
 def write_runs(runs: list[dict], file: str | Path) -> None:
-    """The runs, one a line, by lag, topics, seed and row; replaced as a whole."""
+    """The runs, one a line, by lag, topics, videos, seed and row; replaced as a whole."""
     place = {row: i for i, row in enumerate(ROWS)}
-    ordered = sorted(runs, key=lambda r: (r["lag"], len(r["topics"]), r["seed"], place.get(r["row"], len(place))))
+    ordered = sorted(
+        runs, key=lambda r: (r["lag"], r["topics"], r["videos"], r["seed"], place.get(r["row"], len(place)))
+    )
     text = "".join(json.dumps(run, separators=(",", ":")) + "\n" for run in ordered)
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +69,19 @@ def write_runs(runs: list[dict], file: str | Path) -> None:
 def results(path: str | Path = "") -> pd.DataFrame:
     """One line a run and score: the columns are `COLUMNS`. `path` and errors as in `read_runs`.
 
-    `lag` in seconds, `topics` their number; `value` and `floor` are shares from 0 to 1, but median ranks; `n` is what
-    the score counts; `seconds` what the run took, training and scoring.
+    `lag` in seconds; `topics` of the training corpus and videos `per_topic`, both numbers, the latter rounded; `value`
+    and `floor` are shares from 0 to 1, but median ranks; `n` is what the score counts; `seconds` what the run took,
+    training and scoring. Warns if the runs were made with several versions of torch or vclip.
     """
+    runs = read_runs(path)
+    for library in ("vclip", "torch"):
+        versions = sorted({run.get("versions", {}).get(library, "unknown") for run in runs})
+        if len(versions) > 1:
+            warnings.warn(f"runs of {library} {' and '.join(versions)} are mixed: effects may be theirs", stacklevel=2)
     rows = [
-        (run["row"], run["seed"], run["lag"], len(run["topics"]) or ALL_TOPICS, style, task, score, value, floor, n,
-         sum(run["seconds"].values()), run["config"])
-        for run in read_runs(path)
+        (run["row"], run["seed"], run["lag"], run["topics"], round(run["videos"] / run["topics"]), style, task, score,
+         value, floor, n, sum(run["seconds"].values()))
+        for run in runs
         for style, tasks in run["scores"].items()
         for task, scores in tasks.items()
         for score, (value, floor, n) in scores.items()
@@ -81,10 +92,10 @@ def results(path: str | Path = "") -> pd.DataFrame:
 def by_seed(table: pd.DataFrame, row: str, **chosen) -> dict[int, float]:
     """{seed: value} of a row. `chosen` are values of columns, which must leave one value a seed.
 
-    Lag and number of topics are those of the corpus that ships unless chosen. Raises ValueError if there is none, or
-    several a seed.
+    Lag, topics and videos a topic are those of the corpus that ships unless chosen. Raises ValueError if there is none,
+    or several a seed.
     """
-    chosen = {"row": row, "lag": 4.0, "topics": ALL_TOPICS} | chosen
+    chosen = {"row": row, "lag": LAG, "topics": 42, "per_topic": 14} | chosen
     keep = np.logical_and.reduce([table[column] == value for column, value in chosen.items()])
     seeds, values = table.loc[keep, "seed"].tolist(), table.loc[keep, "value"].tolist()
     if not seeds or len(set(seeds)) < len(seeds):
@@ -118,11 +129,28 @@ def effects(
     return pd.DataFrame(lines)
 
 
+def adjusted(effects: pd.DataFrame) -> pd.DataFrame:
+    """`effects` with `primary` (is it `PRIMARY`?), `p` of a two-sided test, and `holm`, p adjusted for many tests.
+
+    Primary and secondary effects are a family each: below 0.05 in `holm`, no more than one family of twenty in which
+    no part mattered would show any.
+    """
+    primary = (effects["style"] == PRIMARY[0]) & (effects["task"] == PRIMARY[1])
+    p = [p_value(Interval(*of)) for of in effects[["mean", "low", "high", "n"]].itertuples(index=False)]
+    found = effects.assign(primary=primary, p=p)
+    return found.assign(holm=found.groupby("primary")["p"].transform(lambda family: holm(family.to_numpy())))
+
+
 def verdict(effect: Interval) -> str:
     """A difference of two shares in points: "+4.6 (+0.8 to +8.5)", or, with 0 in its interval, "none seen (...)".
 
     What lies outside the brackets is ruled out at the interval's level.
     """
-    low, high = 100 * effect.low, 100 * effect.high
-    seen = f"{100 * effect.mean:+.1f}" if 0 not in effect else "none seen"
-    return f"{seen} ({low:+.1f} to {high:+.1f})"
+    seen = "none seen" if 0 in effect else _points(effect.mean)
+    return f"{seen} ({_points(effect.low)} to {_points(effect.high)})"
+
+
+def _points(share: float) -> str:
+    """A tenth of a point, or two digits more where that would hide the sign."""
+    points = 100 * share
+    return f"{points:+.1f}" if abs(points) >= 0.05 else f"{points + 0.0:+.3f}"
