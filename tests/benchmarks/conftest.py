@@ -1,6 +1,7 @@
 """Speed as ratios: each case times our way and the plain way in turn, in one run, and the medians are compared.
 
-`pytest tests/benchmarks/bench_*.py` prints the table; `--benchmark-json=FILE` keeps every figure.
+`pytest tests/benchmarks/bench_*.py` prints the table; `--benchmark-json=FILE` keeps it, with the machine, for
+notebook 11 (`data_samples/benchmarks/cpu.json` is such a file).
 """
 
 import os
@@ -63,6 +64,16 @@ def report(benchmark) -> Callable[..., None]:
         ROWS.append(row)
 
     return add
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(output_json) -> None:
+    """The rows and what they depend on, in place of the plugin's many figures and the machine's name."""
+    processor = output_json["machine_info"]["cpu"].get("brand_raw", platform.processor())
+    machine = {"processor": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    machine |= {"torch": torch.__version__, "python": platform.python_version(), "date": output_json["datetime"][:10]}
+    output_json.clear()
+    output_json.update(machine=machine, rows=ROWS)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

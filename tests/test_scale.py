@@ -1,0 +1,40 @@
+import json
+
+import pytest
+
+from vclip.scale import read_rows
+
+ROWS = [{"what": "a step", "ours_s": 1.5e-05, "ratio": 2, "rate": "1,058.5 GFLOP/s", "note": "none", "limit": None}]
+
+
+def write(path, content) -> str:
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_rows_are_found_by_name(tmp_path):
+    rows = read_rows(write(tmp_path / "a.json", {"machine": {"cores": 2}, "rows": ROWS}))
+    assert rows.machine == {"cores": 2} and list(rows) == ["a step"]
+    assert [rows.value("a step", name) for name in ("ours_s", "ratio", "rate")] == [1.5e-05, 2.0, 1058.5]
+
+
+@pytest.mark.parametrize("name", ["plain_s", "note", "limit"])
+def test_what_is_missing_is_named(tmp_path, name):
+    rows = read_rows(write(tmp_path / "a.json", {"machine": {}, "rows": ROWS}))
+    with pytest.raises(ValueError, match=f"a.json has no figure '{name}' in row 'a step': measure it again, by pytest"):
+        rows.value("a step", name)
+    with pytest.raises(ValueError, match="a.json has no row 'a leap': measure"):
+        rows.value("a leap", name)
+
+
+@pytest.mark.parametrize("content", [[], {"rows": []}, {"machine": {}, "rows": [{"ratio": 1}]}, "text"])
+def test_another_file_is_refused(tmp_path, content):
+    with pytest.raises(ValueError, match="a.json holds no rows of a benchmark"):
+        read_rows(write(tmp_path / "a.json", content))
+    with pytest.raises(FileNotFoundError):
+        read_rows(tmp_path / "b.json")
+
+
+def test_the_rows_that_ship_can_be_read():
+    rows = read_rows()
+    assert rows.machine["cores"] and all(row["ratio"] > 0 for row in rows.values())

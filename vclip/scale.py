@@ -1,0 +1,41 @@
+"""What a large run takes, computed from the rows that `tests/benchmarks` measured."""
+
+import json
+import re
+from pathlib import Path
+
+from vclip.samples import minihowto
+
+COMMAND = "pytest tests/benchmarks/bench_*.py --benchmark-json=FILE"
+
+
+class Rows(dict[str, dict]):
+    """A benchmark's rows by their `what`; `machine` says where they were measured, `path` in which file they are."""
+
+    def __init__(self, path: Path, machine: dict, rows: list[dict]):
+        super().__init__((row["what"], row) for row in rows)
+        self.path, self.machine = path, machine
+
+    def value(self, what: str, name: str) -> float:
+        """The figure `name` of a row: a number, or the one that a text such as "58 GFLOP/s" begins with.
+
+        Raises ValueError that names what is missing, in which file, and how to measure it.
+        """
+        found = re.match(r"[\d,.]*\d(e[+-]?\d+)?", str(self.get(what, {}).get(name, "")))
+        if found is None:
+            missing = f"figure {name!r} in row {what!r}" if what in self else f"row {what!r}"
+            raise ValueError(f"{self.path} has no {missing}: measure it again, by {COMMAND}")
+        return float(found[0].replace(",", ""))
+
+
+def read_rows(path: str | Path = "") -> Rows:
+    """The file that `--benchmark-json` wrote, or the one that ships.
+
+    Raises FileNotFoundError if there is none, ValueError for another file.
+    """
+    path = Path(path) if path else minihowto().parent / "benchmarks" / "cpu.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Rows(path, dict(found["machine"]), found["rows"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no rows of a benchmark ({error!r}): write it by {COMMAND}") from None
