@@ -3,7 +3,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -470,3 +472,23 @@ def test_the_encoder_sees_a_video_at_once_unless_it_is_long(tmp_path, monkeypatc
     assert features is not None and len(seen) == calls and sum(map(len, seen)) == len(features) == 250
     np.testing.assert_allclose(features[:, 0], np.arange(250) / 255, atol=1e-3)
     np.testing.assert_array_equal(np.concatenate(seen)[:, 0, 0, 0, 0], np.arange(250))  # none is written over
+
+
+def test_the_next_block_is_decoded_while_one_is_encoded():
+    started = threading.Event()
+
+    def blocks(error):
+        yield np.zeros(1)
+        started.set()
+        yield np.ones(1)
+        if error is not None:
+            raise error
+
+    for error in (None, MemoryError("no frame fits")):
+        started.clear()
+        seen = []
+        with nullcontext() if error is None else pytest.raises(MemoryError, match="no frame fits"):
+            for block in extraction._ahead(blocks(error)):
+                assert started.wait(10)
+                seen.append(int(block[0]))
+        assert seen == [0, 1]

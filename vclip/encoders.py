@@ -2,7 +2,7 @@
 
 Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
 An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`; n may be all the
-seconds of a video, up to 256 MB of frames, so it takes them a few at a time.
+seconds of a video, up to 64 MB of frames, so it takes them a few at a time.
 """
 
 import argparse
