@@ -1,0 +1,154 @@
+"""From a file to features: decoding to 224 x 224 against a pipe from the program ffmpeg, S3D folded against eager, and
+which of disk, decoder and encoder bounds the extraction.
+
+Videos are H.264 at 30 frames a second, a pattern that moves under noise that is new in every frame; weights are random,
+which changes no time.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import av
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vclip.encoders import EfficientNetLite0, S3DEncoder
+from vclip.extraction import extract_one
+from vclip.folded import fold
+from vclip.s3d import S3D
+from vclip.video import read_seconds
+
+SECONDS = 4
+SIZES = {360: (640, 1_000_000), 720: (1280, 2_500_000)}  # height: width, bits a second
+GFLOP = 70.5  # of S3D for one second of video
+BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+
+
+def write_video(path: Path, height: int, seconds: int) -> Path:
+    rng = np.random.default_rng(0)
+    width, bits = SIZES[height]
+    y, x = np.mgrid[:height, :width]
+    wave = (110 + 90 * np.sin(x / 40) * np.cos(y / 30)).astype(np.uint8)[..., None]
+    noise = rng.integers(0, 24, (height, width, 3), np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", bits
+        for i in range(30 * seconds):
+            picture = np.roll(wave, (2 * i, -4 * i), (0, 1)) + np.roll(noise, rng.integers(0, width, 2), (0, 1))
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return {height: write_video(folder / f"{height}.mp4", height, SECONDS) for height in SIZES}
+
+
+@pytest.fixture(scope="module")
+def s3d() -> S3D:
+    torch.manual_seed(0)
+    return S3D().eval().requires_grad_(False)
+
+
+def piped(path: Path, height: int) -> np.ndarray:
+    """Every frame as float32, as the released extractors read them."""
+    other = int(SIZES[height][0] * 224 / height)
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-vf", f"fps=30,scale={other}:224,crop=224:224"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:"]
+    frames = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    return np.frombuffer(frames, np.uint8).reshape(-1, 224, 224, 3).astype(np.float32)
+
+
+def decoded(path: Path) -> int:
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        return sum(1 for _ in container.decode(video=0))
+
+
+def rate(work: Callable[[], object], rounds: int = 3) -> float:
+    """Seconds of video a second."""
+    times = []
+    for _ in range(rounds):
+        start = perf_counter()
+        work()
+        times.append(perf_counter() - start)
+    return SECONDS / float(np.median(times))
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the plain way needs the program ffmpeg")
+@pytest.mark.parametrize(("height", "target"), [(360, 3.0), (720, 2.0)])
+def bench_decoding(compare, videos, height, target):
+    path = videos[height]
+    frames = np.concatenate(list(read_seconds(path, 30, 224)))
+    difference = np.abs(frames - piped(path, height)).mean()
+    megabits = path.stat().st_size * 8e-6 / SECONDS
+    conditions = {"frames": len(frames), "Mbit/s": round(megabits, 2), "mean difference": round(float(difference), 3)}
+    conditions["decoding alone"] = f"{SECONDS / rate(lambda: decoded(path)):.3g} s"
+    conditions["ffmpeg"] = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout.split()[2]
+    name = f"decoding to 224 x 224, {height}p, resize on the CPU"
+    plain, ours = (lambda: piped(path, height)), (lambda: list(read_seconds(path, 30, 224)))
+    compare(name, plain, ours, rounds=5, target=target, **conditions)
+
+
+def product_seconds(size: int = 2048) -> float:
+    """Seconds that a matrix product of S3D's GFLOP takes in float32."""
+    a, times = torch.rand(size, size), []
+    for _ in range(5):
+        start = perf_counter()
+        a @ a
+        times.append(perf_counter() - start)
+    return min(times) * GFLOP * 1e9 / (2 * size**3)
+
+
+def has_bfloat16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and bool(BFLOAT16 & set(cpuinfo.read_text().split()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def bench_s3d(compare, s3d, dtype):
+    if dtype == torch.bfloat16 and not has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    x = torch.rand(1, 30, 224, 224, 3).permute(0, 4, 1, 2, 3)  # as an encoder hands it on
+    fast = fold(s3d).to(dtype)
+    cosine = F.cosine_similarity(fast(x).video_embedding.float(), s3d(x).video_embedding).item()
+    conditions = {"cosine": round(cosine, 7), "a bare fp32 product of as many operations": f"{product_seconds():.3g} s"}
+    name = f"S3D, one second, {str(dtype).removeprefix('torch.')}, not compiled, against fp32 eager"
+    compare(name, lambda: s3d(x.contiguous()), lambda: fast(x), rounds=3, target=3.3, **conditions)
+
+
+def read_from_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while file.read(2**20):
+            pass
+
+
+@pytest.mark.parametrize("name", ["S3D", "EfficientNet-Lite0"])
+def bench_stages(report, videos, s3d, name, monkeypatch):
+    """The whole extraction over its slowest stage alone. 1: the slowest hides the others."""
+    encoder = S3DEncoder(s3d) if name == "S3D" else EfficientNetLite0()
+    spec, path = encoder.spec, videos[360]
+    block = np.stack(list(read_seconds(path, spec.fps, spec.size)))
+    # two seconds a block, so that a short video has several
+    monkeypatch.setattr("vclip.extraction.BYTES_AT_ONCE", 2 * block[0].nbytes)
+    encoder(block[:1])
+    rates = {
+        "disk": rate(lambda: read_from_disk(path)),
+        "decoder": rate(lambda: list(read_seconds(path, spec.fps, spec.size))),
+        "encoder": rate(lambda: encoder(block)),
+    }
+    slowest = min(rates, key=lambda stage: rates[stage])
+    whole = rate(lambda: extract_one("v", path, encoder))
+    shown = {f"{stage}, s of video a second": round(value, 1) for stage, value in (rates | {"together": whole}).items()}
+    title = f"extraction with {name}, {spec.fps} frames of {spec.size} a second, 360p, bound by the {slowest}"
+    report(title, whole / rates[slowest], limit=1.0, **shown)
