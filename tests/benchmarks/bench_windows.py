@@ -64,7 +64,8 @@ def logits_one_video_a_forward(model: VideoCLIPModel, z: torch.Tensor, features:
 def plain(model: VideoCLIPModel, processor: VideoCLIPProcessor, records, corpus: Corpus) -> list[np.ndarray]:
     """Each second's best label (COIN) or each step's second (CrossTask)."""
     out = []
-    z = embed_texts(model, processor, records.texts) if isinstance(records, COIN) else None
+    labels = getattr(records, "texts", None)
+    z = None if labels is None else embed_texts(model, processor, labels)
     for record in records:
         z_t = embed_texts(model, processor, record.steps) if z is None else z
         rows = logits_one_video_a_forward(
