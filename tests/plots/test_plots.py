@@ -59,8 +59,13 @@ def test_answers_are_drawn_where_they_are(tmp_path):
     rng = np.random.default_rng(0)
     strange = "$<b>x" * 30
     asked = plots.questions(
-        [FRAMES[0], None], [["a", strange], ["a", "b", "c"]], [rng.random(2), -rng.random(3)], [0, 2]
+        [FRAMES[0], None],
+        [["a", strange], ["a", "b", "c"]],
+        [rng.random(2), -rng.random(3)],
+        [0, 2],
+        ["before", strange],
     )
+    assert [axes.get_title() == "before" for axes in asked.axes] == [True, False, False, False]
     assert [len(axes.patches) for axes in asked.axes[1::2]] == [2, 3]
     for axes in asked.axes[1::2]:  # the line at zero runs behind the bars and the texts
         assert axes.lines[0].get_zorder() < min(part.get_zorder() for part in (*axes.patches, *axes.texts))

@@ -79,19 +79,23 @@ def questions(
     candidates: Sequence[Sequence[str]],
     scores: Sequence[np.ndarray],
     answers: Sequence[int],
+    titles: Sequence[str] | None = None,
 ) -> Figure:
     """A row a question: its clip, and a bar for each candidate's score, the true answer's ticked and green.
 
     Bars begin at 0; the highest score is the model's answer, orange where it is wrong. None for an image leaves its
-    place empty.
+    place empty. `titles` stand above the clips: which model answers, for instance.
     """
     heights = [len(options) + 1 for options in candidates]
     figure, axes = plt.subplots(
         len(candidates), 2, figsize=(10, 0.27 * sum(heights) + 0.4), squeeze=False, layout="constrained", dpi=80,
         width_ratios=[1, 4], height_ratios=heights,
     )  # fmt: skip
-    for (picture, bars), image, options, score, answer in zip(axes, images, candidates, scores, answers, strict=True):
+    titles = titles or [""] * len(candidates)
+    rows = zip(axes, images, candidates, scores, answers, titles, strict=True)
+    for (picture, bars), image, options, score, answer, title in rows:
         picture.axis("off")
+        picture.set_title(plain(title, 24), fontsize=9)
         if image is not None:
             picture.imshow(image)
         chosen, low, high = int(np.argmax(score)), min(0.0, float(np.min(score))), max(0.0, float(np.max(score)))
