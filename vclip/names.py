@@ -14,5 +14,5 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
     known = sorted(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
             raise TypeError(f"unknown {what} {name!r}: did you mean {near[0]!r}? There are: {', '.join(known)}")

@@ -1,6 +1,7 @@
 """Runs as small dataclasses: what every run decides, what pre-training adds, and the rows of Table 7 as edits of it."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike, fspath
@@ -42,6 +43,7 @@ class TrainConfig:
         self._one_of("precision", ("fp32", "bf16", "fp16"))
         self._at_least(1, "epochs", "save_every", "total_steps")
         self._at_least(0, "warmup_steps")
+        self._positive("learning_rate", "clip_norm")
         self._plain(paths=("output",), tuples=("betas",))
 
     def _one_of(self, name: str, allowed: Sequence[str]) -> None:
@@ -50,8 +52,13 @@ class TrainConfig:
 
     def _at_least(self, least: int, *names: str) -> None:
         for name in names:
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+            if not isinstance(value := getattr(self, name), int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+    def _positive(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(value := getattr(self, name), int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a number above 0, not {value!r}")
 
     def _plain(self, paths: Sequence[str], tuples: Sequence[str] = ()) -> None:
         """Paths as strings, and as tuples what comes from a file as a list."""
@@ -110,6 +117,7 @@ class PretrainConfig(TrainConfig):
         super().__post_init__()
         self._one_of("sampler", ("overlapped", "aligned", "mil_nce"))
         self._at_least(1, "videos_per_batch", "clips_per_video", "retrieval_clips")
+        self._positive("temperature")
         if self.micro_batch is not None:
             self._at_least(1, "micro_batch")
         if self.gather_negatives and self.sampler == "mil_nce":

@@ -18,18 +18,17 @@ from safetensors.torch import load_file
 import vclip
 from vclip.corpus import Corpus
 from vclip.finetuning import FinetuneConfig, finetune
-from vclip.finetuning.config import TASKS
+from vclip.finetuning.config import BEST_BY_LOSS, RELEASED
 from vclip.finetuning.objective import Labels
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.segmenter import VideoCLIPForSegmentation
 from vclip.state import read_log
+from vclip.tasks.comparison import HEADLINES
 
 import corpora
 import labelled
 from labelled import config
-
-SCORES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", "localization": "recall"}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +45,10 @@ def left(output: Path) -> dict[str, bytes]:
     return {name: (output / name).read_bytes() for name in files}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", RELEASED)
 def test_the_best_epoch_on_held_out_videos_is_kept(data, tmp_path, task):
     done = run(task, data, tmp_path / "run", epochs=3)
-    rows, score = list(read_log(tmp_path / "run")), SCORES[task]
+    rows, score = list(read_log(tmp_path / "run")), HEADLINES[task]
     assert [row["epoch"] for row in done.scores] == [0, 1, 2, 3]
     assert all({"validation_loss", score, "n"} <= row.keys() for row in done.scores)
     assert done.losses == [row["loss"] for row in rows if "loss" in row] and len(done.losses) == 3 * 4
@@ -64,10 +63,10 @@ def test_the_best_epoch_on_held_out_videos_is_kept(data, tmp_path, task):
     kind = VideoCLIPForSegmentation if task == "segmentation" else VideoCLIPModel
     model = kind.from_pretrained(done.checkpoint)
     processor = VideoCLIPProcessor.from_pretrained(done.checkpoint)
-    assert vclip.evaluate(model, processor, *done.validation).scores[score] == best[score]
+    assert vclip.evaluate(model, processor, *done.chosen_on).scores[score] == best[score]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", RELEASED)
 def test_interrupted_it_ends_the_same_and_finished_it_is_only_read(data, tmp_path, task, monkeypatch):
     changes = {"repeats": 2} if task == "videoqa" else {}
     run(task, data, tmp_path / "whole", **changes)
@@ -137,6 +136,24 @@ def test_given_validation_replaces_the_held_out_part(data, tmp_path):
     done = finetune("segmentation", config(data, tmp_path), training, features, validation=(other, features))
     assert len(done.report["training"]["videos"]) == 20 and done.report["chosen_on"]["videos"] == other.video_ids
     assert "validation data given for it" in done.report["selection"]
+    # who knows where the given videos come from
+    assert "no test data" not in done.report["selection"] and "had no part in this" in done.report["selection"]
+
+
+def test_a_single_epoch_is_not_called_the_best(data, tmp_path):
+    said = run("retrieval", data, tmp_path, epochs=1).report["selection"]
+    assert said.startswith("The checkpoint is that of the only epoch; r1 was taken on 4 of the 20 training videos")
+
+
+@pytest.mark.parametrize("task", BEST_BY_LOSS)
+def test_the_released_way_is_the_least_loss_where_it_was(data, tmp_path, task):
+    other = labelled.dataset(task, labelled.N, 6), labelled.corpus(data)
+    settings = config(data, tmp_path, selection="released", epochs=3)
+    done = finetune(task, settings, labelled.dataset(task), data / "corpus", test=other)
+    losses = [row["validation_loss"] for row in done.scores[1:]]
+    assert done.report["chosen_by"] == "validation_loss" and done.report["epoch"] == 1 + int(np.argmin(losses))
+    last, best = (load_file(tmp_path / name / "model.safetensors") for name in ("last", "best"))
+    assert all(torch.equal(last[name], best[name]) for name in last) == (done.report["epoch"] == 3)
 
 
 def test_the_released_way_chooses_on_test_data_and_says_so(data, tmp_path):
@@ -197,11 +214,30 @@ def test_records_that_a_task_cannot_learn_from_are_refused(data, tmp_path):
     ):
         with pytest.raises(TypeError, match=message):
             finetune(task, settings, labelled.dataset(wrong), features)
+    records = labelled.dataset("retrieval")
+    for arguments, message in (
+        ((None, settings, records, features), "unknown task to fine-tune on None"),
+        (("retrieval", vclip.PretrainConfig(), records, features), "takes a FinetuneConfig"),
+        (("retrieval", settings, [1, 2], features), "a data set and the corpus"),
+        (("retrieval", settings, data, features), "a data set and the corpus"),
+        (("retrieval", settings, records, features, records), "a data set and the corpus"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            finetune(*arguments)
     elsewhere = Corpus.create(tmp_path / "elsewhere", corpora.spec(), [("x", np.ones((3, corpora.DIM)), None)])
     with pytest.raises(ValueError, match="has none of the 20 videos"):
         finetune("retrieval", settings, labelled.dataset("retrieval"), elsewhere)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         finetune("retrieval", settings, labelled.dataset("retrieval"), tmp_path / "nowhere")
+
+
+def test_nothing_to_tell_apart_and_too_long_windows_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="need two at least; batch_size is 1, and there are 16 clips"):
+        run("retrieval", data, tmp_path / "a", batch_size=1)
+    with pytest.raises(ValueError, match="and there are 1 clips to train on and 1 for validation"):
+        finetune("retrieval", config(data, tmp_path / "b"), labelled.dataset("retrieval", 0, 2), data / "corpus")
+    with pytest.raises(ValueError, match="window is 64, set it to 32"):
+        run("segmentation", data, tmp_path / "c", window=64)
 
 
 def test_segmentation_leaves_the_text_tower_alone_and_names_its_classes(data, tmp_path):
@@ -215,7 +251,7 @@ def test_segmentation_leaves_the_text_tower_alone_and_names_its_classes(data, tm
 
 
 def test_the_released_recipes():
-    retrieval, qa, coin, crosstask = (FinetuneConfig.paper(task) for task in TASKS)
+    retrieval, qa, coin, crosstask = (FinetuneConfig.paper(task) for task in RELEASED)
     for recipe in (retrieval, qa, coin, crosstask):
         assert (recipe.learning_rate, recipe.betas, recipe.clip_norm) == (5e-5, (0.9, 0.98), 2.0)
         assert (recipe.warmup_steps, recipe.total_steps, recipe.precision) == (122, 1_000_000, "fp16")
@@ -231,7 +267,8 @@ def test_the_released_recipes():
 @pytest.mark.parametrize(
     ("field", "value"),
     [("selection", "test"), ("stride", 33), ("held_out", 0.0), ("batch_size", 0), ("candidates", 1), ("repeats", 0)]
-    + [("probability", "tanh"), ("held_out", 1.0)],
+    + [("probability", "tanh"), ("held_out", 1.0), ("learning_rate", -1.0), ("learning_rate", "1e-3")]
+    + [("learning_rate", float("nan")), ("clip_norm", 0), ("epochs", 1.5), ("batch_size", 2.5)],
 )
 def test_values_that_cannot_work_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field}.*{value}"):

@@ -59,9 +59,10 @@ def load(path: str | Path, split: str = "test") -> Dataset:
     """The records of one split, in the order of its file; `path` is that file or the folder that holds it.
 
     "test" (the 1k-A list of JSFusion) and "train.sample", "val.sample", "test.sample" hold `Clip`s, "multiple_choice"
-    `Question`s and "val.qa" `OpenQuestion`s. The lists "train" (MSRVTT_train.csv, which the released recipe trains on),
-    "train.9k", "train.7k", "train.full", "val.full", "test.full" name videos: with MSRVTT_data.json in the same folder
-    they hold a `Clip` for each of a video's captions (videos without any are `left_out`), otherwise `Video`s.
+    `Question`s and "val.qa" `OpenQuestion`s. The lists "train" (MSRVTT_train.csv, which the released recipes train
+    on, for retrieval together with what JSFusion leaves of "test.full"), "train.9k", "train.7k", "train.full",
+    "val.full", "test.full" name videos: with MSRVTT_data.json in the same folder they hold a `Clip` for each of a
+    video's captions (videos without any are `left_out`), otherwise `Video`s.
     Raises ValueError for an unknown split, FileNotFoundError, or ValueError that names file and row for a missing
     column or key, an empty id or sentence, a vid_key that is not msr<number>, fewer than two candidates, an answer
     that is not the index of one.

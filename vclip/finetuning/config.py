@@ -7,7 +7,6 @@ from vclip.names import refuse_unknown
 from vclip.recipe import TrainConfig
 from vclip.tasks.localization import PROBABILITIES
 
-TASKS = ("retrieval", "videoqa", "segmentation", "localization")
 # projects/retri/videoclip/{youcook,vttqa,coin,crosstask}_videoclip.yaml
 RELEASED: dict[str, dict] = {
     "retrieval": {"epochs": 10, "batch_size": 128},
@@ -15,6 +14,9 @@ RELEASED: dict[str, dict] = {
     "segmentation": {"epochs": 8, "batch_size": 1, "stride": 8},
     "localization": {"epochs": 5, "batch_size": 1, "stride": 16},
 }
+
+# released with fairseq's checkpoint_best, that of the least loss; the other recipes try every epoch on test data
+BEST_BY_LOSS = ("segmentation", "localization")
 
 # learning rates and epochs were chosen by scores on validation videos
 SAMPLE: dict[str, dict] = {
@@ -33,9 +35,11 @@ class FinetuneConfig(TrainConfig):
 
     checkpoint: folder or hub id of the model to start from, with its processor.
     batch_size: pairs (retrieval, videoqa) or videos (segmentation, localization) a batch, of each process.
-    repeats: visits of a clip an epoch, each with a sentence drawn from all of the clip's.
+    repeats: visits of a clip an epoch, each with a sentence drawn from all of the clip's. All clips come once before
+        any comes again, so that hardly a batch contrasts a clip with itself.
     window, stride: a long video is trained in windows of so many seconds, one every `stride` seconds.
-    selection: which epoch is the best is decided on "validation" data or, "released", on test data.
+    selection: which epoch is the best is decided by the task's score on "validation" data or, "released", on test data,
+        there by the least loss for segmentation and localization.
     held_out: share of the training videos that are held out for validation, where no other videos are given for it.
     candidates: sentences of a validation question (videoqa), of which one is right.
     probability: of a step at a second when validation puts steps (localization), see `localization.assign_steps`:
@@ -59,7 +63,7 @@ class FinetuneConfig(TrainConfig):
         super().__post_init__()
         self._one_of("selection", ("validation", "released"))
         self._one_of("probability", PROBABILITIES)
-        self._at_least(1, "batch_size", "repeats", "stride")
+        self._at_least(1, "batch_size", "repeats", "window", "stride")
         self._at_least(2, "candidates")
         if self.stride > self.window:
             raise ValueError(f"stride ({self.stride} s) above window ({self.window} s) would leave seconds unseen")
@@ -71,8 +75,10 @@ class FinetuneConfig(TrainConfig):
     def paper(cls, task: str, **changes) -> "FinetuneConfig":
         """The released configuration of a task: Adam as in pre-training, a warm-up of 122 updates, 1e6 to decay over.
 
-        Retrieval is YouCook2's; MSR-VTT's is `paper("retrieval", batch_size=224, repeats=20)`. Batches are those of
-        one GPU; the authors had 2, and 8 for segmentation (COIN). `checkpoint` is yours to name.
+        Retrieval is YouCook2's; MSR-VTT's is `paper("retrieval", batch_size=224, repeats=20)`, on the split "train" and
+        the videos of "test.full" that are not in JSFusion's test. VideoQA has "train" alone. Batches are those of one
+        GPU; the authors had 2, and 8 for segmentation.
+        `checkpoint` is yours to name.
         Raises TypeError for an unknown task.
         """
         refuse_unknown([task], RELEASED, "task to fine-tune on")

@@ -23,9 +23,7 @@ from vclip.processing import VideoCLIPProcessor
 from vclip.tasks.localization import true_seconds
 from vclip.tasks.report import covered
 
-SCORE = "recall"
-
-__all__ = ["SCORE", "inputs", "items", "loss", "new_model", "options", "scored", "traits"]
+__all__ = ["inputs", "items", "loss", "new_model", "options", "scored", "traits"]
 
 
 def items(dataset: Dataset, corpus: Corpus) -> list[Video]:

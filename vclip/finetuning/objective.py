@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from vclip.corpus import Corpus
 from vclip.datasets import Dataset
 from vclip.embedding import evaluating
-from vclip.finetuning.config import FinetuneConfig
+from vclip.finetuning.config import BEST_BY_LOSS, FinetuneConfig
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
+from vclip.tasks.comparison import HEADLINES
 from vclip.trainer import RETRIEVAL, VALIDATION, random_stream
 
+CONTRASTED = ("retrieval", "videoqa")
+LOSS = "validation_loss"
 ORDER = RETRIEVAL  # the stream that batches are drawn from, as in pre-training
 
 
@@ -34,7 +37,7 @@ class TaskLoss(nn.Module):
 class Labels:
     """The objective of `finetune`; a batch holds positions in the task's `items`.
 
-    `task` is a module of this package with SCORE and the functions `new_model`, `items`, `inputs`, `loss`, `scored`,
+    `task` is a module of this package with the functions `new_model`, `items`, `inputs`, `loss`, `scored`,
     `options` and `traits`; `vclip.tasks` has the module of the same name, which scores `scored` with `options`.
     Raises ValueError if nothing can be trained on or validated on.
     """
@@ -50,6 +53,7 @@ class Labels:
         validation: tuple[Dataset, Corpus],
     ):
         self.task, self.config, self.accelerator = task, config, accelerator
+        name = task.__name__.rpartition(".")[2]
         self.model, self.processor = model, processor
         self.loss: nn.Module = TaskLoss(model, task.loss)
         self.items, self.corpus = task.items(*training), training[1]
@@ -57,14 +61,20 @@ class Labels:
         for items, (dataset, corpus) in ((self.items, training), (self.validation_items, validation)):
             if not items:
                 raise ValueError(f"{dataset} has nothing to use: no annotated video of it is in {corpus}")
+        if name in CONTRASTED and min(config.batch_size, len(self.items), len(self.validation_items)) < 2:
+            raise ValueError(
+                f"{name} tells clips from one another, so a batch and the validation data need two at least; "
+                f"batch_size is {config.batch_size}, and there are {len(self.items)} clips to train on and "
+                f"{len(self.validation_items)} for validation"
+            )
         if accelerator.num_processes > -(-len(self.items) * config.repeats // config.batch_size):
             raise ValueError(
                 f"{len(self.items)} examples make fewer batches than the {accelerator.num_processes} processes: "
                 f"lower batch_size ({config.batch_size})"
             )
-        name = task.__name__.rpartition(".")[2]
         self.scored = copy.copy(task.scored(*validation, config, random_stream(config.seed, 0, 0, VALIDATION)))
         self.scored.tasks = (name,)
+        self.chosen_by = chosen_by(name, config)
         self.examine = importlib.import_module(f"vclip.tasks.{name}").examine
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
@@ -79,7 +89,7 @@ class Labels:
         return self.task.inputs(self.model, self.processor, self.corpus, items, self.config, rng)
 
     def validate(self) -> tuple[dict, float] | None:
-        """The loss, a mean over batches, and the task's scores on the validation videos; SCORE chooses."""
+        """The loss, a mean over batches, and the task's scores on the validation videos; `chosen_by` chooses."""
         losses, rng = [], random_stream(self.config.seed, 1, 0, VALIDATION)
         with evaluating(self.model), self.accelerator.autocast():
             for batch in _in_batches(np.arange(len(self.validation_items)), self.config.batch_size):
@@ -89,8 +99,13 @@ class Labels:
             found = self.examine(
                 self.model, self.processor, self.scored, self.validation_corpus, **self.task.options(self.config)
             )
-        row = {"validation_loss": float(np.mean(losses)), **found["scores"], "n": found["n"]}
-        return row, -row[self.task.SCORE]
+        row = {LOSS: float(np.mean(losses)), **found["scores"], "n": found["n"]}
+        return row, row[self.chosen_by] if self.chosen_by == LOSS else -row[self.chosen_by]
+
+
+def chosen_by(task: str, config: FinetuneConfig) -> str:
+    """What the best epoch is best by: the task's headline score, or the loss where the released recipe goes by that."""
+    return LOSS if config.selection == "released" and task in BEST_BY_LOSS else HEADLINES[task]
 
 
 def _in_batches(order: np.ndarray, size: int) -> list[np.ndarray]:

@@ -17,9 +17,7 @@ from vclip.finetuning.split import subset
 from vclip.losses import info_nce
 from vclip.model import VideoCLIPModel
 
-SCORE = "r1"
-
-__all__ = ["SCORE", "inputs", "items", "loss", "new_model", "options", "scored", "traits"]
+__all__ = ["inputs", "items", "loss", "new_model", "options", "scored", "traits"]
 
 
 def loss(model: VideoCLIPModel, features: Tensor, seconds: Tensor, ids: Tensor, pieces: Tensor) -> Float[Tensor, ""]:

@@ -19,9 +19,7 @@ from vclip.finetuning.split import subset
 from vclip.losses import info_nce
 from vclip.model import VideoCLIPModel
 
-SCORE = "accuracy"
-
-__all__ = ["SCORE", "inputs", "items", "loss", "new_model", "options", "scored", "traits"]
+__all__ = ["inputs", "items", "loss", "new_model", "options", "scored", "traits"]
 
 
 def items(dataset: Dataset, corpus: Corpus) -> list[pairs.ClipOfPairs]:

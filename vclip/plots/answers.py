@@ -23,7 +23,7 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image)
-        axis.set_title(textwrap.fill(plain(title, 44), 22), fontsize=8)
+        axis.set_title(textwrap.fill(plain(title, 66), 22), fontsize=8)
     return closed(figure)
 
 
