@@ -16,8 +16,8 @@ from vclip.neighbours import ADDED_AT_ONCE, index_rows, nearest, nearest_of_all
 # An epoch searches N / 32 seeds among N vectors: 48 N^2 operations at D = 768. At the 150 GFLOP/s measured on two cores
 # that is 6 minutes for HowTo100M's 1.1 million videos and 20 at two million, so exact search is worth it until there.
 IVF_ABOVE = 2_000_000
-# visited by an IVF search: 16 cells, or a 64th. 8 of 548 found 0.99 of the true neighbours among 300,000 videos
-# (tests/benchmarks/bench_retrieval.py); a 16th would take as long as exact search does.
+# visited by an IVF search: 16 cells, or a 64th. How many true neighbours that finds depends on how far the videos lie
+# apart: tests/benchmarks/bench_retrieval.py measures it among 300,000 like a trained model's.
 LEAST_CELLS, CELLS_SHARE = 16, 1 / 64
 SEARCH_BLOCK = 4096
 
