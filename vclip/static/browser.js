@@ -51,7 +51,7 @@ function render({ model, el }) {
   const query = field("query", "text", "Describe a moment in a few words, for instance: pour coffee into a mug", "what to search for");
   form.appendChild(make("button", "go", "Search")).type = "submit";
   const files = field("files", "text", "only files named…", "part of a file's name, or a pattern such as cooking/*.mp4");
-  const least = Object.assign(field("least", "number", "min. percentile", "smallest percentile, 0 to 100: the share of everyday sentences that score lower on this index"), { min: 0, max: 100 });
+  const least = Object.assign(field("least", "number", "min. percentile", "smallest percentile, 0 to 100: the share of everyday sentences that score lower on this index"), { min: 0, max: 100, step: "any" });
   const save = Object.assign(form.appendChild(make("button", "save", "Save as CSV")), { type: "button" });
   root.appendChild(status);
   const main = root.appendChild(make("div", "main"));

@@ -15,6 +15,10 @@ function makePlayer(fetchPiece, say) {
       if (video.buffered.start(i) <= time + 0.1 && time < video.buffered.end(i) - 0.05) return true;
     return false;
   };
+  const isEnd = () => {
+    const last = buffer.buffered.length - 1, piece = Math.ceil(duration / SECONDS) - 1;
+    return source.readyState === "open" && !buffer.updating && last >= 0 && buffer.buffered.end(last) > piece * SECONDS + 0.05;
+  };
   const append = () => {
     if (!buffer || buffer.updating || !waiting.length) return;
     const { n, data } = waiting.shift(), mine = asked;
@@ -24,7 +28,7 @@ function makePlayer(fetchPiece, say) {
   };
   const need = async (time) => {
     const n = Math.floor(time / SECONDS), mine = source;
-    if (time < 0 || time >= duration || source?.readyState !== "open" || asked.has(n) || holds(time)) return;
+    if (time < 0 || time >= duration || !source || source.readyState === "closed" || asked.has(n) || holds(time)) return;
     asked.add(n);
     const first = n === Math.floor(place / SECONDS);
     if (first) wait.hidden = false;
@@ -38,6 +42,7 @@ function makePlayer(fetchPiece, say) {
           if (mine !== source) return;
           if (video.currentTime !== place && video.readyState < 2 && holds(place)) video.currentTime = place;
           append();
+          if (isEnd()) source.endOfStream(); // without it the last frame is never shown; the next piece opens it again
         });
       }
       waiting.push({ n, data });
