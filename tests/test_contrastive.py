@@ -58,7 +58,7 @@ def first_update(trainer: Trainer):
     with torch.no_grad():
         z_v, z_t = trainer.model.embed_packed(*packed)
         expected = float(mil_nce(z_v, z_t, owner) if each else info_nce(z_v, z_t))
-    return videos, clips, expected, trainer._update(1, 0, videos)[0]
+    return videos, clips, expected, trainer._update(1, 0, trainer._inputs(1, 0, videos))[0]
 
 
 def spans(trainer: Trainer, videos, clips):
@@ -97,8 +97,11 @@ def test_mil_nce_takes_short_clips_and_each_caption_as_a_candidate(start):
 def test_micro_batches_make_the_same_update(start, edit):
     whole, micro = start(edit), start(edit, micro_batch=5)
     videos = batches(whole)[0]
-    loss, norm, _ = whole._update(1, 0, videos)
-    assert micro._update(1, 0, videos)[:2] == (pytest.approx(loss, rel=1e-5), pytest.approx(norm, rel=1e-4))
+    loss, norm, _ = whole._update(1, 0, whole._inputs(1, 0, videos))
+    assert micro._update(1, 0, micro._inputs(1, 0, videos))[:2] == (
+        pytest.approx(loss, rel=1e-5),
+        pytest.approx(norm, rel=1e-4),
+    )
 
 
 def test_shared_towers_are_one(start):

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from vclip.processing import VideoCLIPProcessor
 from vclip.recipe import TrainConfig
 from vclip.runs import start_accelerator
 from vclip.state import read_log
-from vclip.trainer import DROPOUT, TRAINING, Trainer, random_stream, return_memory
+from vclip.trainer import DROPOUT, TRAINING, Trainer, one_ahead, random_stream, return_memory
 
 import corpora
 from corpora import DIM, TOWER, pretrain_config, pretraining_data
@@ -32,9 +33,8 @@ class Pull(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, features, ids):
-        seconds, pieces = (torch.full((len(ids),), n) for n in (SECONDS, ids.shape[1]))
-        return info_nce(*self.model.embed_packed(features.flatten(0, 1), seconds, ids.flatten(), pieces))
+    def forward(self, features, seconds, ids, pieces):
+        return info_nce(*self.model.embed_packed(features, seconds, ids, pieces))
 
 
 class Words:
@@ -52,7 +52,8 @@ class Words:
 
     def inputs(self, batch, rng):
         noise = torch.from_numpy(rng.standard_normal((BATCH, SECONDS, DIM)).astype(np.float32))
-        return self.features[batch] + 0.1 * noise, self.ids[batch]
+        seconds, pieces = (torch.full((BATCH,), n) for n in (SECONDS, self.ids.shape[1]))
+        return (self.features[batch] + 0.1 * noise).flatten(0, 1), seconds, self.ids[batch].flatten(), pieces
 
     def validate(self):
         value = self.scores.pop(0) if self.scores else None
@@ -120,10 +121,27 @@ def test_interrupted_it_ends_with_the_same_weights_and_log(tmp_path, at):
     broken.objective.inputs = fail
     with pytest.raises(KeyboardInterrupt):
         broken.run()
+    assert sum("loss" in row for row in read_log(tmp_path / "broken")) == at - 1
     again = trainer(tmp_path / "broken")
     again.run()
     torch.testing.assert_close(again.model.state_dict(), whole.model.state_dict(), atol=0, rtol=0)
     assert list(read_log(tmp_path / "broken")) == list(read_log(tmp_path / "whole"))
+
+
+def test_the_next_is_prepared_meanwhile_and_an_error_comes_in_its_turn():
+    asked = [threading.Event() for _ in range(3)]
+
+    def prepare(item: int) -> int:
+        asked[item].set()
+        return 1 // (2 - item)
+
+    got = one_ahead(prepare, range(3))
+    assert next(got) == 0 and asked[1].wait(10) and not asked[2].is_set()
+    assert next(got) == 1 and asked[2].wait(10)
+    with pytest.raises(ZeroDivisionError) as raised:
+        next(got)
+    assert raised.traceback[-1].name == "prepare"
+    assert list(one_ahead(prepare, [])) == []
 
 
 def test_the_best_checkpoint_has_the_least_value_and_the_beginning_is_none(tmp_path):
@@ -142,7 +160,7 @@ def test_half_precision_is_near_and_not_equal(tmp_path):
     losses = {}
     for precision in ("fp32", "bf16"):
         ours = trainer(tmp_path / precision, precision=precision)
-        losses[precision] = ours._update(1, 0, np.arange(BATCH))[0]
+        losses[precision] = ours._update(1, 0, ours._inputs(1, 0, np.arange(BATCH)))[0]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != pytest.approx(losses["fp32"], rel=1e-6)
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,8 +100,9 @@ class Trainer:
         bar = tqdm(
             steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
         )
-        for step in bar:
-            loss, norm, rate = self._update(epoch, step, batches[step * world + rank])
+        prepared = one_ahead(lambda step: self._inputs(epoch, step, batches[step * world + rank]), steps)
+        for step, inputs in zip(bar, prepared, strict=True):
+            loss, norm, rate = self._update(epoch, step, inputs)
             self.progress.step, self.progress.update = step + 1, self.progress.update + 1
             self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -107,27 +110,34 @@ class Trainer:
                 self._save_state(batches)
         self._finish(epoch)
 
-    def _update(self, epoch: int, step: int, batch: np.ndarray) -> tuple[float, float, float]:
+    def _stream(self, epoch: int, step: int, purpose: int) -> np.random.Generator:
+        stream = step * self.accelerator.num_processes + self.accelerator.process_index
+        return random_stream(self.config.seed, epoch, stream, purpose)
+
+    def _inputs(self, epoch: int, step: int, batch: np.ndarray) -> tuple:
+        return self.objective.inputs(batch, self._stream(epoch, step, TRAINING))
+
+    def _update(self, epoch: int, step: int, inputs: tuple) -> tuple[float, float, float]:
         """One optimiser update: the loss (mean over processes), the gradient's norm, and the rate that was used."""
         config, accelerator = self.config, self.accelerator
-        stream = step * accelerator.num_processes + accelerator.process_index
-        inputs = self.objective.inputs(batch, random_stream(config.seed, epoch, stream, TRAINING))
         rate = learning_rate(self.progress.update + 1, config.learning_rate, config.warmup_steps, config.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
+        torch.manual_seed(int(self._stream(epoch, step, DROPOUT).integers(2**63)))
         self.loss.train()
         loss = self.loss(*inputs)
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss is {loss.item()} at update {self.progress.update + 1} (epoch {epoch}): lower learning_rate "
-                f"({config.learning_rate}) or train in fp32; the last checkpoint is in {self.output}"
-            )
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(self.loss.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(torch.as_tensor(reduce(loss.detach(), "mean"))), float(torch.as_tensor(norm)), rate
+        # read last, as the device is waited for
+        value = float(torch.as_tensor(reduce(loss.detach(), "mean")))
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the loss is {value} at update {self.progress.update + 1} (epoch {epoch}): lower learning_rate "
+                f"({config.learning_rate}) or train in fp32; the last checkpoint is in {self.output}"
+            )
+        return value, float(torch.as_tensor(norm)), rate
 
     def _finish(self, epoch: int) -> None:
         if scored := self.objective.validate():
@@ -178,6 +188,19 @@ class Trainer:
 def random_stream(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:
     """The generator of one purpose at one place of a run."""
     return np.random.default_rng([seed, epoch, step, purpose])
+
+
+def one_ahead(prepare: Callable[[Any], Any], items: Iterable) -> Iterator:
+    """`prepare(item)` of each item, computed in a thread while the one before it is used; errors come in their turn."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = None
+        for item in items:
+            following = thread.submit(prepare, item)
+            if coming is not None:
+                yield coming.result()
+            coming = following
+        if coming is not None:
+            yield coming.result()
 
 
 def return_memory() -> None:
