@@ -33,7 +33,7 @@ from vclip.samplers import OverlappedClips, pack
 from corpora import spec
 
 CORPUS, WIDTH, CAPTION_SECONDS = 2000, 512, 3.3
-VIDEOS, CLIPS, BATCHES, ROUNDS = 32, 16, 4, 5  # a batch's, and how many batches a round has
+VIDEOS, CLIPS, BATCHES, ROUNDS = 32, 16, 4, 11  # a batch's, and how many batches a round has
 SECONDS, PIECES = 32, 63  # of a padded row, video and text
 TARGET = 33_000  # pairs a second feed one H200
 

@@ -22,6 +22,7 @@ from vclip.samples import minihowto
 VIDEOS, CLIPS = 4, 16
 SECONDS, PIECES = 32, 63  # of a padded row, video and text
 LAYERS = {768: (1, 2), 256: (2, 4)}  # of the video and the text tower, by width
+ROUNDS = {768: 5, 256: 11}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def bench_step(compare, batch, width):
     most = limit(batch)
     name = f"training step, fp32, {width} wide, {VIDEOS * CLIPS} pairs"
     plain, ours = plain_step(batch, width), packed_step(batch, width, fused=False)
-    compare(name, plain, ours, rounds=3 if width > 512 else 7, limit=most, target=0.9 * most, **described(batch, width))
+    compare(name, plain, ours, rounds=ROUNDS[width], limit=most, target=0.9 * most, **described(batch, width))
 
 
 @pytest.mark.parametrize("width", LAYERS)
@@ -125,7 +126,7 @@ def bench_step_in_bf16(compare, batch, width):
     way = "bf16, fused Adam" if bf16 else "fp32 for want of bf16 instructions, fused Adam"
     plain, ours = plain_step(batch, width), packed_step(batch, width, fused=True, bf16=bf16)
     name = f"the same step, {way}, {width} wide"
-    compare(name, plain, ours, rounds=3 if width > 512 else 7, target=2.2 if bf16 else None, **described(batch, width))
+    compare(name, plain, ours, rounds=ROUNDS[width], target=2.2 if bf16 else None, **described(batch, width))
 
 
 def bench_update(compare):

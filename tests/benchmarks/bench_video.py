@@ -121,9 +121,14 @@ def bench_s3d(compare, s3d, dtype):
     x = torch.rand(1, 30, 224, 224, 3).permute(0, 4, 1, 2, 3)  # as an encoder hands it on
     fast = fold(s3d).to(dtype)
     cosine = F.cosine_similarity(fast(x).video_embedding.float(), s3d(x).video_embedding).item()
-    conditions = {"cosine": round(cosine, 7), "a bare fp32 product of as many operations": f"{product_seconds():.3g} s"}
+    conditions: dict[str, object] = {"cosine": round(cosine, 7)}
+    limit = None
+    if dtype == torch.float32:
+        bare = product_seconds()
+        conditions["a bare product of as many operations"] = f"{bare:.3g} s"
+        limit = SECONDS / rate(lambda: s3d(x.contiguous())) / bare
     name = f"S3D, one second, {str(dtype).removeprefix('torch.')}, not compiled, against fp32 eager"
-    compare(name, lambda: s3d(x.contiguous()), lambda: fast(x), rounds=3, target=3.3, **conditions)
+    compare(name, lambda: s3d(x.contiguous()), lambda: fast(x), rounds=5, limit=limit, target=3.3, **conditions)
 
 
 def read_from_disk(path: Path) -> None:
@@ -135,7 +140,10 @@ def read_from_disk(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["S3D", "EfficientNet-Lite0"])
 def bench_stages(report, videos, s3d, name, monkeypatch):
-    """The whole extraction over its slowest stage alone. 1: the slowest hides the others."""
+    """The whole extraction over its slowest stage alone. 1: the slowest hides the others.
+
+    Decoder and encoder each keep all cores busy, so on a CPU the limit is their times' sum, not the longer of both.
+    """
     encoder = S3DEncoder(s3d) if name == "S3D" else EfficientNetLite0()
     spec, path = encoder.spec, videos[360]
     block = np.stack(list(read_seconds(path, spec.fps, spec.size)))
@@ -151,4 +159,5 @@ def bench_stages(report, videos, s3d, name, monkeypatch):
     whole = rate(lambda: extract_one("v", path, encoder))
     shown = {f"{stage}, s of video a second": round(value, 1) for stage, value in (rates | {"together": whole}).items()}
     title = f"extraction with {name}, {spec.fps} frames of {spec.size} a second, 360p, bound by the {slowest}"
-    report(title, whole / rates[slowest], limit=1.0, **shown)
+    both = 1 / (1 / rates["decoder"] + 1 / rates["encoder"])
+    report(title, whole / rates[slowest], limit=both / rates[slowest], **shown)

@@ -99,4 +99,4 @@ def bench_windows(compare, model, processor, task, beside):
     seconds = np.array([len(clip) for clip in clips])
     conditions = {"videos": VIDEOS, "windows": len(clips), "seconds": f"{seconds.mean():.1f} of {SIZE}"}
     ours = partial(examine, model, processor, records, corpus)
-    compare(f"{task}, beside {beside}", other, ours, rounds=3, target=target, limit=limit, **conditions)
+    compare(f"{task}, beside {beside}", other, ours, rounds=7, target=target, limit=limit, **conditions)
