@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from permissions import unprivileged
 from safetensors.numpy import load_file
+from stops import Stop, stopping
 from videos import cut, grey, write_video
 
 from vclip import extraction, parts, storage
@@ -282,38 +283,20 @@ def test_shards_close_when_full(tmp_path, monkeypatch, limit, value, sizes):
         np.testing.assert_allclose(features, 10 * i / 255, atol=1e-3)
 
 
-class Stop(Exception):
-    pass
-
-
 def test_a_stop_at_any_write_loses_at_most_one_video(tmp_path, monkeypatch):
     """Stops before the n-th change of a file, for every n there is, then goes on."""
     folder = make(make(tmp_path / "videos", "abcde"), "f")
     extract(folder, tmp_path / "whole", MeanColour())
     monkeypatch.setattr(storage, "SHARD_VIDEOS", 2)
-    countdown = 0
-
-    def watched(change):
-        def changed(*arguments, **options):
-            nonlocal countdown
-            countdown -= 1
-            if countdown == 0:
-                raise Stop
-            return change(*arguments, **options)
-
-        return changed
-
-    for module, name in ((os, "replace"), (os, "link"), (Path, "unlink"), (shutil, "rmtree")):
-        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    stop_at = stopping(monkeypatch, (os, "replace"), (os, "link"), (Path, "unlink"), (shutil, "rmtree"))
     for n in range(1, 200):
         out = tmp_path / str(n)
-        countdown = 10**9
         extract(folder.glob("[abc].mov"), out, MeanColour())
-        first, again, countdown = MeanColour(), MeanColour(), n
+        first, again = MeanColour(), MeanColour()
         try:
-            extract(folder, out, first)
+            with stop_at(n):
+                extract(folder, out, first)
         except Stop:
-            countdown = 10**9
             assert rows(extract(folder, out, again)) == [
                 (v, 1 if v == "f" else i, "ok") for i, v in enumerate("abcdef", 1)
             ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_extraction import MeanColour, Stop, content, kill_after, make
+from stops import Stop, stopping
+from test_extraction import MeanColour, content, kill_after, make
 
 from vclip import encoders, parts, storage
 from vclip.corpus import Corpus
@@ -146,26 +147,13 @@ def test_two_killed_shares_go_on_and_are_merged(tmp_path):
 
 def test_a_stop_at_any_write_leaves_the_shares_and_no_half_corpus(tmp_path, monkeypatch):
     shares = shares_of(make(tmp_path / "videos", NAMES), tmp_path, 2)
-    before, countdown = snapshot(shares), 0
-
-    def watched(change):
-        def changed(*arguments, **options):
-            nonlocal countdown
-            countdown -= 1
-            if countdown == 0:
-                raise Stop
-            return change(*arguments, **options)
-
-        return changed
-
-    for module, name in ((os, "replace"), (os, "link"), (Path, "rename"), (Path, "mkdir")):
-        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    before = snapshot(shares)
+    stop_at = stopping(monkeypatch, (os, "replace"), (os, "link"), (Path, "rename"), (Path, "mkdir"))
     for n in range(1, 50):
-        countdown = n
         try:
-            merge(shares, tmp_path / "merged")
+            with stop_at(n):
+                merge(shares, tmp_path / "merged")
         except Stop:
-            countdown = 0
             assert not (tmp_path / "merged").exists() and snapshot(shares) == before
         else:
             break
