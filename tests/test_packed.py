@@ -24,6 +24,9 @@ def test_every_row_of_every_clip_comes_once_in_blocks_of_one_length(lengths):
     assert packing.length.tolist() == [lengths[clip] for clip in packing.clip]
     order = list(dict.fromkeys(packing.clip.tolist()))
     assert packing.starts.tolist() == [0, *itertools.accumulate(lengths[clip] for clip in order)]
+    assert packing.given.tolist() == [
+        sum(lengths[:clip]) + i for clip, i in zip(packing.clip.tolist(), packing.within.tolist(), strict=True)
+    ]
     assert packing.longest == max(lengths)
     assert packing.blocks == [(n, lengths.count(n)) for n in sorted(set(lengths))]
     blocks = packing.split(torch.arange(sum(lengths), dtype=torch.float32))

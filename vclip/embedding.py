@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vclip.corpus import Corpus
 from vclip.model import VideoCLIPModel
+from vclip.packed import on_device
 from vclip.processing import VideoCLIPProcessor
 from vclip.samplers import Clips, pack
 
@@ -37,8 +38,8 @@ def packed_tensors(
         separate_captions=separate_captions,
     )
     features, seconds, ids, pieces = (torch.from_numpy(array) for array in batch[:4])
-    owner = None if batch.owner is None else torch.from_numpy(batch.owner).to(model.device)
-    return features.to(model.device), seconds, ids.to(model.device), pieces, owner
+    owner = None if batch.owner is None else on_device(torch.from_numpy(batch.owner), model.device)
+    return on_device(features, model.device), seconds, on_device(ids, model.device), pieces, owner
 
 
 def embed_clips(

@@ -206,11 +206,10 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         self._check_width(features.shape[1])
         _check_lengths("seconds", seconds, len(features), 0, limit)
         packing = Packing(seconds + 2, features.device)
-        within, clip = packing.within, packing.clip
+        within = packing.within
         last = within == packing.length - 1
-        # rows of `features`, behind them [CLS] and [SEP]
-        offsets = (seconds.cumsum(0) - seconds).to(features.device)
-        source = torch.where(last, len(features) + 1, offsets[clip] + within - 1)
+        # rows of `features`, behind them [CLS] and [SEP], which each clip before has had too
+        source = torch.where(last, len(features) + 1, packing.given - 2 * packing.clip - 1)
         source = torch.where(within == 0, len(features), source)
         cls, sep = self._special_rows()
         rows = torch.cat([self.video_mlp(features.to(cls.dtype)), cls, sep])[source]
@@ -223,8 +222,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         """The z_t of `embed_packed`."""
         _check_lengths("pieces", pieces, len(ids), 2, self.config.max_text_tokens + 2)
         tower, packing = self.towers[-1], Packing(pieces, ids.device)
-        offsets = (pieces.cumsum(0) - pieces).to(ids.device)
-        rows = tower.embeddings.word_embeddings(ids[offsets[packing.clip] + packing.within])
+        rows = tower.embeddings.word_embeddings(ids[packing.given])
         positions, types = self._text_positions(packing.within[None])
         states = tower(positions, types, inputs_embeds=rows[None], packing=packing)
         return packing.pool(states.last_hidden_state[0], self.config.pooling)

@@ -8,29 +8,39 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+def on_device(rows: Tensor, device: torch.device) -> Tensor:
+    """`rows` on `device`; from the CPU to CUDA through pinned memory, so that nobody waits for what is queued there."""
+    if device.type == "cuda" and rows.device.type == "cpu":
+        return rows.pin_memory().to(device, non_blocking=True)
+    return rows.to(device)
+
+
 class Packing:
     """B clips of `lengths` rows, sorted by length so that clips of equal length form one dense block.
 
-    `clip` (S,): the clip that each row belongs to; `within` (S,): its place there; `length` (S,): its clip's length.
+    `clip` (S,): the clip that each row belongs to; `within` (S,): its place there; `length` (S,): its clip's length;
+    `given` (S,): its place among the rows of all clips in the order of `lengths`.
     `starts` (B+1,) int32: where each clip begins and the last ends, in row order; `longest`: rows of the longest.
     `blocks`: (length, number of clips) of each block, in row order.
-    Planned once a batch, on the CPU, so that no layer has to wait for the device.
+    Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device; only they go there.
     """
 
     def __init__(self, lengths: Int[Tensor, " B"], device: torch.device):
         lengths = lengths.cpu().long()
+        distinct, counts = torch.unique(lengths, return_counts=True)
+        self.blocks = list(zip(distinct.tolist(), counts.tolist(), strict=True))
+        self.longest = self.blocks[-1][0]
+        total = sum(length * count for length, count in self.blocks)
+        lengths = on_device(lengths, device)
         order = torch.argsort(lengths, stable=True)
         in_order = lengths[order]
-        distinct, counts = torch.unique_consecutive(in_order, return_counts=True)
-        self.blocks = list(zip(distinct.tolist(), counts.tolist(), strict=True))
-        self.longest = int(in_order[-1])
-        self._back = torch.argsort(order).to(device)
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), in_order.cumsum(0)])
-        within = torch.arange(int(starts[-1])) - torch.repeat_interleave(starts[:-1], in_order)
-        self.starts = starts.int().to(device)
-        self.within = within.to(device)
-        self.clip = torch.repeat_interleave(order, in_order).to(device)
-        self.length = torch.repeat_interleave(in_order, in_order).to(device)
+        self._back = torch.argsort(order)
+        starts = torch.cat([in_order.new_zeros(1), in_order.cumsum(0)])
+        self.clip = torch.repeat_interleave(order, in_order, output_size=total)
+        self.length = lengths[self.clip]
+        self.within = torch.arange(total, device=device) - starts[self._back[self.clip]]
+        self.given = (lengths.cumsum(0) - lengths)[self.clip] + self.within
+        self.starts = starts.int()
 
     def split(self, rows: Float[Tensor, "S ..."]) -> list[Tensor]:
         """One tensor (clips, length, ...) a block."""
