@@ -32,8 +32,8 @@ def model(**config) -> VideoCLIPModel:
 def batch(clips: int = CLIPS, texts: int | None = None, seed: int = 0) -> list[torch.Tensor]:
     """features, seconds, ids, pieces of a packed batch; an empty video and an empty text among them."""
     rng = torch.Generator().manual_seed(seed)
-    seconds = torch.randint(0, 12, (clips,), generator=rng)
-    pieces = torch.randint(2, 9, (texts or clips,), generator=rng)
+    seconds = torch.randint(0, 33, (clips,), generator=rng)
+    pieces = torch.randint(2, 64, (texts or clips,), generator=rng)
     seconds[0], pieces[0] = 0, 2
     features = torch.randn(int(seconds.sum()), WIDTH, generator=rng)
     return [features, seconds, torch.randint(200, (int(pieces.sum()),), generator=rng), pieces]
@@ -215,4 +215,4 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
         torch.testing.assert_close(found["alone"][1], mean, rtol=1e-9, atol=1e-12)
         assert found["without a graph"][0].tolist() == [[0] * 3] * 2 + [[1] * 3] * 2
         assert "[[2, 3, 2, 3], [3, 3, 3, 3]]" in found["refused"]
-    assert loss > 1.2 * max(alone)  # twice the negatives: another loss
+    assert loss > sum(alone) / 2 + 0.1  # twice the negatives: another loss

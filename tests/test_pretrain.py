@@ -266,7 +266,8 @@ def two_processes(config: PretrainConfig) -> None:
 
 
 def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCLIPModel]:
-    """One process does what `world` do: an update by the mean of so many batches' losses, dropout as theirs."""
+    """One process does what `world` do: an update by the mean of so many batches' losses, or by the loss of all of
+    their clips where negatives are gathered, dropout as theirs."""
     tokenizer = corpora.tokenizer()
     training, validation = (Corpus.open(str(path)).tokenize(tokenizer) for path in (config.corpus, config.validation))
     torch.manual_seed(config.seed)
@@ -278,14 +279,17 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
         for step in range(len(batches) // world):
             rate = learning_rate(len(losses) + 1, config.learning_rate, config.warmup_steps, config.total_steps)
             optimizer.param_groups[0]["lr"] = rate
-            losses.append(0.0)
-            contrast.loss.train()
+            z = []
+            model.train()
             for stream in range(step * world, (step + 1) * world):
                 inputs = contrast.inputs(batches[stream], random_stream(config.seed, epoch, stream, TRAINING))
                 torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
-                loss = contrast.loss(*inputs) / world
-                loss.backward()
-                losses[-1] += loss.item()
+                z.append(model.embed_packed(*inputs[:4]))
+            if config.gather_negatives:
+                z = [tuple(map(torch.cat, zip(*z, strict=True)))]
+            loss = torch.stack([info_nce(*pair, config.temperature) for pair in z]).mean()
+            loss.backward()
+            losses.append(loss.item())
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
@@ -293,9 +297,11 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
 
 
 @pytest.mark.long
-def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
+@pytest.mark.parametrize("gather", [False, True])
+def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, gather):
     corpora.make(tmp_path / "many", 150)  # three blocks of at most 64
     changes = {"corpus": str(tmp_path / "many"), "epochs": 2, "videos_per_batch": 15, "candidates": 30}
+    changes["gather_negatives"] = gather
     two_processes(config(data, tmp_path / "two", **changes))
     pretrain(config(data, tmp_path / "one", **changes))
     stages = [row for row in read_log(tmp_path / "two") if "index" in row]

@@ -20,7 +20,7 @@ from vclip.s3d import S3D, WIDTHS, Convolution, S3DOutput, SelfGating, Separable
 
 
 def fold(network: S3D) -> "FoldedS3D":
-    """The function of `network` in eval mode, to 1e-5 of the largest value, more than twice as fast on a CPU.
+    """The function of `network` in eval mode, to 1e-5 of the largest value, about twice as fast on a CPU.
 
     It has weights of its own, without gradients; the names of `network.state_dict()` are not kept.
     """
