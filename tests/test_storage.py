@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,28 @@ def test_a_shard_holds_the_videos_end_to_end(tmp_path):
     assert rows.dtype == np.float16 and storage.read_tensor(file, "starts").tolist() == [0, 2, 3]
     np.save(tmp_path / "v.npy", videos[0])
     np.testing.assert_array_equal(storage.read_rows(tmp_path / "v.npy"), videos[0])
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4", "<i8"])
+@pytest.mark.parametrize("array", [np.arange(12).reshape(4, 3), np.arange(12).reshape(3, 4).T, np.zeros((0, 3))])
+def test_npy_files_are_read_as_numpy_reads_them(tmp_path, array, kind):
+    np.save(tmp_path / "v.npy", array.astype(kind))
+    rows, expected = storage.read_npy(tmp_path / "v.npy"), np.load(tmp_path / "v.npy")
+    np.testing.assert_array_equal(rows, expected, strict=True)
+    assert rows.strides == expected.strides and not rows.flags.writeable
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux lists a process's descriptors")
+@pytest.mark.parametrize("suffix", ["npy", "safetensors"])
+def test_a_map_keeps_no_file_open(tmp_path, suffix):
+    """Of maps Linux allows 65,530, of open files often 1,024."""
+    file = tmp_path / f"f.{suffix}"
+    storage.write_shard(file, [np.ones((2, 3))]) if suffix == "safetensors" else np.save(file, np.ones((2, 3)))
+    storage.read_rows(file)  # which may import what keeps files of its own open
+    before = os.listdir("/proc/self/fd")
+    rows = storage.read_rows(file)
+    assert os.listdir("/proc/self/fd") == before and str(file) in Path("/proc/self/maps").read_text()
+    assert (rows == 1).all()
 
 
 @pytest.mark.parametrize(

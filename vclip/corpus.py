@@ -28,8 +28,9 @@ from vclip.spec import FeatureSpec
 
 __all__ = ["Corpus", "FeatureSpec", "vocabulary_hash"]
 
-# a folder of thousands of files would otherwise use up the maps that Linux allows a process (65,530)
-FILES_OPEN = 1024
+# Opening a file takes longer than reading a clip, so all of HowTo100M's 6,500 shards may stay open, and most folders of
+# .npy files. An open one keeps no descriptor, but is one of the 65,530 maps Linux allows a process: two corpora fit.
+FILES_OPEN = 30_000
 
 
 class Corpus:

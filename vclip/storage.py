@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -87,9 +88,15 @@ def read_tensor(file: Path, name: str) -> np.ndarray:
 def read_npy(file: Path) -> np.ndarray:
     """The array of a .npy file, mapped. Raises ValueError that names a file which is damaged or holds objects."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{file} is not a plain array ({error}); files that hold objects are never executed") from None
+    # numpy's map keeps the file open, of which a process may often have no more than 1,024; torch's does not
+    size = found.offset + found.nbytes
+    content = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8).numpy()
+    rows = np.ndarray(found.shape, found.dtype, content, found.offset, found.strides)
+    rows.flags.writeable = False
+    return rows
 
 
 def read_rows(file: Path) -> np.ndarray:
