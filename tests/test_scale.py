@@ -4,7 +4,8 @@ import pytest
 
 from vclip.scale import read_rows
 
-ROWS = [{"what": "a step", "ours_s": 1.5e-05, "ratio": 2, "rate": "1,058.5 GFLOP/s", "note": "none", "limit": None}]
+STEP = {"what": "a step", "ours_s": 1.5e-05, "ratio": 2, "rate": "1,058.5 GFLOP/s", "note": "none", "limit": None}
+ROWS = [STEP | {"difference": "-0.5 s"}]
 
 
 def write(path, content) -> str:
@@ -15,7 +16,8 @@ def write(path, content) -> str:
 def test_rows_are_found_by_name(tmp_path):
     rows = read_rows(write(tmp_path / "a.json", {"machine": {"cores": 2}, "rows": ROWS}))
     assert rows.machine == {"cores": 2} and list(rows) == ["a step"]
-    assert [rows.value("a step", name) for name in ("ours_s", "ratio", "rate")] == [1.5e-05, 2.0, 1058.5]
+    names = ("ours_s", "ratio", "rate", "difference")
+    assert [rows.value("a step", name) for name in names] == [1.5e-05, 2.0, 1058.5, -0.5]
 
 
 @pytest.mark.parametrize("name", ["plain_s", "note", "limit"])
@@ -31,5 +33,11 @@ def test_what_is_missing_is_named(tmp_path, name):
 def test_another_file_is_refused(tmp_path, content):
     with pytest.raises(ValueError, match="a.json holds no rows of a benchmark"):
         read_rows(write(tmp_path / "a.json", content))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="no .*b.json: write it by pytest tests/benchmarks"):
         read_rows(tmp_path / "b.json")
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path):
+    rows = [{"what": name, "ratio": 1} for name in ("a leap", "a step", "a step")]
+    with pytest.raises(ValueError, match="a.json holds no rows .*two rows are named 'a step'"):
+        read_rows(write(tmp_path / "a.json", {"machine": {}, "rows": rows}))

@@ -10,10 +10,16 @@ COMMAND = "pytest tests/benchmarks/bench_*.py --benchmark-json=FILE"
 
 
 class Rows(dict[str, dict]):
-    """A benchmark's rows by their `what`; `machine` says where they were measured, `path` in which file they are."""
+    """A benchmark's rows by their `what`; `machine` says where they were measured, `path` in which file they are.
+
+    Raises ValueError that names a `what` which two rows have.
+    """
 
     def __init__(self, path: Path, machine: dict, rows: list[dict]):
         super().__init__((row["what"], row) for row in rows)
+        names = [row["what"] for row in rows]
+        if twice := [name for name in self if names.count(name) > 1]:
+            raise ValueError(f"two rows are named {twice[0]!r}")
         self.path, self.machine = path, machine
 
     def value(self, what: str, name: str) -> float:
@@ -21,7 +27,7 @@ class Rows(dict[str, dict]):
 
         Raises ValueError that names what is missing, in which file, and how to measure it.
         """
-        found = re.match(r"[\d,.]*\d(e[+-]?\d+)?", str(self.get(what, {}).get(name, "")))
+        found = re.match(r"[+-]?[\d,.]*\d(e[+-]?\d+)?", str(self.get(what, {}).get(name, "")))
         if found is None:
             missing = f"figure {name!r} in row {what!r}" if what in self else f"row {what!r}"
             raise ValueError(f"{self.path} has no {missing}: measure it again, by {COMMAND}")
@@ -31,11 +37,13 @@ class Rows(dict[str, dict]):
 def read_rows(path: str | Path = "") -> Rows:
     """The file that `--benchmark-json` wrote, or the one that ships.
 
-    Raises FileNotFoundError if there is none, ValueError for another file.
+    Raises FileNotFoundError if there is none, ValueError for another file or two rows of one name.
     """
     path = Path(path) if path else minihowto().parent / "benchmarks" / "cpu.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return Rows(path, dict(found["machine"]), found["rows"])
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no {path}: write it by {COMMAND}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no rows of a benchmark ({error!r}): write it by {COMMAND}") from None
