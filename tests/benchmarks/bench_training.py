@@ -4,9 +4,7 @@ The paper's sampler draws 64 pairs (4 videos, 16 clips each) from the corpus tha
 towers are shallower than the paper's 6 and 12 layers, so that words weigh more in the optimiser's time than there.
 """
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +19,8 @@ from vclip.model import VideoCLIPConfig, VideoCLIPModel
 from vclip.packed import Packing
 from vclip.samplers import Batch, OverlappedClips, pack
 from vclip.samples import minihowto
+
+from processor import has_bf16
 
 VIDEOS, CLIPS = 4, 16
 SECONDS, PIECES = 32, 63  # of a padded row, video and text
@@ -97,12 +97,6 @@ def limit(batch: Batch) -> float:
     """
     video, text = batch.seconds + 2, batch.pieces
     return len(video) * ((SECONDS + 2) + 2 * PIECES) / float(video.sum() + 2 * text.sum())
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies matrices in bf16; PyTorch emulates it elsewhere, slower than fp32."""
-    info = Path("/proc/cpuinfo")
-    return info.exists() and bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", info.read_text()))
 
 
 def described(batch: Batch, width: int) -> dict[str, object]:

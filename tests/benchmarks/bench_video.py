@@ -24,10 +24,11 @@ from vclip.folded import fold
 from vclip.s3d import S3D
 from vclip.video import read_seconds
 
+from processor import has_bf16
+
 SECONDS = 4
 SIZES = {360: (640, 1_000_000), 720: (1280, 2_500_000)}  # height: width, bits a second
 GFLOP = 70.5  # of S3D for one second of video
-BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
 def write_video(path: Path, height: int, seconds: int) -> Path:
@@ -108,15 +109,10 @@ def product_seconds(size: int = 2048) -> float:
     return min(times) * GFLOP * 1e9 / (2 * size**3)
 
 
-def has_bfloat16() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and bool(BFLOAT16 & set(cpuinfo.read_text().split()))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def bench_s3d(compare, s3d, dtype):
-    if dtype == torch.bfloat16 and not has_bfloat16():
+    if dtype == torch.bfloat16 and not has_bf16():
         pytest.skip("this processor has no instructions for bfloat16")
     x = torch.rand(1, 30, 224, 224, 3).permute(0, 4, 1, 2, 3)  # as an encoder hands it on
     fast = fold(s3d).to(dtype)
