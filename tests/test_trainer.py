@@ -1,5 +1,6 @@
 """The loop beside plain updates, with an objective of a few lines, and its end after an interruption."""
 
+import gc
 import json
 import platform
 import threading
@@ -24,6 +25,7 @@ import corpora
 from corpora import DIM, TOWER, pretrain_config, pretraining_data
 
 CLIPS, BATCH, SECONDS = 12, 4, 6
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap needs it")
 
 
 class Pull(nn.Module):
@@ -177,14 +179,42 @@ def test_tensorboard_when_asked(tmp_path):
     assert list((tmp_path / "a/tensorboard").glob("events*"))
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap needs it")
+def resident_mb() -> float:
+    return psutil.Process().memory_info().rss / 1e6
+
+
+@glibc
 def test_freed_memory_goes_back_to_the_system():
     rows = [torch.ones(25_000) for _ in range(3000)]  # of 100 KB, in the heap
     kept = rows[::3]  # so that the freed ones leave holes
     del rows
-    before = psutil.Process().memory_info().rss
+    before = resident_mb()
     return_memory()
-    assert before - psutil.Process().memory_info().rss > 150e6 and len(kept) == 1000
+    assert before - resident_mb() > 150 and len(kept) == 1000
+
+
+@glibc
+@pytest.mark.long
+def test_2000_updates_of_ever_new_shapes_leave_memory_flat(tmp_path, monkeypatch):
+    ours, held = trainer(tmp_path, epochs=1, total_steps=2000, save_every=500), {}
+
+    def lengths(batch, rng):
+        seconds, pieces = (torch.from_numpy(rng.integers(3, most, len(batch))) for most in (33, 64))
+        features = torch.from_numpy(rng.standard_normal((int(seconds.sum()), DIM), np.float32))
+        return features, seconds, torch.from_numpy(rng.integers(104, 164, int(pieces.sum()))), pieces
+
+    def measured():
+        gc.collect()
+        return_memory()
+        held[ours.progress.update] = resident_mb(), len(gc.get_objects()), psutil.Process().num_fds()
+
+    ours.objective.batches = lambda epoch, write: [np.arange(16)] * 2000
+    ours.objective.inputs = lengths
+    monkeypatch.setattr("vclip.trainer.return_memory", measured)
+    ours.run()
+    early, late = (np.max([held[u] for u in held if low < u <= low * 2], axis=0) for low in (500, 1000))
+    # MB, Python objects, open files: 1,000 updates that each keep 20 KB or one object would be seen
+    assert (late - early < (8, 100, 1)).all(), f"{early} at most up to update 1000, {late} after it"
 
 
 def test_the_log_is_json_whatever_overflows(tmp_path):
