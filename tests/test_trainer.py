@@ -146,6 +146,18 @@ def test_the_next_is_prepared_meanwhile_and_an_error_comes_in_its_turn():
     assert list(one_ahead(prepare, [])) == []
 
 
+def test_no_thread_outlives_a_failed_update(tmp_path):
+    broken, threads = trainer(tmp_path), threading.active_count()
+
+    def fail(*inputs):
+        raise KeyboardInterrupt
+
+    broken.loss.forward = fail
+    with pytest.raises(KeyboardInterrupt) as held:
+        broken.run()
+    assert threading.active_count() == threads, held
+
+
 def test_the_best_checkpoint_has_the_least_value_and_the_beginning_is_none(tmp_path):
     ours = trainer(tmp_path, scores=[0.1, 0.7, 0.4, 0.5], first=True)
     kept = []

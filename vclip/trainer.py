@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -102,15 +102,16 @@ class Trainer:
             steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
         )
         prepared = one_ahead(lambda step: self._inputs(epoch, step, batches[step * world + rank]), steps)
-        for step, inputs in zip(bar, prepared, strict=True):
-            loss, norm, rate = self._update(epoch, step, inputs)
-            self.progress.step, self.progress.update = step + 1, self.progress.update + 1
-            self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            if self.progress.update % config.save_every == 0:
-                self._save_state(batches)
-            if self.progress.update % RETURN_EVERY == 0:
-                return_memory()
+        with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
+            for step, inputs in zip(bar, prepared, strict=True):
+                loss, norm, rate = self._update(epoch, step, inputs)
+                self.progress.step, self.progress.update = step + 1, self.progress.update + 1
+                self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                if self.progress.update % config.save_every == 0:
+                    self._save_state(batches)
+                if self.progress.update % RETURN_EVERY == 0:
+                    return_memory()
         self._finish(epoch)
 
     def _stream(self, epoch: int, step: int, purpose: int) -> np.random.Generator:
@@ -193,7 +194,7 @@ def random_stream(seed: int, epoch: int, step: int, purpose: int) -> np.random.G
     return np.random.default_rng([seed, epoch, step, purpose])
 
 
-def one_ahead(prepare: Callable[[Any], Any], items: Iterable) -> Iterator:
+def one_ahead(prepare: Callable[[Any], Any], items: Iterable) -> Generator:
     """`prepare(item)` of each item, computed in a thread while the one before it is used; errors come in their turn."""
     with ThreadPoolExecutor(1) as thread:
         coming = None
