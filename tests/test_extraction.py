@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -455,6 +456,32 @@ def test_the_encoder_sees_a_video_at_once_unless_it_is_long(tmp_path, monkeypatc
     assert features is not None and len(seen) == calls and sum(map(len, seen)) == len(features) == 250
     np.testing.assert_allclose(features[:, 0], np.arange(250) / 255, atol=1e-3)
     np.testing.assert_array_equal(np.concatenate(seen)[:, 0, 0, 0, 0], np.arange(250))  # none is written over
+
+
+@pytest.mark.parametrize("fps, size, seconds, blocks", [(3, 128, 120, [56, 56, 8]), (30, 224, 3, [1, 1, 1])])
+def test_a_video_is_decoded_on_while_its_first_seconds_are_encoded(tmp_path, monkeypatch, fps, size, seconds, blocks):
+    """With the seconds of EfficientNet-Lite0 and of S3D."""
+    path = write_video(tmp_path / "v.mov", range(0, 1000 * seconds, 1000), grey(*range(seconds)))
+    read, seen, more, read_seconds = [], [], threading.Condition(), extraction.read_seconds
+
+    def counted(*arguments):
+        for frames in read_seconds(*arguments):
+            with more:
+                read.append(frames)
+                more.notify()
+            yield frames
+
+    class Waiting(MeanColour):
+        def __call__(self, frames):
+            seen.append(len(frames))
+            with more:
+                assert sum(seen) == seconds or more.wait_for(lambda: len(read) > sum(seen), 10)
+            return super().__call__(frames)
+
+    encoder = Waiting()
+    encoder.spec = replace(encoder.spec, fps=fps, size=size)
+    monkeypatch.setattr(extraction, "read_seconds", counted)
+    assert extraction.extract_one("v", path, encoder)[0].status == "ok" and seen == blocks
 
 
 def test_the_next_block_is_decoded_while_one_is_encoded():

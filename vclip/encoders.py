@@ -1,8 +1,8 @@
 """Frozen video encoders: the frames of a second in, a vector out, and a `FeatureSpec` that says how.
 
 Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
-An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`; n may be all the
-seconds of a video, up to 64 MB of frames, so it takes them a few at a time.
+An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`; n may be
+many, `extract` hands on 8 MiB of frames, or a second's if those are more, so it takes them a few at a time.
 """
 
 import argparse

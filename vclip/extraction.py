@@ -31,7 +31,7 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-BYTES_AT_ONCE = 64 * 2**20  # of one video: 7 minutes at 3 frames of 128 x 128 a second, 14 s for S3D
+BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
 
 
 class Row(NamedTuple):
