@@ -484,6 +484,35 @@ def test_a_video_is_decoded_on_while_its_first_seconds_are_encoded(tmp_path, mon
     assert extraction.extract_one("v", path, encoder)[0].status == "ok" and seen == blocks
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_encoder_that_fails_leaves_no_thread_and_no_open_file(tmp_path, monkeypatch, error):
+    """Also while the exception is held, and without waiting for the whole block that is being decoded."""
+    path = write_video(tmp_path / "v.mov", range(0, 250_000, 1000), grey(*range(250)))
+    read, begun, read_seconds = [], threading.Event(), extraction.read_seconds
+
+    def slowly(*arguments):
+        for frames in read_seconds(*arguments):
+            read.append(frames)
+            if len(read) > 100:
+                begun.set()
+                time.sleep(0.02)
+            yield frames
+
+    class Failing(MeanColour):
+        def __call__(self, frames):
+            assert begun.wait(10)
+            raise error("as asked")
+
+    monkeypatch.setattr(extraction, "read_seconds", slowly)
+    monkeypatch.setattr(extraction, "BYTES_AT_ONCE", 100 * 2 * 16 * 16 * 3)
+    threads = threading.active_count()
+    with pytest.raises(error, match="as asked") as held:
+        extraction.extract_one("v", path, Failing())
+    assert held.value.__traceback__ and threading.active_count() == threads
+    assert str(path) not in [os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()]
+    assert 100 < len(read) < 180  # of the 200 of two blocks
+
+
 def test_the_next_block_is_decoded_while_one_is_encoded():
     started = threading.Event()
 
@@ -498,7 +527,7 @@ def test_the_next_block_is_decoded_while_one_is_encoded():
         started.clear()
         seen = []
         with nullcontext() if error is None else pytest.raises(MemoryError, match="no frame fits"):
-            for block in extraction._ahead(blocks(error)):
+            for block in extraction._ahead(blocks(error), threading.Event()):
                 assert started.wait(10)
                 seen.append(int(block[0]))
         assert seen == [0, 1]

@@ -7,11 +7,13 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -207,12 +209,14 @@ def _sizes(video: Path) -> list[int | None] | None:
 def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None, dict | None]:
     """Row, features (T, F) float16 and captions as JSON has them, of one video; None where there are none."""
     problems: list[str] = []
-    blocks = [encoder(block) for block in _ahead(_blocks(path, encoder.spec, problems))]
-    if not blocks:
+    stop = Event()
+    with closing(_ahead(_blocks(path, encoder.spec, problems, stop), stop)) as blocks:
+        encoded = [encoder(block) for block in blocks]
+    if not encoded:
         return Row(video, 0, "failed", printable(problems[0])), None, None
     status = "damaged" if problems else "ok"
     try:
-        features = check_features(video, np.concatenate(blocks), encoder.spec.dim)
+        features = check_features(video, np.concatenate(encoded), encoder.spec.dim)
     except ValueError as error:
         return Row(video, 0, "failed", str(error)), None, None
     captions = None
@@ -227,9 +231,9 @@ def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None
     return Row(video, len(features), status, printable("; ".join(problems))), features, captions
 
 
-def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Iterator[np.ndarray]:
-    """The seconds (n, fps, size, size, 3), together if they fit BYTES_AT_ONCE; what ends the video early is added to
-    `problems`."""
+def _blocks(path: Path, spec: FeatureSpec, problems: list[str], stop: Event) -> Iterator[np.ndarray]:
+    """The seconds (n, fps, size, size, 3), together if they fit BYTES_AT_ONCE, until `stop` is set; what ends the video
+    early is added to `problems`."""
     second = (spec.fps, spec.size, spec.size, 3)
     most = max(1, BYTES_AT_ONCE // math.prod(second))
     seconds, n = read_seconds(path, spec.fps, spec.size), most
@@ -239,16 +243,22 @@ def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Iterator[np.n
             for frames in islice(seconds, most):
                 block[n] = frames
                 n += 1
+                if stop.is_set():
+                    return
         except (ValueError, OSError) as error:
             problems.append(str(error))
         if n:
             yield block[:n]
 
 
-def _ahead(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same blocks, each decoded in a thread while the one before it is encoded."""
+def _ahead(blocks: Iterator[np.ndarray], stop: Event) -> Generator[np.ndarray, None, None]:
+    """The same blocks, each decoded in a thread while the one before it is encoded. Closed, it sets `stop`, and waits
+    for the thread."""
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, blocks, None)
-        while (block := coming.result()) is not None:
+        try:
             coming = thread.submit(next, blocks, None)
-            yield block
+            while (block := coming.result()) is not None:
+                coming = thread.submit(next, blocks, None)
+                yield block
+        finally:
+            stop.set()
