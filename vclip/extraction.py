@@ -7,11 +7,12 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -110,10 +111,13 @@ def extract(source, out, encoder, share: tuple[int, int] = (1, 1)) -> Report:
 
 
 def is_in_share(video: str, share: tuple[int, int]) -> bool:
-    """Whether a video is of share (k, n), k from 1 to n. By a hash of its id: the other videos do not matter."""
-    k, n = share
-    if not 1 <= k <= n:
-        raise ValueError(f"share {k}/{n}: the shares of {n} are 1/{n} to {n}/{n}, the first number in that range")
+    """Whether a video is of share (k, n), k from 1 to n. By a hash of its id: the other videos do not matter.
+
+    Raises ValueError for a share that is not two whole numbers with 1 <= k <= n.
+    """
+    k, n = share if isinstance(share, Sequence) and len(share) == 2 else (None, None)
+    if not (isinstance(k, Integral) and isinstance(n, Integral) and 1 <= k <= n):
+        raise ValueError(f"share {share!r} is none: it is (k, n), the k-th of n, so of two there are (1, 2) and (2, 2)")
     return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8]) % n == k - 1
 
 
