@@ -200,6 +200,40 @@ def test_refused(tmp_path):
         merge([both], tmp_path / "out")
 
 
+def test_an_empty_folder_may_be_named_as_the_current_one_or_by_a_link(tmp_path, monkeypatch):
+    shares = shares_of(make(tmp_path / "videos", ["a", "b"]), tmp_path, 2)
+    for name in ("here", "disk"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("disk", target_is_directory=True)
+    linked = merge(shares, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk") == content(linked.path)
+    monkeypatch.chdir(tmp_path / "here")
+    merged = merge(["../1", "../2"], ".")
+    assert content(merged.path) == content(Path(".")) == content(linked.path) and merged.path == tmp_path / "here"
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("out", ["1/out", "1", "all", "link/out"])
+def test_a_corpus_inside_a_share_or_around_one_is_refused(tmp_path, out):
+    shares = shares_of(make(tmp_path / "videos", ["a", "b"]), tmp_path / "all", 2)
+    for share in shares:
+        (tmp_path / share.name).symlink_to(share, target_is_directory=True)
+    (tmp_path / "link").symlink_to(shares[0], target_is_directory=True)
+    before = snapshot(shares)
+    with pytest.raises(ValueError, match="one is inside the other: choose an `out` beside the shares"):
+        merge(shares, tmp_path / out)
+    assert snapshot(shares) == before and not (tmp_path / "1/out").exists()
+
+
+def test_a_share_that_lacks_a_file_is_named(tmp_path):
+    shares = shares_of(make(tmp_path / "videos", NAMES), tmp_path, 2)
+    (file,) = shares[1].glob("features-*")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{file} is missing: copy the folder again, whole, or extract it anew"):
+        merge(shares, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize("share", ["3/2", "0/2", "1", "a/b", "1/2/3"])
 def test_the_command_line_refuses_what_is_no_share(monkeypatch, capsys, share):
     monkeypatch.setattr(sys, "argv", ["vclip.encoders", "videos", "out", "--share", share])

@@ -4,6 +4,7 @@ Shapes: N videos of all corpora.
 """
 
 import argparse
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,11 +30,14 @@ def merge(corpora: Iterable, out) -> Corpus:
 
     `corpora` are only read; `out` is there once it is whole, and a merge that was stopped begins again.
 
-    Raises FileExistsError if `out` holds something, FileNotFoundError for a folder that is no corpus, and ValueError
-    for no corpora, one that `extract` has not finished, another spec, split or licence than the first one's, or a
-    video that two corpora hold.
+    Raises FileExistsError if `out` holds something, FileNotFoundError for a folder that is no corpus or lacks a file,
+    and ValueError for no corpora, one inside `out` or around it, one that `extract` has not finished, another spec,
+    split or licence than the first one's, or a video that two corpora hold.
     """
-    out, folders = Path(out), [Path(folder) for folder in corpora]
+    out, folders = Path(out).resolve(), [Path(folder) for folder in corpora]
+    for folder in folders:
+        if out.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(out):
+            raise ValueError(f"of {folder} and {out} one is inside the other: choose an `out` beside the shares")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty: choose another folder or remove it first")
     opened = [_open(folder) for folder in folders]
@@ -50,9 +54,12 @@ def merge(corpora: Iterable, out) -> Corpus:
         storage.replace(making / "captions.parquet", lambda path: _write_captions(opened, order, path))
         storage.write_json(making / parts.REPORT, {"rows": _report(folders)})
         storage.write_meta(making, opened[0].spec, opened[0].split, opened[0].licence)
+        here = out.exists() and out.samefile(".")
         if out.exists():
             out.rmdir()
         making.rename(out)
+        if here:
+            os.chdir(out)  # the folder of this name is another one now
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise

@@ -76,11 +76,13 @@ def write_shard(path: Path, features: list[np.ndarray]) -> None:
 
 
 def read_tensor(file: Path, name: str) -> np.ndarray:
-    """One array of a features file, mapped. Raises ValueError that names a damaged file."""
+    """One array of a features file, mapped. Raises FileNotFoundError, and ValueError that names a damaged file."""
     try:
         # torch's reader maps the file; numpy's would copy it
         with safe_open(file, "pt") as tensors:
             return tensors.get_tensor(name).numpy()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} is missing: copy the folder again, whole, or extract it anew") from None
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged ({error}): copy or extract it again") from None
 
