@@ -26,7 +26,7 @@ from vclip.video import read_seconds
 
 from processor import has_bf16
 
-SECONDS = 4
+SECONDS = 4  # of video that are encoded; a longer one repeats them
 SIZES = {360: (640, 1_000_000), 720: (1280, 2_500_000)}  # height: width, bits a second
 GFLOP = 70.5  # of S3D for one second of video
 
@@ -47,10 +47,26 @@ def write_video(path: Path, height: int, seconds: int) -> Path:
     return path
 
 
+def repeat(source: Path, target: Path, times: int) -> Path:
+    """The same packets again and again, not encoded anew: they begin with a picture that needs no other."""
+    with av.open(str(source)) as first, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(first.streams.video[0])
+        for i in range(times):
+            with av.open(str(source)) as again:
+                for packet in again.demux(video=0):
+                    if packet.pts is not None and packet.dts is not None:
+                        later = round(i * SECONDS / packet.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
+                        out.mux(packet)
+    return target
+
+
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> dict[int, Path]:
+def videos(tmp_path_factory) -> Callable[[int, int], Path]:
+    """`videos(height, seconds)`: a file so long, or a little longer."""
     folder = tmp_path_factory.mktemp("videos")
-    return {height: write_video(folder / f"{height}.mp4", height, SECONDS) for height in SIZES}
+    short = {height: write_video(folder / f"{height}.mp4", height, SECONDS) for height in SIZES}
+    return lambda height, seconds: repeat(short[height], folder / f"{height}-{seconds}.mp4", -(-seconds // SECONDS))
 
 
 @pytest.fixture(scope="module")
@@ -74,29 +90,31 @@ def decoded(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def rate(work: Callable[[], object], rounds: int = 3) -> float:
-    """Seconds of video a second."""
+def timed(work: Callable[[], object], rounds: int = 3) -> float:
+    """Median seconds."""
     times = []
     for _ in range(rounds):
         start = perf_counter()
         work()
         times.append(perf_counter() - start)
-    return SECONDS / float(np.median(times))
+    return float(np.median(times))
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the plain way needs the program ffmpeg")
 @pytest.mark.parametrize(("height", "target"), [(360, 3.0), (720, 2.0)])
 def bench_decoding(compare, videos, height, target):
-    path = videos[height]
-    frames = np.concatenate(list(read_seconds(path, 30, 224)))
-    difference = np.abs(frames - piped(path, height)).mean()
-    megabits = path.stat().st_size * 8e-6 / SECONDS
+    """Of 16 s, so that the start of the program ffmpeg does not count."""
+    path, seconds = videos(height, 16), 16
+    plain, ours = (lambda: piped(path, height)), (lambda: list(read_seconds(path, 30, 224)))
+    frames = np.concatenate(ours())
+    difference = np.abs(frames - plain()).mean()
+    megabits = path.stat().st_size * 8e-6 / seconds
     conditions = {"frames": len(frames), "Mbit/s": round(megabits, 2), "mean difference": round(float(difference), 3)}
-    conditions["decoding alone"] = f"{SECONDS / rate(lambda: decoded(path)):.3g} s"
+    alone = timed(lambda: decoded(path))
+    conditions["decoding alone"] = f"{alone:.3g} s"
     conditions["ffmpeg"] = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout.split()[2]
     name = f"decoding to 224 x 224, {height}p, resize on the CPU"
-    plain, ours = (lambda: piped(path, height)), (lambda: list(read_seconds(path, 30, 224)))
-    compare(name, plain, ours, rounds=5, target=target, **conditions)
+    compare(name, plain, ours, rounds=5, target=target, limit=timed(plain) / alone, **conditions)
 
 
 def product_seconds(size: int = 2048) -> float:
@@ -118,13 +136,13 @@ def bench_s3d(compare, s3d, dtype):
     fast = fold(s3d).to(dtype)
     cosine = F.cosine_similarity(fast(x).video_embedding.float(), s3d(x).video_embedding).item()
     conditions: dict[str, object] = {"cosine": round(cosine, 7)}
-    limit = None
+    limit, plain = None, x.contiguous()
     if dtype == torch.float32:
         bare = product_seconds()
         conditions["a bare product of as many operations"] = f"{bare:.3g} s"
-        limit = SECONDS / rate(lambda: s3d(x.contiguous())) / bare
+        limit = timed(lambda: s3d(plain)) / bare
     name = f"S3D, one second, {str(dtype).removeprefix('torch.')}, not compiled, against fp32 eager"
-    compare(name, lambda: s3d(x.contiguous()), lambda: fast(x), rounds=5, limit=limit, target=3.3, **conditions)
+    compare(name, lambda: s3d(plain), lambda: fast(x), rounds=5, limit=limit, target=3.3, **conditions)
 
 
 def read_from_disk(path: Path) -> None:
@@ -134,26 +152,25 @@ def read_from_disk(path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("name", ["S3D", "EfficientNet-Lite0"])
-def bench_stages(report, videos, s3d, name, monkeypatch):
+@pytest.mark.parametrize("name, seconds", [("S3D", 6), ("EfficientNet-Lite0", 168)])
+def bench_stages(report, videos, s3d, name, seconds):
     """The whole extraction over its slowest stage alone. 1: the slowest hides the others.
 
     Decoder and encoder each keep all cores busy, so on a CPU the limit is their times' sum, not the longer of both.
     """
     encoder = S3DEncoder(s3d) if name == "S3D" else EfficientNetLite0()
-    spec, path = encoder.spec, videos[360]
-    block = np.stack(list(read_seconds(path, spec.fps, spec.size)))
-    # two seconds a block, so that a short video has several
-    monkeypatch.setattr("vclip.extraction.BYTES_AT_ONCE", 2 * block[0].nbytes)
-    encoder(block[:1])
-    rates = {
-        "disk": rate(lambda: read_from_disk(path)),
-        "decoder": rate(lambda: list(read_seconds(path, spec.fps, spec.size))),
-        "encoder": rate(lambda: encoder(block)),
+    spec, path = encoder.spec, videos(360, seconds)
+    frames = np.stack(list(read_seconds(path, spec.fps, spec.size)))
+    encoder(frames[:1])
+    times = {
+        "disk": timed(lambda: read_from_disk(path)),
+        "decoder": timed(lambda: list(read_seconds(path, spec.fps, spec.size))),
+        "encoder": timed(lambda: encoder(frames)),
     }
-    slowest = min(rates, key=lambda stage: rates[stage])
-    whole = rate(lambda: extract_one("v", path, encoder))
-    shown = {f"{stage}, s of video a second": round(value, 1) for stage, value in (rates | {"together": whole}).items()}
+    slowest = max(times, key=lambda stage: times[stage])
+    whole = timed(lambda: extract_one("v", path, encoder))
+    stages = times | {"together": whole}
+    shown = {f"{stage}, s of video a second": round(len(frames) / time, 1) for stage, time in stages.items()}
     title = f"extraction with {name}, {spec.fps} frames of {spec.size} a second, 360p, bound by the {slowest}"
-    both = 1 / (1 / rates["decoder"] + 1 / rates["encoder"])
-    report(title, whole / rates[slowest], limit=both / rates[slowest], **shown)
+    limit = times[slowest] / (times["decoder"] + times["encoder"])
+    report(title, times[slowest] / whole, limit=limit, seconds=len(frames), **shown)
