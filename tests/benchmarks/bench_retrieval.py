@@ -1,7 +1,8 @@
 """The neighbours of all videos, and the ranks of texts among videos.
 
 `VCLIP_VIDEOS` (1,100,000) and `VCLIP_PAIRS` (100,000, of which 20,000 are timed) set the sizes. One seed for each batch
-of 32 videos makes 34,375 of them; `VCLIP_SEEDS` (1,024) are searched, and the time of the rest is projected.
+of 32 videos makes 34,375 of them; `VCLIP_SEEDS` (1,024) are searched, and the time of the rest is projected, from all
+and a quarter of them: below 668 the quarter is too small for FAISS to use matrix products, and nothing is told.
 """
 
 import json
