@@ -200,7 +200,7 @@ def test_refused(tmp_path):
         merge([both], tmp_path / "out")
 
 
-def test_an_empty_folder_may_be_named_as_the_current_one_or_by_a_link(tmp_path, monkeypatch):
+def test_an_empty_folder_may_be_named_by_a_link_but_not_be_the_current_one(tmp_path, monkeypatch):
     shares = shares_of(make(tmp_path / "videos", ["a", "b"]), tmp_path, 2)
     for name in ("here", "disk"):
         (tmp_path / name).mkdir()
@@ -208,8 +208,8 @@ def test_an_empty_folder_may_be_named_as_the_current_one_or_by_a_link(tmp_path, 
     linked = merge(shares, tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk") == content(linked.path)
     monkeypatch.chdir(tmp_path / "here")
-    merged = merge(["../1", "../2"], ".")
-    assert content(merged.path) == content(Path(".")) == content(linked.path) and merged.path == tmp_path / "here"
+    with pytest.raises(FileExistsError, match="here is the current folder, which cannot be replaced: name a new one"):
+        merge(["../1", "../2"], ".")
     assert not list(tmp_path.glob(".*"))
 
 

@@ -4,7 +4,6 @@ Shapes: N videos of all corpora.
 """
 
 import argparse
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,9 +29,9 @@ def merge(corpora: Iterable, out) -> Corpus:
 
     `corpora` are only read; `out` is there once it is whole, and a merge that was stopped begins again.
 
-    Raises FileExistsError if `out` holds something, FileNotFoundError for a folder that is no corpus or lacks a file,
-    and ValueError for no corpora, one inside `out` or around it, one that `extract` has not finished, another spec,
-    split or licence than the first one's, or a video that two corpora hold.
+    Raises FileExistsError if `out` holds something or is the current folder, FileNotFoundError for a folder that is no
+    corpus or lacks a file, and ValueError for no corpora, one inside `out` or around it, one that `extract` has not
+    finished, another spec, split or licence than the first one's, or a video that two corpora hold.
     """
     out, folders = Path(out).resolve(), [Path(folder) for folder in corpora]
     for folder in folders:
@@ -40,6 +39,8 @@ def merge(corpora: Iterable, out) -> Corpus:
             raise ValueError(f"of {folder} and {out} one is inside the other: choose an `out` beside the shares")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty: choose another folder or remove it first")
+    if out == Path.cwd():
+        raise FileExistsError(f"{out} is the current folder, which cannot be replaced: name a new one")
     opened = [_open(folder) for folder in folders]
     _check(opened)
     making = out.parent / f".{out.name}.merging"
@@ -54,12 +55,9 @@ def merge(corpora: Iterable, out) -> Corpus:
         storage.replace(making / "captions.parquet", lambda path: _write_captions(opened, order, path))
         storage.write_json(making / parts.REPORT, {"rows": _report(folders)})
         storage.write_meta(making, opened[0].spec, opened[0].split, opened[0].licence)
-        here = out.exists() and out.samefile(".")
         if out.exists():
             out.rmdir()
         making.rename(out)
-        if here:
-            os.chdir(out)  # the folder of this name is another one now
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise

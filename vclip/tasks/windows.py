@@ -3,7 +3,6 @@
 T seconds of a video, F feature size, C classes or hidden units, D hidden size.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float32
 
 from vclip.embedding import evaluating
 from vclip.model import VideoCLIPModel
+from vclip.packed import on_device
 from vclip.tasks.ties import as_array
 
 SIZE, STRIDE = 32, 16
@@ -60,25 +60,26 @@ def embed_seconds(
     [CLS] is hidden as a key and [SEP] is not, as in the released segmentation and localization (MMPT dsprocessor.py
     gives them a dummy caption with the mask 0, 1, 0, 1). States are averaged where windows overlap; the released code
     averages the dot products with the texts, which is the same, since they are linear in the states.
-    Windows of all videos that are equally long run together, so that nothing is padded.
+    Windows of all videos run together in the order of their lengths, so that little is padded.
     Raises ValueError if `size` exceeds the model's max_video_tokens.
     """
     windows = [sliding_windows(len(clip), size, step) for clip in clips]
     states: list[list] = [[None] * len(spans) for spans in windows]
-    of_length = defaultdict(list)
-    for video, spans in enumerate(windows):
-        for w, (start, end) in enumerate(spans):
-            of_length[end - start].append((video, w))
+    places = [(end - start, v, w) for v, spans in enumerate(windows) for w, (start, end) in enumerate(spans)]
+    places.sort()
     with evaluating(model):
-        for places in of_length.values():
-            for first in range(0, len(places), AT_ONCE):
-                group = places[first : first + AT_ONCE]
-                rows = np.stack([clips[video][slice(*windows[video][w])] for video, w in group])
-                h_v = model.get_video_features(
-                    torch.from_numpy(rows).to(model.device), attend_cls=False
-                ).last_hidden_state
-                assert h_v is not None
-                for (video, w), state in zip(group, h_v.float().cpu().numpy(), strict=True):
-                    states[video][w] = state
+        for first in range(0, len(places), AT_ONCE):
+            group = places[first : first + AT_ONCE]
+            longest = group[-1][0]
+            rows = np.zeros((len(group), longest, clips[group[0][1]].shape[1]), clips[group[0][1]].dtype)
+            for row, (length, v, w) in zip(rows, group, strict=True):
+                row[:length] = clips[v][slice(*windows[v][w])]
+            mask = torch.arange(longest) < torch.tensor([length for length, _, _ in group])[:, None]
+            h_v = model.get_video_features(
+                on_device(torch.from_numpy(rows), model.device), on_device(mask, model.device), attend_cls=False
+            ).last_hidden_state
+            assert h_v is not None
+            for (_, v, w), state in zip(group, h_v.float().cpu().numpy(), strict=True):
+                states[v][w] = state
     nothing = np.zeros((0, model.config.video_config.hidden_size), np.float32)
     return [merge_windows(s, spans) if spans else nothing for s, spans in zip(states, windows, strict=True)]
