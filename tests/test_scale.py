@@ -41,3 +41,8 @@ def test_two_rows_of_one_name_are_refused(tmp_path):
     rows = [{"what": name, "ratio": 1} for name in ("a leap", "a step", "a step")]
     with pytest.raises(ValueError, match="a.json holds no rows .*two rows are named 'a step'"):
         read_rows(write(tmp_path / "a.json", {"machine": {}, "rows": rows}))
+
+
+def test_the_rows_that_ship_can_be_read():
+    rows = read_rows()
+    assert rows.machine["cores"] and all(row["ratio"] > 0 for row in rows.values())
