@@ -125,6 +125,8 @@ def test_a_list_of_files(tmp_path):
     report = extract(listed, tmp_path / "out", MeanColour())
     assert rows(report) == [("a.mov", 1, "ok"), ("gone", 0, "failed"), ("x/a.mov", 2, "ok")]
     assert "gone.mov" in report[1].error
+    with pytest.raises(FileNotFoundError, match="vidoes': no such folder or file"):
+        extract(tmp_path / "vidoes", tmp_path / "out", MeanColour())
     with pytest.raises(FileNotFoundError, match="empty"):
         extract([], tmp_path / "other", MeanColour())
     (tmp_path / "nothing").mkdir()

@@ -191,8 +191,10 @@ def test_refused(tmp_path):
     ):
         with pytest.raises(error, match=message):
             merge(given, tmp_path / "out")
-    with pytest.raises(FileExistsError, match="both is not empty"):
+    with pytest.raises(FileExistsError, match="both is a corpus already.* first name the folder to write"):
         merge([a], both)
+    with pytest.raises(FileExistsError, match=f"{tmp_path.name} is not empty"):
+        merge([], tmp_path)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
     (file,) = both.glob("features-*")
     file.write_bytes(file.read_bytes()[:-2])

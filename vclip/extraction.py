@@ -134,6 +134,8 @@ def find_videos(source) -> tuple[dict[str, Path], Path]:
     """
     if isinstance(source, str | os.PathLike):
         folder = Path(source)
+        if not os.path.lexists(folder):
+            raise FileNotFoundError(f"{str(folder)!r}: no such folder or file")
         if not folder.is_dir():
             return find_videos([folder])
         paths = video_files(folder)

@@ -37,6 +37,8 @@ def merge(corpora: Iterable, out) -> Corpus:
     for folder in folders:
         if out.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(out):
             raise ValueError(f"of {folder} and {out} one is inside the other: choose an `out` beside the shares")
+    if (out / "corpus.json").is_file():
+        raise FileExistsError(f"{out} is a corpus already, which nothing is added to: first name the folder to write")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty: choose another folder or remove it first")
     if out == Path.cwd():

@@ -80,7 +80,8 @@ class PretrainConfig(TrainConfig):
     tokenizer: Hugging Face tokenizer, a folder or a hub id.
     bert: a BERT to start from, a folder or a hub id; None: from scratch.
     model: arguments of VideoCLIPConfig that differ from its defaults.
-    videos_per_batch, clips_per_video: a batch is their product of pairs, |B| in the paper.
+    videos_per_batch, clips_per_video: a batch is their product of pairs, |B| in the paper; of each process, so eight
+        make an eighth of the updates.
     sampler: "overlapped" (section 3.3), "aligned" (exactly in time), "mil_nce" (candidate captions, MIL-NCE loss).
     video_seconds, text_tokens: shortest and longest video clip (s) and text clip (word pieces), both included.
     retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.

@@ -30,7 +30,9 @@ class Rows(dict[str, dict]):
         found = re.match(r"[+-]?[\d,.]*\d(e[+-]?\d+)?", str(self.get(what, {}).get(name, "")))
         if found is None:
             missing = f"figure {name!r} in row {what!r}" if what in self else f"row {what!r}"
-            raise ValueError(f"{self.path} has no {missing}: measure it again, by {COMMAND}")
+            raise ValueError(
+                f"{self.path} has no {missing}: measure it again, by {COMMAND} (full size; it says what it skips)"
+            )
         return float(found[0].replace(",", ""))
 
 
