@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -514,23 +513,3 @@ def test_an_encoder_that_fails_leaves_no_thread_and_no_open_file(tmp_path, monke
     assert held.value.__traceback__ and threading.active_count() == threads
     assert str(path) not in [os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()]
     assert 100 < len(read) < 180  # of the 200 of two blocks
-
-
-def test_the_next_block_is_decoded_while_one_is_encoded():
-    started = threading.Event()
-
-    def blocks(error):
-        yield np.zeros(1)
-        started.set()
-        yield np.ones(1)
-        if error is not None:
-            raise error
-
-    for error in (None, MemoryError("no frame fits")):
-        started.clear()
-        seen = []
-        with nullcontext() if error is None else pytest.raises(MemoryError, match="no frame fits"):
-            for block in extraction._ahead(blocks(error), threading.Event()):
-                assert started.wait(10)
-                seen.append(int(block[0]))
-        assert seen == [0, 1]

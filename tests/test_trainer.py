@@ -19,7 +19,7 @@ from vclip.processing import VideoCLIPProcessor
 from vclip.recipe import TrainConfig
 from vclip.runs import start_accelerator
 from vclip.state import read_log
-from vclip.trainer import DROPOUT, TRAINING, Trainer, one_ahead, random_stream, return_memory
+from vclip.trainer import DROPOUT, TRAINING, Trainer, random_stream, return_memory
 
 import corpora
 from corpora import DIM, TOWER, pretrain_config, pretraining_data
@@ -128,22 +128,6 @@ def test_interrupted_it_ends_with_the_same_weights_and_log(tmp_path, at):
     again.run()
     torch.testing.assert_close(again.model.state_dict(), whole.model.state_dict(), atol=0, rtol=0)
     assert list(read_log(tmp_path / "broken")) == list(read_log(tmp_path / "whole"))
-
-
-def test_the_next_is_prepared_meanwhile_and_an_error_comes_in_its_turn():
-    asked = [threading.Event() for _ in range(3)]
-
-    def prepare(item: int) -> int:
-        asked[item].set()
-        return 1 // (2 - item)
-
-    got = one_ahead(prepare, range(3))
-    assert next(got) == 0 and asked[1].wait(10) and not asked[2].is_set()
-    assert next(got) == 1 and asked[2].wait(10)
-    with pytest.raises(ZeroDivisionError) as raised:
-        next(got)
-    assert raised.traceback[-1].name == "prepare"
-    assert list(one_ahead(prepare, [])) == []
 
 
 def test_no_thread_outlives_a_failed_update(tmp_path):

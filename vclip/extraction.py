@@ -7,14 +7,12 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ from accelerate.utils import gather_object, parse_flag_from_env
 from tqdm.auto import tqdm
 
 from vclip import parts
+from vclip.ahead import ahead
 from vclip.captions import CAPTION_SUFFIXES, deduplicate, read_captions
 from vclip.corpus import FeatureSpec
 from vclip.names import printable
@@ -215,8 +214,7 @@ def _sizes(video: Path) -> list[int | None] | None:
 def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None, dict | None]:
     """Row, features (T, F) float16 and captions as JSON has them, of one video; None where there are none."""
     problems: list[str] = []
-    stop = Event()
-    with closing(_ahead(_blocks(path, encoder.spec, problems, stop), stop)) as blocks:
+    with closing(_blocks(path, encoder.spec, problems)) as blocks:
         encoded = [encoder(block) for block in blocks]
     if not encoded:
         return Row(video, 0, "failed", printable(problems[0])), None, None
@@ -237,34 +235,20 @@ def extract_one(video: str, path: Path, encoder) -> tuple[Row, np.ndarray | None
     return Row(video, len(features), status, printable("; ".join(problems))), features, captions
 
 
-def _blocks(path: Path, spec: FeatureSpec, problems: list[str], stop: Event) -> Iterator[np.ndarray]:
-    """The seconds (n, fps, size, size, 3), together if they fit BYTES_AT_ONCE, until `stop` is set; what ends the video
-    early is added to `problems`."""
+def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Generator[np.ndarray, None, None]:
+    """The seconds (n, fps, size, size, 3), together if they fit BYTES_AT_ONCE, as many more decoded meanwhile; what
+    ends the video early is added to `problems`."""
     second = (spec.fps, spec.size, spec.size, 3)
     most = max(1, BYTES_AT_ONCE // math.prod(second))
-    seconds, n = read_seconds(path, spec.fps, spec.size), most
-    while n == most:
-        block, n = np.empty((most, *second), np.uint8), 0  # what is never written takes no memory
-        try:
-            for frames in islice(seconds, most):
-                block[n] = frames
-                n += 1
-                if stop.is_set():
-                    return
-        except (ValueError, OSError) as error:
-            problems.append(str(error))
-        if n:
-            yield block[:n]
-
-
-def _ahead(blocks: Iterator[np.ndarray], stop: Event) -> Generator[np.ndarray, None, None]:
-    """The same blocks, each decoded in a thread while the one before it is encoded. Closed, it sets `stop`, and waits
-    for the thread."""
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            coming = thread.submit(next, blocks, None)
-            while (block := coming.result()) is not None:
-                coming = thread.submit(next, blocks, None)
-                yield block
-        finally:
-            stop.set()
+    with closing(ahead(read_seconds(path, spec.fps, spec.size), most)) as seconds:
+        n = most
+        while n == most:
+            block, n = np.empty((most, *second), np.uint8), 0  # what is never written takes no memory
+            try:
+                for frames in islice(seconds, most):
+                    block[n] = frames
+                    n += 1
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+            if n:
+                yield block[:n]

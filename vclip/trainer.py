@@ -3,8 +3,7 @@
 import contextlib
 import ctypes
 import math
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from accelerate.utils import reduce
 from torch import nn
 from tqdm.auto import tqdm
 
+from vclip.ahead import ahead
 from vclip.model import VideoCLIPModel
 from vclip.processing import VideoCLIPProcessor
 from vclip.recipe import TrainConfig, learning_rate
@@ -101,7 +101,7 @@ class Trainer:
         bar = tqdm(
             steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
         )
-        prepared = one_ahead(lambda step: self._inputs(epoch, step, batches[step * world + rank]), steps)
+        prepared = ahead(self._inputs(epoch, step, batches[step * world + rank]) for step in steps)
         with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
             for step, inputs in zip(bar, prepared, strict=True):
                 loss, norm, rate = self._update(epoch, step, inputs)
@@ -192,19 +192,6 @@ class Trainer:
 def random_stream(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:
     """The generator of one purpose at one place of a run."""
     return np.random.default_rng([seed, epoch, step, purpose])
-
-
-def one_ahead(prepare: Callable[[Any], Any], items: Iterable) -> Generator:
-    """`prepare(item)` of each item, computed in a thread while the one before it is used; errors come in their turn."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = None
-        for item in items:
-            following = thread.submit(prepare, item)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
 
 
 def return_memory() -> None:

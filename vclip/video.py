@@ -4,8 +4,8 @@ Time is counted from the container's start, as players and captions count it, an
 an integer times a rational time base.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,8 +16,11 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from vclip.ahead import ahead
+
 NOT_A_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 NOT_OPEN = "cannot be opened, it is cut before its index or no video: copy it again, or convert it with ffmpeg"
+FRAMES_AHEAD = 8  # decoded while others are resized: a quarter less time for a second than in turn
 LONGEST_GAP = 3600  # seconds; timestamps further apart are damage, not a still picture
 
 
@@ -25,7 +28,7 @@ class VideoError(ValueError):
     """A file that cannot be read as video, or not to its end; the message names the file and the remedy."""
 
 
-def read_seconds(path, fps: int, size: int) -> Iterator[np.ndarray]:
+def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
     """One uint8 array (fps, size, size, 3), RGB, for each second of a video, in order, streamed.
 
     Second s holds the frames for the times s + i / fps, counted from the container's start time; the frame for
@@ -41,16 +44,17 @@ def read_seconds(path, fps: int, size: int) -> Iterator[np.ndarray]:
     reformatter = VideoReformatter()
     block, k, error = np.zeros((fps, size, size, 3), np.uint8), 0, None
     try:
-        for frame, until in _shown(path):
-            picture = None
-            while Fraction(k, fps) < until:
-                if picture is None:
-                    picture = _resize_and_crop(frame, size, reformatter)
-                block[k % fps] = picture
-                k += 1
-                if k % fps == 0:
-                    yield block
-                    block = np.zeros_like(block)
+        with closing(ahead(_shown(path), FRAMES_AHEAD)) as frames:
+            for frame, until in frames:
+                picture = None
+                while Fraction(k, fps) < until:
+                    if picture is None:
+                        picture = _resize_and_crop(frame, size, reformatter)
+                    block[k % fps] = picture
+                    k += 1
+                    if k % fps == 0:
+                        yield block
+                        block = np.zeros_like(block)
     except VideoError as damage:
         error = damage
     except FFmpegError as refusal:
@@ -61,7 +65,7 @@ def read_seconds(path, fps: int, size: int) -> Iterator[np.ndarray]:
         raise error
 
 
-def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
+def _shown(path) -> Generator[tuple[VideoFrame, Fraction], None, None]:
     """Frames with the time, in seconds from the container's start, until which each is shown."""
     name = repr(str(path))
     with open_video(path) as container:
