@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +83,15 @@ def test_neighbours_equal_brute_force(metric, kind):
     for n in (1, 7, 60):
         expected = [brute_force(vectors, i, n, metric) for i in range(60)]
         np.testing.assert_array_equal(index.neighbours(np.arange(60), n), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_neighbours_on_cuda_are_exact_whatever_their_number(metric, monkeypatch):
+    monkeypatch.setattr("vclip.batching.IVF_ABOVE", 99)
+    vectors = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
+    found = VideoIndex(vectors, metric, device="cuda").neighbours(np.arange(100), 7)
+    np.testing.assert_array_equal(found, [brute_force(vectors, i, 7, metric) for i in range(100)])
 
 
 def test_nearly_equal_vectors_keep_their_neighbours(monkeypatch):
@@ -185,6 +196,32 @@ def test_the_seed_drops_out_as_often_as_any_candidate():
     share = (clusters == seeds[:, None]).any(axis=1).mean()
     # 2 of 4 candidates
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 8000)
+
+
+def one_of_three(rank: int, folder: str, port: int) -> None:
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= address | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3"}
+    index, asked = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)), []
+    index.neighbours = lambda seeds, n: asked.append(len(seeds)) or VideoIndex.neighbours(index, seeds, n)
+    for n_clusters in (2, 7):
+        clusters = sample_clusters(index, n_clusters, 4, 8, np.random.default_rng(1), Accelerator(cpu=True))
+        np.save(f"{folder}/{rank}-{n_clusters}.npy", np.stack(clusters))
+    Path(folder, f"{rank}.txt").write_text(str(asked))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.long
+def test_processes_search_a_share_each_and_draw_the_same(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_of_three, (str(tmp_path), port), nprocs=3)
+    index = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32))
+    for n_clusters in (2, 7):
+        alone = np.stack(sample_clusters(index, n_clusters, 4, 8, np.random.default_rng(1)))
+        for rank in range(3):
+            np.testing.assert_array_equal(np.load(tmp_path / f"{rank}-{n_clusters}.npy"), alone)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(3)] == ["[1, 3]", "[1, 2]", "[0, 2]"]
 
 
 @settings(deadline=None)

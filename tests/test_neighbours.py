@@ -1,7 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 
-from vclip.neighbours import index_rows, nearest, nearest_of_all
+from vclip.neighbours import index_rows, nearest, nearest_of_all, nearest_on_device
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
@@ -28,17 +31,20 @@ def test_the_nearest_are_those_of_the_loop(metric, cells, half):
     np.testing.assert_allclose(scores, expected, rtol=5e-3 if half else 1e-4, atol=5e-3 if half else 1e-4)
 
 
+@pytest.mark.parametrize("way", [nearest_of_all, partial(nearest_on_device, device=torch.device("cpu"))])
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("at_once", [1, 7, 64, 5000])
-def test_all_rows_compared_block_by_block_are_those_of_the_loop(metric, at_once, monkeypatch):
+def test_all_rows_compared_block_by_block_are_those_of_the_loop(metric, at_once, way, monkeypatch):
     monkeypatch.setattr("vclip.neighbours.COMPARED_AT_ONCE", at_once)
+    monkeypatch.setattr("vclip.neighbours.QUERIES_AT_ONCE", at_once)
     rows, queries, origin = clustered(300), clustered(340)[300:], clustered(1)[0]
     far = [[-q @ row if metric == "ip" else ((q - row) ** 2).sum() for row in rows - origin] for q in queries]
     for k in (1, 10, 300):
-        found = nearest_of_all(rows, queries, k, metric, origin)
+        found = way(rows, queries, k, metric, origin)
+        assert found.dtype == np.int64
         np.testing.assert_array_equal(np.sort(found), np.sort(np.argsort(far)[:, :k]))
         np.testing.assert_allclose(np.take_along_axis(np.array(far), found, 1), np.sort(far)[:, :k], atol=1e-4)
-    assert nearest_of_all(rows, queries[:0], 5, metric, origin).shape == (0, 5)
+    assert way(rows, queries[:0], 5, metric, origin).shape == (0, 5)
 
 
 @pytest.mark.parametrize("metric", ["ip", "l2"])

@@ -78,7 +78,8 @@ class Contrast:
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
-        config, rng = self.config, random_stream(self.config.seed, epoch, 0, RETRIEVAL)
+        config, accelerator = self.config, self.accelerator
+        rng = random_stream(config.seed, epoch, 0, RETRIEVAL)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
         else:
@@ -86,8 +87,8 @@ class Contrast:
             vectors, embedded = self.video_vectors(epoch)
             digests = gather_object([hashlib.sha256(vectors.data).hexdigest()[:16]])
             write({"videos_embedded": gather_object([embedded]), "index": digests})
-            index, count = VideoIndex(vectors), len(vectors) // config.videos_per_batch
-            batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng)
+            index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
+            batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
         return [self.videos[batch] for batch in batches]
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:

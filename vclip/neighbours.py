@@ -1,4 +1,4 @@
-"""The nearest of many rows by FAISS: all compared, or those in the nearest k-means cells.
+"""The nearest of many rows: all compared, by FAISS or on a CUDA device, or those in the nearest k-means cells.
 
 n rows of D numbers, m queries.
 """
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, Int
 from tqdm.auto import tqdm
 
 TRAINED_ON = 64  # rows a cell
 ADDED_AT_ONCE = 65_536
 COMPARED_AT_ONCE = 65_536
+QUERIES_AT_ONCE = 4096  # on a device: a GB of scores
 
 
 def index_rows(
@@ -66,6 +68,31 @@ def nearest_of_all(
         best.add_result(scores, found + first)
     best.finalize()
     return best.I
+
+
+def nearest_on_device(
+    rows: Float32[np.ndarray, "n D"],
+    queries: Float32[np.ndarray, "m D"],
+    k: int,
+    metric: str,
+    origin: Float32[np.ndarray, " D"] | float,
+    device: torch.device,
+) -> Int[np.ndarray, "m k"]:
+    """`nearest_of_all` by PyTorch on `device`, in float32, through which the rows pass block by block."""
+    asked = torch.from_numpy(queries).to(device)
+    best = asked.new_full((len(asked), k), -torch.inf)
+    found = torch.zeros(best.shape, dtype=torch.long, device=device)
+    for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
+        block = torch.from_numpy(rows[first : first + COMPARED_AT_ONCE] - origin).to(device)
+        # |q - x|^2 grows as |x|^2 / 2 - q x does
+        offset = block.square().sum(1) / -2 if metric == "l2" else block.new_zeros(len(block))
+        for at in range(0, len(asked), QUERIES_AT_ONCE):
+            part = slice(at, at + QUERIES_AT_ONCE)
+            top = torch.addmm(offset, asked[part], block.T).topk(min(k, len(block)))
+            scores, ids = torch.cat([best[part], top.values], 1), torch.cat([found[part], top.indices + first], 1)
+            best[part], order = scores.topk(k)
+            found[part] = ids.gather(1, order)
+    return found.cpu().numpy()
 
 
 def nearest(
