@@ -1,10 +1,8 @@
 """Batches from disk, one process: the paper's 512 pairs (32 videos, 16 overlapped clips each), drawn and read.
 
-The corpus is made on the spot with HowTo100M's statistics as the paper gives them: videos of 6 minutes (5 to 7 here,
-evenly), about 110 narrations each, 2.4 word pieces a second, 512 features a second. 2,000 videos are 0.7 GB in eleven
-shards. Plain is a Python call a clip, the shard opened for it, captions joined and seconds added one at a time, rows
-padded with zeros in float32, stacked. The released code does so too, but loads a video once for its 16 clips: the
-condition "plain, one open a video" says what that makes of the plain way.
+The corpus is that of `howto.py`. Plain is a Python call a clip, the shard opened for it, captions joined and seconds
+added one at a time, rows padded with zeros in float32, stacked. The released code does so too, but loads a video once
+for its 16 clips: the condition "plain, one open a video" says what that makes of the plain way.
 
 Cold: before every round no page of a shard is in the kernel's cache (`posix_fadvise` DONTNEED, with all maps new),
 which the disk's counter in /proc/self/io confirms, and a round's videos are random ones, as they are in an epoch of a
@@ -22,20 +20,16 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vclip.captions import Captions
 from vclip.corpus import Corpus
 from vclip.samplers import OverlappedClips, pack
 
-from corpora import spec
+import howto
 
-CORPUS, WIDTH, CAPTION_SECONDS = 2000, 512, 3.3
 VIDEOS, CLIPS, BATCHES, ROUNDS = 32, 16, 4, 11  # a batch's, and how many batches a round has
 SECONDS, PIECES = 32, 63  # of a padded row, video and text
 TARGET = 33_000  # pairs a second feed one H200
@@ -54,22 +48,7 @@ class Video(NamedTuple):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Corpus:
-    path, rng = tmp_path_factory.mktemp("batches") / "corpus", np.random.default_rng(0)
-
-    def videos():
-        for i in range(CORPUS):
-            seconds = int(rng.integers(300, 421))
-            start = np.arange(0, seconds - 5, CAPTION_SECONDS)
-            features = rng.integers(0, 0x3C00, (seconds, WIDTH), dtype=np.uint16).view(np.float16)  # 0 to 1
-            yield str(i), features, Captions(start, start + CAPTION_SECONDS, [""] * len(start))
-
-    Corpus.create(path, spec(dim=WIDTH), videos())
-    table = pq.read_table(path / "captions.parquet")
-    offsets = np.concatenate([[0], np.cumsum(rng.integers(4, 13, len(table)))])
-    ids = pa.array(rng.integers(1000, 30000, offsets[-1]), pa.int32())
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), ids)
-    pq.write_table(table.append_column("input_ids", lists), path / "captions.parquet")
-    return Corpus.open(path)
+    return howto.make(tmp_path_factory.mktemp("batches") / "corpus")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +91,7 @@ def plain_clip(video: Video, whole: Tensor | None) -> tuple[Tensor, Tensor, Tens
         else:
             start -= 1
     rows = read(video, start, end) if whole is None else whole[start:end]
-    features, video_mask = torch.zeros(SECONDS, WIDTH), torch.zeros(SECONDS, dtype=torch.bool)
+    features, video_mask = torch.zeros(SECONDS, howto.WIDTH), torch.zeros(SECONDS, dtype=torch.bool)
     features[: len(rows)], video_mask[: len(rows)] = rows.float(), True
     words = torch.tensor([101, *pieces[: PIECES - 2], 102])
     ids, mask = torch.zeros(PIECES, dtype=torch.int64), torch.zeros(PIECES, dtype=torch.bool)
@@ -189,7 +168,7 @@ def bench_batches(report, corpus, in_memory, cache):
     }
     seconds, disk_mb = ({name: [] for name in ways} for _ in range(2))
     for _ in range(ROUNDS + 1):
-        chosen = rng.permutation(CORPUS)[: BATCHES * VIDEOS].reshape(BATCHES, VIDEOS)
+        chosen = rng.permutation(howto.VIDEOS)[: BATCHES * VIDEOS].reshape(BATCHES, VIDEOS)
         for name, way in ways.items():
             if cache == "cold":
                 empty_cache(corpus)

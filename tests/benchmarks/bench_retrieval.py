@@ -17,27 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vectors import AT_ONCE, DIM, like_a_trained_models
+from vectors import DIM, FOUND, like_a_trained_models, recall, true_neighbours
 
 VIDEOS = int(os.environ.get("VCLIP_VIDEOS", 1_100_000))
 PAIRS = int(os.environ.get("VCLIP_PAIRS", 100_000))
 SEEDS = int(os.environ.get("VCLIP_SEEDS", 1024))
 ALL_SEEDS = VIDEOS // 32
 STAGE = f"retrieval stage, {VIDEOS:,} x 768"
-FOUND = 64
 SINGLE = 4  # seeds that are searched one at a time
 ROUNDS = 3 if SEEDS <= 1024 else 1
 SIZES = sorted({min(n, PAIRS) for n in (10_000, 20_000)})
-
-
-def true_neighbours(vectors: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """By distances in float64."""
-    queries = vectors[seeds].astype(np.float64)
-    parts = []
-    for first in range(0, len(vectors), AT_ONCE):
-        rows = vectors[first : first + AT_ONCE].astype(np.float64)
-        parts.append(np.square(rows).sum(1) - 2 * queries @ rows.T)
-    return np.argpartition(np.concatenate(parts, axis=1), FOUND, axis=1)[:, :FOUND]
 
 
 def released(vectors: np.ndarray):
@@ -49,10 +38,6 @@ def released(vectors: np.ndarray):
     index.train(share[: 512 * 48])  # type: ignore[call-arg]
     index.add(share)  # type: ignore[call-arg]
     return index
-
-
-def recall(found: np.ndarray, true: np.ndarray) -> float:
-    return float(np.mean([len({*a} & {*b}) / FOUND for a, b in zip(found.tolist(), true.tolist(), strict=True)]))
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

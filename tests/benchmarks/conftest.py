@@ -81,6 +81,8 @@ def pytest_benchmark_update_json(output_json) -> None:
     """The rows and what they depend on, in place of the plugin's many figures and the machine's name."""
     processor = output_json["machine_info"]["cpu"].get("brand_raw", platform.processor())
     machine = {"processor": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        machine["card"] = torch.cuda.get_device_name()
     machine |= {"torch": torch.__version__, "python": platform.python_version(), "date": output_json["datetime"][:10]}
     output_json.clear()
     output_json.update(machine=machine, rows=ROWS)
