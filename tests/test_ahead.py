@@ -1,5 +1,9 @@
+import gc
+import subprocess
+import sys
 import threading
 import time
+import weakref
 
 import pytest
 from hypothesis import given
@@ -45,20 +49,84 @@ def test_an_error_comes_in_its_turn_and_says_where(error):
 
 
 def test_closed_it_waits_for_the_item_under_way_and_closes_the_rest():
-    begun, ended, closed = threading.Event(), threading.Event(), threading.Event()
+    begun, made, closed = threading.Event(), [], []
 
     def items():
         try:
+            made.append(0)
             yield 0
             begun.set()
             time.sleep(0.1)
-            ended.set()
+            made.append(1)
             yield 1
-            raise AssertionError("nobody wants a third")
+            made.append(2)
+            yield 2
         finally:
-            closed.set()
+            closed.append(True)
 
-    threads, got = threading.active_count(), ahead(items(), 1)
+    threads, source = threading.active_count(), items()
+    got = ahead(source, 1)
     assert next(got) == 0 and begun.wait(10)
     got.close()
-    assert ended.is_set() and closed.is_set() and threading.active_count() == threads
+    assert made == [0, 1] and closed and threading.active_count() == threads
+
+
+def test_what_was_computed_but_not_asked_for_is_let_go():
+    class Item:
+        pass
+
+    made = []
+
+    def items():
+        for _ in range(3):
+            made.append(weakref.ref(item := Item()))
+            yield item
+            del item
+
+    got = ahead(items(), 5)
+    first = next(got)
+    while len(made) < 3:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    gc.disable()
+    try:
+        got.close()
+        del got
+        assert [ref() is not None for ref in made] == [True, False, False] and first is made[0]()
+    finally:
+        gc.enable()
+
+
+FORGOTTEN = """
+from vclip.ahead import ahead
+got = ahead(iter_forever for iter_forever in iter(int, 1))
+print(next(got))
+"""
+
+
+def test_a_program_ends_though_it_is_never_closed():
+    done = subprocess.run([sys.executable, "-c", FORGOTTEN], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_collected_in_its_own_thread_it_ends_quietly(monkeypatch):
+    dropped, collected, complaints = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    def items():
+        yield 0
+        assert dropped.wait(10)
+        gc.collect()
+        collected.set()
+        yield 1
+
+    gc.disable()
+    try:
+        cycle: list = [ahead(items(), 5)]
+        cycle.append(cycle)
+        assert next(cycle[0]) == 0
+        del cycle
+        dropped.set()
+        assert collected.wait(10) and not complaints
+    finally:
+        gc.enable()

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclip.batching import VideoIndex, sample_clusters, shuffled_batches, video_vectors
+from vclip.neighbours import nearest_on_device
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +86,20 @@ def test_neighbours_equal_brute_force(metric, kind):
         np.testing.assert_array_equal(index.neighbours(np.arange(60), n), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("metric", ["l2", "ip"])
-def test_neighbours_on_cuda_are_exact_whatever_their_number(metric, monkeypatch):
+def test_neighbours_on_cuda_are_exact_whatever_their_number(metric, device, monkeypatch):
+    """The same computation without a card, on the CPU."""
     monkeypatch.setattr("vclip.batching.IVF_ABOVE", 99)
-    vectors = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
-    found = VideoIndex(vectors, metric, device="cuda").neighbours(np.arange(100), 7)
+    vectors = (9 + np.random.default_rng(0).standard_normal((100, 5))).astype(np.float32)
+    index, asked = VideoIndex(vectors, metric, device="cuda"), []
+    index.device = torch.device(device)
+    monkeypatch.setattr("vclip.batching.nearest_on_device", lambda *a: asked.append(a) or nearest_on_device(*a))
+    found = index.neighbours(np.arange(100), 7)
+    assert len(asked) == 1
     np.testing.assert_array_equal(found, [brute_force(vectors, i, 7, metric) for i in range(100)])
 
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from videos import cut, grey, write_sound, write_video
 
+from vclip import video
 from vclip.video import VideoError, read_seconds
 
 REAL = {"sam2-coffee.mp4": 10, "gnome-launching-applications.webm": 35, "googlework_short.mp4": 36, "rabbit320.mp4": 8}
@@ -56,6 +58,31 @@ def test_real_videos_against_a_loop(shared, name, fps):
             np.testing.assert_array_equal(samples[k], small.to_ndarray()[:, left : left + size])
         elif Fraction(k, fps) >= times[-1] + Fraction(1, 10):
             assert not samples[k].any()
+
+
+def test_frames_are_decoded_a_few_ahead(shared, monkeypatch):
+    """While the first of one second is resized, and no more than FRAMES_AHEAD."""
+    decoded, resized, waited = [], [], threading.Event()
+    shown, resize = video._shown, video._resize_and_crop
+
+    def counted(path):
+        for item in shown(path):
+            decoded.append(item)
+            if len(decoded) > video.FRAMES_AHEAD:
+                waited.set()
+            yield item
+
+    def checked(*arguments):
+        assert waited.wait(10) and len(decoded) <= len(resized) + 1 + video.FRAMES_AHEAD + 1
+        resized.append(resize(*arguments))
+        return resized[-1]
+
+    monkeypatch.setattr(video, "_shown", counted)
+    monkeypatch.setattr(video, "_resize_and_crop", checked)
+    threads, seconds = threading.active_count(), read_seconds(shared / "videos/rabbit320.mp4", 30, 32)
+    next(seconds)
+    seconds.close()
+    assert threading.active_count() == threads and len(resized) == 30
 
 
 def test_the_picture_may_begin_after_the_sound(shared):

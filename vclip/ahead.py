@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import closing
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Semaphore, Thread, current_thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,9 +12,9 @@ T = TypeVar("T")
 def ahead(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, None]:
     """The same items in order, up to `n` of them computed in a thread before they are asked for.
 
-    An error comes in its turn. Closed, or ended by an error, it closes `items` and waits for the one under way.
+    An error comes in its turn. Closed, or ended by an error, it waits for the item under way and closes `items`.
     """
-    ready: SimpleQueue[tuple[T] | BaseException] = SimpleQueue()
+    ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     free, stopped = Semaphore(n), False
 
     def work() -> None:
@@ -22,18 +22,23 @@ def ahead(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, Non
             with closing(items):
                 while free.acquire() and not stopped:
                     ready.put((next(items),))
+        except StopIteration:
+            ready.put(None)
         except BaseException as error:
             ready.put(error)
 
+    # a daemon, for a generator that nobody closes must not keep the program from its end
     thread = Thread(target=work, daemon=True)
-    thread.start()
     try:
-        while not isinstance(item := ready.get(), BaseException):
+        thread.start()
+        while isinstance(item := ready.get(), tuple):
             free.release()
             yield item[0]
-        if not isinstance(item, StopIteration):
+        if item is not None:
             raise item
     finally:
         stopped = True
         free.release()
-        thread.join()
+        # the garbage collector may run in any thread
+        if thread.is_alive() and thread is not current_thread():
+            thread.join()

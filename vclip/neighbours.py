@@ -78,12 +78,15 @@ def nearest_on_device(
     origin: Float32[np.ndarray, " D"] | float,
     device: torch.device,
 ) -> Int[np.ndarray, "m k"]:
-    """`nearest_of_all` by PyTorch on `device`, in float32, through which the rows pass block by block."""
-    asked = torch.from_numpy(queries).to(device)
+    """`nearest_of_all` by PyTorch on `device`, through which the rows pass block by block.
+
+    In float32, unless `torch.set_float32_matmul_precision` allows less.
+    """
+    asked, shift = torch.from_numpy(queries).to(device), torch.as_tensor(origin, device=device)
     best = asked.new_full((len(asked), k), -torch.inf)
     found = torch.zeros(best.shape, dtype=torch.long, device=device)
     for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
-        block = torch.from_numpy(rows[first : first + COMPARED_AT_ONCE] - origin).to(device)
+        block = torch.from_numpy(rows[first : first + COMPARED_AT_ONCE]).to(device) - shift
         # |q - x|^2 grows as |x|^2 / 2 - q x does
         offset = block.square().sum(1) / -2 if metric == "l2" else block.new_zeros(len(block))
         for at in range(0, len(asked), QUERIES_AT_ONCE):
