@@ -8,9 +8,10 @@ there too: `--out data_samples/ablations/results.jsonl` replaces those that ship
 import argparse
 from pathlib import Path
 
+from ablations.results import write_runs
+from ablations.rows import ROWS, Trial, draw_topics, spread_corpus, topic_corpus
+from ablations.runs import run_all
 from narrations import LAGS, folder_of, with_lag
-
-from vclip.ablations import ROWS, Trial, draw_topics, run_all, spread_corpus, topic_corpus, write_runs
 
 TOPICS = (3, 10)  # numbers of them; the control has as many videos as the first
 

@@ -26,8 +26,8 @@ from transformers import BertTokenizerFast
 from vocabulary import TOPICS
 from world import SIZES, Plan, plans
 
-from vclip.corpus import Corpus
-from vclip.encoders import Projection, fit_projection
+from vclip.data.corpus import Corpus
+from vclip.encoders.projection import Projection, fit_projection
 
 OUT = Path(__file__).parent / "minihowto"
 DIM = 128

@@ -11,7 +11,7 @@ import numpy as np
 from vocabulary import ACTIONS, CHATTER, INTROS, LEADS, LEADS_ING, THINGS
 from world import Plan, Step
 
-from vclip.captions import Captions, deduplicate
+from vclip.data.captions import Captions, deduplicate
 
 LAG_SD, LAG_LIMIT = 4.0, 10.0
 SECONDS_PER_WORD = 0.34

@@ -11,8 +11,8 @@ from narration import captions, narrate
 from tqdm.auto import tqdm
 from world import plans
 
-from vclip.corpus import Corpus
-from vclip.samples import minihowto
+from vclip.data.corpus import Corpus
+from vclip.datasets.minihowto import minihowto
 
 LAGS = (0.0, 2.0, 8.0)  # standard deviations in seconds; the shipped corpus has 4
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vclip import Corpus, VideoCLIPModel, VideoCLIPProcessor, minihowto, plots, thumbnails
+from vclip import Corpus, VideoCLIPModel, VideoCLIPProcessor, minihowto, plots
 from vclip.datasets import youcook2
+from vclip.datasets.minihowto import thumbnails
 from vclip.tasks.retrieval import text_to_video
 
 ROWS, COLUMNS, SEED = 3, 6, 3

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from tables import names
 from world import topic_things
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 
 TARGETS = ("action", "thing", "topic")
 OUT = Path(__file__).parent / "minihowto"

@@ -17,8 +17,8 @@ from transformers import BertTokenizerFast
 from vocabulary import ACTIONS, THINGS, TOPICS
 from world import Plan
 
+from vclip.data.video import read_seconds
 from vclip.datasets._files import MADE
-from vclip.video import read_seconds
 
 SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}  # as in bert-base-uncased
 VOCABULARY = 1200

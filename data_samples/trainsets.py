@@ -15,7 +15,7 @@ import tables
 from formats import sentence
 from world import SEED, Plan, Step, plans
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets._files import MADE
 
 MSRVTT_CLIPS = 240

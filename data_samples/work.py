@@ -12,8 +12,8 @@ from drawing import video_frames, write_mp4
 from sprites import cache_folder
 from world import Plan
 
-from vclip.encoders import EfficientNetLite0
-from vclip.video import read_seconds
+from vclip.data.video import read_seconds
+from vclip.encoders.networks import EfficientNetLite0
 
 FPS, SIZE = 3, 128
 SOURCES = ("vocabulary.py", "world.py", "sprites.py", "motion.py", "drawing.py", "work.py")

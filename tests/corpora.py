@@ -6,9 +6,10 @@ import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from vclip.captions import Captions
-from vclip.corpus import Corpus, FeatureSpec
-from vclip.recipe import PretrainConfig
+from vclip.data.captions import Captions
+from vclip.data.corpus import Corpus
+from vclip.data.spec import FeatureSpec
+from vclip.training.config import PretrainConfig
 
 TOWER = {
     "hidden_size": 32,

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from videos import write_video
 
-from vclip.corpus import FeatureSpec
-from vclip.model import VideoCLIPConfig, VideoCLIPModel, VideoCLIPProcessor
+from vclip.data.spec import FeatureSpec
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
 
 from corpora import TOWER, tokenizer
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import torch
 
-from vclip.corpus import Corpus
-from vclip.datasets import Dataset, coin, crosstask, msrvtt
-from vclip.finetuning import FinetuneConfig
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
+from vclip.data.corpus import Corpus
+from vclip.datasets import coin, crosstask, msrvtt
+from vclip.datasets._records import Dataset
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.training.config import FinetuneConfig
 
 import corpora
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vclip.model import VideoCLIPConfig
+from vclip.models.config import VideoCLIPConfig
 
 
 def config(folder: Path) -> VideoCLIPConfig:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vclip.scale import read_rows
+from vclip.notebook import read_rows
 
 STEP = {"what": "a step", "ours_s": 1.5e-05, "ratio": 2, "rate": "1,058.5 GFLOP/s", "note": "none", "limit": None}
 ROWS = [STEP | {"difference": "-0.5 s"}]

@@ -1,47 +1,117 @@
-"""VideoCLIP (Xu et al., EMNLP 2021) as a research kit: the names a notebook needs, each loaded when first used."""
+"""VideoCLIP (Xu et al., EMNLP 2021) as a research kit: the names a user types, each loaded when first used."""
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vclip.browser import RetrievalBrowser
-    from vclip.captions import Captions, deduplicate, read_captions
-    from vclip.corpus import Corpus, FeatureSpec
-    from vclip.embedding import embed_clips, embed_texts, embed_videos
-    from vclip.encoders import extract
-    from vclip.finetuning import FinetuneConfig, finetune
+    from vclip.data.captions import Captions, deduplicate, read_captions
+    from vclip.data.corpus import Corpus
+    from vclip.data.extraction import extract
+    from vclip.data.merging import merge
+    from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
+    from vclip.data.spec import FeatureSpec
+    from vclip.data.video import read_seconds
+    from vclip.datasets.minihowto import minihowto
+    from vclip.encoders.loading import from_spec, load_encoder
+    from vclip.encoders.networks import AutoModelEncoder, EfficientNetLite0, S3DEncoder
+    from vclip.encoders.projection import Projection
+    from vclip.encoders.s3d import S3D, load_s3d
     from vclip.losses import info_nce, mil_nce
-    from vclip.merging import merge
-    from vclip.model import VideoCLIPConfig, VideoCLIPModel
-    from vclip.moments import MomentIndex
-    from vclip.notebook import check_parameters, write_scores
-    from vclip.pretrain import PretrainConfig
-    from vclip.processing import VideoCLIPProcessor
-    from vclip.samplers import AlignedClips, MILNCEClips, OverlappedClips
-    from vclip.samples import evaluation_sets, minihowto, picture, thumbnails, training_set
-    from vclip.segmenter import VideoCLIPForSegmentation
-    from vclip.tasks.evaluation import evaluate
-    from vclip.video import read_seconds
+    from vclip.models.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
+    from vclip.models.convert import convert
+    from vclip.models.processor import VideoCLIPProcessor
+    from vclip.models.released import load_videoclip
+    from vclip.models.segmenter import VideoCLIPForSegmentation
+    from vclip.models.videoclip import VideoCLIPModel, VideoCLIPOutput
+    from vclip.search.browser import RetrievalBrowser
+    from vclip.search.index import MomentIndex
+    from vclip.tasks.evaluate import evaluate
+    from vclip.training.clusters import VideoIndex, sample_clusters, video_vectors
+    from vclip.training.config import (
+        FinetuneConfig,
+        PretrainConfig,
+        exact_alignment,
+        first_32_seconds,
+        learning_rate,
+        mil_nce_clips,
+        retrieve_k,
+        shared_towers,
+        use_cls,
+        without_retrieval,
+    )
+    from vclip.training.finetune import finetune
+    from vclip.training.pretrain import pretrain
 
 _HOMES = {
-    "browser": ("RetrievalBrowser",),
-    "captions": ("Captions", "deduplicate", "read_captions"),
-    "corpus": ("Corpus", "FeatureSpec"),
-    "embedding": ("embed_clips", "embed_texts", "embed_videos"),
-    "encoders": ("extract",),
-    "finetuning": ("FinetuneConfig", "finetune"),
-    "losses": ("info_nce", "mil_nce"),
-    "merging": ("merge",),
-    "model": ("VideoCLIPConfig", "VideoCLIPModel"),
-    "moments": ("MomentIndex",),
-    "notebook": ("check_parameters", "write_scores"),
-    "pretrain": ("PretrainConfig",),
-    "processing": ("VideoCLIPProcessor",),
-    "samplers": ("AlignedClips", "MILNCEClips", "OverlappedClips"),
-    "samples": ("evaluation_sets", "minihowto", "picture", "thumbnails", "training_set"),
-    "segmenter": ("VideoCLIPForSegmentation",),
-    "tasks.evaluation": ("evaluate",),
-    "video": ("read_seconds",),
+    "data.captions": (
+        "Captions",
+        "deduplicate",
+        "read_captions",
+    ),
+    "data.corpus": ("Corpus",),
+    "data.extraction": ("extract",),
+    "data.merging": ("merge",),
+    "data.samplers": (
+        "AlignedClips",
+        "MILNCEClips",
+        "OverlappedClips",
+    ),
+    "data.spec": ("FeatureSpec",),
+    "data.video": ("read_seconds",),
+    "datasets.minihowto": ("minihowto",),
+    "encoders.loading": (
+        "from_spec",
+        "load_encoder",
+    ),
+    "encoders.networks": (
+        "AutoModelEncoder",
+        "EfficientNetLite0",
+        "S3DEncoder",
+    ),
+    "encoders.projection": ("Projection",),
+    "encoders.s3d": (
+        "S3D",
+        "load_s3d",
+    ),
+    "losses": (
+        "info_nce",
+        "mil_nce",
+    ),
+    "models.config": (
+        "VideoCLIPConfig",
+        "VideoCLIPTextConfig",
+        "VideoCLIPVideoConfig",
+    ),
+    "models.convert": ("convert",),
+    "models.processor": ("VideoCLIPProcessor",),
+    "models.released": ("load_videoclip",),
+    "models.segmenter": ("VideoCLIPForSegmentation",),
+    "models.videoclip": (
+        "VideoCLIPModel",
+        "VideoCLIPOutput",
+    ),
+    "search.browser": ("RetrievalBrowser",),
+    "search.index": ("MomentIndex",),
+    "tasks.evaluate": ("evaluate",),
+    "training.clusters": (
+        "VideoIndex",
+        "sample_clusters",
+        "video_vectors",
+    ),
+    "training.config": (
+        "FinetuneConfig",
+        "PretrainConfig",
+        "exact_alignment",
+        "first_32_seconds",
+        "learning_rate",
+        "mil_nce_clips",
+        "retrieve_k",
+        "shared_towers",
+        "use_cls",
+        "without_retrieval",
+    ),
+    "training.finetune": ("finetune",),
+    "training.pretrain": ("pretrain",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

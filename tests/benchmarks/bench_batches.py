@@ -7,7 +7,7 @@ for its 16 clips: the condition "plain, one open a video" says what that makes o
 Cold: before every round no page of a shard is in the kernel's cache (`posix_fadvise` DONTNEED, with all maps new),
 which the disk's counter in /proc/self/io confirms, and a round's videos are random ones, as they are in an epoch of a
 corpus larger than memory. What lies below the kernel, such as a virtual disk's host, may still cache. Our shards are
-open: a run opens each once (`vclip.corpus.FILES_OPEN`), HowTo100M's 6,500 in its first hundreds of batches, which the
+open: a run opens each once (`corpus.FILES_OPEN`), HowTo100M's 6,500 in its first hundreds of batches, which the
 condition "opening a shard" tells the cost of.
 """
 
@@ -25,8 +25,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vclip.corpus import Corpus
-from vclip.samplers import OverlappedClips, pack
+from vclip.data.corpus import Corpus
+from vclip.data.samplers import OverlappedClips
+from vclip.training.batches import pack
 
 import howto
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from vclip.batching import VideoIndex
-from vclip.contrastive import Contrast
-from vclip.corpus import Corpus
-from vclip.pretrain import PretrainConfig, new_model
-from vclip.processing import VideoCLIPProcessor
-from vclip.runs import start_accelerator
-from vclip.samples import minihowto
-from vclip.trainer import Trainer
+from vclip.data.corpus import Corpus
+from vclip.datasets.minihowto import minihowto
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.training.clusters import VideoIndex
+from vclip.training.config import PretrainConfig
+from vclip.training.pretrain import Contrast, new_model
+from vclip.training.runs import start_accelerator
+from vclip.training.trainer import Trainer
 
 import howto
 from vectors import FOUND, like_a_trained_models, recall, true_neighbours

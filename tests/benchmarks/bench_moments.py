@@ -14,21 +14,23 @@ import av
 import numpy as np
 import torch
 
-from vclip.embedding import embed_texts
-from vclip.encoders import EfficientNetLite0, Projection, S3DEncoder
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.moments import MomentIndex
-from vclip.moments.files import captions_during, stat_of
-from vclip.moments.model import embed_windows, made_by
-from vclip.moments.state import Entry
-from vclip.moments.store import Store
-from vclip.moments.windows import EXACT_UP_TO
+from vclip.data.video import read_seconds
+from vclip.datasets.minihowto import minihowto
+from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
+from vclip.encoders.projection import Projection
+from vclip.encoders.s3d import S3D
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.embedding import embed_texts
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.neighbours import ADDED_AT_ONCE, TRAINED_ON, index_rows, nearest
-from vclip.processing import VideoCLIPProcessor
-from vclip.s3d import S3D
-from vclip.samples import minihowto
+from vclip.search.folder import captions_during, stat_of
+from vclip.search.identity import embed_windows, made_by
+from vclip.search.index import MomentIndex
+from vclip.search.state import Entry
+from vclip.search.store import Store
+from vclip.search.windows import EXACT_UP_TO
 from vclip.tasks.windows import STRIDE
-from vclip.video import read_seconds
 
 HOURS = 10_000
 SECONDS = HOURS * 3600

@@ -60,7 +60,7 @@ def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 def stage() -> dict[str, float]:
     """Measured on this machine: seconds of each way, recall of the true neighbours, the process's peak."""
-    from vclip.batching import VideoIndex
+    from vclip.training.clusters import VideoIndex
 
     from memory import peak_mb
 

@@ -14,16 +14,16 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from vclip.batching import VideoIndex, sample_clusters
-from vclip.contrastive import Contrast
-from vclip.corpus import Corpus
-from vclip.embedding import embed_clips
-from vclip.encoders import EfficientNetLite0
-from vclip.extraction import extract
-from vclip.pretrain import PretrainConfig, new_model, pretrain
-from vclip.samplers import AlignedClips
-from vclip.samples import minihowto
-from vclip.video import read_seconds
+from vclip.data.corpus import Corpus
+from vclip.data.extraction import extract
+from vclip.data.samplers import AlignedClips
+from vclip.data.video import read_seconds
+from vclip.datasets.minihowto import minihowto
+from vclip.encoders.networks import EfficientNetLite0
+from vclip.training.batches import embed_clips
+from vclip.training.clusters import VideoIndex, sample_clusters
+from vclip.training.config import PretrainConfig
+from vclip.training.pretrain import Contrast, new_model, pretrain
 
 from vectors import like_a_trained_models
 

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vclip.attention import by_length
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
+from vclip.data.samplers import OverlappedClips
+from vclip.datasets.minihowto import minihowto
 from vclip.losses import info_nce
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.packed import Packing
-from vclip.samplers import Batch, OverlappedClips, pack
-from vclip.samples import minihowto
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.packing import Packing, by_length
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.training.batches import Batch, pack
 
 from processor import has_bf16
 

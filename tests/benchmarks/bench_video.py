@@ -18,11 +18,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vclip.encoders import EfficientNetLite0, S3DEncoder
-from vclip.extraction import extract_one
-from vclip.folded import fold
-from vclip.s3d import S3D
-from vclip.video import read_seconds
+from vclip.data.extraction import extract_one
+from vclip.data.video import read_seconds
+from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
+from vclip.encoders.s3d import S3D
+from vclip.encoders.s3d_folded import fold
 
 from processor import has_bf16
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets.coin import COIN
-from vclip.embedding import embed_texts, embed_videos
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
-from vclip.samples import evaluation_sets, minihowto
+from vclip.datasets.minihowto import evaluation_sets, minihowto
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import localization, segmentation
 from vclip.tasks.windows import SIZE, sliding_windows
 

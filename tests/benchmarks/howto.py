@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vclip.captions import Captions
-from vclip.corpus import Corpus
+from vclip.data.captions import Captions
+from vclip.data.corpus import Corpus
 
 from corpora import spec
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from vclip.corpus import Corpus
-from vclip.embedding import embed_clips
-from vclip.model import VideoCLIPModel
-from vclip.samplers import AlignedClips
-from vclip.samples import minihowto
+from vclip.data.corpus import Corpus
+from vclip.data.samplers import AlignedClips
+from vclip.datasets.minihowto import minihowto
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.training.batches import embed_clips
 
 DIM = 768
 AT_ONCE = 16_384

@@ -20,8 +20,8 @@ import vclip
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 MARKUP = "<img src=x onerror=alert(1)>"
 SET_UP = """from vclip import VideoCLIPModel, VideoCLIPProcessor, minihowto
-from vclip.browser import RetrievalBrowser
-from vclip.moments import MomentIndex
+from vclip.search.browser import RetrievalBrowser
+from vclip.search.index import MomentIndex
 
 model = VideoCLIPModel.from_pretrained(minihowto() / "checkpoint")
 processor = VideoCLIPProcessor.from_pretrained(minihowto() / "checkpoint")
@@ -53,7 +53,7 @@ def world(tmp_path_factory) -> Path:
             shutil.copy(vclip.minihowto() / "videos" / f"{name}{suffix}", world / "videos" / f"{stem}{suffix}")
     said = f"WEBVTT\n\n00:00.000 --> 10:00.000\n{MARKUP.replace('<', '&lt;').replace('>', '&gt;')} we stir\n"
     (world / "videos" / f"{MARKUP}.vtt").write_text(said)
-    from vclip.moments import MomentIndex
+    from vclip.search.index import MomentIndex
 
     checkpoint = vclip.minihowto() / "checkpoint"
     model = vclip.VideoCLIPModel.from_pretrained(checkpoint)

@@ -10,7 +10,7 @@ import pytest
 from browser.conftest import MARKUP, serve, write_notebook
 
 import vclip
-from vclip.browser import STATIC
+from vclip.search.browser import STATIC
 
 pytestmark = pytest.mark.long
 QUERY = "stir the soup"

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.segmenter import VideoCLIPForSegmentation
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip import VideoCLIPModel
 
 import corpora
 import source

@@ -4,9 +4,11 @@ import sys
 
 import ablate
 import pytest
+from ablations.results import shipped_results
+from ablations.rows import ROWS
+from ablations.runs import trial_key
 
-from vclip.ablations import ROWS, shipped_results, trial_key
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer
 from vocabulary import ACTIONS, THINGS, TOPICS
 from world import SIZES, held_out_pairs
 
-from vclip.captions import deduplicate, read_captions
-from vclip.corpus import Corpus
-from vclip.encoders import from_spec
-from vclip.video import read_seconds
+from vclip.data.captions import deduplicate, read_captions
+from vclip.data.corpus import Corpus
+from vclip.data.video import read_seconds
+from vclip.encoders.loading import from_spec
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from ablations.runs import corpus_hash
 from narration import LAG_SD
 from narrations import folder_of, with_lag
 
-from vclip.ablations.runs import corpus_hash
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 
 
 def test_the_shipped_lag_gives_the_shipped_corpus(minihowto, tmp_path):

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
-from vclip.embedding import embed_texts, embed_videos
-from vclip.model import VideoCLIPModel
-from vclip.pretrain import pretrain
-from vclip.processing import VideoCLIPProcessor
-from vclip.recipe import PretrainConfig
+from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks.retrieval import score
+from vclip.training.config import PretrainConfig
+from vclip.training.pretrain import pretrain
 
 
 def is_chance(share: float, p: float, n: int, level: float = 0.999) -> bool:

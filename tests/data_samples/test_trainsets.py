@@ -13,9 +13,9 @@ import trainsets
 from vocabulary import ACTIONS, THINGS
 from world import SIZES, held_out_pairs, plans
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import msrvtt, youcook2
-from vclip.samples import evaluation_sets, training_set
+from vclip.datasets.minihowto import evaluation_sets, training_set
 
 TRAINED = ("youcook2", "msrvtt", "coin", "crosstask")
 

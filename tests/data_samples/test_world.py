@@ -10,8 +10,8 @@ from motion import Manner, pose
 from vocabulary import ACTIONS, THINGS, TOPICS
 from world import SIZES, Step, plan_video, plans, topic_things
 
-from vclip.captions import deduplicate, read_captions
-from vclip.corpus import Corpus
+from vclip.data.captions import deduplicate, read_captions
+from vclip.data.corpus import Corpus
 
 
 @pytest.mark.parametrize("split", list(SIZES))

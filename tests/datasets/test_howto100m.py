@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vclip.captions import read_captions
+from vclip.data.captions import read_captions
 from vclip.datasets import _files, howto100m
 from vclip.datasets.howto100m import Video
 

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from vclip.datasets import Dataset
+from vclip.datasets._records import Dataset
 from vclip.datasets.didemo import Description
 
 

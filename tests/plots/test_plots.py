@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from vclip import plots
-from vclip.captions import Captions
-from vclip.samplers import OverlappedClips
+from vclip.data.captions import Captions
+from vclip.data.samplers import OverlappedClips
 from vclip.tasks import retrieval
 
 import corpora

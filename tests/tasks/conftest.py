@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 
-from vclip.checkpoints import load_videoclip
-from vclip.model import VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.released import load_videoclip
+from vclip.models.videoclip import VideoCLIPModel
 
 import reference
 

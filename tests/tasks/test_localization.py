@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 from transformers import BertTokenizerFast
 
 import vclip
-from vclip.checkpoints import load_videoclip
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import crosstask
 from vclip.datasets._records import Dataset
 from vclip.datasets.crosstask import Video
-from vclip.processing import VideoCLIPProcessor
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.released import load_videoclip
 from vclip.tasks.localization import (
     assign_steps,
     assign_uniform,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vclip
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import didemo
 from vclip.tasks import moment_retrieval, retrieval
 from vclip.tasks.moment_retrieval import MOMENTS, mean_ranks, moment_metrics, moment_scores, rank_moments, top_ious

@@ -3,11 +3,10 @@ import json
 import numpy as np
 
 import vclip
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import didemo
 from vclip.datasets.didemo import Description
-from vclip.tasks.paragraph_retrieval import Paragraph, paragraphs
-from vclip.tasks.retrieval import score, text_to_video
+from vclip.tasks.retrieval import Paragraph, paragraphs, score, text_to_video
 
 
 def test_descriptions_are_joined_in_the_order_of_the_file():
@@ -38,6 +37,6 @@ def test_it_is_retrieval_of_whole_videos_by_paragraphs(zero_shot, tmp_path):
     np.testing.assert_allclose(report.examples["similarity"], np.diag(similarity), atol=1e-6)
     # a video is its first 32 seconds, not those that a description names
     clip = features.features(features.index(rows[0]["video"]))[:32].astype(np.float32)
-    z_v = vclip.embed_videos(zero_shot.model, [clip])[0]
-    z_t = vclip.embed_texts(zero_shot.model, zero_shot.processor, [rows[0]["description"]])[0]
+    z_v = vclip.models.embedding.embed_videos(zero_shot.model, [clip])[0]
+    z_t = vclip.models.embedding.embed_texts(zero_shot.model, zero_shot.processor, [rows[0]["description"]])[0]
     np.testing.assert_allclose(report.examples["similarity"][0], z_t @ z_v, atol=2e-5)

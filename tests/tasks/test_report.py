@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.datasets.coin import COIN, Video
 from vclip.datasets.didemo import Description
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks.report import Report, about, coverage, covered, features_hash, weights_hash
 
 import corpora

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import vclip
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
 from vclip.datasets._records import Dataset
 from vclip.tasks import retrieval

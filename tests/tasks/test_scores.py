@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from vclip.tasks.scores import Score
+from vclip.tasks.report import Score
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

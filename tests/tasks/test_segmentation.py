@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 import vclip
-from vclip.checkpoints import load_videoclip
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import coin
 from vclip.datasets.coin import COIN, Segment, Video
-from vclip.embedding import embed_texts
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
-from vclip.segmenter import VideoCLIPForSegmentation
-from vclip.tasks.outside import RULES, majority_filter, smooth
-from vclip.tasks.segmentation import SHUFFLES, label_seconds, outside_threshold, score, shuffled_floor, targets
-from vclip.tasks.segments import edit_score, segmental_f1
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.embedding import embed_texts
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.released import load_videoclip
+from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks.outside import RULES, label_seconds, majority_filter, outside_threshold, smooth
+from vclip.tasks.segment_metrics import edit_score, segmental_f1
+from vclip.tasks.segmentation import SHUFFLES, score, shuffled_floor, targets
 from vclip.tasks.windows import embed_seconds, merge_windows, sliding_windows
 
 import corpora

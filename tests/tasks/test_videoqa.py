@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from vclip import VideoCLIPProcessor, evaluate
-from vclip.checkpoints import load_videoclip
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets import msrvtt
 from vclip.datasets._records import Dataset
 from vclip.datasets.msrvtt import Question
+from vclip.models.released import load_videoclip
 from vclip.tasks import videoqa
 from vclip.tasks.retrieval import text_to_video
 from vclip.tasks.videoqa import score

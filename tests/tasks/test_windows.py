@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip.model import VideoCLIPConfig, VideoCLIPModel
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks.windows import AT_ONCE, embed_seconds, merge_windows, sliding_windows
 
 TOWER = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 2}

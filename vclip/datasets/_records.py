@@ -1,5 +1,6 @@
 """The records of a data set, and how the readers refuse a value that is wrong: by file, row and value."""
 
+import copy
 import math
 from collections.abc import Container, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -93,3 +94,13 @@ def segment(value: Any, where: str) -> tuple[float, float]:
             f"{where}: the segment {value!r} {'starts before 0' if start < 0 else 'ends before it starts'}"
         )
     return start, end
+
+
+D = TypeVar("D", bound=Dataset)
+
+
+def subset(dataset: D, records: Sequence, split: str | None = None) -> D:
+    """The same data set with these records only."""
+    part = copy.copy(dataset)
+    part.records, part.split, part.left_out = list(records), split or dataset.split, []
+    return part

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vclip.captions import Captions
+from vclip.data.captions import Captions
 from vclip.datasets._files import find_file, parse_csv, read_csv, read_json, read_text, read_texts
 from vclip.datasets._records import Dataset, field, segment
 

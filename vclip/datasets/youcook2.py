@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from vclip.data.pickles import load_pickle
 from vclip.datasets._files import find_file, read_csv, read_json, title
 from vclip.datasets._records import Dataset, database, field, segment, text_field
-from vclip.pickles import load_pickle
 
 FILE = "youcookii_annotations_trainval.json"
 TASKS = ("retrieval",)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
-from vclip.tasks.segments import segments
+from vclip.tasks.segment_metrics import segments
 
 
 def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from vclip.captions import Captions
+from vclip.data.captions import Captions
+from vclip.data.samplers import Clips
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed, plain
-from vclip.samplers import Clips
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:

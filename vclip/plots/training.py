@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed
-from vclip.state import read_log
+from vclip.training.state import read_log
 
 REFRESH = 10.0  # seconds between two drawings of a live curve
 

@@ -1,0 +1,1 @@
+"""Zero-shot tasks: retrieval, VideoQA, segmentation, localization; their scores beside their baselines."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vclip.tasks.report import Report
-from vclip.tasks.segments import segmental_f1, segments
+from vclip.tasks.segment_metrics import segmental_f1, segments
 
 # the score that says most about each task; of segmentation not frame accuracy, which saying nothing mostly earns
 HEADLINES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", "localization": "recall"}

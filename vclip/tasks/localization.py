@@ -17,13 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from vclip.corpus import Corpus
-from vclip.datasets import Dataset
-from vclip.embedding import embed_texts
-from vclip.model import VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
-from vclip.tasks.report import covered
-from vclip.tasks.scores import Score
+from vclip.data.corpus import Corpus
+from vclip.datasets._records import Dataset
+from vclip.models.embedding import embed_texts
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks.report import Score, covered
 from vclip.tasks.windows import embed_seconds
 
 VIDEOS_AT_ONCE = 64

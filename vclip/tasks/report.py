@@ -4,19 +4,20 @@ import hashlib
 import html
 import json
 import math
+import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vclip.corpus import Corpus
-from vclip.datasets import Dataset
-from vclip.model import VideoCLIPModel
-from vclip.notebook import write_scores
-from vclip.storage import replace
+from vclip.data.corpus import Corpus
+from vclip.data.storage import replace, write_json
+from vclip.datasets._records import Dataset
+from vclip.models.videoclip import VideoCLIPModel
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -157,3 +158,47 @@ def _plain(value: Any) -> Any:
 def _shown(value: float) -> str:
     """Four places, without the zeros behind a whole rank."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def write_scores(output: str | Path, scores: dict) -> Path:
+    """`scores.json` in the folder `output`, with the versions that made them."""
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
+    write_json(
+        folder / "scores.json",
+        json.loads(json.dumps(scores)) | {"versions": versions | {"python": platform.python_version()}},
+    )
+    return folder / "scores.json"
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Score:
+    """Base of a task's score; its numbers are the further fields that are annotated float.
+
+    `chance`: what random answers score on average, as a score or, where there is but one number, as that.
+    """
+
+    n: int
+    chance: "Score | float | None" = None
+
+    def values(self) -> dict[str, float]:
+        """The numbers by name, without `n` and `chance`."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.type is float}
+
+    def beside(self) -> dict[str, dict[str, float]]:
+        """What answers that know nothing score, by name of the answer."""
+        if isinstance(self.chance, Score):
+            return {"chance": self.chance.values()}
+        return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), self.chance)}
+
+    def report(self, floors: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
+        """`scores`, `floors` (those `beside` and more by name) and `n`, as the `examine` of a task returns them."""
+        return {"scores": self.values(), "floors": {**self.beside(), **(floors or {})}, "n": self.n}
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, value in self.values().items():
+            floors = [f"{floor} {numbers[name]:.4g}" for floor, numbers in self.beside().items() if name in numbers]
+            shown.append(f"{name} {value:.4g}" + (f" ({', '.join(floors)})" if floors else ""))
+        return f"{type(self).__name__}({', '.join(shown)}, n {self.n})"

@@ -1,9 +1,9 @@
 """Text-to-video retrieval (paper section 4, Tables 1 and 2): at which rank does a text find its own video?
 
-N pairs of a text and a video, D hidden size; text i belongs to video i. The search for a moment inside one video is in
-`vclip.tasks.moment_retrieval`; its functions are named here too.
+N pairs of a text and a video, D hidden size; text i belongs to video i.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
@@ -14,14 +14,12 @@ from jaxtyping import Float, Float32, Int, Real
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vclip.corpus import Corpus
-from vclip.datasets import Dataset
-from vclip.embedding import embed_texts, embed_videos
-from vclip.model import VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
-from vclip.tasks.moment_retrieval import MOMENTS, MomentScore, moment_metrics, moment_scores, rank_moments
-from vclip.tasks.report import covered
-from vclip.tasks.scores import Score
+from vclip.data.corpus import Corpus
+from vclip.datasets._records import Dataset
+from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import as_array, distinct, once, products
 
 AT_ONCE = 2**25  # similarities held at a time, 128 MB
@@ -213,7 +211,36 @@ def examine(
     return got.report() | {"unit": "texts", "examples": examples}
 
 
-__all__ = [
-    "MOMENTS", "MomentScore", "Ranks", "RetrievalScore", "clip_features", "embed_pairs", "examine", "moment_metrics",
-    "moment_scores", "rank_moments", "ranks", "recall", "score", "text_to_video",
-]  # fmt: skip
+@dataclass(frozen=True)
+class Paragraph:
+    """The `descriptions` sentences about one video as one."""
+
+    video_id: str
+    sentence: str
+    descriptions: int
+
+
+def paragraphs(records: Sequence) -> list[Paragraph]:
+    """One a video, in the order in which `records` (with `video_id` and `description`) first name the videos."""
+    said = defaultdict(list)
+    for record in records:
+        said[record.video_id].append(record.description)
+    return [Paragraph(video_id, " ".join(texts), len(texts)) for video_id, texts in said.items()]
+
+
+def examine_paragraphs(
+    model: VideoCLIPModel,
+    processor: VideoCLIPProcessor,
+    dataset: Dataset,
+    corpus: Corpus,
+    *,
+    ties: Ties = "against",
+) -> dict[str, Any]:
+    """Paragraph-to-video retrieval, what the paper says of DiDeMo (Table 2): as `examine`, a paragraph an example.
+
+    All descriptions of a video, joined in the order of the file, are one text that seeks the whole video.
+
+    The model's limits cut a paragraph to max_text_tokens word pieces and a video to its first max_video_tokens seconds.
+    """
+    whole = Dataset(dataset.name, dataset.split, paragraphs(dataset))
+    return examine(model, processor, whole, corpus, ties=ties) | {"unit": "paragraphs"}

@@ -15,29 +15,24 @@ import torch
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from vclip.corpus import Corpus
+from vclip.data.corpus import Corpus
 from vclip.datasets.coin import COIN, Segment
-from vclip.embedding import embed_texts, evaluating
-from vclip.model import VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
-from vclip.segmenter import VideoCLIPForSegmentation
+from vclip.models.embedding import embed_texts, evaluating
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks.outside import (
     RULES,
     Rule,
     best_label,
-    label_seconds,
     majority_filter,
-    outside_threshold,
     scores_by,
     threshold_by,
 )
-from vclip.tasks.report import covered
-from vclip.tasks.scores import Score
-from vclip.tasks.segments import edit_score, relabelled, segmental_f1, segments
+from vclip.tasks.report import Score, covered
+from vclip.tasks.segment_metrics import edit_score, relabelled, segmental_f1, segments
 from vclip.tasks.ties import once
 from vclip.tasks.windows import embed_seconds
-
-__all__ = ["SegmentationScore", "examine", "label_seconds", "outside_threshold", "score", "shuffled_floor", "targets"]
 
 VIDEOS_AT_ONCE = 64
 SHUFFLES = 5

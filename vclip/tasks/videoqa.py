@@ -13,13 +13,12 @@ import pandas as pd
 from jaxtyping import Float64, Int64, Integer, Real
 from torch import Tensor
 
-from vclip.corpus import Corpus
-from vclip.datasets import Dataset
-from vclip.embedding import embed_texts, embed_videos
-from vclip.model import VideoCLIPModel
-from vclip.processing import VideoCLIPProcessor
-from vclip.tasks.report import covered
-from vclip.tasks.scores import Score
+from vclip.data.corpus import Corpus
+from vclip.datasets._records import Dataset
+from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import once
 
 

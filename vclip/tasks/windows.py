@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from vclip.embedding import evaluating
-from vclip.model import VideoCLIPModel
-from vclip.packed import on_device
+from vclip.models.embedding import evaluating
+from vclip.models.packing import on_device
+from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks.ties import as_array
 
 SIZE, STRIDE = 32, 16

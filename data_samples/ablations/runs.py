@@ -1,0 +1,254 @@
+"""Runs of the ablation: trained, scored on all tasks, kept by what decides them, spread over processes."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from importlib.metadata import version
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from ablations.rows import Trial, of_topics, topic_of
+from vclip.data.corpus import Corpus
+from vclip.data.storage import write_json
+from vclip.datasets.minihowto import STYLES, evaluation_sets
+from vclip.training.config import PretrainConfig
+
+if TYPE_CHECKING:
+    from vclip.training.runs import Run
+
+
+# task's name here -> data set, options of its reader, task, options of the task, {score: floor beside it}
+SCORED = {
+    "retrieval": (
+        "youcook2", {}, "retrieval", {}, dict.fromkeys(("r1", "r5", "r10", "median_rank"), "chance")
+    ),
+    "videoqa": ("msrvtt", {"split": "multiple_choice"}, "videoqa", {}, {"accuracy": "chance"}),
+    "videoqa, hard": ("msrvtt", {"split": "multiple_choice"}, "videoqa", {}, {"accuracy": "chance"}),
+    "segmentation": (
+        "coin", {}, "segmentation", {"rule": "margin", "outside": 0.6, "window": 3},
+        {"f1_25": "shuffled labels", "mean_recall": "chance"},
+    ),
+    "localization": ("crosstask", {"n_train": 0}, "localization", {}, {"recall": "uniform"}),
+}  # fmt: skip
+HARD = "MSR_MC_test_hard.csv"
+AMONG = "retrieval, few topics"  # among the clips of a trial's topics alone
+
+
+def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
+    """Train and score one trial, or read it from `cache` if a run of the same key (`trial_key`) is there.
+
+    The result is what `<key>.json` in `cache` holds: the trial's fields, `videos` and `topics` (numbers) of its corpus,
+    `config` (the key), `scores`, updates, library versions and the machine, and the seconds that it took, those before
+    an interruption too. `scores[style][task][score]` is (value, floor, n).
+    A run that was stopped goes on from its last epoch; its folder is removed once it is scored. Two processes that want
+    one run take turns. Raises ValueError that names a damaged file of the cache.
+    """
+    cache, key = Path(cache), trial_key(trial)
+    file, lock = cache / f"{key}.json", cache / f"{key}.lock"
+    if not file.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            if not file.is_file():
+                write_json(file, _train_and_score(trial, key, cache / key))
+            shutil.rmtree(cache / key, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) | _labels(trial)
+    except ValueError as error:
+        raise ValueError(f"{file} is no finished run ({error}): remove it, and it is made again") from None
+
+
+def _labels(trial: Trial) -> dict:
+    """What the key does not tell: two rows or lags may be one run."""
+    return {"row": trial.row, "lag": trial.lag}
+
+
+def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
+    import torch
+
+    from vclip.models.processor import VideoCLIPProcessor
+    from vclip.models.videoclip import VideoCLIPModel
+
+    config = trial.config(folder)
+    run, training = _train(config)
+    begin = time.perf_counter()
+    model = VideoCLIPModel.from_pretrained(run.checkpoint)
+    scores = score_tasks(model, VideoCLIPProcessor.from_pretrained(run.checkpoint), trial.among)
+    video_ids = Corpus.open(config.corpus).video_ids
+    gpu = torch.cuda.is_available()
+    result = {
+        **_labels(trial), "seed": trial.seed, "among": list(trial.among), "videos": len(video_ids),
+        "topics": len({topic_of().get(video_id, "") for video_id in video_ids}), "config": key,
+        "scores": scores, "updates": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
+        "seconds": {"training": training, "scoring": time.perf_counter() - begin},
+        "versions": {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
+        | {"python": platform.python_version()},
+        "machine": torch.cuda.get_device_name() if gpu else f"{os.cpu_count()} CPU cores, one thread a run",
+    }  # fmt: skip
+    return json.loads(json.dumps(result), parse_float=lambda number: round(float(number), 6))
+
+
+def _train(config: PretrainConfig) -> "tuple[Run, float]":
+    """A run, gone on with if it was stopped, and the seconds up to its end; those after its last state are lost."""
+    from vclip.training.pretrain import pretrain
+
+    clock, epoch, begin = Path(config.output) / "seconds.json", 0, time.perf_counter()
+    before = json.loads(clock.read_text(encoding="utf-8"))["training"] if clock.is_file() else 0.0
+
+    def on_row(row: dict) -> None:
+        nonlocal epoch
+        if row["epoch"] > epoch:  # the one before has just been saved
+            epoch = row["epoch"]
+            write_json(clock, {"training": before + time.perf_counter() - begin})
+
+    run = pretrain(config, on_row)
+    return run, before + time.perf_counter() - begin
+
+
+def score_tasks(model, processor, among: tuple[str, ...] = ()) -> dict:
+    """Every task in both styles, {style: {task: {score: (value, floor, n)}}}.
+
+    With `among`, retrieval among the clips of these topics alone too, as task `AMONG`.
+    """
+    from vclip.tasks.evaluate import evaluate
+
+    scores: dict = {style: {} for style in STYLES}
+    for name, (_, _, task, options, wanted) in SCORED.items():
+        for style, (dataset, corpus) in _sets(name).items():
+            scores[style][name] = _values(evaluate(model, processor, dataset, corpus, task, **options), wanted)
+    for style, (dataset, corpus) in _sets("retrieval").items() if among else ():
+        report = evaluate(model, processor, of_topics(dataset, among), corpus, "retrieval")
+        scores[style][AMONG] = _values(report, SCORED["retrieval"][-1])
+    return scores
+
+
+def _values(report, wanted: dict[str, str]) -> dict:
+    return {score: (report.scores[score], report.floors[floor][score], report.n) for score, floor in wanted.items()}
+
+
+@lru_cache
+def _sets(name: str) -> dict:
+    """The test sets of a task, opened once a process."""
+    dataset, options = SCORED[name][:2]
+    sets = evaluation_sets(dataset, **options)
+    if name != "videoqa, hard":
+        return sets
+    from vclip.datasets import msrvtt
+    from vclip.datasets.minihowto import minihowto
+
+    hard = {style: minihowto() / dataset / style / HARD for style in sets}
+    return {style: (msrvtt.load(hard[style], **options), corpus) for style, (_, corpus) in sets.items()}
+
+
+def trial_key(trial: Trial) -> str:
+    """16 hexadecimal digits for all that decides a run's numbers: every field of its config, and what is scored.
+
+    Corpora, tokenizer and BERT count by what their folders hold, `output` not at all; versions are in the result.
+    """
+    config = trial.config()
+    values = dataclasses.asdict(config) | {"among": sorted(trial.among), "scored": _scored_hash()}
+    del values["output"]
+    for name in ("corpus", "validation"):
+        values[name] = values[name] and corpus_hash(values[name])
+    for name in ("tokenizer", "bert"):
+        values[name] = values[name] and _digest(values[name])
+    return _hash(json.dumps(values, sort_keys=True).encode())
+
+
+@lru_cache
+def corpus_hash(folder: str) -> str:
+    """16 hexadecimal digits for the ids, features and captions of a corpus, wherever it lies."""
+    return _corpus_hash(Corpus.open(folder))
+
+
+def _corpus_hash(corpus: Corpus) -> str:
+    digest = hashlib.sha256()
+    for i, video_id in enumerate(corpus.video_ids):
+        captions = corpus.captions(i)
+        digest.update(json.dumps([video_id, captions.text]).encode())
+        for array in (corpus.features(i), captions.start, captions.end):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _scored_hash() -> str:
+    """The same for the tasks with their options, and for the records and features of their test sets."""
+    sets = {name: _sets(name) for name in SCORED}
+    parts = [
+        (style, dataset.records, _corpus_hash(corpus))
+        for of in sets.values()
+        for style, (dataset, corpus) in of.items()
+    ]
+    return _hash(repr((SCORED, parts)).encode())
+
+
+def _digest(source: str) -> str:
+    """The files of a folder; the id of what is fetched from a hub."""
+    files = sorted(file for file in Path(source).rglob("*") if file.is_file())
+    return _hash(b"".join(file.name.encode() + file.read_bytes() for file in files)) if files else source
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def run_all(trials: Iterable[Trial], cache: str | Path = "runs/ablations", processes: int | None = None) -> list[dict]:
+    """`run_row` of all trials in their order, in as many processes (one a CPU core by default) of one thread each.
+
+    Interrupted and called again it goes on: finished runs are read, one that was stopped goes on from its last epoch.
+    An exception of a run ends all of them, and comes out here; RuntimeError that names what is left if a process died.
+    The processes import the main module anew: in a script, call it below `if __name__ == "__main__":`.
+    """
+    trials = list(trials)
+    keys = [trial_key(trial) for trial in trials]
+    left = dict(zip(keys, trials, strict=True))
+    if not left:
+        return []
+    processes = min(processes or os.cpu_count() or 1, len(left))
+    others = active_children()
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start) as pool:
+        jobs = {pool.submit(run_row, trial, cache): key for key, trial in left.items()}
+        done: dict[str, dict] = {}
+        try:
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc="ablation", unit="run"):
+                done[jobs[job]] = job.result()
+        except BrokenProcessPool:
+            names = ", ".join(f"{trial.row} (seed {trial.seed})" for key, trial in left.items() if key not in done)
+            raise RuntimeError(
+                f"a process ended before its run did; left are {names}. Call again to go on; if none ever starts, the "
+                'script lacks `if __name__ == "__main__":`'
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()).difference(others):
+                process.terminate()
+            raise
+    return [done[key] | _labels(trial) for key, trial in zip(keys, trials, strict=True)]
+
+
+def _start() -> None:
+    """A worker computes on one thread and says nothing: its runs' bars would write over each other.
+
+    An interrupt, which reaches all processes of a notebook, is the first one's to answer: it ends the others.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115

@@ -1,0 +1,130 @@
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vclip.data import corpus as corpus_module
+from vclip.data.corpus import Corpus
+
+import corpora
+
+
+def test_a_folder_of_npy_files(tmp_path):
+    rows = list(corpora.videos(3))
+    for video_id, features, _ in rows:
+        np.save(tmp_path / f"{video_id}.npy", features.astype(np.float16))
+    (tmp_path / "video 0.csv").write_text("start,end,text\n0,2,w1 w2\n")
+    columns = {"start": [1.0], "end": [2.0], "text": ["w3"]}
+    (tmp_path / "raw_caption.json").write_text(json.dumps({"video 1": columns}))
+    corpus = Corpus.open(tmp_path)
+    assert corpus.video_ids == [video_id for video_id, _, _ in rows] and corpus.dim == corpora.DIM
+    np.testing.assert_array_equal(corpus.features(2), rows[2][1].astype(np.float16))
+    assert [corpus.captions(i).text for i in range(3)] == [["w1 w2"], ["w3"], []]
+    before = sorted(tmp_path.iterdir())
+    assert corpus.tokenize(corpora.tokenizer()).piece_ids.tolist() == [105, 106, 107]
+    assert sorted(tmp_path.iterdir()) == before
+    bad = {"start": [float("nan")], "end": [2.0], "text": ["w3"]}
+    for content, message in (
+        ("{", "not JSON"),
+        ("[]", "a dict of videos"),
+        (json.dumps({"video 1": bad}), "'video 1': .*must be finite"),
+        (json.dumps({"video 1": {"start": [1]}}), "'video 1': KeyError: 'end'"),
+    ):
+        (tmp_path / "raw_caption.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"raw_caption\.json.*{message}"):
+            Corpus.open(tmp_path)
+
+
+class Evil:
+    def __init__(self, path: Path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_npy_files_that_hold_objects_or_nonsense(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([Evil(tmp_path / "ran")], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"a\.npy"):
+        Corpus.open(tmp_path)
+    assert not (tmp_path / "ran").exists()
+    np.save(tmp_path / "a.npy", np.ones((2, 8)))
+    np.save(tmp_path / "b.npy", np.ones((2, 7)))
+    with pytest.raises(ValueError, match=r"b\.npy.*\(2, 7\)"):
+        Corpus.open(tmp_path)
+    with pytest.raises(FileNotFoundError, match="right folder"):
+        Corpus.open(tmp_path / "nowhere" if (tmp_path / "nowhere").mkdir() is None else tmp_path)
+
+
+def test_the_released_shards(tmp_path):
+    rows = list(corpora.videos(4))
+    ids = {0: ["video 0", "video 1"], 1: ["video 2", "video 3"]}
+    for split in ("train", "val"):
+        (tmp_path / f"{split}_meta.pkl").write_bytes(pickle.dumps(ids))
+        for shard, names in ids.items():
+            part = [row for row in rows if row[0] in names]
+            features = [features.astype(np.float16) for _, features, _ in part]
+            np.save(tmp_path / f"{split}_{shard}_starts.npy", np.cumsum([0, *map(len, features)]))
+            np.save(tmp_path / f"{split}_{shard}_data.npy", np.concatenate(features))
+            prefix = tmp_path / f"raw_caption_dedup.bert-base-uncased.{split}_{shard}"
+            offsets = np.cumsum([0, *(len(c) for _, _, c in part)])
+            spans = np.concatenate([np.stack([c.start, c.end], 1) for _, _, c in part]).astype(np.float32)
+            pieces = np.full((len(spans), 32), -1, np.int32)
+            pieces[:, :3] = 104 + np.arange(len(spans))[:, None] % 60
+            for name, data in (("startends", spans), ("caps_ids", pieces)):
+                np.save(f"{prefix}.{name}_starts.npy", offsets)
+                np.save(f"{prefix}.{name}_data.npy", data)
+    with pytest.raises(ValueError, match=r"\['train', 'val'\]"):
+        Corpus.open(tmp_path)
+    corpus = Corpus.open(tmp_path, "val")
+    assert corpus.video_ids == ["video 0", "video 1", "video 2", "video 3"] and corpus.split == "val"
+    for i, (_, features, captions) in enumerate(rows):
+        np.testing.assert_array_equal(corpus.features(i), features.astype(np.float16))
+        np.testing.assert_array_equal(corpus.captions(i).start, captions.start)
+    assert set(np.diff(corpus.piece_offsets)) == {3}
+    (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: Evil(tmp_path / "ran")}))
+    with pytest.raises(Exception, match="mkdir"):
+        Corpus.open(tmp_path, "train")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [(np.nan, "f4", "NaN or infinity"), (-np.inf, "f2", "NaN or infinity"), (1e6, "f4", "beyond float16")],
+)
+def test_a_bad_video_is_named_when_it_is_first_read_and_costs_no_other(tmp_path, value, kind, message):
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.ones((5, 8), kind))
+    bad = np.ones((5, 8), kind)
+    bad[3, 2] = value
+    np.save(tmp_path / "b.npy", bad)
+    corpus = Corpus.open(tmp_path)
+    assert corpus.features(0).shape == corpus.features(2).shape == (5, 8)
+    message = f"'b': features hold .*{message}.* second 3"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            corpus.features(1)
+    with pytest.raises(ValueError, match=message):  # although the seconds asked for are good
+        corpus.gather_features(np.array([0, 1]), np.array([0, 0]), np.array([2, 2]))
+
+
+def maps(folder: Path) -> int:
+    return Path("/proc/self/maps").read_text().count(f"{folder}/")
+
+
+def test_no_more_files_are_mapped_than_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "FILES_OPEN", 4)
+    for i in range(40):
+        np.save(tmp_path / f"{i:02d}.npy", np.full((3, 8), i, np.float16))
+    corpus = Corpus.open(tmp_path)
+    assert maps(tmp_path) == 0
+    for i in range(40):
+        assert (corpus.features(i) == i).all()
+    rows, _ = corpus.gather_features(np.arange(40), np.zeros(40, int), np.full(40, 2))
+    np.testing.assert_array_equal(rows[:, 0], np.repeat(np.arange(40), 2))
+    assert 0 < maps(tmp_path) <= 4
+    kept = [corpus.features(i) for i in range(40)]  # a view stays good although its file is no longer open
+    assert all((view == i).all() for i, view in enumerate(kept))

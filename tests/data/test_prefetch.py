@@ -1,0 +1,132 @@
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vclip.data.prefetch import ahead
+
+
+@given(items=st.lists(st.none() | st.integers()), n=st.integers(1, 5))
+def test_the_same_items_in_order(items, n):
+    assert list(ahead((item for item in items), n)) == items
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_n_are_computed_meanwhile_and_no_more(n):
+    asked = [threading.Event() for _ in range(9)]
+
+    def items():
+        for item, event in enumerate(asked):
+            event.set()
+            yield item
+
+    got = ahead(items(), n)
+    for item in range(9 - n):
+        assert next(got) == item and all(event.wait(10) for event in asked[: item + 1 + n])
+        time.sleep(0.01)
+        assert not any(event.is_set() for event in asked[item + 1 + n :])
+    got.close()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_comes_in_its_turn_and_says_where(error):
+    def items():
+        yield 0
+        yield 1
+        raise error("as asked")
+
+    threads, got = threading.active_count(), ahead(items(), 5)
+    assert (next(got), next(got)) == (0, 1)
+    with pytest.raises(error, match="as asked") as raised:
+        next(got)
+    assert raised.traceback[-1].name == "items" and threading.active_count() == threads
+
+
+def test_closed_it_waits_for_the_item_under_way_and_closes_the_rest():
+    begun, made, closed = threading.Event(), [], []
+
+    def items():
+        try:
+            made.append(0)
+            yield 0
+            begun.set()
+            time.sleep(0.1)
+            made.append(1)
+            yield 1
+            made.append(2)
+            yield 2
+        finally:
+            closed.append(True)
+
+    threads, source = threading.active_count(), items()
+    got = ahead(source, 1)
+    assert next(got) == 0 and begun.wait(10)
+    got.close()
+    assert made == [0, 1] and closed and threading.active_count() == threads
+
+
+def test_what_was_computed_but_not_asked_for_is_let_go():
+    class Item:
+        pass
+
+    made = []
+
+    def items():
+        for _ in range(3):
+            made.append(weakref.ref(item := Item()))
+            yield item
+            del item
+
+    got = ahead(items(), 5)
+    first = next(got)
+    while len(made) < 3:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    gc.disable()
+    try:
+        got.close()
+        del got
+        assert [ref() is not None for ref in made] == [True, False, False] and first is made[0]()
+    finally:
+        gc.enable()
+
+
+FORGOTTEN = """
+from vclip.data.prefetch import ahead
+got = ahead(iter_forever for iter_forever in iter(int, 1))
+print(next(got))
+"""
+
+
+def test_a_program_ends_though_it_is_never_closed():
+    done = subprocess.run([sys.executable, "-c", FORGOTTEN], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_collected_in_its_own_thread_it_ends_quietly(monkeypatch):
+    dropped, collected, complaints = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    def items():
+        yield 0
+        assert dropped.wait(10)
+        gc.collect()
+        collected.set()
+        yield 1
+
+    gc.disable()
+    try:
+        cycle: list = [ahead(items(), 5)]
+        cycle.append(cycle)
+        assert next(cycle[0]) == 0
+        del cycle
+        dropped.set()
+        assert collected.wait(10) and not complaints
+    finally:
+        gc.enable()

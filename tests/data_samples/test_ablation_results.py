@@ -1,0 +1,152 @@
+"""Results come back as written, effects are paired by seed, and what ships is whole."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ablations.intervals import Interval
+from ablations.results import (
+    HEADLINE,
+    PRIMARY,
+    adjusted,
+    by_seed,
+    difference,
+    effects,
+    mean,
+    read_runs,
+    results,
+    shipped_results,
+    verdict,
+    write_runs,
+)
+from ablations.rows import ROWS, Trial
+from ablations.runs import trial_key
+
+from vclip.datasets.minihowto import STYLES
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_ablations.ipynb"
+
+
+def run(row: str, seed: int, value: float, lag: float = 4.0, topics: int = 42, videos: int = 600) -> dict:
+    scores = {style: {} for style in STYLES}
+    for style in STYLES:
+        for task, score in HEADLINE:
+            scores[style].setdefault(task, {})[score] = [value, 0.1, 9]
+    return {"row": row, "seed": seed, "lag": lag, "topics": topics, "videos": videos, "among": [], "scores": scores,
+            "config": f"{row}{seed}{lag}", "seconds": {"training": 1.0, "scoring": 0.5}}  # fmt: skip
+
+
+RUNS = [run("w/o overlap", s, 0.2 + s / 100) for s in (1, 0, 2)] + [run("full", s, 0.3 + s / 100) for s in (0, 1, 2)]
+CHOSEN = {"style": "test", "task": "retrieval", "score": "r1"}
+
+
+def test_runs_come_back_from_a_file_and_from_a_cache(tmp_path):
+    others = [run("full", 0, 0.5, lag=0.0), run("full", 0, 0.6, topics=3, videos=43), run("full", 0, 0.7, videos=43)]
+    write_runs([*RUNS, *others], tmp_path / "f.jsonl")
+    rows = [json.loads(line)["row"] for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+    assert rows == ["full", "full", "full", *["full", "w/o overlap"] * 3], "by lag, topics, videos, seed and row"
+    table = results(tmp_path / "f.jsonl")
+    assert by_seed(table, "full", **CHOSEN) == {0: 0.3, 1: 0.31, 2: 0.32}
+    assert by_seed(table, "full", **CHOSEN, lag=0.0) == {0: 0.5}
+    assert by_seed(table, "full", **CHOSEN, topics=3) == {0: 0.6}
+    assert by_seed(table, "full", **CHOSEN, per_topic=1) == {0: 0.7}
+    assert (table["seconds"] == 1.5).all() and (table["floor"] == 0.1).all()
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for i, one in enumerate(RUNS):
+        (cache / f"{i}.json").write_text(json.dumps(one))
+    assert by_seed(results(cache), "w/o overlap", **CHOSEN) == pytest.approx({0: 0.2, 1: 0.21, 2: 0.22})
+
+
+def test_effects_are_paired_by_seed(tmp_path):
+    write_runs(RUNS, tmp_path / "f.jsonl")
+    table = results(tmp_path / "f.jsonl")
+    gain = difference(table, "full", "w/o overlap", **CHOSEN)
+    assert gain.mean == pytest.approx(0.1) and gain.half < 1e-9 and gain.n == 3
+    assert mean(table, "full", **CHOSEN).half > 0.01
+    found = effects(table, {"overlap": ("full", "w/o overlap")})
+    assert len(found) == len(HEADLINE) * len(STYLES)
+    assert np.allclose(found["low"], 0.1) and set(found["task"]) == set(HEADLINE.values())
+
+
+def test_what_cannot_be_read_or_is_not_one_value_a_seed_is_refused(tmp_path):
+    write_runs([*RUNS, RUNS[0]], tmp_path / "twice.jsonl")
+    table = results(tmp_path / "twice.jsonl")
+    with pytest.raises(ValueError, match="4 values of .*w/o overlap"):
+        by_seed(table, "w/o overlap", **CHOSEN)
+    with pytest.raises(ValueError, match="0 values of .*retrieve k"):
+        by_seed(table, "retrieve k", **CHOSEN)
+    (tmp_path / "cut.jsonl").write_text('{"row": "full", "among": [], "scores": {}}\n{"row": "fu')
+    with pytest.raises(ValueError, match="cut.jsonl, line 2"):
+        read_runs(tmp_path / "cut.jsonl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        read_runs(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError):
+        read_runs(tmp_path / "absent.jsonl")
+
+
+def test_a_verdict_says_what_is_seen_and_what_is_ruled_out():
+    assert verdict(Interval(0.05, 0.02, 0.08, 5)) == "+5.0 (+2.0 to +8.0)"
+    assert verdict(Interval(0.01, -0.02, 0.04, 5)) == "none seen (-2.0 to +4.0)"
+    assert verdict(Interval(0.025, 0.0001, 0.05, 5)) == "+2.5 (+0.010 to +5.0)", "an end near 0 keeps its sign"
+    assert verdict(Interval(0.025, -0.0002, 0.05, 5)) == "none seen (-0.020 to +5.0)"
+    assert verdict(Interval(0.025, -0.0, 0.05, 5)) == "none seen (+0.000 to +5.0)"
+
+
+def test_primary_and_secondary_effects_are_families_of_their_own():
+    gains = effects(_table([0.2, 0.21, 0.2], [0.1, 0.12, 0.1]), {"overlap": ("full", "w/o overlap")})
+    found = adjusted(gains)
+    assert found.loc[found["primary"], ["style", "task"]].to_numpy().tolist() == [list(PRIMARY)]
+    assert (found.loc[found["primary"], "holm"] == found.loc[found["primary"], "p"]).all()
+    others = found[~found["primary"]]
+    assert len(others) == 9 and np.allclose(others["holm"], 9 * others["p"]), "equal, so each times their number"
+
+
+def _table(full, aligned):
+    runs = [run("full", s, v) for s, v in enumerate(full)] + [run("w/o overlap", s, v) for s, v in enumerate(aligned)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_runs(runs, f"{folder}/f.jsonl")
+        return results(f"{folder}/f.jsonl")
+
+
+def test_runs_of_several_versions_are_warned_of(tmp_path, recwarn):
+    versions = [{"torch": "2.13.0", "vclip": "0.1.0"}, {"torch": "2.12.0", "vclip": "0.1.0"}]
+    write_runs([one | {"versions": v} for one, v in zip(RUNS, versions, strict=False)], tmp_path / "f.jsonl")
+    with pytest.warns(UserWarning, match=r"runs of torch 2\.12\.0 and 2\.13\.0 are mixed") as found:
+        results(tmp_path / "f.jsonl")
+    assert len(found) == 1
+    write_runs([RUNS[0] | {"versions": versions[0]}], tmp_path / "f.jsonl")
+    results(tmp_path / "f.jsonl")
+    assert not recwarn
+
+
+def test_what_ships_is_small_and_whole():
+    """Five seeds or more of each row, and of both rows at every lag and number of topics; two of the control."""
+    assert shipped_results().stat().st_size < 500_000
+    table = results()
+    assert not table["value"].isna().any()
+    arms = [(row, {}) for row in ROWS]
+    arms += [(row, {"lag": lag}) for lag in (0.0, 2.0, 4.0, 8.0) for row in ("full", "w/o overlap")]
+    arms += [(row, {"topics": topics}) for topics in (3, 10, 42) for row in ("full", "w/o retrieval")]
+    for row, of in arms:
+        assert set(by_seed(table, row, **CHOSEN, **of)) >= set(range(5)), (row, of)
+    for row in ("full", "w/o retrieval"):  # the control of the topics
+        assert set(by_seed(table, row, **CHOSEN, per_topic=1)) >= set(range(2))
+    shipped = {run["config"] for run in read_runs()}
+    # what a rerun would train is what was trained
+    assert {trial_key(Trial(row, seed)) for row in ROWS for seed in range(5)} <= shipped
+
+
+@pytest.mark.long
+def test_the_notebook_trains_a_row_again_and_lands_where_the_shipped_runs_predict(tmp_path):
+    """Its first five seeds: about four minutes on two cores. Asked again, the notebook says that it only read."""
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", "-p", "rerun", "w/o overlap"]
+    for said in ("5 runs trained", "5 only read"):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert said in (tmp_path / "out.ipynb").read_text()

@@ -1,0 +1,234 @@
+"""Runs are kept by what decides them, go on where they stopped, and come out the same in any process."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ablations import runs as ablation_runs
+from ablations.rows import Trial, draw_topics, topic_corpus
+from ablations.runs import AMONG, SCORED, run_all, run_row, score_tasks, trial_key
+
+from vclip import VideoCLIPModel, VideoCLIPProcessor
+from vclip.datasets.minihowto import STYLES, minihowto
+
+TOPIC = draw_topics(1, seed=0)  # 14 videos: an epoch is one update
+UNTIMED = {"seconds"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> str:
+    return str(topic_corpus(TOPIC, tmp_path_factory.mktemp("corpora") / "one").path)
+
+
+def trial(corpus: str, epochs: int, row: str = "full") -> Trial:
+    return Trial(row, 5, corpus, among=TOPIC, changes={"epochs": epochs, "candidates": 8})
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory) -> tuple[Path, dict]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cache = tmp_path_factory.mktemp("cache")
+    yield cache, run_row(trial(corpus, 3), cache)
+    torch.set_num_threads(threads)
+
+
+def test_a_result_holds_every_score_with_its_floor_and_leaves_one_file(finished):
+    cache, result = finished
+    assert [file.name for file in cache.iterdir()] == [result["config"] + ".json"]
+    assert json.loads((cache / f"{result['config']}.json").read_text()) == result
+    assert (result["row"], result["seed"], result["updates"], tuple(result["among"])) == ("full", 5, 3, TOPIC)
+    assert (result["topics"], result["videos"]) == (1, 14)
+    assert result["versions"].keys() >= {"vclip", "torch"} and result["machine"]
+    for style in STYLES:
+        for task, (*_, wanted) in SCORED.items():
+            assert result["scores"][style][task].keys() == wanted.keys()
+            for value, floor, n in result["scores"][style][task].values():
+                assert n > 100 and floor > 0 <= value
+        among = result["scores"][style][AMONG]
+        assert among["r1"][2] < 20 < result["scores"][style]["retrieval"]["r1"][2]
+        assert among["r1"][1] == pytest.approx(1 / among["r1"][2], abs=1e-6)
+
+
+def test_a_finished_run_is_read_not_made_again(finished, corpus):
+    cache, result = finished
+    begin = time.perf_counter()
+    assert run_row(trial(corpus, 3), cache) == result
+    assert time.perf_counter() - begin < 1
+
+
+def test_a_run_that_is_read_carries_the_labels_of_who_asks(finished, corpus):
+    """Another row or lag may be the same run; other topics to score are another."""
+    cache, result = finished
+    asked = dataclasses.replace(trial(corpus, 3), lag=8.0)
+    assert run_row(asked, cache) == result | {"lag": 8.0}
+    assert trial_key(dataclasses.replace(asked, among=())) != result["config"]
+
+
+def test_a_damaged_file_of_the_cache_is_named(finished, corpus, tmp_path):
+    _, result = finished
+    (tmp_path / f"{result['config']}.json").write_text('{"row": "fu')
+    with pytest.raises(ValueError, match=f"{result['config']}.json is no finished run .*remove it"):
+        run_row(trial(corpus, 3), tmp_path)
+
+
+def test_the_shipped_checkpoint_scores_as_evaluate_says():
+    from vclip import evaluate
+    from vclip.datasets.minihowto import evaluation_sets
+
+    folder = minihowto() / "checkpoint"
+    model, processor = VideoCLIPModel.from_pretrained(folder), VideoCLIPProcessor.from_pretrained(folder)
+    scores = score_tasks(model, processor)
+    for style, pair in evaluation_sets("coin").items():
+        report = evaluate(model, processor, *pair, rule="margin")
+        assert scores[style]["segmentation"]["f1_25"][0] == report.scores["f1_25"]
+    for style in STYLES:
+        easy, hard = (scores[style][task]["accuracy"][0] for task in ("videoqa", "videoqa, hard"))
+        assert hard < easy
+    assert set(scores) == set(STYLES)
+
+
+def test_other_processes_find_the_same_numbers(finished, corpus, tmp_path):
+    """Another process, the corpus elsewhere: the same key, the same scores. A trial named twice is trained once."""
+    elsewhere = str(topic_corpus(TOPIC, tmp_path / "elsewhere").path)
+    trials = [trial(elsewhere, 3), trial(elsewhere, 3, "w/o overlap"), trial(corpus, 3)]
+    again, aligned, twice = run_all(trials, tmp_path / "cache", processes=2)
+    _, result = finished
+    assert {k: v for k, v in again.items() if k not in UNTIMED} == {k: v for k, v in result.items() if k not in UNTIMED}
+    assert twice == again
+    assert aligned["config"] != again["config"] and aligned["scores"] != again["scores"]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert run_all([], tmp_path / "cache") == []
+
+
+def test_a_dead_worker_ends_the_call_and_names_what_is_left(corpus, tmp_path):
+    """As when the system runs out of memory."""
+    killer = threading.Thread(target=_once_trained, args=(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL)))
+    killer.start()
+    with pytest.raises(RuntimeError, match=r"left are full \(seed 5\)\. Call again to go on"):
+        run_all([trial(corpus, 60)], tmp_path, processes=1)
+    killer.join()
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_an_exception_of_a_run_ends_the_others_and_comes_out(corpus, tmp_path):
+    bad, long = trial(corpus, 3), trial(corpus, 100_000)
+    bad = dataclasses.replace(bad, changes=bad.changes | {"learning_rate": 1e30, "warmup_steps": 0})
+    others = multiprocessing.active_children()
+    with pytest.raises(ValueError, match="holds NaN"):
+        run_all([long, bad], tmp_path, processes=2)
+    end = time.monotonic() + 60
+    # not joined: the pool's own thread joins them too, and whoever comes second sees a running process
+    while not set(multiprocessing.active_children()) <= set(others):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _once_trained(cache: Path, act: Callable[[int], None]) -> None:
+    """`act` on the worker's pid once its run has been trained on for an epoch."""
+    while not any('"epoch": 2' in log.read_text() for log in cache.glob("*/log.jsonl")):
+        time.sleep(0.02)
+    worker = next(p for p in multiprocessing.active_children() if p.pid and "SpawnProcess" in p.name)
+    assert worker.pid
+    act(worker.pid)
+
+
+def test_a_script_without_a_main_guard_is_told_so_once(corpus, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from ablations import Trial, run_all\n"
+        f"run_all([Trial('full', 5, {corpus!r})], {str(tmp_path / 'cache')!r}, processes=1)\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 1
+    assert ran.stderr.count("Call again to go on") == 1 and '`if __name__ == "__main__":`' in ran.stderr
+
+
+def test_two_that_want_one_run_take_turns(corpus, tmp_path, monkeypatch):
+    made = []
+    train = ablation_runs._train_and_score
+
+    def counted(*arguments):
+        made.append(arguments)
+        time.sleep(0.5)
+        return train(*arguments)
+
+    monkeypatch.setattr(ablation_runs, "_train_and_score", counted)
+    found = []
+    both = [threading.Thread(target=lambda: found.append(run_row(trial(corpus, 1), tmp_path))) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert len(made) == 1 and found[0] == found[1]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_killed_run_goes_on_and_ends_where_it_would_have(corpus, tmp_path):
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from ablations import Trial, run_row\n"
+        "run_row(Trial('full', 5, sys.argv[1], changes={'epochs': 12, 'candidates': 8}), sys.argv[2])"
+    )
+    whole = Trial("full", 5, corpus, changes={"epochs": 12, "candidates": 8})
+    process = subprocess.Popen([sys.executable, "-c", code, corpus, str(tmp_path / "cut")], stdout=subprocess.DEVNULL)
+    log = tmp_path / "cut" / trial_key(whole) / "log.jsonl"
+    try:
+        deadline = time.monotonic() + 300
+        while not (log.exists() and '"epoch": 3' in log.read_text()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not list((tmp_path / "cut").glob("*.json"))
+    clock = tmp_path / "cut" / trial_key(whole) / "seconds.json"
+    before = json.loads(clock.read_text())["training"]
+    assert before > 0
+    clock.write_text(json.dumps({"training": before + 1000}))  # as of a long first stretch
+    torch.set_num_threads(1)
+    cut = run_row(whole, tmp_path / "cut")
+    assert cut["seconds"]["training"] > before + 1000, "both stretches count"
+    assert cut["scores"] == run_row(whole, tmp_path / "whole")["scores"]
+
+
+def test_the_key_is_of_what_decides_the_numbers(corpus, tmp_path, monkeypatch):
+    base = trial(corpus, 3)
+    key = trial_key(base)
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text("{}")
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "tokenizer.json").write_text("{}")
+    changes: list[dict] = [
+        {"tokenizer": str(tmp_path / "words")},
+        {"tokenizer": "bert-base-uncased"},
+        {"tokenizer": "bert-base-cased"},
+        {"bert": "bert-base-uncased"},
+        {"bert": str(tmp_path / "bert")},
+        {"validation": str(minihowto() / "val")},
+        {"model": {"pooling": "cls"}},
+        {"learning_rate": 1e-3},
+    ]
+    others = [dataclasses.replace(base, changes=base.changes | change) for change in changes]
+    others += [dataclasses.replace(base, seed=1), dataclasses.replace(base, corpus=str(minihowto() / "val"))]
+    others += [dataclasses.replace(base, among=()), dataclasses.replace(base, row="w/o overlap")]
+    keys = [trial_key(other) for other in others]
+    assert len({key, *keys}) == len(others) + 1
+    (tmp_path / "bert" / "config.json").write_text("{ }")
+    assert trial_key(others[4]) != keys[4], "a folder counts by what it holds"
+    monkeypatch.setitem(SCORED["segmentation"][3], "window", 5)
+    ablation_runs._scored_hash.cache_clear()
+    assert trial_key(base) != key, "and so does how the tasks are scored"
+    monkeypatch.undo()
+    ablation_runs._scored_hash.cache_clear()
+    assert trial_key(base) == key

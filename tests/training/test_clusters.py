@@ -1,0 +1,294 @@
+"""Video vectors, neighbours and clusters: the original's numbers, brute force, and what must hold for any vectors."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vclip.neighbours import nearest_on_device
+from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    folder = shared / "golden" / "retrieval_clusters"
+    return dict(np.load(folder / "vectors.npz", allow_pickle=False)), json.loads((folder / "clusters.json").read_text())
+
+
+def numbers(record: dict, lists: str) -> list[list[int]]:
+    place = {video_id: i for i, video_id in enumerate(record["video_ids"])}
+    return [[place[video_id] for video_id in ids] for ids in record[lists]]
+
+
+def brute_force(vectors: np.ndarray, i: int, n: int, metric: str = "l2") -> list[int]:
+    """Video i, then the others by distance in float64; equal distances by number."""
+    v = vectors.astype(np.float64)
+    distance = np.square(v - v[i]).sum(axis=1) if metric == "l2" else -(v @ v[i])
+    return [i, *(j for j in np.argsort(distance, kind="stable") if j != i)][:n]
+
+
+def test_video_vectors_equal_golden(golden):
+    arrays, _ = golden
+    z = video_vectors(arrays["pooled_video"], arrays["pooled_text"])
+    np.testing.assert_allclose(z, arrays["z_video"], atol=1e-6)
+    tensors = video_vectors(torch.from_numpy(arrays["pooled_video"]), torch.from_numpy(arrays["pooled_text"]))
+    np.testing.assert_allclose(tensors, arrays["z_video"], atol=1e-6)
+
+
+@pytest.mark.parametrize("as_given", [np.asarray, torch.from_numpy])
+def test_exact_neighbours_equal_golden(golden, as_given):
+    arrays, record = golden
+    index = VideoIndex(as_given(arrays["z_video"]))
+    expected = numbers(record, "exact_neighbours")
+    np.testing.assert_array_equal(index.neighbours(np.arange(200), record["num_cands"]), expected)
+    np.testing.assert_array_equal([index.neighbours(i, record["num_cands"]) for i in range(200)], expected)
+
+
+def test_neighbours_in_golden_cells_equal_golden(golden):
+    """With the original's cells and one cell searched, its lists; where its cell is too small, the exact neighbours."""
+    arrays, record = golden
+    index = VideoIndex(arrays["z_video"])
+    mean = arrays["z_video"].mean(axis=0, dtype=np.float64)
+    cells = faiss.IndexFlatL2(32)
+    cells.add((arrays["ivf_centroids"] - mean).astype(np.float32))
+    ivf = faiss.IndexIVFFlat(cells, 32, 6)
+    rows = index.vectors - index.origin
+    ivf.add(rows)
+    np.testing.assert_array_equal(cells.search(rows, 1)[1][:, 0], arrays["ivf_cell"])
+    index.cells = ivf
+    n = record["num_cands"]
+    found = index.neighbours(np.arange(200), n)
+    expected = numbers(record, "ivf6_nprobe1_neighbours")
+    assert min(map(len, expected)) < n
+    for i, (ours, theirs) in enumerate(zip(found.tolist(), expected, strict=True)):
+        assert ours == (theirs if len(theirs) == n else brute_force(arrays["z_video"], i, n))
+    assert (found >= 0).all() and all(len(set(row)) == n for row in found.tolist())
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_neighbours_equal_brute_force(metric, kind):
+    # 60 videos are too few for a second cell, so IVF is exact
+    vectors = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
+    index = VideoIndex(vectors, metric=metric, kind=kind)
+    for n in (1, 7, 60):
+        expected = [brute_force(vectors, i, n, metric) for i in range(60)]
+        np.testing.assert_array_equal(index.neighbours(np.arange(60), n), expected)
+
+
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_neighbours_on_cuda_are_exact_whatever_their_number(metric, device, monkeypatch):
+    """The same computation without a card, on the CPU."""
+    monkeypatch.setattr("vclip.training.clusters.IVF_ABOVE", 99)
+    vectors = (9 + np.random.default_rng(0).standard_normal((100, 5))).astype(np.float32)
+    index, asked = VideoIndex(vectors, metric, device="cuda"), []
+    index.device = torch.device(device)
+    monkeypatch.setattr("vclip.neighbours.nearest_on_device", lambda *a: asked.append(a) or nearest_on_device(*a))
+    found = index.neighbours(np.arange(100), 7)
+    assert len(asked) == 1
+    np.testing.assert_array_equal(found, [brute_force(vectors, i, 7, metric) for i in range(100)])
+
+
+def test_nearly_equal_vectors_keep_their_neighbours(monkeypatch):
+    """An untrained model's videos: a thousandth apart, a hundred from the origin."""
+    # distances as |x|^2 + |y|^2 - 2xy, as faiss computes them in large searches
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 1)
+    rng = np.random.default_rng(1)
+    vectors = (100 + 1e-3 * rng.standard_normal((300, 64))).astype(np.float32)
+    found = VideoIndex(vectors).neighbours(np.arange(300), 10)
+    np.testing.assert_array_equal(found, [brute_force(vectors, i, 10) for i in range(300)])
+
+
+def test_ivf_finds_most_neighbours_of_clustered_videos():
+    rng = np.random.default_rng(2)
+    vectors = np.repeat(rng.standard_normal((100, 16)), 40, axis=0) + 0.1 * rng.standard_normal((4000, 16))
+    ivf = VideoIndex(vectors.astype(np.float32), kind="ivf")
+    assert ivf.cells.nlist > 60 and ivf.cells.nprobe < ivf.cells.nlist / 3
+    videos = np.arange(0, 4000, 20)
+    found, exact = (VideoIndex(vectors, kind=kind).neighbours(videos, 32) for kind in ("ivf", "flat"))
+    assert np.mean([len({*a} & {*b}) / 32 for a, b in zip(found.tolist(), exact.tolist(), strict=True)]) > 0.9
+    # far more than the searched cells hold
+    np.testing.assert_array_equal(np.sort(ivf.neighbours(7, 4000)), np.arange(4000))
+
+
+def test_kind_is_chosen_by_size(monkeypatch):
+    vectors = np.random.default_rng(3).standard_normal((100, 4)).astype(np.float32)
+    assert VideoIndex(vectors).cells is None
+    monkeypatch.setattr("vclip.training.clusters.IVF_ABOVE", 99)
+    assert isinstance(VideoIndex(vectors).cells, faiss.IndexIVFFlat)
+
+
+@st.composite
+def small_index(draw):
+    n = draw(st.integers(1, 90))
+    # whole numbers in few dimensions: many videos share a vector
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    vectors = rng.integers(-2, 3, (n, draw(st.integers(1, 3)))).astype(np.float32)
+    return vectors, draw(st.sampled_from(["l2", "ip"])), draw(st.sampled_from(["flat", "ivf"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(small_index(), st.data())
+def test_neighbours_of_any_vectors(made, data):
+    vectors, metric, kind = made
+    index, n = VideoIndex(*made), data.draw(st.integers(1, len(vectors)))
+    videos = np.array(data.draw(st.lists(st.integers(0, len(vectors) - 1), max_size=5)), dtype=np.int64)
+    found = index.neighbours(videos, n)
+    assert found.shape == (len(videos), n) and found.dtype == np.int64
+    for i, row in zip(videos.tolist(), found.tolist(), strict=True):
+        assert row[0] == i and len(set(row)) == n and min(row) >= 0
+        v = vectors.astype(np.float64)
+        distance = np.square(v - v[i]).sum(axis=1) if metric == "l2" else -(v @ v[i])
+        if kind == "ivf" and index.cells.nlist > 1:
+            assert (np.diff(distance[row[1:]]) > -1e-4).all()
+        else:
+            # up to the choice among equals
+            np.testing.assert_allclose(distance[row], distance[brute_force(vectors, i, n, metric)], atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(small_index(), st.data())
+def test_clusters_of_any_vectors(made, data):
+    index = VideoIndex(*made)
+    n = len(index)
+    size, candidates = data.draw(st.integers(1, n)), data.draw(st.integers(1, 2 * n))
+    n_clusters, seed = data.draw(st.integers(1, 2 * n)), data.draw(st.integers(0, 2**32 - 1))
+    clusters = sample_clusters(index, n_clusters, size, candidates, np.random.default_rng(seed))
+    assert len(clusters) == n_clusters
+    seeds = np.random.default_rng(seed).choice(n, n_clusters, replace=n_clusters > n)
+    if n_clusters <= n:
+        assert len(set(seeds.tolist())) == n_clusters
+    nearest = index.neighbours(seeds, min(candidates, n))
+    for cluster, near in zip(clusters, nearest.tolist(), strict=True):
+        assert len(set(cluster.tolist())) == len(cluster) == min(size, candidates, n)
+        assert set(cluster.tolist()) <= set(near)
+        if candidates <= size:
+            assert cluster.tolist() == near
+    again = sample_clusters(index, n_clusters, size, candidates, np.random.default_rng(seed))
+    np.testing.assert_array_equal(clusters, again)
+
+
+@pytest.mark.parametrize("lists", ["exact_neighbours", "ivf6_nprobe1_neighbours"])
+def test_golden_clusters_have_the_properties_of_ours(golden, lists):
+    arrays, record = golden
+    size, candidates = record["num_video_per_batch"], record["num_cands"]
+    nearest = [set(row) for row in numbers(record, lists)]
+    theirs = numbers(record, "clusters_exact" if lists == "exact_neighbours" else "clusters_ivf6")
+    index, rng = VideoIndex(arrays["z_video"]), np.random.default_rng(record["seed"])
+    ours = sample_clusters(index, record["n_clusters"], size, candidates, rng)
+    exact = [set(row) for row in numbers(record, "exact_neighbours")]
+    for clusters, near in ((theirs, nearest), ([c.tolist() for c in ours], exact)):
+        assert len(clusters) == record["n_clusters"] == 200 // size
+        for cluster in clusters:
+            assert len(cluster) == len(set(cluster)) == size
+            assert any(set(cluster) <= candidates_of_a_seed for candidates_of_a_seed in near)
+
+
+def test_the_seed_drops_out_as_often_as_any_candidate():
+    vectors = np.arange(8, dtype=np.float32)[:, None]
+    clusters = np.stack(sample_clusters(VideoIndex(vectors), 8000, 2, 4, np.random.default_rng(0)))
+    seeds = np.random.default_rng(0).choice(8, 8000)
+    share = (clusters == seeds[:, None]).any(axis=1).mean()
+    # 2 of 4 candidates
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 8000)
+
+
+def one_of_three(rank: int, folder: str, port: int) -> None:
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= address | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3"}
+    index, asked = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)), []
+    index.neighbours = lambda seeds, n: asked.append(len(seeds)) or VideoIndex.neighbours(index, seeds, n)
+    for n_clusters in (2, 7):
+        clusters = sample_clusters(index, n_clusters, 4, 8, np.random.default_rng(1), Accelerator(cpu=True))
+        np.save(f"{folder}/{rank}-{n_clusters}.npy", np.stack(clusters))
+    Path(folder, f"{rank}.txt").write_text(str(asked))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.long
+def test_processes_search_a_share_each_and_draw_the_same(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_of_three, (str(tmp_path), port), nprocs=3)
+    index = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32))
+    for n_clusters in (2, 7):
+        alone = np.stack(sample_clusters(index, n_clusters, 4, 8, np.random.default_rng(1)))
+        for rank in range(3):
+            np.testing.assert_array_equal(np.load(tmp_path / f"{rank}-{n_clusters}.npy"), alone)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(3)] == ["[1, 3]", "[1, 2]", "[0, 2]"]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_shuffled_batches_hold_a_video_once(n_videos, size, seed):
+    if size > n_videos:
+        with pytest.raises(ValueError, match=f"{size} videos from {n_videos}"):
+            shuffled_batches(n_videos, size, np.random.default_rng(seed))
+        return
+    batches = shuffled_batches(n_videos, size, np.random.default_rng(seed))
+    assert all(len(batch) == size for batch in batches) and len(batches) == n_videos // size
+    videos = np.concatenate(batches)
+    assert len(np.unique(videos)) == len(videos) and videos.min() >= 0 and videos.max() < n_videos
+    np.testing.assert_array_equal(videos, np.concatenate(shuffled_batches(n_videos, size, np.random.default_rng(seed))))
+
+
+def test_bad_requests_say_what_is_wrong():
+    vectors = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    index, rng = VideoIndex(vectors), np.random.default_rng(0)
+    for value in (np.nan, np.inf, 1e30):
+        bad = vectors.copy()
+        bad[4, 1] = value
+        with pytest.raises(ValueError, match="video 4"):
+            VideoIndex(bad)
+    with pytest.raises(ValueError, match="at least one"):
+        VideoIndex(np.zeros((0, 3), np.float32))
+    with pytest.raises(ValueError, match="cosine"):
+        VideoIndex(vectors, metric="cosine")
+    with pytest.raises(ValueError, match="10 neighbours of 9"):
+        index.neighbours(0, 10)
+    for outside in (-1, 9):
+        with pytest.raises(IndexError, match=f"{outside}.*9"):
+            index.neighbours(outside, 2)
+    with pytest.raises(ValueError, match="10 videos from 9"):
+        sample_clusters(index, 2, 10, 20, rng)
+    with pytest.raises(ValueError, match="candidates"):
+        sample_clusters(index, 2, 4, 0, rng)
+
+
+HOLD = """
+import numpy as np
+from memory import peak_mb
+import vclip.neighbours
+from vclip.training.clusters import VideoIndex
+
+vclip.neighbours.COMPARED_AT_ONCE = 4096
+def grown(n):
+    vectors, start = np.random.default_rng(0).standard_normal((n, 256), np.float32), peak_mb()
+    VideoIndex(vectors).neighbours(np.arange(100), 64)
+    return peak_mb() - start
+grown(5000)  # what the libraries load at the first use
+print(grown(100_000), 100_000 * 256 * 4 / 2**20)
+"""
+
+
+def test_an_exact_index_holds_no_second_copy_of_the_vectors():
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", HOLD], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    grown, vectors = map(float, done.stdout.split())
+    assert grown < vectors / 3, done.stdout  # MB

@@ -1,0 +1,274 @@
+"""`finetune` of each task: what is chosen on what, what is left behind, what is refused, and any interruption."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vclip
+from vclip.data.corpus import Corpus
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks.comparison import HEADLINES
+from vclip.training.config import BEST_BY_LOSS, RELEASED, FinetuneConfig
+from vclip.training.finetune import Labels, finetune
+from vclip.training.state import read_log
+
+import corpora
+import labelled
+from labelled import config
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return labelled.data(tmp_path_factory.mktemp("data"))
+
+
+def run(task: str, data: Path, output: Path, **changes):
+    return finetune(task, config(data, output, **changes), labelled.dataset(task), data / "corpus")
+
+
+def left(output: Path) -> dict[str, bytes]:
+    files = ("best/model.safetensors", "last/model.safetensors", "state.safetensors", "log.jsonl", "report.json")
+    return {name: (output / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize("task", RELEASED)
+def test_the_best_epoch_on_held_out_videos_is_kept(data, tmp_path, task):
+    done = run(task, data, tmp_path / "run", epochs=3)
+    rows, score = list(read_log(tmp_path / "run")), HEADLINES[task]
+    assert [row["epoch"] for row in done.scores] == [0, 1, 2, 3]
+    assert all({"validation_loss", score, "n"} <= row.keys() for row in done.scores)
+    assert done.losses == [row["loss"] for row in rows if "loss" in row] and len(done.losses) == 3 * 4
+    best = max(done.scores[1:], key=lambda row: row[score])
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report == json.loads(json.dumps(done.report))
+    assert (report["epoch"], report["chosen"], report["before"]) == (best["epoch"], best, done.scores[0])
+    held, kept = report["chosen_on"]["videos"], report["training"]["videos"]
+    assert len(held) == 4 and len(kept) == 16 and not set(held) & set(kept)
+    assert "4 of the 20 training videos, held out" in repr(done) and "no test data was seen" in repr(done)
+    # the checkpoint has that score
+    kind = VideoCLIPForSegmentation if task == "segmentation" else VideoCLIPModel
+    model = kind.from_pretrained(done.checkpoint)
+    processor = VideoCLIPProcessor.from_pretrained(done.checkpoint)
+    assert vclip.evaluate(model, processor, *done.chosen_on).scores[score] == best[score]
+
+
+@pytest.mark.parametrize("task", RELEASED)
+def test_interrupted_it_ends_the_same_and_finished_it_is_only_read(data, tmp_path, task, monkeypatch):
+    changes = {"repeats": 2} if task == "videoqa" else {}
+    run(task, data, tmp_path / "whole", **changes)
+    inputs, seen = Labels.inputs, []
+
+    def fail(self, batch, rng):
+        seen.append(batch)
+        if len(seen) in (1, 4, 11):
+            raise KeyboardInterrupt
+        return inputs(self, batch, rng)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Labels, "inputs", fail)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                run(task, data, tmp_path / "broken", **changes)
+    assert seen
+    run(task, data, tmp_path / "broken", **changes)
+    whole = left(tmp_path / "whole")
+    assert left(tmp_path / "broken") == whole
+    assert run(task, data, tmp_path / "broken", **changes).losses and left(tmp_path / "broken") == whole
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import labelled
+from vclip.training.finetune import finetune
+data, output = map(Path, sys.argv[2:])
+finetune("videoqa", labelled.config(data, output, repeats=4), labelled.dataset("videoqa"), data / "corpus")
+"""
+
+
+def start(data: Path, output: Path) -> subprocess.Popen:
+    tests = str(Path(__file__).parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, tests, str(data), str(output)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.long
+def test_killed_at_any_moment_it_ends_the_same(data, tmp_path):
+    assert start(data, tmp_path / "whole").wait() == 0
+    killed = 0
+    for number in range(8):
+        output = tmp_path / f"run {number}"
+        process = start(data, output)
+        while process.poll() is None and not (output / "log.jsonl").exists():
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 1))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert start(data, output).wait() == 0
+        assert left(output) == left(tmp_path / "whole")
+    assert killed >= 4
+
+
+def test_given_validation_replaces_the_held_out_part(data, tmp_path):
+    training, other = labelled.dataset("segmentation"), labelled.dataset("segmentation", labelled.N, 6)
+    features = labelled.corpus(data)
+    done = finetune("segmentation", config(data, tmp_path), training, features, validation=(other, features))
+    assert len(done.report["training"]["videos"]) == 20 and done.report["chosen_on"]["videos"] == other.video_ids
+    assert "validation data given for it" in done.report["selection"]
+    # who knows where the given videos come from
+    assert "no test data" not in done.report["selection"] and "had no part in this" in done.report["selection"]
+
+
+def test_a_single_epoch_is_not_called_the_best(data, tmp_path):
+    said = run("retrieval", data, tmp_path, epochs=1).report["selection"]
+    assert said.startswith("The checkpoint is that of the only epoch; r1 was taken on 4 of the 20 training videos")
+
+
+@pytest.mark.parametrize("task", BEST_BY_LOSS)
+def test_the_released_way_is_the_least_loss_where_it_was(data, tmp_path, task):
+    other = labelled.dataset(task, labelled.N, 6), labelled.corpus(data)
+    settings = config(data, tmp_path, selection="released", epochs=3)
+    done = finetune(task, settings, labelled.dataset(task), data / "corpus", test=other)
+    losses = [row["validation_loss"] for row in done.scores[1:]]
+    assert done.report["chosen_by"] == "validation_loss" and done.report["epoch"] == 1 + int(np.argmin(losses))
+    last, best = (load_file(tmp_path / name / "model.safetensors") for name in ("last", "best"))
+    assert all(torch.equal(last[name], best[name]) for name in last) == (done.report["epoch"] == 3)
+
+
+def test_the_released_way_chooses_on_test_data_and_says_so(data, tmp_path):
+    training, other = labelled.dataset("retrieval"), labelled.dataset("retrieval", labelled.N, 6)
+    features = labelled.corpus(data)
+    released = config(data, tmp_path, selection="released")
+    done = finetune("retrieval", released, training, features, test=(other, data / "corpus"))
+    assert "TEST data" in repr(done) and "as the released recipe does" in repr(done)
+    assert "so is every score on that test data" in json.loads((tmp_path / "report.json").read_text())["selection"]
+    assert len(done.report["training"]["videos"]) == 20
+    for given in ({}, {"validation": (other, features)}):
+        with pytest.raises(ValueError, match="give `test`"):
+            finetune("retrieval", released, training, features, **given)
+    with pytest.raises(ValueError, match="`test` is for selection='released' alone"):
+        finetune("retrieval", config(data, tmp_path / "a"), training, features, test=(other, features))
+    with pytest.raises(ValueError, match="video 'video 0' and 5 more are in the training data and"):
+        finetune("retrieval", released, training, features, test=(labelled.dataset("retrieval", 0, 6), features))
+
+
+def test_other_labels_or_settings_are_refused_and_the_run_left_alone(data, tmp_path):
+    run("localization", data, tmp_path)
+    before = left(tmp_path)
+    with pytest.raises(ValueError, match="run with other settings .stride: 8 against 16"):
+        run("localization", data, tmp_path, stride=16)
+    with pytest.raises(ValueError, match="run with other settings .*task: 'localization' against 'segmentation'"):
+        run("segmentation", data, tmp_path)
+    with pytest.raises(ValueError, match="run with other settings .training: "):
+        fewer = labelled.dataset("localization", 0, 18)
+        finetune("localization", config(data, tmp_path), fewer, data / "corpus")
+    assert left(tmp_path) == before
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path):
+    other = labelled.checkpoint(tmp_path / "other", feature_spec=corpora.spec(encoder="another"))
+    with pytest.raises(ValueError, match="encoder"):
+        run("retrieval", data, tmp_path / "a", checkpoint=other)
+    special = labelled.checkpoint(tmp_path / "special", sep_token_id=3)
+    with pytest.raises(ValueError, match="has sep_token_id 102, but the model's is 3"):
+        run("retrieval", data, tmp_path / "b", checkpoint=special)
+    with pytest.raises(OSError, match="^checkpoint='.*/no folder' is neither a folder here"):
+        run("retrieval", data, tmp_path / "c", checkpoint=tmp_path / "no folder")
+    done = run("segmentation", data, tmp_path / "d", epochs=1)
+    fewer = labelled.dataset("segmentation")
+    fewer.texts, fewer.labels = fewer.texts[:2], [1, 2]
+    with pytest.raises(ValueError, match="has a classifier already, for other than 3 classes"):
+        finetune("segmentation", config(data, tmp_path / "e", checkpoint=done.checkpoint), fewer, data / "corpus")
+
+
+def test_records_that_a_task_cannot_learn_from_are_refused(data, tmp_path):
+    features, settings = labelled.corpus(data), config(data, tmp_path)
+    with pytest.raises(TypeError, match="unknown task to fine-tune on 'retrival': did you mean 'retrieval'"):
+        finetune("retrival", settings, labelled.dataset("retrieval"), features)
+    for task, wrong, message in (
+        ("retrieval", "segmentation", "records without a sentence, Video"),
+        ("videoqa", "localization", "records without a sentence, Video"),
+        ("segmentation", "localization", "segmentation learns from the labels of COIN"),
+        ("localization", "segmentation", "localization learns from CrossTask"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            finetune(task, settings, labelled.dataset(wrong), features)
+    records = labelled.dataset("retrieval")
+    for arguments, message in (
+        ((None, settings, records, features), "unknown task to fine-tune on None"),
+        (("retrieval", vclip.PretrainConfig(), records, features), "takes a FinetuneConfig"),
+        (("retrieval", settings, [1, 2], features), "a data set and the corpus"),
+        (("retrieval", settings, data, features), "a data set and the corpus"),
+        (("retrieval", settings, records, features, records), "a data set and the corpus"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            finetune(*arguments)
+    elsewhere = Corpus.create(tmp_path / "elsewhere", corpora.spec(), [("x", np.ones((3, corpora.DIM)), None)])
+    with pytest.raises(ValueError, match="has none of the 20 videos"):
+        finetune("retrieval", settings, labelled.dataset("retrieval"), elsewhere)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        finetune("retrieval", settings, labelled.dataset("retrieval"), tmp_path / "nowhere")
+
+
+def test_nothing_to_tell_apart_and_too_long_windows_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="need two at least; batch_size is 1, and there are 16 clips"):
+        run("retrieval", data, tmp_path / "a", batch_size=1)
+    with pytest.raises(ValueError, match="and there are 1 clips to train on and 1 for validation"):
+        finetune("retrieval", config(data, tmp_path / "b"), labelled.dataset("retrieval", 0, 2), data / "corpus")
+    with pytest.raises(ValueError, match="window is 64, set it to 32"):
+        run("segmentation", data, tmp_path / "c", window=64)
+
+
+def test_segmentation_leaves_the_text_tower_alone_and_names_its_classes(data, tmp_path):
+    done = run("segmentation", data, tmp_path)
+    before, after = (load_file(folder / "model.safetensors") for folder in (data / "checkpoint", done.checkpoint))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith("text_model.")} == same
+    assert set(after) - set(before) == {"classifier.weight", "classifier.bias"}
+    model = VideoCLIPForSegmentation.from_pretrained(done.checkpoint)
+    assert model.config.id2label == {0: "Outside", 1: "w1 w2", 2: "w3", 3: "w4 w5 w6"}
+
+
+def test_the_released_recipes():
+    retrieval, qa, coin, crosstask = (FinetuneConfig.paper(task) for task in RELEASED)
+    for recipe in (retrieval, qa, coin, crosstask):
+        assert (recipe.learning_rate, recipe.betas, recipe.clip_norm) == (5e-5, (0.9, 0.98), 2.0)
+        assert (recipe.warmup_steps, recipe.total_steps, recipe.precision) == (122, 1_000_000, "fp16")
+    sizes = [(r.epochs, r.batch_size, r.repeats, r.stride) for r in (retrieval, qa, coin, crosstask)]
+    assert sizes == [(10, 128, 1, 16), (5, 128, 20, 16), (8, 1, 1, 8), (5, 1, 1, 16)]
+    assert dataclasses.replace(coin, epochs=3).epochs == 3
+    with pytest.raises(TypeError, match="unknown field of FinetuneConfig 'epoch': did you mean 'epochs'"):
+        FinetuneConfig.sample("retrieval", epoch=3)
+    with pytest.raises(TypeError, match="unknown task to fine-tune on 'coin'"):
+        FinetuneConfig.paper("coin")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("selection", "test"), ("stride", 33), ("held_out", 0.0), ("batch_size", 0), ("candidates", 1), ("repeats", 0)]
+    + [("probability", "tanh"), ("held_out", 1.0), ("learning_rate", -1.0), ("learning_rate", "1e-3")]
+    + [("learning_rate", float("nan")), ("clip_norm", 0), ("epochs", 1.5), ("batch_size", 2.5)],
+)
+def test_values_that_cannot_work_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"{field}.*{value}"):
+        FinetuneConfig(**{field: value})

@@ -1,0 +1,342 @@
+"""Training reproduces the original's updates, goes on after any interruption, and runs in several processes."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from transformers import BertConfig
+
+from vclip.data.corpus import Corpus
+from vclip.losses import info_nce
+from vclip.models.config import VideoCLIPTextConfig
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.released import load_videoclip
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.training.config import PretrainConfig, learning_rate
+from vclip.training.pretrain import Contrast, main, new_model, pretrain
+from vclip.training.runs import Run, read_run
+from vclip.training.state import read_log
+from vclip.training.trainer import DROPOUT, TRAINING, random_stream
+
+import corpora
+import reference
+from corpora import TOWER, pretraining_data
+from corpora import pretrain_config as config
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return pretraining_data(tmp_path_factory.mktemp("data"))
+
+
+def tensors(output: Path) -> dict[str, torch.Tensor]:
+    """All that a run leaves: best and last weights, optimiser, batches."""
+    files = ("best/model.safetensors", "last/model.safetensors", "state.safetensors")
+    return {f"{file}:{name}": value for file in files for name, value in load_file(output / file).items()}
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    ours, theirs = tensors(a), tensors(b)
+    assert ours.keys() == theirs.keys()
+    differing = [name for name in ours if ours[name].numpy().tobytes() != theirs[name].numpy().tobytes()]
+    assert not differing
+    assert list(read_log(a)) == list(read_log(b))
+
+
+def test_updates_equal_the_original(shared):
+    golden = json.loads((shared / "golden/training/steps.json").read_text())
+    folder = shared / "golden/model_separate"
+    model, batch = load_videoclip(folder / "checkpoint.pt", reference.config(folder)), reference.batch(folder)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=0.0, betas=tuple(golden["betas"]), eps=golden["eps"], fused=True
+    )
+    mask, text = batch["video_mask"], batch["attention_mask"].bool()
+    packed = (batch["video_features"][mask], mask.sum(1), batch["input_ids"][text], text.sum(1))
+    for row in golden["history"]:
+        rate = learning_rate(row["update"], golden["lr"], golden["warmup_updates"], golden["total_num_update"])
+        assert rate == pytest.approx(row["lr"], abs=1e-12)
+        optimizer.param_groups[0]["lr"] = rate
+        loss = info_nce(*model.embed_packed(*packed))
+        assert loss.item() == pytest.approx(row["loss"], abs=5e-4)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), golden["clip_norm"])
+        assert float(norm) == pytest.approx(row["grad_norm_before_clip"], rel=1e-3)
+        optimizer.step()
+    assert info_nce(*model.embed_packed(*packed)).item() == pytest.approx(golden["final_loss"], abs=5e-4)
+
+
+def test_it_learns_and_says_so(data, tmp_path):
+    rows = []
+    run = pretrain(config(data, tmp_path / "run", epochs=12), on_row=rows.append)
+    assert len(run.losses) == 12 * 6 and np.mean(run.losses[-6:]) < np.mean(run.losses[:6]) - 1
+    assert rows == list(read_log(tmp_path / "run"))
+    last = run.scores[-1]
+    assert last["n"] == 48 and last["chance_r1"] == pytest.approx(1 / 48)
+    assert last["r10"] > 2 * 10 / 48 and last["validation_loss"] < run.scores[0]["validation_loss"]
+    best = min(run.scores, key=lambda row: row["validation_loss"])["validation_loss"]
+    model, processor = (
+        VideoCLIPModel.from_pretrained(run.checkpoint),
+        VideoCLIPProcessor.from_pretrained(run.checkpoint),
+    )
+    assert model.config.feature_spec == dataclasses.asdict(corpora.spec())
+    assert processor(text="w1 w2")["input_ids"].tolist() == [[101, 105, 106, 102]]
+    state = (tmp_path / "run/state.safetensors").read_bytes()
+    assert b"best" in state[:10000] and repr(best)[:8].encode() in state[:10000]
+
+
+def test_a_finished_run_is_only_read_and_may_be_prolonged(data, tmp_path):
+    first = pretrain(config(data, tmp_path / "a", epochs=1))
+    before = tensors(tmp_path / "a")
+    assert pretrain(config(data, tmp_path / "a", epochs=1)).losses == first.losses
+    torch.testing.assert_close(tensors(tmp_path / "a"), before, atol=0, rtol=0)
+    pretrain(config(data, tmp_path / "a", epochs=2))
+    pretrain(config(data, tmp_path / "b", epochs=2))
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_another_config_is_refused_and_the_run_left_alone(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    before = tensors(tmp_path)
+    with pytest.raises(ValueError, match=r"clips_per_video: 4 against 5"):
+        pretrain(config(data, tmp_path, epochs=1, clips_per_video=5))
+    torch.testing.assert_close(tensors(tmp_path), before, atol=0, rtol=0)
+
+
+def test_a_tokenizer_that_does_not_fit_the_model_is_refused(data, tmp_path):
+    small = TOWER | {"vocab_size": 150}
+    with pytest.raises(ValueError, match="164 word pieces, but the model's vocab_size is 150"):
+        pretrain(config(data, tmp_path / "a", model={"video_config": small, "text_config": small}))
+    towers = {"video_config": TOWER, "text_config": TOWER}
+    with pytest.raises(ValueError, match="has sep_token_id 102, but the model's is 3"):
+        pretrain(config(data, tmp_path / "b", model=towers | {"sep_token_id": 3}))
+
+
+def test_a_mistake_that_cost_no_run_can_be_put_right(data, tmp_path):
+    silent = Corpus.create(tmp_path / "silent", corpora.spec(), [("a", np.ones((3, corpora.DIM)), None)])
+    for wrong in ({"corpus": tmp_path / "nowhere"}, {"validation": silent.path}):
+        with pytest.raises((FileNotFoundError, ValueError), match="nowhere is not a folder|silent has no captions"):
+            pretrain(config(data, tmp_path / "run", epochs=1, **wrong))
+    assert len(pretrain(config(data, tmp_path / "run", epochs=1)).losses) == 6
+
+
+def test_a_full_disk_costs_the_new_checkpoint_not_the_old_one(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    before = tensors(tmp_path)
+    size = (tmp_path / "state.safetensors").stat().st_size
+    # a limit on file size stands for the full disk: the write fails in the middle
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="could not write"):
+            pretrain(config(data, tmp_path, epochs=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    torch.testing.assert_close(tensors(tmp_path), before, atol=0, rtol=0)
+    assert not list(tmp_path.glob("**/.*.tmp"))
+    pretrain(config(data, tmp_path, epochs=2))
+    pretrain(config(data, tmp_path / "again", epochs=2))
+    assert_same_run(tmp_path, tmp_path / "again")
+
+
+def test_the_command_line_offers_the_nearest_name(capsys):
+    with pytest.raises(SystemExit):
+        main(["--corpus", "a", "--output", "b", "--learning_rat", "1e-3"])
+    assert "did you mean 'learning_rate'" in capsys.readouterr().err
+
+
+def test_string_fields_of_the_command_line_stay_strings_and_others_are_read(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "vclip.training.pretrain.pretrain", lambda config: seen.append(config) or Run([1.0], [], Path())
+    )
+    strings = ["--corpus", "1e3", "--output", "None", "--tokenizer", "[1]", "--bert", "", "--validation", ""]
+    others = ["--learning-rate", "1e-3", "--retrieval", "False", "--video_seconds", "(1, 2)", "--model", "{'a': 1}"]
+    main(strings + others)
+    (got,) = seen
+    assert (got.corpus, got.output, got.tokenizer, got.bert, got.validation) == ("1e3", "None", "[1]", None, None)
+    assert (got.learning_rate, got.retrieval, got.video_seconds, got.model) == (1e-3, False, (1, 2), {"a": 1})
+
+
+def test_a_value_that_cannot_be_read_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--retrieval", "no"])
+    assert "--retrieval no is no Python literal" in capsys.readouterr().err
+
+
+def test_towers_may_be_config_objects(data, tmp_path):
+    tower = TOWER | {"num_hidden_layers": 1}
+    towers = {"video_config": BertConfig(**tower), "text_config": VideoCLIPTextConfig(**tower)}
+    for _ in range(2):
+        run = pretrain(config(data, tmp_path / "a", epochs=1, model=towers))
+    assert run.losses == pretrain(config(data, tmp_path / "b", epochs=1)).losses
+    other = towers | {"text_config": BertConfig(**tower | {"intermediate_size": 64})}
+    with pytest.raises(ValueError, match="'intermediate_size': 48.*'intermediate_size': 64"):
+        pretrain(config(data, tmp_path / "a", epochs=1, model=other))
+    with pytest.raises(TypeError, match="`model` holds .*Path"):
+        pretrain(config(data, tmp_path / "c", epochs=1, model={"feature_spec": Path("x")}))
+
+
+def test_only_the_runs_own_leftovers_are_swept_away(data, tmp_path):
+    for name in (".log.jsonl.1.tmp", "best/.tmpabc", "last/.config.json.2.tmp", "other/.tmp1", "best/deep/.x.tmp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    pretrain(config(data, tmp_path, epochs=1))
+    left = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob(".*") if "tmp" in f.name}
+    assert left == {"other/.tmp1", "best/deep/.x.tmp"}
+
+
+def command(config: PretrainConfig, *launcher: str) -> list[str]:
+    fields = dataclasses.asdict(config)
+    values = [text for name, value in fields.items() for text in (f"--{name}", "" if value is None else str(value))]
+    return [sys.executable, "-m", *launcher, "vclip.training.pretrain", "--preset", "paper", *values]
+
+
+def environment() -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def kill_when(config: PretrainConfig, moment, wait: float) -> bool:
+    """Start a run, SIGKILL it `wait` seconds after `moment(output)` is true; whether it was killed in the act."""
+    output = Path(config.output)
+    process = subprocess.Popen(command(config), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not moment(output):
+        time.sleep(0.0002)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def training(output: Path) -> bool:
+    return (output / "log.jsonl").exists()
+
+
+def in_retrieval(output: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        return '"stage": "retrieval"' in (output / "log.jsonl").read_text().splitlines()[-1]
+    return False
+
+
+def writing(output: Path) -> bool:
+    """A temporary file of ours or of safetensors' own is there."""
+    folders = [folder for folder in (output, output / "best", output / "last") if folder.is_dir()]
+    names = [name for folder in folders for name in os.listdir(folder)]
+    return any(name.startswith(".tmp") or name.startswith(".") and ".safetensors." in name for name in names)
+
+
+@pytest.mark.long
+def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
+    # towers wide enough that writing a checkpoint takes its time
+    wide = TOWER | {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2}
+    changes = {"model": {"video_config": wide, "text_config": wide}, "epochs": 4, "save_every": 2}
+    subprocess.run(command(config(data, tmp_path / "whole", **changes)), env=environment(), check=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the killed processes: sums in another order differ in the last bit
+    moments = [(writing, 0.0)] * 6 + [(in_retrieval, 0.0)] * 2
+    moments += [(training, random.uniform(0.0, 2.5)) for _ in range(12)]
+    killed, writes, retrievals = 0, 0, 0
+    for number, (moment, wait) in enumerate(moments):
+        again = config(data, tmp_path / f"run {number}", **changes)
+        output = Path(again.output)
+        in_the_act = kill_when(again, moment, wait)
+        killed += in_the_act
+        writes += in_the_act and writing(output)
+        retrievals += in_the_act and in_retrieval(output)
+        pretrain(again)
+        assert_same_run(output, tmp_path / "whole")
+        assert not writing(output)
+    torch.set_num_threads(threads)
+    assert (killed, writes >= 3, retrievals >= 1) == (20, True, True), (killed, writes, retrievals)
+
+
+def two_processes(config: PretrainConfig) -> None:
+    """As README has it: `torchrun --nproc_per_node 2 -m vclip.training.pretrain`."""
+    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+    done = subprocess.run(command(config, *launcher), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCLIPModel]:
+    """One process does what `world` do: an update by the mean of so many batches' losses, or by the loss of all of
+    their clips where negatives are gathered, dropout as theirs."""
+    tokenizer = corpora.tokenizer()
+    training, validation = (Corpus.open(str(path)).tokenize(tokenizer) for path in (config.corpus, config.validation))
+    torch.manual_seed(config.seed)
+    model, losses = new_model(config, training), []
+    contrast = Contrast(config, Accelerator(cpu=True), model, training, validation)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas)
+    for epoch in range(1, config.epochs + 1):
+        batches = contrast.batches(epoch, lambda row: None)
+        for step in range(len(batches) // world):
+            rate = learning_rate(len(losses) + 1, config.learning_rate, config.warmup_steps, config.total_steps)
+            optimizer.param_groups[0]["lr"] = rate
+            z = []
+            model.train()
+            for stream in range(step * world, (step + 1) * world):
+                inputs = contrast.inputs(batches[stream], random_stream(config.seed, epoch, stream, TRAINING))
+                torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
+                z.append(model.embed_packed(*inputs[:4]))
+            if config.gather_negatives:
+                z = [tuple(map(torch.cat, zip(*z, strict=True)))]
+            loss = torch.stack([info_nce(*pair, config.temperature) for pair in z]).mean()
+            loss.backward()
+            losses.append(loss.item())
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+    return losses, model
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("gather", [False, True])
+def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, gather):
+    corpora.make(tmp_path / "many", 150)  # three blocks of at most 64
+    changes = {"corpus": str(tmp_path / "many"), "epochs": 2, "videos_per_batch": 15, "candidates": 30}
+    changes["gather_negatives"] = gather
+    two_processes(config(data, tmp_path / "two", **changes))
+    pretrain(config(data, tmp_path / "one", **changes))
+    stages = [row for row in read_log(tmp_path / "two") if "index" in row]
+    alone = [row for row in read_log(tmp_path / "one") if "index" in row]
+    assert len(stages) == len(alone) == 2
+    for stage in stages:
+        # one index over all videos on both; a video embedded by both would be counted, and its vector summed, twice
+        assert len(stage["index"]) == 2 and len(set(stage["index"])) == 1
+        assert stage["videos_embedded"] == [64 + 22, 64]
+    assert [row["videos_embedded"] for row in alone] == [[150], [150]]
+    # before the first update both runs have the same weights, and so the same index
+    assert stages[0]["index"][0] == alone[0]["index"][0]
+
+    # ten batches an epoch, five updates of two: the same losses, scores and weights as in a plain loop of one process
+    run, (losses, model) = read_run(tmp_path / "two"), plain_loop(config(data, tmp_path / "loop", **changes), 2)
+    assert len(run.losses) == 2 * 10 // 2
+    np.testing.assert_allclose(run.losses, losses, rtol=1e-4)
+    assert np.ptp(run.losses) > 0.1
+    last = VideoCLIPModel.from_pretrained(tmp_path / "two/last").state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(last[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: name + text)
+
+
+def test_a_second_start_says_so(data, tmp_path, capsys):
+    pretrain(config(data, tmp_path / "run", epochs=1))
+    assert "going on" not in capsys.readouterr().out
+    pretrain(config(data, tmp_path / "run", epochs=1))
+    assert f"{tmp_path / 'run'} holds an earlier start of this run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("field", ["tokenizer", "bert"])
+def test_what_cannot_be_fetched_is_named(data, tmp_path, field):
+    with pytest.raises(OSError, match=f"^{field}='.*/no folder' is neither a folder here"):
+        pretrain(config(data, tmp_path / "run", **{field: str(tmp_path / "no folder")}))

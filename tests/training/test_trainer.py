@@ -1,0 +1,221 @@
+"""The loop beside plain updates, with an objective of a few lines, and its end after an interruption."""
+
+import gc
+import json
+import platform
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from vclip.losses import info_nce
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.training.config import TrainConfig
+from vclip.training.pretrain import pretrain
+from vclip.training.runs import start_accelerator
+from vclip.training.state import read_log
+from vclip.training.trainer import DROPOUT, TRAINING, Trainer, random_stream, return_memory
+
+import corpora
+from corpora import DIM, TOWER, pretrain_config, pretraining_data
+
+CLIPS, BATCH, SECONDS = 12, 4, 6
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap needs it")
+
+
+class Pull(nn.Module):
+    """The contrast of clips with their own words."""
+
+    def __init__(self, model: VideoCLIPModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, features, seconds, ids, pieces):
+        return info_nce(*self.model.embed_packed(features, seconds, ids, pieces))
+
+
+class Words:
+    """An objective that a test can follow: batches in random order, noise on the features, given scores."""
+
+    def __init__(self, model: VideoCLIPModel, scores=()):
+        self.loss, self.scores = Pull(model), list(scores)
+        rng = np.random.default_rng(5)
+        self.features = torch.from_numpy(rng.standard_normal((CLIPS, SECONDS, DIM)).astype(np.float32))
+        self.ids = torch.tensor([[101, 104 + clip, 102] for clip in range(CLIPS)])
+
+    def batches(self, epoch, write):
+        write({"stage": "order"})
+        return list(random_stream(0, epoch, 0, 99).permutation(CLIPS).reshape(-1, BATCH))
+
+    def inputs(self, batch, rng):
+        noise = torch.from_numpy(rng.standard_normal((BATCH, SECONDS, DIM)).astype(np.float32))
+        seconds, pieces = (torch.full((BATCH,), n) for n in (SECONDS, self.ids.shape[1]))
+        return (self.features[batch] + 0.1 * noise).flatten(0, 1), seconds, self.ids[batch].flatten(), pieces
+
+    def validate(self):
+        value = self.scores.pop(0) if self.scores else None
+        return None if value is None else ({"validation_loss": value}, value)
+
+
+def new_model() -> VideoCLIPModel:
+    tower = TOWER | {"num_hidden_layers": 1}
+    torch.manual_seed(0)
+    return VideoCLIPModel(VideoCLIPConfig(video_config=tower, text_config=tower, video_feature_dim=DIM))
+
+
+def config(output: Path, **changes) -> TrainConfig:
+    values = {"epochs": 3, "learning_rate": 1e-2, "warmup_steps": 4, "total_steps": 20, "clip_norm": 0.5}
+    return TrainConfig(output=output, **values | {"save_every": 2} | changes)
+
+
+def trainer(output: Path, scores=(), first: bool = False, **changes) -> Trainer:
+    output.mkdir(exist_ok=True)
+    settings, model = config(output, **changes), new_model()
+    processor = VideoCLIPProcessor(corpora.tokenizer())
+    return Trainer(settings, start_accelerator(settings), model, processor, Words(model, scores), validate_first=first)
+
+
+def test_updates_equal_a_plain_loop(tmp_path):
+    ours = trainer(tmp_path)
+    ours.run()
+    model = new_model()
+    words, optimizer = Words(model), torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
+    expected, update = [], 0
+    for epoch in (1, 2, 3):
+        for step, batch in enumerate(words.batches(epoch, lambda row: None)):
+            update += 1
+            rate = 1e-2 * (update / 4 if update <= 4 else 1 - (update - 4) / 16)
+            optimizer.param_groups[0]["lr"] = rate
+            inputs = words.inputs(batch, random_stream(0, epoch, step, TRAINING))
+            torch.manual_seed(int(random_stream(0, epoch, step, DROPOUT).integers(2**63)))
+            loss = words.loss(*inputs)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            expected.append({"update": update, "epoch": epoch, "loss": loss.item(), "learning_rate": rate})
+            expected[-1]["grad_norm"] = norm.item()
+    rows = [row for row in read_log(tmp_path) if "loss" in row]
+    assert len(rows) == len(expected) == 9
+    for row, plain in zip(rows, expected, strict=True):
+        assert row == pytest.approx(plain, rel=1e-6)
+    torch.testing.assert_close(ours.model.state_dict(), model.state_dict())
+    torch.testing.assert_close(VideoCLIPModel.from_pretrained(tmp_path / "best").state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 7])
+def test_interrupted_it_ends_with_the_same_weights_and_log(tmp_path, at):
+    whole, broken = trainer(tmp_path / "whole"), trainer(tmp_path / "broken")
+    whole.run()
+    inputs, seen = broken.objective.inputs, []
+
+    def fail(batch, rng):
+        seen.append(batch)
+        if len(seen) == at:
+            raise KeyboardInterrupt
+        return inputs(batch, rng)
+
+    broken.objective.inputs = fail
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    assert sum("loss" in row for row in read_log(tmp_path / "broken")) == at - 1
+    again = trainer(tmp_path / "broken")
+    again.run()
+    torch.testing.assert_close(again.model.state_dict(), whole.model.state_dict(), atol=0, rtol=0)
+    assert list(read_log(tmp_path / "broken")) == list(read_log(tmp_path / "whole"))
+
+
+def test_no_thread_outlives_a_failed_update(tmp_path):
+    broken, threads = trainer(tmp_path), threading.active_count()
+
+    def fail(*inputs):
+        raise KeyboardInterrupt
+
+    broken.loss.forward = fail
+    with pytest.raises(KeyboardInterrupt) as held:
+        broken.run()
+    assert threading.active_count() == threads, held
+
+
+def test_the_best_checkpoint_has_the_least_value_and_the_beginning_is_none(tmp_path):
+    ours = trainer(tmp_path, scores=[0.1, 0.7, 0.4, 0.5], first=True)
+    kept = []
+    save = ours._save_weights
+    ours._save_weights = lambda name: (kept.append((ours.progress.update, name)), save(name))
+    ours.run()
+    assert kept == [(3, "best"), (3, "last"), (6, "best"), (6, "last"), (9, "last")]
+    scored = [row for row in read_log(tmp_path) if "validation_loss" in row]
+    rows = [(row["epoch"], row["update"], row["validation_loss"]) for row in scored]
+    assert rows == [(0, 0, 0.1), (1, 3, 0.7), (2, 6, 0.4), (3, 9, 0.5)]
+
+
+def test_half_precision_is_near_and_not_equal(tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        ours = trainer(tmp_path / precision, precision=precision)
+        losses[precision] = ours._update(1, 0, ours._inputs(1, 0, np.arange(BATCH)))[0]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != pytest.approx(losses["fp32"], rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    ours = trainer(tmp_path, learning_rate=1e30, warmup_steps=0, clip_norm=1e30, epochs=20)
+    with pytest.raises(ValueError, match="the loss is (nan|inf) at update .* lower learning_rate"):
+        ours.run()
+
+
+def test_tensorboard_when_asked(tmp_path):
+    data = pretraining_data(tmp_path / "data")
+    pretrain(pretrain_config(data, tmp_path / "a", epochs=1, tensorboard=True))
+    assert list((tmp_path / "a/tensorboard").glob("events*"))
+
+
+def resident_mb() -> float:
+    return psutil.Process().memory_info().rss / 1e6
+
+
+@glibc
+def test_freed_memory_goes_back_to_the_system():
+    rows = [torch.ones(25_000) for _ in range(3000)]  # of 100 KB, in the heap
+    kept = rows[::3]  # so that the freed ones leave holes
+    del rows
+    before = resident_mb()
+    return_memory()
+    assert before - resident_mb() > 150 and len(kept) == 1000
+
+
+@glibc
+@pytest.mark.long
+def test_2000_updates_of_ever_new_shapes_leave_memory_flat(tmp_path, monkeypatch):
+    ours, held = trainer(tmp_path, epochs=1, total_steps=2000, save_every=500), {}
+
+    def lengths(batch, rng):
+        seconds, pieces = (torch.from_numpy(rng.integers(3, most, len(batch))) for most in (33, 64))
+        features = torch.from_numpy(rng.standard_normal((int(seconds.sum()), DIM), np.float32))
+        return features, seconds, torch.from_numpy(rng.integers(104, 164, int(pieces.sum()))), pieces
+
+    def measured():
+        gc.collect()
+        return_memory()
+        held[ours.progress.update] = resident_mb(), len(gc.get_objects()), psutil.Process().num_fds()
+
+    ours.objective.batches = lambda epoch, write: [np.arange(16)] * 2000
+    ours.objective.inputs = lengths
+    monkeypatch.setattr("vclip.training.trainer.return_memory", measured)
+    ours.run()
+    early, late = (np.max([held[u] for u in held if low < u <= low * 2], axis=0) for low in (500, 1000))
+    # MB, Python objects, open files: 1,000 updates that each keep 20 KB or one object would be seen
+    assert (late - early < (8, 100, 1)).all(), f"{early} at most up to update 1000, {late} after it"
+
+
+def test_the_log_is_json_whatever_overflows(tmp_path):
+    ours = trainer(tmp_path)
+    ours._write(1, {"grad_norm": float("inf"), "loss": 1.0})
+    last = (tmp_path / "log.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last, parse_constant=pytest.fail) == {"update": 0, "epoch": 1, "grad_norm": None, "loss": 1.0}

@@ -1,0 +1,1 @@
+"""From files to training pairs: video, captions, features on disk, clips."""

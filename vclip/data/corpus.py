@@ -1,0 +1,272 @@
+"""Features and captions of many videos on disk, memory-mapped.
+
+A corpus is a folder::
+
+    corpus.json                 FeatureSpec, split, licence, tokenizer
+    videos.parquet              video_id, seconds, shard, row, media
+    captions.parquet            video_id, start, end, text (and input_ids once tokenized)
+    features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
+
+Shapes: N videos, M captions of all videos, T seconds of one video, F feature size.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vclip.data import layouts, storage
+from vclip.data.captions import Captions, word_pieces
+from vclip.data.spec import FeatureSpec
+
+# Opening a file takes longer than reading a clip, so all of HowTo100M's 6,500 shards may stay open, and most folders of
+# .npy files. An open one keeps no descriptor, but is one of the 65,530 maps Linux allows a process: two corpora fit.
+FILES_OPEN = 30_000
+
+
+class Corpus:
+    """N videos: features a second and timed captions. Made by `Corpus.create`, read by `Corpus.open`.
+
+    Besides `video_ids`, `spec`, `split` and `licence`, the flat arrays that the samplers read for a whole batch:
+    `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
+    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
+    """
+
+    def __init__(
+        self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Sequence[Path] | dict[int, Path]
+    ):
+        """`blocks`: for each value of the videos' `shard` column the file, .safetensors or .npy, of its (rows, F)."""
+        self.path = Path(path)
+        self.spec = None if meta.get("spec") is None else FeatureSpec.read(meta["spec"], self.path)
+        self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
+        self.video_ids: list[str] = videos["video_id"].to_pylist()
+        self.media: list[str | None] = videos["media"].to_pylist()
+        self.seconds = videos["seconds"].to_numpy()
+        self._shard, self._row = videos["shard"].to_numpy(), videos["row"].to_numpy()
+        self._blocks = blocks
+        self._read = lru_cache(FILES_OPEN)(storage.read_rows)
+        # our own files were checked before they were written, other tools' are when a video is first read
+        self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
+        self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
+        if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
+            raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
+        self._set_captions(captions)
+
+    @staticmethod
+    def create(
+        path,
+        spec: FeatureSpec,
+        videos: Iterable[tuple[str, np.ndarray, Captions | None]],
+        split: str | None = None,
+        licence: str | None = None,
+    ) -> "Corpus":
+        """Write a corpus of `(video_id, features (T, F), captions)`, all or nothing, and open it.
+
+        Raises FileExistsError if `path` holds something, and ValueError that names the id for an empty or duplicate
+        id, features that are not (T, spec.dim) with T > 0, NaN, or values beyond float16.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(f"{path} is not empty: choose another folder or remove it first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            rows, captions = [], []
+            for shard, group in enumerate(storage.shards(videos, spec.dim)):
+                storage.write_shard(making / storage.shard_name(shard), [features for _, features, _ in group])
+                rows += [(video_id, len(features), shard, row) for row, (video_id, features, _) in enumerate(group)]
+                captions += [(video_id, c) for video_id, _, c in group if c is not None]
+            storage.write_tables(making, spec, rows, captions, split, licence)
+            making.chmod(0o755)
+            if path.exists():
+                path.rmdir()
+            making.rename(path)
+        except BaseException:
+            shutil.rmtree(making, ignore_errors=True)
+            raise
+        return Corpus.open(path)
+
+    @staticmethod
+    def open(path, split: str | None = None) -> "Corpus":
+        """A corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`layouts`); nothing is copied.
+
+        `split` says which shards where a folder holds those of several ("train", "val"). Features of other tools are
+        checked when a video is first read: NaN, infinity or values beyond float16 are a ValueError that names the id.
+        Raises FileNotFoundError or ValueError that names the file.
+        """
+        path = Path(path)
+        if not (path / "corpus.json").is_file():
+            return Corpus(path, *layouts.read(path, split))
+        try:
+            meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path / 'corpus.json'} is damaged ({error}): copy or extract it again") from None
+        if split not in (None, meta.get("split")):
+            raise ValueError(f"{path} holds the split {meta.get('split')!r}, not {split!r}")
+        videos = pq.read_table(path / "videos.parquet")
+        shards, positions = videos["shard"].to_numpy(), videos["row"].to_numpy()
+        starts = {s: storage.read_tensor(path / storage.shard_name(s), "starts") for s in np.unique(shards)}
+        row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
+        videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
+        captions = pq.read_table(path / "captions.parquet", memory_map=True)
+        return Corpus(path, meta, videos, captions, {s: path / storage.shard_name(s) for s in starts})
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._index
+
+    def __repr__(self) -> str:
+        hours = self.seconds.sum() / 3600
+        return f"Corpus({self.path.name!r}: {len(self)} videos, {hours:.1f} h, {len(self.caption_start)} captions)"
+
+    def index(self, video_id: str) -> int:
+        """Position of a video; KeyError that names the id."""
+        return self._index[video_id]
+
+    def features(self, i: int) -> np.ndarray:
+        """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
+        i = self._position(i)
+        self._check_new(np.array([i]))
+        return self._rows(i).astype(np.float16, copy=False)
+
+    @property
+    def dim(self) -> int:
+        """Feature size F."""
+        return self.spec.dim if self.spec is not None else self._block(0).shape[1]
+
+    def captions(self, i: int) -> Captions:
+        """The captions of video i in the order of the file."""
+        i = self._position(i)
+        first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
+        text = self.caption_text[first:last].to_pylist()
+        return Captions(self.caption_start[first:last], self.caption_end[first:last], text)
+
+    def gather_features(
+        self, videos: np.ndarray, starts: np.ndarray, ends: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,).
+
+        The disk is asked for the clips of all videos at once; the copy then waits for one after the other.
+        """
+        self._check_new(videos)
+        first, last = self._row[videos] + starts, self._row[videos] + ends
+        shards = self._shard[videos].tolist()
+        blocks = {shard: self._block(shard) for shard in set(shards)}
+        for video in np.unique(videos):
+            own = videos == video
+            storage.read_ahead(blocks[self._shard[video]][first[own].min() : last[own].max()])
+        clips = [blocks[s][begin:end] for s, begin, end in zip(shards, first.tolist(), last.tolist(), strict=True)]
+        none = np.empty((0, self.dim), np.float16)
+        return np.concatenate([none, *clips], dtype=np.float16, casting="same_kind"), ends - starts
+
+    @property
+    def piece_offsets(self) -> np.ndarray:
+        """(M + 1,) int64: word pieces of caption j are piece_ids[offsets[j]:offsets[j + 1]]."""
+        return self._word_pieces()[0]
+
+    @property
+    def piece_ids(self) -> np.ndarray:
+        """(word pieces of all captions,) int32, without special tokens."""
+        return self._word_pieces()[1]
+
+    def tokenize(self, tokenizer) -> "Corpus":
+        """Add each caption's word pieces (cut to 96 characters and 32 pieces) to the captions table on disk.
+
+        corpus.json remembers the tokenizer by name and vocabulary; the same one again changes nothing.
+        """
+        named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
+        if self._pieces is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+            return self
+        pieces = word_pieces(self.caption_text.to_pylist(), tokenizer)
+        if not (self.path / "corpus.json").is_file():
+            # another tool's folder is read, never written
+            self._set_pieces(pa.array(pieces, pa.list_(pa.int32())))
+            return self
+        table = pq.read_table(self.path / "captions.parquet")
+        order = _by_video(table, self._index)[0]
+        column: list = [None] * len(pieces)
+        for position, ids in zip(order, pieces, strict=True):
+            column[position] = ids
+        if "input_ids" in table.column_names:
+            table = table.drop_columns("input_ids")
+        table = table.append_column("input_ids", pa.array(column, pa.list_(pa.int32())))
+        storage.replace(self.path / "captions.parquet", lambda temporary: pq.write_table(table, temporary))
+        self.tokenizer = named
+        meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8")) | {"tokenizer": named}
+        storage.write_json(self.path / "corpus.json", meta)
+        self._set_captions(table)
+        return self
+
+    def check(self, config) -> None:
+        """Refuse a model whose config names another FeatureSpec (ValueError naming the field); None accepts any."""
+        expected = getattr(config, "feature_spec", None)
+        if expected is None or self.spec is None:
+            return
+        expected = FeatureSpec.read(expected, "the model") if isinstance(expected, dict) else expected
+        self.spec.check(expected, "the model")
+
+    def _set_captions(self, table: pa.Table) -> None:
+        order, owner = _by_video(table, self._index)
+        if not np.array_equal(order, np.arange(len(order))):
+            table = table.take(order)
+        self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
+        self.caption_start = table["start"].to_numpy().astype(np.float64)
+        self.caption_end = table["end"].to_numpy().astype(np.float64)
+        self.caption_text = table["text"]
+        self._pieces: tuple[np.ndarray, np.ndarray] | None = None
+        if "input_ids" in table.column_names:
+            lists = table["input_ids"].combine_chunks()
+            self._set_pieces(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)
+
+    def _set_pieces(self, lists: pa.ListArray) -> None:
+        lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        self._pieces = np.concatenate([[0], np.cumsum(lengths)]), lists.flatten().to_numpy()
+
+    def _word_pieces(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._pieces is None:
+            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
+        return self._pieces
+
+    def _position(self, i: int) -> int:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"video {i} is outside the corpus, which has videos 0 to {len(self) - 1}")
+        return int(i) % len(self)
+
+    def _block(self, shard: int) -> np.ndarray:
+        return self._read(self._blocks[shard])
+
+    def _rows(self, i: int) -> np.ndarray:
+        return self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
+
+    def _check_new(self, videos: np.ndarray) -> None:
+        for i in np.unique(videos[~self._checked[videos]]):
+            storage.check_features(self.video_ids[i], self._rows(i), self.dim)
+            self._checked[i] = True
+
+
+def vocabulary_hash(tokenizer) -> str:
+    """First 16 hex digits of the SHA-256 of a tokenizer's vocabulary, whatever its name or folder."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
+    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
+
+
+def _by_video(captions: pa.Table, index: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Order that groups the rows of a captions table by video, and the sorted owners."""
+    unknown = [i for i in captions["video_id"].unique().to_pylist() if i not in index]
+    if unknown:
+        raise ValueError(f"captions.parquet names videos that videos.parquet lacks, first {unknown[0]!r}")
+    encoded = captions["video_id"].combine_chunks().dictionary_encode()
+    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+    lookup = np.array([index[i] for i in encoded.dictionary.to_pylist()], dtype=np.int64)
+    owner = lookup[encoded.indices.to_numpy()] if len(lookup) else np.zeros(0, np.int64)
+    order = np.argsort(owner, kind="stable")
+    return order, owner[order]

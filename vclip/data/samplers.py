@@ -1,0 +1,228 @@
+"""Pairs of a video clip and a text clip, drawn for a whole batch at once, and the packed batch they make.
+
+Shapes: V videos, n clips a video, B = V * n clips (video-major), T seconds of one video, F feature size, M text rows.
+Everything is random through the generator passed alone: equal generators give equal clips.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from vclip.data.corpus import Corpus
+
+Videos = int | np.integer | Int[np.ndarray, " V"]
+PerClip = Int[np.ndarray, " B"]
+
+MAX_SPAN = 256.0  # seconds: a text clip this long grows no further (how2processor.py:667)
+
+
+class Clips(NamedTuple):
+    """B pairs: seconds `video_start`:`video_end` and captions `caption_first`:`caption_last` of their video.
+
+    Captions are counted from the video's first. Lengths are those drawn: `pack` cuts them to the
+    model's limits.
+    """
+
+    video_start: PerClip
+    video_end: PerClip
+    caption_first: PerClip
+    caption_last: PerClip
+
+
+@dataclass(frozen=True)
+class OverlappedClips:
+    """Text clips and video clips that overlap in time but start and end freely (section 3.3; how2processor.py:306-358).
+
+    1. A text clip grows from a caption drawn uniformly over the video's captions, one whole neighbour at a time on a
+       fair side, until it has a number of word pieces drawn from `text_tokens` (both ends included), spans 256 s or
+       has no neighbour left. It overshoots by a part of a caption; targets above the model's 61 fill it up.
+       None means the fixed target `max_text_tokens`.
+    2. A centre second is drawn from floor(start) to ceil(end) of the text clip, both included, and clamped to the
+       features: captions behind them pair with the last seconds.
+    3. A video clip of a length drawn from `video_seconds` (both included; at most T) grows from there by a second at
+       a time on a fair side. The centre may end up just outside, so overlap is usual (99.9 %), not certain.
+
+    `sample` raises ValueError for a video without captions or a corpus without word pieces, IndexError for a video
+    that the corpus lacks.
+    """
+
+    video_seconds: tuple[int, int] = (3, 32)
+    text_tokens: tuple[int, int] | None = (8, 64)
+    max_text_tokens: int = 61
+
+    def __post_init__(self):
+        _check_range("video_seconds", self.video_seconds)
+        _check_range("text_tokens", self.text_tokens)
+
+    def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
+        """`n` clips of each video, video-major."""
+        video = _check_videos(corpus, videos, n)
+        centre = rng.integers(corpus.caption_offsets[video], corpus.caption_offsets[video + 1])
+        first, last = _grow_text(corpus, video, centre, _targets(self, len(video), rng), rng)
+        low, high = _span(corpus, first, last)
+        middle = rng.integers(low, np.maximum(low, high), endpoint=True)
+        # disordered captions can end before they start
+        middle = np.where(low < high, middle, (low + high) // 2)
+        total = corpus.seconds[video]
+        length = np.minimum(rng.integers(*self.video_seconds, size=len(video), endpoint=True), total)
+        start = _grow_video(np.clip(middle, 0, total - 1), length, total, rng)
+        return _clips(corpus, video, start, start + length, first, last)
+
+
+@dataclass(frozen=True)
+class AlignedClips:
+    """Text clips as in `OverlappedClips`, each with exactly the seconds it spans (how2processor.py:216-289).
+
+    The video clip is floor(start):ceil(end) of the text clip within the features: empty if the captions lie behind
+    them. With `first` every text clip grows from the video's first caption: `AlignedClips(text_tokens=None,
+    first=True)` is the paper's "first 32 sec for retrieval" (Table 7). Raises as `OverlappedClips` does.
+    """
+
+    text_tokens: tuple[int, int] | None = (8, 64)
+    max_text_tokens: int = 61
+    first: bool = False
+
+    def __post_init__(self):
+        _check_range("text_tokens", self.text_tokens)
+
+    def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
+        """`n` clips of each video, video-major."""
+        video = _check_videos(corpus, videos, n)
+        begin = corpus.caption_offsets[video]
+        centre = begin if self.first else rng.integers(begin, corpus.caption_offsets[video + 1])
+        first, last = _grow_text(corpus, video, centre, _targets(self, len(video), rng), rng)
+        low, high = _span(corpus, first, last)
+        end = np.clip(high, 0, corpus.seconds[video])
+        return _clips(corpus, video, np.clip(low, 0, end), end, first, last)
+
+
+@dataclass(frozen=True)
+class MILNCEClips:
+    """Short clips, each with the captions nearest in time as candidates (Miech et al. 2020; how2processor.py:762-850).
+
+    A caption drawn uniformly is joined by neighbours until there are `candidates` of them, each time the one that
+    keeps the range shorter in time (the later one in a tie), at an edge those of the other side; a video with fewer
+    captions gives all it has. Every caption in the range is a candidate of its own: `pack(separate_captions=True)`.
+    The drawn caption's span, widened about its middle to at least `min_span` seconds, holds the video clip: the 3.2 s
+    of the original are `video_seconds` = 3 features, started at a whole second drawn uniformly and clamped to the
+    features. Raises as `OverlappedClips` does, but needs no word pieces.
+    """
+
+    candidates: int = 4
+    video_seconds: int = 3
+    min_span: float = 5.0
+
+    def __post_init__(self):
+        if self.candidates < 1 or self.video_seconds < 1:
+            raise ValueError(f"{self} needs at least one candidate and one second")
+
+    def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
+        """`n` clips of each video, video-major."""
+        video = _check_videos(corpus, videos, n)
+        centre = rng.integers(corpus.caption_offsets[video], corpus.caption_offsets[video + 1])
+        first, last = _nearest_captions(corpus, video, centre, self.candidates)
+        start, end = corpus.caption_start[centre], corpus.caption_end[centre]
+        missing = np.maximum(self.min_span - (end - start), 0)
+        start = np.where(missing > 0, np.maximum(start - missing / 2, 0), start)
+        end = np.where(missing > 0, start + self.min_span, end)
+        low, high = np.floor(start).astype(np.int64), np.floor(end).astype(np.int64) - self.video_seconds
+        second = rng.integers(low, np.maximum(low, high), endpoint=True)
+        length = np.minimum(self.video_seconds, corpus.seconds[video])
+        second = np.clip(second, 0, corpus.seconds[video] - length)
+        return _clips(corpus, video, second, second + length, first, last)
+
+
+def _check_range(name: str, bounds: tuple[int, int] | None) -> None:
+    if bounds is not None and not 1 <= bounds[0] <= bounds[1]:
+        raise ValueError(f"{name} is (least, most) with 1 <= least <= most, not {bounds}")
+
+
+def _check_videos(corpus: Corpus, videos: Videos, n: int) -> PerClip:
+    """The video of each clip."""
+    given = np.atleast_1d(videos)
+    outside = given[(given < 0) | (given >= len(corpus))]
+    if len(outside):
+        raise IndexError(f"video {outside[0]} is outside the corpus, which has videos 0 to {len(corpus) - 1}")
+    silent = given[corpus.caption_offsets[given] == corpus.caption_offsets[given + 1]]
+    if len(silent):
+        raise ValueError(
+            f"video {corpus.video_ids[silent[0]]!r} has no captions to draw clips from "
+            f"({len(np.unique(silent))} of {len(given)} videos have none): leave such videos out"
+        )
+    return np.repeat(given.astype(np.int64), n)
+
+
+def _targets(sampler: OverlappedClips | AlignedClips, size: int, rng: np.random.Generator) -> PerClip:
+    if sampler.text_tokens is None:
+        return np.full(size, sampler.max_text_tokens)
+    return rng.integers(*sampler.text_tokens, size=size, endpoint=True)
+
+
+def _grow_text(
+    corpus: Corpus, video: PerClip, centre: PerClip, target: PerClip, rng: np.random.Generator
+) -> tuple[PerClip, PerClip]:
+    """Caption ranges grown from `centre`, all in corpus-wide numbers (how2processor.py:664-735).
+
+    One step of the loop adds a caption to every clip that still grows, so a batch takes as many steps as its longest.
+    """
+    begin, end = corpus.caption_offsets[video], corpus.caption_offsets[video + 1]
+    first, last = centre.copy(), centre + 1
+    growing = np.arange(len(video))
+    while True:
+        f, e = first[growing], last[growing]
+        previous, following = f > begin[growing], e < end[growing]
+        tokens = corpus.piece_offsets[e] - corpus.piece_offsets[f]
+        span = corpus.caption_end[e - 1] - corpus.caption_start[f]
+        more = (previous | following) & (tokens < target[growing]) & (span < MAX_SPAN)
+        growing, previous, following = growing[more], previous[more], following[more]
+        if not len(growing):
+            return first, last
+        right = following & ((rng.random(len(growing)) > 0.5) | ~previous)
+        first[growing] -= ~right
+        last[growing] += right
+
+
+def _grow_video(centre: PerClip, length: PerClip, total: PerClip, rng: np.random.Generator) -> PerClip:
+    """Start of clips that grow from the empty clip at `centre`, a second at a time on a fair side, within `total`.
+
+    The loop (how2processor.py:738-759) tosses a coin until an end of the video is reached, then only the other side
+    grows. Tossing on regardless changes nothing, so with X ~ Binomial(length, 1/2) coins for the left in all the start
+    is `centre - X`, or 0 if X >= centre (the front was reached), or `total - length` if length - X >= total - centre
+    (the end was): X clipped. Both happen only if length = total, where the two are one.
+    """
+    return np.clip(centre - rng.binomial(length, 0.5), 0, total - length)
+
+
+def _nearest_captions(corpus: Corpus, video: PerClip, centre: PerClip, count: int) -> tuple[PerClip, PerClip]:
+    """Ranges of up to `count` captions about `centre`, in corpus-wide numbers."""
+    begin, end = corpus.caption_offsets[video], corpus.caption_offsets[video + 1]
+    first, last = centre.copy(), centre + 1
+    for _ in range(count - 1):
+        previous, following = first > begin, last < end
+        span_back = corpus.caption_end[last - 1] - corpus.caption_start[np.maximum(first - 1, begin)]
+        span_ahead = corpus.caption_end[np.minimum(last, end - 1)] - corpus.caption_start[first]
+        back = previous & ((span_back < span_ahead) | ~following)
+        first -= back
+        last += following & ~back
+    return first, last
+
+
+def _span(corpus: Corpus, first: PerClip, last: PerClip) -> tuple[PerClip, PerClip]:
+    """Whole seconds from the first caption's start to the last one's end."""
+    low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
+    return low.astype(np.int64), high.astype(np.int64)
+
+
+def _clips(
+    corpus: Corpus, video: PerClip, video_start: PerClip, video_end: PerClip, first: PerClip, last: PerClip
+) -> Clips:
+    begin = corpus.caption_offsets[video]
+    return Clips(video_start, video_end, first - begin, last - begin)
+
+
+def _ranges(starts: Int[np.ndarray, " M"], lengths: Int[np.ndarray, " M"]) -> Int[np.ndarray, " S"]:
+    """Ranges of `lengths` numbers from `starts` on, laid end to end."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())

@@ -1,0 +1,194 @@
+"""The files of a corpus: written to a temporary name, then renamed, so that what is there is whole."""
+
+import ctypes
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from vclip.data.captions import Captions
+
+LIBC = ctypes.CDLL(None) if os.name == "posix" else None
+SHARD_BYTES = 64 * 2**20
+SHARD_VIDEOS = 256
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """`write(temporary)`, then rename over `path`; a failure leaves the old file alone and no temporary behind.
+
+    The bytes are on the disk before the name is, so a power cut leaves the old file or the new one, whole.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # safetensors leaves files that only their owner may read
+        _to_disk(temporary)
+        os.replace(temporary, path)
+        _to_disk(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under a second name, or its copy where that cannot be. Files here are replaced, never changed."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or a file system without links
+        replace(target, lambda temporary: shutil.copyfile(source, temporary))
+
+
+def _to_disk(path: Path) -> None:
+    """Some file systems, and Windows for folders, cannot be asked to."""
+    with suppress(OSError):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def write_json(path: Path, value: dict) -> None:
+    replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+
+
+def shard_name(shard: int) -> str:
+    return f"features-{shard:05d}.safetensors"
+
+
+def write_shard(path: Path, features: list[np.ndarray]) -> None:
+    """One features file: a list of (T, F) arrays, float16 on disk. Written to a temporary name, then renamed."""
+    starts = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int64)
+    tensors: dict = {"features": np.concatenate(features).astype(np.float16), "starts": starts}
+    replace(path, lambda temporary: save_file(tensors, temporary))
+
+
+def read_tensor(file: Path, name: str) -> np.ndarray:
+    """One array of a features file, mapped. Raises FileNotFoundError, and ValueError that names a damaged file."""
+    try:
+        # torch's reader maps the file; numpy's would copy it
+        with safe_open(file, "pt") as tensors:
+            return tensors.get_tensor(name).numpy()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} is missing: copy the folder again, whole, or extract it anew") from None
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}): copy or extract it again") from None
+
+
+def read_npy(file: Path) -> np.ndarray:
+    """The array of a .npy file, mapped. Raises ValueError that names a file which is damaged or holds objects."""
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is not a plain array ({error}); files that hold objects are never executed") from None
+    # numpy's map keeps the file open, of which a process may often have no more than 1,024; torch's does not
+    size = found.offset + found.nbytes
+    content = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8).numpy()
+    rows = np.ndarray(found.shape, found.dtype, content, found.offset, found.strides)
+    rows.flags.writeable = False
+    return rows
+
+
+def read_rows(file: Path) -> np.ndarray:
+    """The features (rows, F) in a .safetensors or .npy file, mapped."""
+    return read_tensor(file, "features") if file.suffix == ".safetensors" else read_npy(file)
+
+
+def read_ahead(rows: np.ndarray) -> None:
+    """Have the kernel begin to read rows of a mapped file, where it can be asked.
+
+    Unasked it reads at the first touch: a wait a clip, and on Linux `read_ahead_kb` around it, 8 MB on some disks.
+    """
+    if LIBC is not None:
+        address = rows.ctypes.data
+        begin = address // mmap.PAGESIZE * mmap.PAGESIZE
+        LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(address - begin + rows.nbytes), mmap.MADV_WILLNEED)
+
+
+def write_tables(
+    path: Path,
+    spec,
+    videos: list[tuple[str, int, int, int]],
+    captions: list[tuple[str, Captions]],
+    split: str | None = None,
+    licence: str | None = None,
+    media: dict[str, str] | None = None,
+) -> None:
+    """The tables beside the features files: `videos` rows are (video_id, seconds, shard, row); corpus.json last."""
+    ids, seconds, shards, rows = zip(*videos, strict=True) if videos else ((), (), (), ())
+    table = {
+        "video_id": pa.array(ids, pa.string()),
+        "seconds": pa.array(seconds, pa.int64()),
+        "shard": pa.array(shards, pa.int64()),
+        "row": pa.array(rows, pa.int64()),
+        "media": pa.array([(media or {}).get(i) for i in ids], pa.string()),
+    }
+    replace(path / "videos.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
+    table = {
+        "video_id": pa.array([i for i, c in captions for _ in c.text], pa.string()),
+        "start": pa.array(np.concatenate([np.zeros(0), *(c.start for _, c in captions)])),
+        "end": pa.array(np.concatenate([np.zeros(0), *(c.end for _, c in captions)])),
+        "text": pa.array([text for _, c in captions for text in c.text], pa.string()),
+    }
+    replace(path / "captions.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
+    write_meta(path, spec, split, licence)
+
+
+def write_meta(path: Path, spec, split: str | None, licence: str | None) -> None:
+    """corpus.json, which makes a folder a corpus: written last."""
+    meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
+    write_json(path / "corpus.json", meta)
+
+
+def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
+    """(T, dim) float16; ValueError that names the id for no numbers, another shape, NaN or values beyond float16."""
+    if not isinstance(video_id, str) or not video_id:
+        raise ValueError(f"a video id is a non-empty string, not {video_id!r}")
+    try:
+        video_id.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"video id {video_id!r} holds half a surrogate pair, which no file can: rename it") from None
+    try:
+        features = np.asarray(features)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"video {video_id!r}: features are no array: {error}") from None
+    if features.dtype.kind not in "fiu":
+        raise ValueError(f"video {video_id!r}: features are of type {features.dtype}, expected numbers")
+    if features.ndim != 2 or features.shape[1] != dim or not len(features):
+        raise ValueError(f"video {video_id!r}: features are {features.shape}, expected (seconds > 0, {dim})")
+    with np.errstate(over="ignore"):
+        half = features.astype(np.float16)
+    if not np.isfinite(half).all():
+        what = "NaN or infinity" if not np.isfinite(features).all() else "values beyond float16 (65504)"
+        bad = int(np.flatnonzero(~np.isfinite(half).all(axis=1))[0])
+        raise ValueError(f"video {video_id!r}: features hold {what}, first in second {bad}; extract it again")
+    return half
+
+
+def shards(videos: Iterable, dim: int) -> Iterator[list]:
+    """Videos (video_id, features, captions), checked, in groups that fill one shard each: 64 MB or 256 videos."""
+    seen, group, size = set(), [], 0
+    for video_id, features, captions in videos:
+        features = check_features(video_id, features, dim)
+        if video_id in seen:
+            raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
+        seen.add(video_id)
+        group.append((video_id, features, captions))
+        size += features.nbytes
+        if size >= SHARD_BYTES or len(group) >= SHARD_VIDEOS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

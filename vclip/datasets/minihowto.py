@@ -1,0 +1,144 @@
+"""Where the corpus that ships is found, whatever the working directory; its test and training sets, their pictures."""
+
+import importlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vclip.data.text import refuse_unknown
+
+if TYPE_CHECKING:
+    from vclip.data.corpus import Corpus
+    from vclip.datasets._records import Dataset
+
+
+STYLES = ("test", "unseen")  # drawn as the training videos are; drawn with icons that no model has seen
+DATASETS = ("youcook2", "msrvtt", "didemo", "coin", "crosstask")
+TRAINING = {"youcook2": "training", "msrvtt": "train", "coin": "training", "crosstask": "train"}  # splits
+CROSSTASK_TRAIN = 8  # of MiniHowTo's videos a task
+
+
+def minihowto() -> Path:
+    """The folder `data_samples/minihowto` beside the installed package.
+
+    Raises FileNotFoundError if the package was installed without it.
+    """
+    path = Path(__file__).resolve().parents[2] / "data_samples" / "minihowto"
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is missing: install from a clone of the repository with `pip install -e .`")
+    return path
+
+
+def thumbnails(dataset: str = "youcook2") -> dict[tuple[str, int], np.ndarray]:
+    """Small RGB frames by (video_id, second).
+
+    Of the clips in YouCook2's format two each, a second after its start first; of another `dataset` ("msrvtt",
+    "didemo", "coin", "crosstask") one in the middle of each step, both styles. Raises FileNotFoundError for any other.
+    """
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    sets = sorted(path.parent.name for path in minihowto().glob("*/thumbnails.parquet"))
+    if dataset not in ("youcook2", *sets):
+        raise FileNotFoundError(f"no thumbnails of {dataset!r}: there are those of youcook2, {', '.join(sets)}")
+    # the clips in YouCook2's format are of the corpora's own videos
+    folder = minihowto() if dataset == "youcook2" else minihowto() / dataset
+    rows = pq.read_table(folder / "thumbnails.parquet").to_pylist()
+    return {(row["video_id"], row["second"]): np.asarray(Image.open(io.BytesIO(row["jpeg"]))) for row in rows}
+
+
+def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray | None:
+    """Of `thumbnails` the one nearest the middle of a record's clip, `start`:`end` or the whole video; else None."""
+    seconds = [second for video_id, second in pictures if video_id == record.video_id]
+    start, end = getattr(record, "start", 0), getattr(record, "end", None)
+    seconds = [second for second in seconds if second >= start and (end is None or second < end)]
+    if not seconds:
+        return None
+    middle = (start + (max(seconds) if end is None else end)) / 2
+    return pictures[record.video_id, min(seconds, key=lambda second: abs(second - middle))]
+
+
+def truth() -> dict[tuple[str, int], tuple[str, str, str]]:
+    """What MiniHowTo's own videos show: (video_id, start of the step) -> (action, thing, topic)."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(minihowto() / "truth.parquet").to_pylist()
+    return {(row["video_id"], row["start"]): (row["action"], row["thing"], row["topic"]) for row in rows}
+
+
+def evaluation_sets(
+    dataset: str,
+    annotations: str | Path = "",
+    features: str | Path = "",
+    excluding: "Dataset | None" = None,
+    **options,
+) -> dict[str, "tuple[Dataset, Corpus]"]:
+    """What to score, by name: records and the features of their videos.
+
+    The official files at `annotations` and the corpus at `features` (or folder of `<video_id>.npy`); without either,
+    MiniHowTo's two sets in the format of `dataset`, "test" in the style of the training videos and "unseen".
+    The videos of `excluding`, such as the records of `training_set`, are not among them. It is needed for MiniHowTo's
+    CrossTask alone, whose "test" is all videos that are not for validation, those of `training_set` too.
+    `options` go to `vclip.datasets.<dataset>.load`; `n_train` of MiniHowTo's CrossTask is 0 unless given.
+    Raises TypeError for an unknown data set, ValueError if only one of the two paths is given.
+    """
+    refuse_unknown([dataset], DATASETS, "data set")
+    _refuse_one(annotations, features)
+    if annotations:
+        sets = {dataset: _read(dataset, annotations, features, options)}
+    else:
+        options = {"n_train": 0} | options if dataset == "crosstask" else options
+        sets = {style: _sample(dataset, style, options) for style in STYLES}
+    for records, _ in sets.values():
+        trained = () if excluding is None else set(excluding.video_ids)
+        records.records = [record for record in records if record.video_id not in trained]
+    return sets
+
+
+def training_set(
+    dataset: str, annotations: str | Path = "", features: str | Path = "", **options
+) -> "tuple[Dataset, Corpus]":
+    """What to fine-tune on: the records of the split for training and the features of their videos.
+
+    The files at `annotations` and `features` as in `evaluation_sets`; without either, MiniHowTo's in the format of
+    "youcook2" (the steps of the training videos), "msrvtt" (clips cut from them, five sentences each), "coin" (32
+    videos) or "crosstask" (8 of the 16 videos a task; 4 more are for validation, 4 are left to be scored).
+    `options` go to `vclip.datasets.<dataset>.load`. Raises as `evaluation_sets` does.
+
+    No video of it is in `evaluation_sets(dataset, excluding=records)`, and all are drawn in the training style.
+    YouCook2's and MSR-VTT's show none of the held-out pairs, but their videos are those of pre-training: to the
+    checkpoint that ships a part held out of them is not new, `youcook2/val` is. COIN's and CrossTask's show the steps
+    that are scored, for these have to be learnt, and some are held-out pairs.
+    """
+    refuse_unknown([dataset], TRAINING, "data set with videos for training")
+    _refuse_one(annotations, features)
+    options = {"split": TRAINING[dataset]} | options
+    if annotations:
+        return _read(dataset, annotations, features, options)
+    if dataset == "crosstask":
+        options = {"n_train": CROSSTASK_TRAIN} | options
+    # COIN's and CrossTask's training videos are in the files of their test sets, as in the real ones
+    return _sample(dataset, "test" if dataset in ("coin", "crosstask") else "train", options)
+
+
+def _refuse_one(annotations: str | Path, features: str | Path) -> None:
+    if bool(annotations) != bool(features):
+        raise ValueError("annotations and features go together: give both, or neither for MiniHowTo")
+
+
+def _sample(dataset: str, folder: str, options: dict) -> "tuple[Dataset, Corpus]":
+    """MiniHowTo's files in `<dataset>/<folder>` and the features of their videos."""
+    files = minihowto() / dataset / folder
+    # the clips in YouCook2's format are of the corpora's own videos
+    return _read(dataset, files, minihowto() / folder if dataset == "youcook2" else files / "features", options)
+
+
+def _read(dataset: str, files: str | Path, rows: str | Path, options: dict) -> "tuple[Dataset, Corpus]":
+    from vclip.data.corpus import Corpus
+
+    corpus = Corpus.open(Path(rows))
+    if dataset == "crosstask":  # its split depends on which videos have features
+        options = {"features": corpus} | options
+    return importlib.import_module(f"vclip.datasets.{dataset}").load(Path(files), **options), corpus

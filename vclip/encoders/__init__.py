@@ -1,0 +1,1 @@
+"""Frozen video encoders: the frames of a second in, a feature vector out."""

@@ -1,0 +1,119 @@
+"""Frozen video encoders: the frames of a second in, a vector out, and a `FeatureSpec` that says how.
+
+Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
+An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`; n may be
+many, `extract` hands on 8 MiB of frames, or a second's if those are more, so it takes them a few at a time.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vclip.data.extraction import extract, is_in_share, processes
+from vclip.data.spec import FeatureSpec
+from vclip.encoders.networks import (
+    EFFICIENTNET_LITE0,
+    S3D_G,
+    AutoModelEncoder,
+    EfficientNetLite0,
+    Encoder,
+    S3DEncoder,
+)
+from vclip.encoders.projection import Projection
+
+S3D_FILES = ("s3d.safetensors", "s3d_howto100m.pth")
+PROJECTION_FILES = ("projection.safetensors",)
+
+
+def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
+    """ "efficientnet-lite0", "s3d-g" (`weights` is then its file or folder, as `vclip.encoders.s3d.load_s3d` takes it)
+    or what `AutoModelEncoder` takes. `fps` frames a second of `size` x `size` pixels; None: the network's own.
+
+    Raises ValueError for an `fps` or `size` that the network was not made for: then its features would be others;
+    and for S3D without weights.
+    """
+    given = {key: value for key, value in (("fps", fps), ("size", size)) if value is not None}
+    if name == EFFICIENTNET_LITE0:
+        return EfficientNetLite0(**given)
+    if name == S3D_G:
+        from vclip.encoders.s3d import load_s3d
+
+        if weights is None:
+            raise ValueError("S3D-G has no weights of its own: name the file, s3d_howto100m.pth for instance")
+        encoder = S3DEncoder(load_s3d(weights))
+    else:
+        encoder = AutoModelEncoder(name, fps, weights)
+    for key, value in given.items():
+        if (own := getattr(encoder.spec, key)) != value:
+            raise ValueError(f"{name} takes seconds of {key} {own}; {key} is {value}")
+    return encoder
+
+
+def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
+    """The encoder that made features of this spec (a dict of its fields, as in a model's config, will do).
+
+    `folder`, a corpus or a checkpoint, holds `projection.safetensors` where the spec has a projection, and may hold
+    S3D's weights, `s3d.safetensors` (by `vclip.models.convert.convert`) or the released `s3d_howto100m.pth`; `weights`
+    names another file or folder to load the network from.
+    Raises FileNotFoundError for a missing file and ValueError that names each field that differs, and both values.
+    """
+    spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
+    if spec.encoder == S3D_G and weights is None:
+        weights = _beside(folder, S3D_FILES, "S3D's weights, or name the encoder yourself")
+    encoder = load_encoder(spec.encoder, weights, spec.fps, spec.size)
+    if spec.projection is not None:
+        path = _beside(
+            folder, PROJECTION_FILES, "the matrix that these features were projected with, from their corpus"
+        )
+        encoder = Projection.load(encoder, path)
+    spec.check(encoder.spec, f"the encoder {spec.encoder} found here")
+    return encoder
+
+
+def _beside(folder, names: Sequence[str], what: str) -> Path:
+    """The first of these files that a folder holds. A model of the hub has no folder here, only a name."""
+    folder = Path(folder)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    wanted = " or ".join(names)
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder} holds no {wanted}: put there {what}")
+    raise FileNotFoundError(
+        f"{folder} is no folder here, so it holds no {wanted}: load the model from a folder "
+        f"(from the hub by `hf download {folder} --local-dir DIR`) and put there {what}"
+    )
+
+
+def _share(text: str) -> tuple[int, int]:
+    try:
+        k, n = map(int, text.split("/"))
+        is_in_share("", (k, n))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no share; of two there are 1/2 and 2/2") from None
+    return k, n
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "vclip.encoders.loading", description="Extract the features of a folder of videos."
+    )
+    parser.add_argument("folder", help="videos, each with its captions (.vtt, .srt, .json, .csv) beside it")
+    parser.add_argument("out", help="the corpus to write, or to go on with")
+    parser.add_argument("--encoder", default=EFFICIENTNET_LITE0, help="%(default)s, s3d-g, or a Hugging Face model")
+    parser.add_argument("--weights", help="file of S3D's weights, or folder of the model")
+    parser.add_argument("--fps", type=int, help="frames a second")
+    parser.add_argument("--size", type=int, help="pixels a side")
+    parser.add_argument("--share", type=_share, default=(1, 1), help="2/8: the second of eight machines' shares")
+    parser.add_argument("--projection", help="safetensors file of a matrix, as made by Projection.save")
+    arguments = parser.parse_args()
+    encoder = load_encoder(arguments.encoder, arguments.weights, arguments.fps, arguments.size)
+    if arguments.projection:
+        encoder = Projection.load(encoder, arguments.projection)
+    report = extract(arguments.folder, arguments.out, encoder, arguments.share)
+    if processes().is_main_process:
+        print(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""S3D-G, the video network of Miech et al. (2020) whose features VideoCLIP reads; module names are the released ones.
+
+Shapes: B clips, C channels, T frames, H x W pixels; T, H and W even. A second is 30 frames of 224 x 224.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vclip.data.pickles import load_strictly, load_torch
+
+# inputs; outputs of the branches 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1 (Szegedy et al. 2015, table 1)
+WIDTHS = {
+    "mixed_3b": (192, 64, 96, 128, 16, 32, 32),
+    "mixed_3c": (256, 128, 128, 192, 32, 96, 64),
+    "mixed_4b": (480, 192, 96, 208, 16, 48, 64),
+    "mixed_4c": (512, 160, 112, 224, 24, 64, 64),
+    "mixed_4d": (512, 128, 128, 256, 24, 64, 64),
+    "mixed_4e": (512, 112, 144, 288, 32, 64, 64),
+    "mixed_4f": (528, 256, 160, 320, 32, 128, 128),
+    "mixed_5b": (832, 256, 160, 320, 32, 128, 128),
+    "mixed_5c": (832, 384, 192, 384, 48, 128, 128),
+}
+
+
+class S3DOutput(NamedTuple):
+    video_embedding: Float[Tensor, "B 512"]
+    mixed_5c: Float[Tensor, "B 1024"]
+
+
+class S3D(nn.Module):
+    """S3D-G with the released layout (MMPT `s3dg.py`): `S3D().load_state_dict(weights)` holds strictly once the
+    file's `text_module.*`, a word table, is left out; `vclip.encoders.s3d.load_s3d` does so.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = Convolution(24, 64, (2, 4, 4), padding=(1, 2, 2))
+        self.conv_2b = Convolution(64, 64)
+        self.conv_2c = SeparableConvolution(64, 192)
+        self.gating = SelfGating(192)
+        for name, widths in WIDTHS.items():
+            self.add_module(name, Inception(*widths))
+        self.fc = nn.Linear(1024, 512)
+
+    def forward(self, x: Float[Tensor, "B 3 T H W"]) -> S3DOutput:
+        """Pixel values in [0, 1], neither mean nor deviation taken off."""
+        # an even kernel padded on both sides gives one position too many, the first
+        x = self.conv1(space_to_depth(x))[:, :, 1:, 1:, 1:]
+        x = max_pool(x, (1, 3, 3), (1, 2, 2))
+        x = self.gating(self.conv_2c(self.conv_2b(x)))
+        x = max_pool(x, (1, 3, 3), (1, 2, 2))
+        for name in WIDTHS:
+            if name == "mixed_4b":
+                x = max_pool(x, (3, 3, 3), (2, 2, 2))
+            elif name == "mixed_5b":
+                x = max_pool(x, (2, 2, 2), (2, 2, 2))
+            x = self.get_submodule(name)(x)
+        mixed_5c = x.mean((2, 3, 4))
+        return S3DOutput(self.fc(mixed_5c), mixed_5c)
+
+
+class Convolution(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel=(1, 1, 1), padding=(0, 0, 0)):
+        super().__init__()
+        self.conv1 = nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=False)
+        self.bn1 = nn.BatchNorm3d(outputs)
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T2 H2 W2"]:
+        return F.relu(self.bn1(self.conv1(x)))
+
+
+class SeparableConvolution(nn.Module):
+    """3x3 in space, then 3 in time, each with batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = nn.Conv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False)
+        self.bn1 = nn.BatchNorm3d(outputs)
+        self.conv2 = nn.Conv3d(outputs, outputs, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.bn2 = nn.BatchNorm3d(outputs)
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T H W"]:
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+
+class SelfGating(nn.Module):
+    """Every channel times the sigmoid of a linear map of all channels' means."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.fc = nn.Linear(channels, channels)
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        return torch.sigmoid(self.fc(x.mean((2, 3, 4))))[:, :, None, None, None] * x
+
+
+class Inception(nn.Module):
+    """Four branches, each gated, side by side."""
+
+    def __init__(self, inputs: int, b0: int, b1_a: int, b1_b: int, b2_a: int, b2_b: int, b3_b: int):
+        super().__init__()
+        self.conv_b0 = Convolution(inputs, b0)
+        self.conv_b1_a = Convolution(inputs, b1_a)
+        self.conv_b1_b = SeparableConvolution(b1_a, b1_b)
+        self.conv_b2_a = Convolution(inputs, b2_a)
+        self.conv_b2_b = SeparableConvolution(b2_a, b2_b)
+        self.conv_b3_b = Convolution(inputs, b3_b)
+        self.gating_b0 = SelfGating(b0)
+        self.gating_b1 = SelfGating(b1_b)
+        self.gating_b2 = SelfGating(b2_b)
+        self.gating_b3 = SelfGating(b3_b)
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T H W"]:
+        b0 = self.gating_b0(self.conv_b0(x))
+        b1 = self.gating_b1(self.conv_b1_b(self.conv_b1_a(x)))
+        b2 = self.gating_b2(self.conv_b2_b(self.conv_b2_a(x)))
+        b3 = self.gating_b3(self.conv_b3_b(F.max_pool3d(x, 3, stride=1, padding=1)))
+        return torch.cat([b0, b1, b2, b3], 1)
+
+
+def space_to_depth(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T2 H2 W2"]:
+    """Blocks of 2 x 2 x 2 positions become channels, ordered (t, h, w, colour)."""
+    check_even(x)
+    b, c, t, h, w = x.shape
+    x = x.view(b, c, t // 2, 2, h // 2, 2, w // 2, 2)
+    return x.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, t // 2, h // 2, w // 2)
+
+
+def check_even(x: Float[Tensor, "B C T H W"]) -> None:
+    t, h, w = x.shape[2:]
+    if t % 2 or h % 2 or w % 2:
+        raise ValueError(f"S3D takes even numbers of frames, rows and columns, not {t} x {h} x {w}")
+
+
+def max_pool(
+    x: Float[Tensor, "B C T H W"], kernel: tuple[int, int, int], stride: tuple[int, int, int]
+) -> Float[Tensor, "B C T2 H2 W2"]:
+    """TensorFlow's SAME pooling as the original has it: kernel - stride zeros a side pair whatever the input's size."""
+    padding = []
+    for k, s in reversed(list(zip(kernel, stride, strict=True))):
+        total = max(k - s, 0)
+        padding += [total // 2, total - total // 2]
+    return F.max_pool3d(F.pad(x, padding), kernel, stride, ceil_mode=True)
+
+
+S3D_FILE = "s3d.safetensors"
+
+
+def load_s3d(path) -> S3D:
+    """The released S3D weights (`s3d_howto100m.pth`), or what `convert` made of them, as a float32 `S3D` in eval mode.
+
+    `path` may be the folder that `convert` wrote. The file's text model (`text_module.*`) is ignored.
+    Raises ValueError that lists missing, unexpected and misshapen keys, and weights that are not finite floats.
+    """
+    path = Path(path)
+    path = path / S3D_FILE if path.is_dir() else path
+    if path.suffix != ".safetensors":
+        return s3d_network(load_torch(path), path)
+    try:
+        return s3d_network(load_file(path), path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): convert the released file again") from None
+
+
+def is_s3d(content: Any) -> bool:
+    """Whether what `load_torch` read are the weights of S3D."""
+    return isinstance(content, dict) and isinstance(content.get("fc.weight"), Tensor)
+
+
+def s3d_network(content: Any, path) -> S3D:
+    """`load_s3d` of what `load_torch` read from `path`."""
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} is not a dictionary of S3D's tensors")
+    model = S3D()
+    weights = {str(key): value for key, value in content.items()}
+    load_strictly(model, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
+    return model

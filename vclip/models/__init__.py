@@ -1,0 +1,1 @@
+"""Dual encoders: clips and sentences embedded in one space."""

@@ -1,0 +1,55 @@
+"""Supervised action segmentation: a linear layer over each second's state, as fine-tuned on COIN.
+
+Shapes: B clips, T seconds, F feature size, K labels; a second's label is 0 = Outside, else the step's place from 1.
+"""
+
+from typing import Unpack
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForTokenClassification
+from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
+
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.videoclip import VideoCLIPModel
+
+
+class VideoCLIPForSegmentation(VideoCLIPModel):
+    """VideoCLIP with a `classifier` of `config.num_labels` (K + 1) classes (MMPT mmfusion.py:791, transformermodel.py).
+
+    It is still a VideoCLIPModel: the text tower travels along, though the head does not use it. Freeze it
+    (`model.text_model.requires_grad_(False)`) to train the rest alone.
+    """
+
+    main_input_name = "video_features"
+
+    def __init__(self, config: VideoCLIPConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.video_config.hidden_size, config.num_labels)  # pyright: ignore[reportArgumentType]
+        self.post_init()
+
+    @can_return_tuple
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        video_features: Float[Tensor, "B T F"],
+        video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """`logits` (B, T, K + 1) of each second; `loss`, the mean cross-entropy over seconds whose label is not -100.
+
+        [CLS] is hidden as a key, as in the released code. Raises ValueError as `get_video_features` does.
+        """
+        video = self.get_video_features(video_features, video_mask, attend_cls=False, return_dict=True, **kwargs)
+        logits = self.classifier(video.last_hidden_state)
+        return TokenClassifierOutput(
+            loss=None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten().long()),
+            logits=logits,
+            hidden_states=video.hidden_states,
+            attentions=video.attentions,
+        )
+
+
+AutoModelForTokenClassification.register(VideoCLIPConfig, VideoCLIPForSegmentation)

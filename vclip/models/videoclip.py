@@ -1,0 +1,283 @@
+"""VideoCLIP: a video tower over a clip's seconds and a text tower over a caption's word pieces, both BERT.
+
+Shapes: B clips, T seconds, L word pieces with [CLS] and [SEP], F feature size, D hidden size.
+"""
+
+from dataclasses import dataclass
+from typing import Unpack
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
+
+from vclip.losses import info_nce
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.packing import Packing
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.towers import Tower, VideoCLIPPreTrainedModel, VideoMLP
+
+
+@dataclass
+class VideoCLIPOutput(ModelOutput):
+    """`logits_per_video` (B videos, B texts) and its transpose are plain dot products of the embeds z_v, z_t (B, D)."""
+
+    loss: Tensor | None = None
+    logits_per_video: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    video_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    video_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple:
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+class VideoCLIPModel(VideoCLIPPreTrainedModel):
+    """Two towers, z_v and z_t by averaging (paper section 3.2; mmpt/models/mmfusion.py).
+
+    The video tower sees [CLS] v_1 .. v_T [SEP] with [SEP] at position max_video_tokens + 1 whatever T is; the text
+    tower [CLS] w_1 .. w_m [SEP]. Mean pooling leaves out [CLS] and keeps [SEP]; "cls" pooling takes [CLS] alone.
+    With shared towers, text positions continue after the video's and text token types are 1 (MMFusionShare).
+    """
+
+    def __init__(self, config: VideoCLIPConfig):
+        super().__init__(config)
+        self.video_mlp = VideoMLP(config)
+        shared = config.share_towers
+        self.video_model = Tower(config.video_config, words=config.video_config.vocab_size if shared else 2)
+        self.text_model = None if shared else Tower(config.text_config, words=config.text_config.vocab_size)
+        self.post_init()
+
+    @classmethod
+    def from_bert(cls, name_or_path, **config) -> "VideoCLIPModel":
+        """Towers that start from a BERT which transformers can load (a hub id, a folder, or a BertModel).
+
+        The video tower takes the first layers (6 unless `video_config` says otherwise; all when shared), positions,
+        token types and the [CLS] and [SEP] rows of the word table; the video MLP starts from scratch (section 4.2).
+        Raises ValueError if the weights are not BERT's or have fewer layers than a tower.
+        """
+        bert: PreTrainedModel = (
+            name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
+        )
+        if bert.config.model_type != "bert":
+            raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
+        plain = {k: v for k, v in bert.config.to_dict().items() if k not in ("model_type", "architectures", "dtype")}
+        for name in ("video_config", "text_config"):
+            if config.get(name) is None:
+                layers = 6 if name == "video_config" and not config.get("share_towers") else plain["num_hidden_layers"]
+                config[name] = plain | {"num_hidden_layers": min(layers, plain["num_hidden_layers"])}
+        model = cls(VideoCLIPConfig(**config))
+        for tower in model.towers:
+            weights = {k: v for k, v in bert.state_dict().items() if not k.startswith("pooler.")}
+            if tower is model.video_model and not model.config.share_towers:
+                special = [model.config.cls_token_id, model.config.sep_token_id]
+                weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][special]
+            unused = {k for k in weights if k.startswith("encoder.layer.") and k not in tower.state_dict()}
+            problems = tower.load_state_dict({k: v for k, v in weights.items() if k not in unused}, strict=False)
+            if problems.missing_keys or problems.unexpected_keys:
+                raise ValueError(f"{name_or_path} does not fit: {problems}; choose a tower no deeper than it")
+        return model
+
+    @property
+    def towers(self) -> list[Tower]:
+        """The video tower and, unless shared, the text tower."""
+        return [self.video_model] if self.text_model is None else [self.video_model, self.text_model]
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.towers[-1].embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.towers[-1].embeddings.word_embeddings = value
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Embedding:
+        table = super().resize_token_embeddings(*args, **kwargs)
+        if self.config.share_towers:
+            self.config.video_config.vocab_size = self.config.text_config.vocab_size
+        return table
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        video_features: Float[Tensor, "B T F"],
+        video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
+        attend_cls: bool = True,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """`pooler_output` z_v (B, D) and `last_hidden_state` h_v (B, T, D), the seconds only.
+
+        Padded seconds (mask 0) are no keys and count in no mean; their rows of h_v hold what a zero feature at that
+        place attends to. `attend_cls=False` hides [CLS] as a key, as the released segmentation and localization do.
+        Raises ValueError if T > max_video_tokens or F differs from video_feature_dim.
+        """
+        b, t, f = video_features.shape
+        if t > self.config.max_video_tokens:
+            raise ValueError(f"{t} seconds in a clip, but max_video_tokens is {self.config.max_video_tokens}: cut it")
+        self._check_width(f)
+        if video_mask is None:
+            video_mask = torch.ones(b, t, dtype=torch.bool, device=video_features.device)
+        video_mask = video_mask.bool()
+        seconds = self.video_mlp(video_features.to(self.dtype))
+        special = torch.tensor([self._special_ids], device=seconds.device).expand(b, -1)
+        positions = torch.arange(t + 2, device=seconds.device)[None]
+        positions[:, -1] = self.config.max_video_tokens + 1
+        ends = torch.ones(b, 2, dtype=torch.bool, device=video_mask.device)
+        mask = torch.cat([ends[:, :1] & attend_cls, video_mask, ends[:, 1:]], dim=1)
+        output = self.video_model(
+            positions, torch.zeros_like(positions), mask, special, seconds, return_dict=True, **kwargs
+        )
+        return self._pooled(output, torch.cat([video_mask, ends[:, 1:]], dim=1), slice(1, -1))
+
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """`pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D) for rows [CLS] words [SEP] [PAD].
+
+        Raises ValueError if L > max_text_tokens + 2, or if a row's mask is 0 behind [CLS]: that is no row, and there
+        is nothing to pool (an empty text is [CLS] [SEP]).
+        """
+        if input_ids.shape[1] > self.config.max_text_tokens + 2:
+            raise ValueError(
+                f"{input_ids.shape[1]} word pieces with [CLS] and [SEP], but the model takes "
+                f"{self.config.max_text_tokens + 2}: let the processor truncate"
+            )
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        behind_cls = attention_mask[:, 1:].bool()
+        if not bool((has_keys := behind_cls.any(dim=1)).all()):
+            row = int((~has_keys).nonzero()[0])
+            raise ValueError(f"row {row} of attention_mask is 0 behind [CLS]: an empty text is [CLS] [SEP]")
+        tower = self.towers[-1]
+        positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
+        output = tower(positions, types, attention_mask, input_ids, return_dict=True, **kwargs)
+        return self._pooled(output, behind_cls, slice(None))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B L"],
+        video_features: Float[Tensor, "B T F"],
+        attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
+        video_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
+        return_loss: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> VideoCLIPOutput:
+        """Both towers on B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`."""
+        video = self.get_video_features(video_features, video_mask, return_dict=True, **kwargs)
+        text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+        z_v, z_t = video.pooler_output, text.pooler_output
+        assert z_v is not None and z_t is not None
+        z_t = z_t.to(z_v.device)
+        logits_per_video = z_v @ z_t.T
+        return VideoCLIPOutput(
+            loss=info_nce(z_v, z_t) if return_loss else None,
+            logits_per_video=logits_per_video,
+            logits_per_text=logits_per_video.T,
+            video_embeds=z_v,
+            text_embeds=z_t,
+            video_model_output=video,
+            text_model_output=text,
+        )
+
+    def embed_packed(
+        self,
+        features: Float[Tensor, "sum_T F"],
+        seconds: Int[Tensor, " B"],
+        ids: Int[Tensor, " sum_L"],
+        pieces: Int[Tensor, " M"],
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
+        """z_v and z_t of clips laid end to end: `features` of `seconds` rows each, `ids` of `pieces` each.
+
+        Text rows are [CLS] words [SEP] without padding. Nothing is computed for padding; equal to the padded calls.
+        Raises ValueError if there is no clip, one is too long or of another width, or lengths and rows disagree.
+        """
+        return self.embed_videos(features, seconds), self.embed_texts(ids, pieces)
+
+    def embed_videos(self, features: Float[Tensor, "sum_T F"], seconds: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        """The z_v of `embed_packed`."""
+        limit = self.config.max_video_tokens
+        self._check_width(features.shape[1])
+        _check_lengths("seconds", seconds, len(features), 0, limit)
+        packing = Packing(seconds + 2, features.device)
+        within = packing.within
+        last = within == packing.length - 1
+        # rows of `features`, behind them [CLS] and [SEP], which each clip before has had too
+        source = torch.where(last, len(features) + 1, packing.given - 2 * packing.clip - 1)
+        source = torch.where(within == 0, len(features), source)
+        cls, sep = self._special_rows()
+        rows = torch.cat([self.video_mlp(features.to(cls.dtype)), cls, sep])[source]
+        positions = torch.where(last, limit + 1, within)
+        types = torch.zeros_like(positions)
+        states = self.video_model(positions[None], types[None], inputs_embeds=rows[None], packing=packing)
+        return packing.pool(states.last_hidden_state[0], self.config.pooling)
+
+    def embed_texts(self, ids: Int[Tensor, " sum_L"], pieces: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
+        """The z_t of `embed_packed`."""
+        _check_lengths("pieces", pieces, len(ids), 2, self.config.max_text_tokens + 2)
+        tower, packing = self.towers[-1], Packing(pieces, ids.device)
+        rows = tower.embeddings.word_embeddings(ids[packing.given])
+        positions, types = self._text_positions(packing.within[None])
+        states = tower(positions, types, inputs_embeds=rows[None], packing=packing)
+        return packing.pool(states.last_hidden_state[0], self.config.pooling)
+
+    def _check_width(self, width: int) -> None:
+        if width != self.config.video_feature_dim:
+            raise ValueError(f"features are {width} wide, but video_feature_dim is {self.config.video_feature_dim}")
+
+    def _special_rows(self) -> tuple[Tensor, Tensor]:
+        """The rows (1, D) of [CLS] and [SEP] in the video tower's word table."""
+        table = self.video_model.embeddings.word_embeddings.weight
+        first, last = self._special_ids
+        return table[first : first + 1], table[last : last + 1]
+
+    @property
+    def _special_ids(self) -> tuple[int, int]:
+        return (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
+
+    def _text_positions(self, within: Tensor) -> tuple[Tensor, Tensor]:
+        """Position and token type of the word piece at place `within` of its row."""
+        if self.text_model is not None:
+            return within, torch.zeros_like(within)
+        behind = (within > 0).long()
+        return within + behind * (self.config.max_video_tokens + 1), behind
+
+    def _pooled(
+        self, output: BaseModelOutput, behind_cls: Bool[Tensor, "B K"], rows: slice
+    ) -> BaseModelOutputWithPooling:
+        """A tower's output with z beside it and of h the `rows` that count; `hidden_states` keep all."""
+        states = output.last_hidden_state
+        assert states is not None
+        if self.config.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            weight = behind_cls[..., None].to(states)
+            pooled = (states[:, 1:] * weight).sum(dim=1) / weight.sum(dim=1)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=states[:, rows],
+            pooler_output=pooled,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+
+def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:
+    if not len(lengths):
+        raise ValueError(f"`{name}` is empty: a batch needs at least one row")
+    if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
+        raise ValueError(
+            f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given; "
+            f"they reach from {int(lengths.min())} to {int(lengths.max())} and add up to {int(lengths.sum())}"
+        )
+
+
+# what the Auto classes of transformers need to load a checkpoint folder
+AutoConfig.register(VideoCLIPConfig.model_type, VideoCLIPConfig)
+AutoModel.register(VideoCLIPConfig, VideoCLIPModel)
+AutoProcessor.register(VideoCLIPConfig, VideoCLIPProcessor)

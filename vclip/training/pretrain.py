@@ -1,0 +1,248 @@
+"""Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 4.2).
+
+From a notebook `pretrain(PretrainConfig.sample(output="runs/mine"))`, from a shell
+`python -m vclip.training.pretrain --preset sample --output runs/mine`, in several processes
+`torchrun --nproc_per_node N -m vclip.training.pretrain ...`. A run that is started again goes on where it stopped.
+"""
+
+import argparse
+import ast
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from types import NoneType
+from typing import get_args
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import gather_object, reduce
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer
+
+from vclip.data.corpus import Corpus
+from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
+from vclip.losses import info_nce, mil_nce
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks import retrieval
+from vclip.training.batches import embed_clips, packed_tensors
+from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
+from vclip.training.config import (
+    PretrainConfig,
+    TrainConfig,
+)
+from vclip.training.large_batches import embed_in_micro_batches, gather_embeddings
+from vclip.training.runs import Run, check_tokenizer, claim, fetched, read_run, start_accelerator
+from vclip.training.trainer import REFRESH, RETRIEVAL, VALIDATION, Trainer, random_stream
+
+CONFIG = "pretrain.json"
+
+
+def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = None) -> Run:
+    """Train from `config`, or go on where the run in `config.output` stopped; a finished run is only read.
+
+    Writes into `config.output`: `log.jsonl` (a row an update, an epoch and a retrieval stage; `on_row` sees each),
+    `best/` and `last/` (`from_pretrained` folders with the processor), `state.safetensors`, `pretrain.json`.
+    Raises ValueError if `output` belongs to another config, if a corpus has too few videos with captions, if its
+    features or word pieces are not those the model wants, or if the loss is no longer finite; OSError if the disk
+    is full, with the last checkpoint whole.
+    """
+    accelerator = start_accelerator(config)
+    if accelerator.is_main_process:
+        claim(config, CONFIG)
+    accelerator.wait_for_everyone()
+    tokenizer = fetched("tokenizer", config.tokenizer, AutoTokenizer.from_pretrained)
+    with accelerator.main_process_first():
+        training = Corpus.open(config.corpus).tokenize(tokenizer)
+        validation = Corpus.open(config.validation).tokenize(tokenizer) if config.validation else None
+    torch.manual_seed(config.seed)
+    model = new_model(config, training).to(accelerator.device)
+    for corpus in (training, validation):
+        if corpus is not None:
+            corpus.check(model.config)
+    check_tokenizer(tokenizer, model, config.tokenizer)
+    limits = {name: getattr(model.config, name) for name in ("max_text_tokens", "max_video_tokens")}
+    processor = VideoCLIPProcessor(tokenizer, **limits)
+    objective = Contrast(config, accelerator, model, training, validation)
+    Trainer(config, accelerator, model, processor, objective, on_row).run()
+    accelerator.wait_for_everyone()
+    return read_run(config.output)
+
+
+def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
+    """The model that a run starts from: `config.bert`'s towers, or from scratch, for the corpus's features."""
+    spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
+    values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
+    if config.bert is not None:
+        return fetched("bert", config.bert, lambda bert: VideoCLIPModel.from_bert(bert, **values))
+    return VideoCLIPModel(VideoCLIPConfig(**values))
+
+
+def _value(name: str, text: str):
+    """Fields that hold strings take the text as it is, the others a Python literal; empty is None where that may be."""
+    kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
+    kinds = get_args(kind) or (kind,)
+    if not text and NoneType in kinds:
+        return None
+    if str in kinds:
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"--{name} {text} is no Python literal, 3, 1e-4, True or (3, 32) for instance") from None
+
+
+VIDEOS_AT_ONCE = 64
+VALIDATION_CLIPS = 4
+
+
+class ContrastiveStep(nn.Module):
+    """The loss of one packed batch."""
+
+    def __init__(self, model: VideoCLIPModel, config: PretrainConfig):
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, features: Tensor, seconds: Tensor, ids: Tensor, pieces: Tensor, owner: Tensor | None) -> Tensor:
+        z_v, z_t = embed_in_micro_batches(self.model, features, seconds, ids, pieces, self.config.micro_batch)
+        if owner is not None:
+            return mil_nce(z_v, z_t, owner)
+        if self.config.gather_negatives:
+            z_v, z_t = gather_embeddings(z_v, z_t)
+        return info_nce(z_v, z_t, self.config.temperature)
+
+
+class Contrast:
+    """The objective of `pretrain`: a batch holds positions of videos in the training corpus.
+
+    Raises ValueError for a training corpus of fewer videos with captions than a batch holds, or a validation corpus
+    without captions.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        accelerator: Accelerator,
+        model: VideoCLIPModel,
+        training: Corpus,
+        validation: Corpus | None,
+    ):
+        self.config, self.accelerator, self.model = config, accelerator, model
+        self.training, self.validation = training, validation
+        self.loss: nn.Module = ContrastiveStep(model, config)
+        self.videos = np.flatnonzero(np.diff(training.caption_offsets))
+        if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
+            raise ValueError(
+                f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
+                f"({config.videos_per_batch}) on {accelerator.num_processes} processes: take a smaller videos_per_batch"
+            )
+        if validation is not None and not len(validation.caption_start):
+            raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
+        self.sampler: OverlappedClips | AlignedClips | MILNCEClips
+        if config.sampler == "overlapped":
+            self.sampler = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
+        elif config.sampler == "aligned":
+            self.sampler = AlignedClips(config.text_tokens, model.config.max_text_tokens)
+        else:
+            self.sampler = MILNCEClips()
+
+    def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
+        """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
+        config, accelerator = self.config, self.accelerator
+        rng = random_stream(config.seed, epoch, 0, RETRIEVAL)
+        if not config.retrieval:
+            batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
+        else:
+            write({"stage": "retrieval"})
+            vectors, embedded = self.video_vectors(epoch)
+            digests = gather_object([hashlib.sha256(vectors.data).hexdigest()[:16]])
+            write({"videos_embedded": gather_object([embedded]), "index": digests})
+            index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
+            batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
+        return [self.videos[batch] for batch in batches]
+
+    def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
+        """Vectors (N, D) of all videos with captions, the same on every process; each embeds its share once.
+
+        Also how many this process embedded.
+        """
+        config = self.config
+        text_tokens, clips = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
+        sampler = AlignedClips(text_tokens, self.model.config.max_text_tokens, first=config.retrieval_first)
+        vectors = np.zeros((len(self.videos), self.model.config.text_config.hidden_size), np.float32)
+        blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
+        mine = blocks[self.accelerator.process_index :: self.accelerator.num_processes]
+        embedded = 0
+        short = not self.accelerator.is_main_process or len(mine) < 32  # a few seconds
+        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=short):
+            videos = self.videos[first : first + VIDEOS_AT_ONCE]
+            # a block draws the same clips whichever process has it
+            rng = random_stream(config.seed, epoch, 1 + first, RETRIEVAL)
+            drawn = sampler.sample(self.training, videos, clips, rng)
+            z_v, z_t = (z.reshape(len(videos), clips, -1) for z in self._embed(self.training, videos, drawn))
+            vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
+            embedded += len(videos)
+        if self.accelerator.num_processes > 1:
+            total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
+            vectors = torch.as_tensor(total).cpu().numpy()
+        return vectors, embedded
+
+    def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
+        """Clips of the videos, packed."""
+        clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
+        return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
+
+    def validate(self) -> tuple[dict, float] | None:
+        """InfoNCE in batches of `videos_per_batch` videos, and text-to-video retrieval among all, on fixed clips."""
+        config, corpus = self.config, self.validation
+        if corpus is None:
+            return None
+        videos = np.flatnonzero(np.diff(corpus.caption_offsets))
+        sampler = OverlappedClips(config.video_seconds, config.text_tokens, self.model.config.max_text_tokens)
+        rng = random_stream(config.seed, 0, 0, VALIDATION)
+        losses, embedded = [], []
+        for first in range(0, len(videos), config.videos_per_batch):
+            group = videos[first : first + config.videos_per_batch]
+            clips = sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
+            z_v, z_t = (torch.from_numpy(z) for z in self._embed(corpus, group, clips))
+            losses.append(float(info_nce(z_v, z_t, config.temperature)))
+            embedded.append((z_v, z_t))
+        z_v, z_t = (torch.cat(z) for z in zip(*embedded, strict=True))
+        values = dataclasses.asdict(retrieval.score(z_t @ z_v.T))
+        chance = values.pop("chance")
+        row = {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
+        return row, row["validation_loss"]
+
+    def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
+        with self.accelerator.autocast():
+            return embed_clips(self.model, corpus, videos, clips)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`--preset paper|sample` and any field of PretrainConfig as `--name value`; `--bert ""` is None."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vclip.training.pretrain", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
+    fields = f"{TrainConfig.__doc__}\n{PretrainConfig.__doc__}"
+    parser.epilog = f"Fields, each as --name value; an empty bert, validation or micro_batch is None.\n\n{fields}"
+    known, rest = parser.parse_known_args(arguments)
+    if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
+        parser.error(f"expected pairs of --name value, got {' '.join(rest)}")
+    names = [name[2:].replace("-", "_") for name in rest[::2]]
+    try:
+        values = {name: _value(name, text) for name, text in zip(names, rest[1::2], strict=True)}
+        config = getattr(PretrainConfig, known.preset)(**values)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    run = pretrain(config)
+    if PartialState().is_main_process:
+        print(f"{len(run.losses)} updates, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
+
+
+if __name__ == "__main__":
+    main()
