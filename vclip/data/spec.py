@@ -1,6 +1,12 @@
 """How the features of a corpus were made."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,3 +51,26 @@ class FeatureSpec:
         """The fields that differ, each with both values."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, ours, theirs in pairs if ours != theirs)
+
+
+def weights_hash(tensors: Mapping[str, "Tensor"]) -> str:
+    """Hash weights: equal for equal names, types, shapes and values, wherever the tensors lie.
+
+    Args:
+        tensors: a state dict.
+
+    Returns:
+        The first 16 hexadecimal digits of the SHA-256.
+
+    Example:
+        >>> import torch
+        >>> weights_hash({"a": torch.zeros(4)}) == weights_hash({"a": torch.zeros(2, 2)})
+        False
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -13,8 +13,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from vclip.data.extraction import processes
-from vclip.data.spec import FeatureSpec
-from vclip.encoders.projection import weights_hash
+from vclip.data.spec import FeatureSpec, weights_hash
 from vclip.encoders.s3d import S3D
 from vclip.encoders.s3d_folded import fold
 

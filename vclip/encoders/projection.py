@@ -1,10 +1,8 @@
-"""Features made smaller by a matrix that travels beside them, and the hash that tells one matrix from another.
+"""Features made smaller by a matrix that travels beside them.
 
 Shapes: n rows, F features in, D features out; f frames a second of s x s pixels.
 """
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vclip.data import storage
-
-
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """First 16 hex digits of the SHA-256 of the tensors' bytes in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+from vclip.data.spec import weights_hash
 
 
 class Projection:

@@ -9,14 +9,12 @@ from typing import Any
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets._records import Dataset
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Report, about, coverage
 
 
 def evaluate(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: Dataset,
     features: Corpus | str | Path,
     task: str | None = None,
@@ -28,7 +26,7 @@ def evaluate(
     `features` is a corpus or its folder; records whose video it lacks are left out and counted in the report's
     coverage. `task` is one of `dataset.tasks` (the first by default), `options` are keyword arguments of
     `examine` in the module `vclip.tasks.<task>`; the report records them, those not given by their defaults. `seed` is
-    for tasks whose `examine` draws (segmentation's floor of shuffled labels does); the report records it too.
+    for tasks whose `examine` draws (segmentation's baseline of shuffled labels does); the report records it too.
     Raises TypeError for a task that the data set does not serve or an option that the task does not have, ValueError
     if there is no record, no video has features or the corpus was made by another encoder than the model's.
     """
@@ -43,10 +41,10 @@ def evaluate(
     drawn = {"seed": seed} if "seed" in defaults else {}
     used = {name: value for name, value in defaults.items() if name != "seed"} | options
     corpus = features if isinstance(features, Corpus) else Corpus.open(features)
-    corpus.check(model.config)
+    clip.check(corpus)
     found_features = coverage(dataset, corpus)
-    found = examine(model, processor, dataset, corpus, **drawn, **options)
-    return Report(task, coverage=found_features, about=about(model, dataset, corpus, seed, used), **found)
+    found = examine(clip, dataset, corpus, **drawn, **options)
+    return Report(task, coverage=found_features, about=about(clip, dataset, corpus, seed, used), **found)
 
 
 def examiner(task: str) -> Callable[..., dict[str, Any]]:

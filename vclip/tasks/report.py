@@ -17,14 +17,13 @@ import pandas as pd
 from vclip.data.corpus import Corpus
 from vclip.data.storage import replace, write_json
 from vclip.datasets._records import Dataset
-from vclip.models.videoclip import VideoCLIPModel
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Report:
     """Scores of one task on one data set; shown as a table in a notebook.
 
-    `scores` by name, fractions except median ranks, NaN where undefined; `floors[name]` holds the same scores of an
+    `scores` by name, fractions except median ranks, NaN where undefined; `baselines[name]` holds the same scores of an
     answer that knows nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were
     scored; `examples` has a row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the
     others; `records` of `of_records` are of videos with features. `details` is what the task says beside the scores,
@@ -33,7 +32,7 @@ class Report:
 
     task: str
     scores: dict[str, float]
-    floors: dict[str, dict[str, float]]
+    baselines: dict[str, dict[str, float]]
     n: int
     unit: str
     examples: pd.DataFrame
@@ -43,13 +42,13 @@ class Report:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a score; the first column is the model's, the others the floors'."""
-        return pd.DataFrame({"score": self.scores} | self.floors, index=pd.Index(list(self.scores)))
+        """A row a score; the first column is the model's, the others the baselines'."""
+        return pd.DataFrame({"score": self.scores} | self.baselines, index=pd.Index(list(self.scores)))
 
     def as_dict(self) -> dict[str, Any]:
         """What `scores.json` holds: everything but the examples, as JSON knows it; an undefined score is None."""
         return _plain({
-            "task": self.task, "scores": self.scores, "floors": self.floors, "n": self.n, "unit": self.unit,
+            "task": self.task, "scores": self.scores, "baselines": self.baselines, "n": self.n, "unit": self.unit,
             "coverage": self.coverage, "details": self.details, **self.about,
         })  # fmt: skip
 
@@ -94,16 +93,14 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def about(
-    model: VideoCLIPModel, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def about(clip: DualEncoder, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """What made a report, so that a second run can be compared: hashes of weights, of data and of features.
 
     The data are the records and, where the data set has them, the labels' texts.
     """
     data = [[asdict(record) for record in dataset], getattr(dataset, "texts", None)]
     return {
-        "model": {"name": Path(model.config._name_or_path).name, "weights": weights_hash(model)},
+        "model": {"name": clip.name} | clip.identity,
         "data": {
             "name": dataset.name, "split": dataset.split, "records": len(dataset), "left_out": len(dataset.left_out),
             "hash": hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16],
@@ -112,14 +109,6 @@ def about(
         "seed": seed,
         "options": dict(options),
     }  # fmt: skip
-
-
-def weights_hash(model: VideoCLIPModel) -> str:
-    """16 hexadecimal digits of the SHA-256 over names and float32 values of all parameters."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def features_hash(dataset: Dataset, corpus: Corpus) -> str:
@@ -192,13 +181,13 @@ class Score:
             return {"chance": self.chance.values()}
         return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), self.chance)}
 
-    def report(self, floors: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
-        """`scores`, `floors` (those `beside` and more by name) and `n`, as the `examine` of a task returns them."""
-        return {"scores": self.values(), "floors": {**self.beside(), **(floors or {})}, "n": self.n}
+    def report(self, baselines: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
+        """`scores`, `baselines` (those `beside` and more by name) and `n`, as the `examine` of a task returns them."""
+        return {"scores": self.values(), "baselines": {**self.beside(), **(baselines or {})}, "n": self.n}
 
     def __repr__(self) -> str:
         shown = []
         for name, value in self.values().items():
-            floors = [f"{floor} {numbers[name]:.4g}" for floor, numbers in self.beside().items() if name in numbers]
-            shown.append(f"{name} {value:.4g}" + (f" ({', '.join(floors)})" if floors else ""))
+            baselines = [f"{who} {numbers[name]:.4g}" for who, numbers in self.beside().items() if name in numbers]
+            shown.append(f"{name} {value:.4g}" + (f" ({', '.join(baselines)})" if baselines else ""))
         return f"{type(self).__name__}({', '.join(shown)}, n {self.n})"

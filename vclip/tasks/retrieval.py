@@ -16,9 +16,7 @@ from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
-from vclip.models.embedding import embed_texts, embed_videos
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import as_array, distinct, once, products
 
@@ -152,7 +150,7 @@ def _seconds(record: Any) -> slice:
 
 
 def embed_pairs(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, records: Sequence, corpus: Corpus
+    clip: DualEncoder, records: Sequence, corpus: Corpus
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"], list[int]]:
     """z_t of each record's `sentence`, z_v of its clip (`clip_features`, the first max_video_tokens seconds of it).
 
@@ -160,32 +158,29 @@ def embed_pairs(
     A sentence or clip that returns is embedded once, so that its rows are equal.
     Raises ValueError if there is none, or the corpus was made by another encoder than the model's.
     """
-    corpus.check(model.config)
+    clip.check(corpus)
     found = covered(records, corpus)
     if not found:
         raise ValueError(f"{corpus} has none of the {len(records)} clips' videos: are these the right features?")
     sentences, sentence = once(records[i].sentence for i in found)
     spans = [(records[i].video_id, _seconds(records[i])) for i in found]
-    clips, clip = once((video_id, span.start, span.stop) for video_id, span in spans)
-    z_v = embed_videos(model, [corpus.features(corpus.index(v))[start:stop] for v, start, stop in clips])
-    return embed_texts(model, processor, sentences)[sentence], z_v[clip], found
+    distinct_spans, span = once((video_id, span.start, span.stop) for video_id, span in spans)
+    z_v = clip.encode_clips([corpus.features(corpus.index(v))[start:stop] for v, start, stop in distinct_spans])
+    return clip.encode_texts(sentences)[sentence], z_v[span], found
 
 
-def text_to_video(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, clips: Sequence, corpus: Corpus
-) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
+def text_to_video(clip: DualEncoder, clips: Sequence, corpus: Corpus) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
     """Similarity of each clip's sentence (row) with every clip's video (column), dot products of z_t and z_v.
 
     `clips` are records with `video_id`, `sentence` and, where a clip is not its whole video, `start` and `end` (s).
     Returns and raises as `embed_pairs`.
     """
-    z_t, z_v, found = embed_pairs(model, processor, clips, corpus)
+    z_t, z_v, found = embed_pairs(clip, clips, corpus)
     return products(z_t, z_v), found
 
 
 def examine(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: Dataset,
     corpus: Corpus,
     *,
@@ -196,7 +191,7 @@ def examine(
     An example is the record with its `rank` (from 1, ties against), its `similarity` and, of the clip ranked first,
     `top_video_id`, `top_start` (where records have one) and `top_similarity`.
     """
-    z_t, z_v, found = embed_pairs(model, processor, dataset, corpus)
+    z_t, z_v, found = embed_pairs(clip, dataset, corpus)
     ranked = ranks(z_t, z_v)
     got = recall(ranked, ties)
     records = [dataset[i] for i in found]
@@ -229,8 +224,7 @@ def paragraphs(records: Sequence) -> list[Paragraph]:
 
 
 def examine_paragraphs(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: Dataset,
     corpus: Corpus,
     *,
@@ -243,4 +237,4 @@ def examine_paragraphs(
     The model's limits cut a paragraph to max_text_tokens word pieces and a video to its first max_video_tokens seconds.
     """
     whole = Dataset(dataset.name, dataset.split, paragraphs(dataset))
-    return examine(model, processor, whole, corpus, ties=ties) | {"unit": "paragraphs"}
+    return examine(clip, whole, corpus, ties=ties) | {"unit": "paragraphs"}

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
-from vclip.models.embedding import embed_texts, embed_videos
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import once
 
@@ -75,18 +73,18 @@ def choose(
     return VideoQAScore(accuracy=accuracy, predictions=predictions, n=len(truth), chance=chance)
 
 
-def examine(model: VideoCLIPModel, processor: VideoCLIPProcessor, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
+def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     """Answer the questions of `dataset` (records with `video_id`, `candidates`, `answer`); see `vclip.evaluate`.
 
-    A video is its first `max_video_tokens` seconds. The floors are chance and the answer index most frequent in
+    A video is its first `max_video_tokens` seconds. The baselines are chance and the answer index most frequent in
     this very data set: far above chance, it tells that the answers are not evenly spread.
     """
     questions = [dataset[i] for i in covered(dataset, corpus)]
     # sentences and videos return in many questions; each is embedded once
     videos, video = once(q.video_id for q in questions)
     texts, text = once(candidate for q in questions for candidate in q.candidates)
-    z_v = embed_videos(model, [corpus.features(corpus.index(video_id)) for video_id in videos])
-    z_t = embed_texts(model, processor, texts)
+    z_v = clip.encode_clips([corpus.features(corpus.index(video_id)) for video_id in videos])
+    z_t = clip.encode_texts(texts)
     answers = [q.answer for q in questions]
     ends = np.cumsum([len(q.candidates) for q in questions])
     scores = candidate_scores(z_v[video], [z_t[rows] for rows in np.split(text, ends[:-1])])
