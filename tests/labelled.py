@@ -54,9 +54,10 @@ def data(folder: Path) -> Path:
     return checkpoint(folder / "checkpoint").parent
 
 
-def config(data: Path, output: Path, **changes) -> FinetuneConfig:
-    """Two epochs of a few updates, a state after every second."""
-    values = {"checkpoint": data / "checkpoint", "output": output, "epochs": 2, "batch_size": 4, "save_every": 2}
+def config(task: str, data: Path, output: Path, **changes) -> FinetuneConfig:
+    """Two epochs of a few steps, a state after every second."""
+    values = {"task": task, "checkpoint": data / "checkpoint", "output": output}
+    values |= {"epochs": 2, "batch_size": 4, "save_every": 2}
     return FinetuneConfig(**values | {"learning_rate": 1e-3, "warmup_steps": 3, "stride": 8} | changes)
 
 
