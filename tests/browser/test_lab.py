@@ -273,8 +273,11 @@ def test_a_saved_notebook_keeps_the_hits_as_text(open_notebook, world):
     found = search(page)
     page.click(".vclip-hits .vclip-hit >> nth=0")
     wait(page, "!v.paused && v.readyState > 2")
-    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")  # waits for it
-    text = (world / "home" / "saved.ipynb").read_text()
+    page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save') }")
+    path, end = world / "home" / "saved.ipynb", time.monotonic() + PATIENCE / 1000
+    while found[0]["video"] not in path.read_text() and time.monotonic() < end:
+        time.sleep(0.2)
+    text = path.read_text()
     assert found[0]["video"] in text and len(text) < 60_000
     assert not re.search(r"[A-Za-z0-9+/=]{500,}", text), "binary data in the notebook"
     outputs = json.loads(text)["cells"][1]["outputs"]
