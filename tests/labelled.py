@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vclip.data.corpus import Corpus
@@ -63,3 +64,19 @@ def config(task: str, data: Path, output: Path, **changes) -> FinetuneConfig:
 
 def corpus(data: Path) -> Corpus:
     return Corpus.open(data / "corpus")
+
+
+def assert_equal_in_value_and_gradient(model, ours, plain) -> None:
+    gradients = []
+    for loss in (ours, plain):
+        model.zero_grad()
+        loss.backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4, msg=name)
+
+
+def rows_of(corpus, video_id) -> torch.Tensor:
+    return torch.from_numpy(corpus.features(corpus.index(video_id)).astype(np.float32))
