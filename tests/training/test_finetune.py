@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +24,7 @@ from stops import after_rows, kill_when
 import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
+from vclip.datasets.minihowto import training_set
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.tasks.comparison import HEADLINES
 from vclip.training.checkpoint import read_log
@@ -137,6 +139,16 @@ def test_given_validation_replaces_the_held_out_part(data, tmp_path):
     assert "validation data given for it" in done.report["selection"]
     # who knows where the given videos come from
     assert "no test data" not in done.report["selection"] and "had no part in this" in done.report["selection"]
+
+
+def test_a_runs_folder_finds_its_frozen_encoder_wherever_it_lies(tmp_path):
+    """The projection of the checkpoint comes along; that lies in the parent of the shipped one."""
+    settings = FinetuneConfig.sample("localization", output=tmp_path / "run", epochs=1)
+    finetune(settings, *training_set("crosstask"))
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    spec = vclip.load(vclip.minihowto() / "checkpoint").spec
+    for name in ("best", "last"):
+        assert vclip.load(tmp_path / "elsewhere" / name).encoder.spec == spec
 
 
 def test_a_single_epoch_is_not_called_the_best(data, tmp_path):

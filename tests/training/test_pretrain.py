@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from stops import after_rows, kill_when
 from transformers import BertConfig
 
+import vclip
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips
 from vclip.losses import info_nce, mil_nce
@@ -103,6 +105,18 @@ def test_it_learns_and_says_so(data, tmp_path):
     assert processor(text="w1 w2")["input_ids"].tolist() == [[101, 105, 106, 102]]
     state = (tmp_path / "run/state.safetensors").read_bytes()
     assert b"best" in state[:10000] and repr(best)[:8].encode() in state[:10000]
+
+
+def test_a_runs_folder_finds_its_frozen_encoder_wherever_it_lies(tmp_path):
+    """The corpus' projection comes along; that lies in the parent of the shipped corpus."""
+    small = {"corpus": vclip.minihowto() / "val", "clips_per_video": 2, "retrieval": False, "epochs": 1}
+    run = pretrain(PretrainConfig.sample(output=tmp_path / "run", **small))
+    texts = run.clip.encode_texts(["chop the carrot"])
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    for name in ("best", "last"):
+        clip = vclip.load(tmp_path / "elsewhere" / name)
+        assert clip.encoder.spec == Corpus.open(vclip.minihowto() / "val").spec
+        np.testing.assert_array_equal(clip.encode_texts(["chop the carrot"]), texts)
 
 
 def test_a_finished_run_is_only_read_and_may_be_prolonged(data, tmp_path):
@@ -193,7 +207,7 @@ def test_towers_may_be_config_objects(data, tmp_path):
     other = towers | {"text_config": BertConfig(**tower | {"intermediate_size": 64})}
     with pytest.raises(ValueError, match="'intermediate_size': 48.*'intermediate_size': 64"):
         pretrain(config(data, tmp_path / "a", epochs=1, model=other))
-    with pytest.raises(TypeError, match="`model` holds .*Path"):
+    with pytest.raises(TypeError, match="`model` must hold .*Path"):
         pretrain(config(data, tmp_path / "c", epochs=1, model={"feature_spec": Path("x")}))
 
 
