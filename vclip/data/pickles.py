@@ -16,9 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-from torch._weights_only_unpickler import _get_allowed_globals
-
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
 LEGACY_PICKLES = 5  # that number, a version, the machine, the object, the keys of its storages
 WORK = 10_000_000
@@ -93,12 +90,14 @@ def load_torch(path: str | Path) -> Any:
             memory than its size explains; the message names file and global.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     torch.save({"model": {"bias": torch.ones(2)}}, f"{folder}/checkpoint.pt")
         ...     load_torch(f"{folder}/checkpoint.pt")
         {'model': {'bias': tensor([1., 1.])}}
     """
+    import torch  # here, so that who reads annotations does not wait for it
+
     path = Path(path)
     with path.open("rb") as file:
         zipped = zipfile.is_zipfile(file)
@@ -140,6 +139,9 @@ def measure(file: BinaryIO) -> set[str]:
     names, work, memo = set(), 0, {}
     stack, below = [], []  # of sizes, each in a list since a container can grow
     first = file.tell()
+    code: Any
+    argument: Any
+    position: Any
     for code, argument, position in pickletools.genops(file):
         n, taken = len(code.stack_before), []
         if pickletools.markobject in code.stack_before:
@@ -203,6 +205,8 @@ def _legacy_globals(path: Path) -> Iterable[str]:
 
 def _known(name: str) -> tuple | None:
     """What stands for a global, with its name; None for one that torch itself knows. ValueError for any other."""
+    from torch._weights_only_unpickler import _get_allowed_globals
+
     if name == "collections.defaultdict":
         return _plain_dict, name
     if name in INERT or name.partition(".")[0] in PACKAGES:
