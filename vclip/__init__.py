@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vclip.losses import info_nce, mil_nce
     from vclip.models.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
     from vclip.models.convert import convert
+    from vclip.models.dual_encoder import DualEncoder, VideoCLIP
+    from vclip.models.loading import load
     from vclip.models.processor import VideoCLIPProcessor
     from vclip.models.released import load_videoclip
     from vclip.models.segmenter import VideoCLIPForSegmentation
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from vclip.training.pretrain import pretrain
 
 _HOMES = {
+    "models.dual_encoder": ("DualEncoder", "VideoCLIP"),
+    "models.loading": ("load",),
     "data.captions": (
         "Captions",
         "deduplicate",

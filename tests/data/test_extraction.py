@@ -1,7 +1,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -318,7 +317,11 @@ sys.path[:0] = {tests!r}
 from test_extraction import MeanColour, extract
 
 class Slow(MeanColour):
+    calls = 0
     def __call__(self, frames):
+        self.calls += 1
+        while self.calls == {last}:  # here at the latest it is killed
+            time.sleep(1)
         time.sleep(0.15)
         return super().__call__(frames)
 
@@ -328,14 +331,18 @@ extract(sys.argv[1], sys.argv[2], Slow(), (int(sys.argv[3]), int(sys.argv[4])))
 
 def kill_after(videos: int, folder: Path, out: Path, share: tuple[int, int] = (1, 1)) -> set[str]:
     """Extract in a process that is killed once it has written so many videos; those that it has finished."""
-    script = SLOW.format(tests=[str(Path(__file__).parents[n]) for n in (0, 1)])
+    tests = [str(Path(__file__).parents[n]) for n in (0, 1)]
+    script = SLOW.format(tests=tests, last=videos + 2)
     arguments = [str(folder), str(out), *map(str, share)]
     process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=subprocess.DEVNULL)
-    while len(list(out.glob("unmerged/*-*.json"))) < videos:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    end = time.monotonic() + 300
+    try:
+        while len(list(out.glob("unmerged/*-*.json"))) < videos:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
     return {row["video"] for part in parts.read(out) for row in part.rows}
 
 
@@ -478,7 +485,7 @@ def test_a_video_is_decoded_on_while_its_first_seconds_are_encoded(tmp_path, mon
             seen.append(len(frames))
             with more:
                 most = min(seconds, sum(seen) + blocks[0])
-                assert more.wait_for(lambda: len(read) >= most, 10)
+                assert more.wait_for(lambda: len(read) >= most, 60)
             time.sleep(0.02)
             assert len(read) == most
             return super().__call__(frames)
@@ -493,26 +500,28 @@ def test_a_video_is_decoded_on_while_its_first_seconds_are_encoded(tmp_path, mon
 def test_an_encoder_that_fails_leaves_no_thread_and_no_open_file(tmp_path, monkeypatch, error):
     """Also while the exception is held, and without waiting for the whole block that is being decoded."""
     path = write_video(tmp_path / "v.mov", range(0, 250_000, 1000), grey(*range(250)))
-    read, begun, read_seconds = [], threading.Event(), extraction.read_seconds
+    read, begun, failed, read_seconds = [], threading.Event(), threading.Event(), extraction.read_seconds
 
     def slowly(*arguments):
         for frames in read_seconds(*arguments):
             read.append(frames)
             if len(read) > 100:
                 begun.set()
-                time.sleep(0.02)
+                assert failed.wait(60)
+                time.sleep(0.2)  # so the rest of the block would take 16 s
             yield frames
 
     class Failing(MeanColour):
         def __call__(self, frames):
-            assert begun.wait(10)
+            assert begun.wait(60)
+            failed.set()
             raise error("as asked")
 
     monkeypatch.setattr(extraction, "read_seconds", slowly)
     monkeypatch.setattr(extraction, "BYTES_AT_ONCE", 100 * 2 * 16 * 16 * 3)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with pytest.raises(error, match="as asked") as held:
         extraction.extract_one("v", path, Failing())
-    assert held.value.__traceback__ and threading.active_count() == threads
+    assert held.value.__traceback__ and set(threading.enumerate()) <= threads
     assert str(path) not in [os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()]
     assert 100 < len(read) < 180  # of the 200 of two blocks

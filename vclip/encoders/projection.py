@@ -1,10 +1,8 @@
-"""Features made smaller by a matrix that travels beside them, and the hash that tells one matrix from another.
+"""Features made smaller by a matrix that travels beside them.
 
 Shapes: n rows, F features in, D features out; f frames a second of s x s pixels.
 """
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +14,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vclip.data import storage
-
-
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """First 16 hex digits of the SHA-256 of the tensors' bytes in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+from vclip.data.spec import weights_hash
 
 
 class Projection:
-    """Another encoder's features x made smaller: x @ matrix (F, D) + offset (D,). See `fit_projection`.
+    """An encoder whose features are another encoder's features x made smaller: x @ matrix + offset.
 
-    An encoder itself: `spec` is the other's with `dim` D and the matrix's hash.
-    Raises ValueError if the matrix takes another number of features, or the encoder is a projection.
+    Args:
+        encoder: makes F features.
+        matrix: shape (F, D), for instance from `fit_projection`.
+        offset: shape (D,).
+
+    Raises:
+        ValueError: if the matrix takes another number of features, or the encoder is a projection itself.
+
+    Example:
+        >>> from vclip.encoders.networks import EfficientNetLite0
+        >>> small = Projection(EfficientNetLite0(fps=1, size=64), np.zeros((2560, 8)), np.ones(8))
+        >>> small(np.zeros((1, 1, 64, 64, 3), np.uint8)).tolist()
+        [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
     """
 
     def __init__(self, encoder, matrix: Float[np.ndarray, "F D"], offset: Float[np.ndarray, " D"]):

@@ -35,8 +35,13 @@ class S3DOutput(NamedTuple):
 
 
 class S3D(nn.Module):
-    """S3D-G with the released layout (MMPT `s3dg.py`): `S3D().load_state_dict(weights)` holds strictly once the
-    file's `text_module.*`, a word table, is left out; `vclip.encoders.s3d.load_s3d` does so.
+    """S3D-G with the released module names (MMPT s3dg.py); `load_s3d` fills it with weights.
+
+    Example:
+        >>> net = S3D().eval()
+        >>> with torch.inference_mode():
+        ...     net(torch.rand(1, 3, 8, 64, 64)).mixed_5c.shape
+        torch.Size([1, 1024])
     """
 
     def __init__(self):
@@ -50,7 +55,7 @@ class S3D(nn.Module):
         self.fc = nn.Linear(1024, 512)
 
     def forward(self, x: Float[Tensor, "B 3 T H W"]) -> S3DOutput:
-        """Pixel values in [0, 1], neither mean nor deviation taken off."""
+        """Embed clips of pixel values in [0, 1]; nothing is subtracted or scaled."""
         # an even kernel padded on both sides gives one position too many, the first
         x = self.conv1(space_to_depth(x))[:, :, 1:, 1:, 1:]
         x = max_pool(x, (1, 3, 3), (1, 2, 2))
@@ -156,10 +161,19 @@ S3D_FILE = "s3d.safetensors"
 
 
 def load_s3d(path) -> S3D:
-    """The released S3D weights (`s3d_howto100m.pth`), or what `convert` made of them, as a float32 `S3D` in eval mode.
+    """Load S3D with the released weights; the file's text model (`text_module.*`) is ignored.
 
-    `path` may be the folder that `convert` wrote. The file's text model (`text_module.*`) is ignored.
-    Raises ValueError that lists missing, unexpected and misshapen keys, and weights that are not finite floats.
+    Args:
+        path: the released `s3d_howto100m.pth`, or the file or folder that `convert` made of it.
+
+    Returns:
+        A float32 `S3D` in eval mode.
+
+    Raises:
+        ValueError: lists missing, unexpected and misshapen keys, and weights that are not finite floats.
+
+    Example:
+        >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP
     """
     path = Path(path)
     path = path / S3D_FILE if path.is_dir() else path

@@ -21,19 +21,31 @@ from vclip.data.spec import FeatureSpec
 from vclip.encoders.networks import s3d_spec
 from vclip.encoders.s3d import S3D, S3D_FILE, is_s3d, load_s3d, s3d_network
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.embedding import embed_texts, embed_videos, evaluating
+from vclip.models.dual_encoder import VideoCLIP, evaluating
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import videoclip_model
 from vclip.models.videoclip import VideoCLIPModel
 
 
 def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None, s3d=None) -> dict[str, float]:
-    """Write a released file as a folder: a VideoCLIP model for `from_pretrained`, or S3D for `load_s3d`.
+    """Write a released file as a folder: a VideoCLIP model for `vclip.load`, or S3D for `load_s3d`.
 
-    `tokenizer`, a folder or a name on the hub, adds the processor; `config` is as `load_videoclip` takes it. `s3d`,
-    the released S3D file, goes into the folder of the VideoCLIP model as the encoder that its config names, so that
-    `MomentIndex.build` finds it. Returns `vclip.models.convert.smoke_scores`, of both networks if there are two.
-    Raises FileExistsError if `folder` holds anything, ValueError as the loaders do and if the parts do not fit.
+    Args:
+        path: the released VideoCLIP or S3D file.
+        folder: what to write, new or empty.
+        tokenizer: a folder or hub id; adds the processor that `vclip.load` needs.
+        config: sizes, as `load_videoclip` takes them.
+        s3d: the released S3D file, which goes into the same folder as the encoder that the model's config names.
+
+    Returns:
+        `smoke_scores` of what was written.
+
+    Raises:
+        FileExistsError: if `folder` holds anything.
+        ValueError: as the loaders do, and if the parts do not fit.
+
+    Example:
+        >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -120,13 +132,18 @@ PARAPHRASES = (
 
 
 def smoke_scores(model: Any, again: Any, processor: VideoCLIPProcessor | None = None) -> dict[str, float]:
-    """Scores of `model`, a VideoCLIPModel or S3D, of which `again` is what was read back from disk.
+    """Check that a converted network works, without data.
 
-    Made inputs are looked for among themselves by copies with a little noise, or one word changed: a network that
-    collapsed, or one whose normalisation is broken, finds few. With a processor, how-to sentences are looked for by a
-    paraphrase: weights in the wrong places find few, which the made inputs do not tell. Chance is one in as many as
-    there are.
-    Raises ValueError if an output is not finite or `again` does not reproduce it.
+    R@1 of made inputs searched by copies with a little noise or one word changed (a collapsed network finds few), and,
+    with a processor, of how-to sentences searched by a paraphrase (weights in the wrong places find few).
+
+    Args:
+        model: a VideoCLIPModel or S3D.
+        again: the same read back from disk.
+        processor: VideoCLIP's, for the sentences.
+
+    Raises:
+        ValueError: if an output is not finite or `again` does not reproduce it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -139,7 +156,7 @@ def smoke_scores(model: Any, again: Any, processor: VideoCLIPProcessor | None = 
         f"made inputs found by noisy copies (R@1, chance {1 / len(vectors):.2g})": _found(vectors, copies),
     }
     if processor is not None:
-        sides = [embed_texts(model, processor, texts) for texts in zip(*PARAPHRASES, strict=True)]
+        sides = [VideoCLIP(model, processor).encode_texts(texts) for texts in zip(*PARAPHRASES, strict=True)]
         scores[f"sentences found by a paraphrase (R@1, chance {1 / len(PARAPHRASES):.2g})"] = _found(*sides)
     return scores
 
@@ -155,8 +172,9 @@ def _videoclip(model: VideoCLIPModel, again: VideoCLIPModel) -> tuple[np.ndarray
 
     def z(m: VideoCLIPModel, clips: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
         with evaluating(m):
-            z_t = m.embed_texts(ids.flatten(), torch.full((len(ids),), ids.shape[1]))
-        return np.concatenate([embed_videos(m, list(clips.numpy())), z_t.numpy()])
+            z_v = m.get_video_features(clips).pooler_output
+            z_t = m.get_text_features(ids).pooler_output
+        return torch.cat([z_v, z_t]).numpy()
 
     return z(model, clips, ids), z(model, noisy, other), z(again, clips, ids)
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from vclip.data.corpus import vocabulary_hash
-from vclip.data.spec import FeatureSpec
-from vclip.encoders.projection import weights_hash
+from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.embedding import embed_texts, embed_videos
-from vclip.tasks.windows import SIZE, STRIDE, embed_seconds, sliding_windows
+from vclip.models.windows import SIZE, STRIDE, sliding_windows
 
 PROJECTION = "projection.safetensors"
 SAMPLED = 64  # values of a weight, at least, that a fingerprint looks at
@@ -113,4 +113,4 @@ def embed_windows(model, videos: list[np.ndarray]) -> list[np.ndarray]:
 
 def embed_each_second(model, clips: list[np.ndarray]) -> list[np.ndarray]:
     """h_v (T, D) float32 of each clip (T, F)."""
-    return embed_seconds(model, [clip.astype(np.float32) for clip in clips], *sizes(model))
+    return VideoCLIP(model, None).encode_seconds([clip.astype(np.float32) for clip in clips])

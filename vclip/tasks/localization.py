@@ -19,11 +19,8 @@ from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
-from vclip.models.embedding import embed_texts
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
-from vclip.tasks.windows import embed_seconds
 
 VIDEOS_AT_ONCE = 64
 Probability = Literal["softmax", "sigmoid"]
@@ -117,14 +114,14 @@ def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, ste
 
 
 def assign_uniform(seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
-    """Floor: the video cut into K equal parts, each step in the middle of its own."""
+    """Baseline: the video cut into K equal parts, each step in the middle of its own."""
     assigned = np.zeros((seconds, steps), np.uint8)
     assigned[((np.arange(steps) + 0.5) * seconds / steps).astype(int), np.arange(steps)] = 1
     return assigned
 
 
 def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]:
-    """Floor: probability that step k is at second t when all choices of K seconds in order are equally likely.
+    """Baseline: probability that step k is at second t when all choices of K seconds in order are equally likely.
 
     C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K): k steps are before t, the others behind it.
     """
@@ -140,18 +137,18 @@ def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]
 
 
 def step_logits(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, videos: Sequence, steps: Sequence[Sequence[str]]
+    clip: DualEncoder, videos: Sequence, steps: Sequence[Sequence[str]]
 ) -> list[Float32[np.ndarray, "T K"]]:
     """h_v of every second dot z_t of every step of the video's own task: one (T, K) array a video.
 
-    `videos` are features (T, F) of any length; windows of 32 s overlap by half and are averaged (`tasks.windows`).
+    `videos` are features (T, F) of any length; windows of the encoder's length overlap by half and are averaged.
     """
     texts = list(dict.fromkeys(step for names in steps for step in names))
-    z_t = dict(zip(texts, embed_texts(model, processor, texts), strict=True))
+    z_t = dict(zip(texts, clip.encode_texts(texts), strict=True))
     logits = []
     for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="localization", delay=10, leave=False):
         group = slice(first, first + VIDEOS_AT_ONCE)
-        states = embed_seconds(model, videos[group])
+        states = clip.encode_seconds(videos[group])
         logits += [
             h_v @ np.stack([z_t[name] for name in names]).T for h_v, names in zip(states, steps[group], strict=True)
         ]
@@ -159,8 +156,7 @@ def step_logits(
 
 
 def examine(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: Dataset,
     corpus: Corpus,
     *,
@@ -171,7 +167,7 @@ def examine(
     One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
     occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
     their task has steps cannot be scored: a warning and the details count them, their examples say why in `left_out`.
-    The random floor is an exact expectation. Raises ValueError if no video can be scored.
+    The random baseline is an exact expectation. Raises ValueError if no video can be scored.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
     lengths = [int(corpus.seconds[corpus.index(record.video_id)]) for record in records]
@@ -184,17 +180,17 @@ def examine(
         why = f"{records[first].video_id!r} of task {records[first].task}: {reasons[first]}"
         warnings.warn(f"{len(records) - len(scored)} of {len(records)} videos left out, first {why}", stacklevel=3)
     features = [corpus.features(corpus.index(records[i].video_id)) for i in scored]
-    logits = step_logits(model, processor, features, [records[i].steps for i in scored])
+    logits = step_logits(clip, features, [records[i].steps for i in scored])
     assigned = [assign_steps(rows, probability) for rows in logits]
     truth = [true_seconds(records[i].segments, *rows.shape) for i, rows in zip(scored, assigned, strict=True)]
     tasks = [records[i].task for i in scored]
-    floors = {
+    baselines = {
         "uniform": average_recall([assign_uniform(*rows.shape) for rows in assigned], truth, tasks),
         "random": average_recall([random_probabilities(*rows.shape) for rows in assigned], truth, tasks),
     }
     shown = dict(zip(scored, zip(assigned, truth, strict=True), strict=True))
     rows = [_example(records[i], lengths[i], reasons[i], *shown.get(i, (None, None))) for i in range(len(records))]
-    got = average_recall(assigned, truth, tasks).report({name: floor.values() for name, floor in floors.items()})
+    got = average_recall(assigned, truth, tasks).report({name: score.values() for name, score in baselines.items()})
     details = {"left_out": len(records) - len(scored)}
     return got | {"unit": "steps", "examples": pd.DataFrame(rows), "details": details}
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores beside what knowing nothing scores, every example, and what made them."""
+"""What an evaluation found: scores beside chance-level and trivial baselines, every example, and what made them."""
 
 import hashlib
 import html
@@ -17,23 +17,28 @@ import pandas as pd
 from vclip.data.corpus import Corpus
 from vclip.data.storage import replace, write_json
 from vclip.datasets._records import Dataset
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Report:
     """Scores of one task on one data set; shown as a table in a notebook.
 
-    `scores` by name, fractions except median ranks, NaN where undefined; `floors[name]` holds the same scores of an
-    answer that knows nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were
-    scored; `examples` has a row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the
-    others; `records` of `of_records` are of videos with features. `details` is what the task says beside the scores,
-    such as segmentation's threshold. `about` names model, data, features, seed and options.
+    Attributes:
+        task: what was scored.
+        scores: by name; fractions except median ranks, NaN where undefined.
+        baselines: the same scores of a trivial method (chance, all-Outside, ...), by its name.
+        n, unit: how many examples were scored, and of what kind.
+        examples: a row for each.
+        coverage: `videos` of `of` had features, `missing` are the ids of the others; `records` of `of_records` are of
+            videos with features.
+        details: what the task says beside the scores, such as segmentation's threshold.
+        about: model, data, features, seed and options.
     """
 
     task: str
     scores: dict[str, float]
-    floors: dict[str, dict[str, float]]
+    baselines: dict[str, dict[str, float]]
     n: int
     unit: str
     examples: pd.DataFrame
@@ -43,18 +48,18 @@ class Report:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a score; the first column is the model's, the others the floors'."""
-        return pd.DataFrame({"score": self.scores} | self.floors, index=pd.Index(list(self.scores)))
+        """One row for each score: the model's, then the baselines'."""
+        return pd.DataFrame({"score": self.scores} | self.baselines, index=pd.Index(list(self.scores)))
 
     def as_dict(self) -> dict[str, Any]:
-        """What `scores.json` holds: everything but the examples, as JSON knows it; an undefined score is None."""
+        """Everything but the examples as JSON holds it; an undefined score is None."""
         return _plain({
-            "task": self.task, "scores": self.scores, "floors": self.floors, "n": self.n, "unit": self.unit,
+            "task": self.task, "scores": self.scores, "baselines": self.baselines, "n": self.n, "unit": self.unit,
             "coverage": self.coverage, "details": self.details, **self.about,
         })  # fmt: skip
 
     def save(self, output: str | Path) -> Path:
-        """Writes `examples.json` (a record a line) and `scores.json` into the folder `output`; returns the latter."""
+        """Write `examples.json` (one record a line) and `scores.json` into `output`; return the latter's path."""
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         replace(folder / "examples.json", lambda file: self.examples.to_json(file, orient="records", lines=True))
@@ -79,9 +84,10 @@ class Report:
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """How many of the data set's videos and records have features, and which videos lack them.
+    """Count the data set's videos and records that have features, and name the videos that lack them.
 
-    Raises ValueError if there is no record, or no video has features: then these are other videos' features.
+    Raises:
+        ValueError: if there is no record, or no video has features.
     """
     videos, missing = dataset.video_ids, dataset.missing(corpus)
     if not videos:
@@ -94,16 +100,11 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def about(
-    model: VideoCLIPModel, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What made a report, so that a second run can be compared: hashes of weights, of data and of features.
-
-    The data are the records and, where the data set has them, the labels' texts.
-    """
+def about(clip: DualEncoder, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What made a report: hashes of weights, data (records and label texts) and features, seed and options."""
     data = [[asdict(record) for record in dataset], getattr(dataset, "texts", None)]
     return {
-        "model": {"name": Path(model.config._name_or_path).name, "weights": weights_hash(model)},
+        "model": {"name": clip.name} | clip.identity,
         "data": {
             "name": dataset.name, "split": dataset.split, "records": len(dataset), "left_out": len(dataset.left_out),
             "hash": hashlib.sha256(json.dumps(data, default=str).encode()).hexdigest()[:16],
@@ -112,14 +113,6 @@ def about(
         "seed": seed,
         "options": dict(options),
     }  # fmt: skip
-
-
-def weights_hash(model: VideoCLIPModel) -> str:
-    """16 hexadecimal digits of the SHA-256 over names and float32 values of all parameters."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def features_hash(dataset: Dataset, corpus: Corpus) -> str:
@@ -161,7 +154,7 @@ def _shown(value: float) -> str:
 
 
 def write_scores(output: str | Path, scores: dict) -> Path:
-    """`scores.json` in the folder `output`, with the versions that made them."""
+    """Write `scores.json` into the folder `output`, with the versions of the libraries."""
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
@@ -174,9 +167,9 @@ def write_scores(output: str | Path, scores: dict) -> Path:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Score:
-    """Base of a task's score; its numbers are the further fields that are annotated float.
+    """Base of a task's score; its numbers are the further fields annotated float.
 
-    `chance`: what random answers score on average, as a score or, where there is but one number, as that.
+    `chance` is what random answers score on average: a score, or the number where there is only one.
     """
 
     n: int
@@ -187,18 +180,18 @@ class Score:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.type is float}
 
     def beside(self) -> dict[str, dict[str, float]]:
-        """What answers that know nothing score, by name of the answer."""
+        """Scores of trivial methods, by name."""
         if isinstance(self.chance, Score):
             return {"chance": self.chance.values()}
         return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), self.chance)}
 
-    def report(self, floors: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
-        """`scores`, `floors` (those `beside` and more by name) and `n`, as the `examine` of a task returns them."""
-        return {"scores": self.values(), "floors": {**self.beside(), **(floors or {})}, "n": self.n}
+    def report(self, baselines: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
+        """`scores`, `baselines` (those of `beside` and more) and `n`, as the `examine` of a task returns them."""
+        return {"scores": self.values(), "baselines": {**self.beside(), **(baselines or {})}, "n": self.n}
 
     def __repr__(self) -> str:
         shown = []
         for name, value in self.values().items():
-            floors = [f"{floor} {numbers[name]:.4g}" for floor, numbers in self.beside().items() if name in numbers]
-            shown.append(f"{name} {value:.4g}" + (f" ({', '.join(floors)})" if floors else ""))
+            baselines = [f"{who} {numbers[name]:.4g}" for who, numbers in self.beside().items() if name in numbers]
+            shown.append(f"{name} {value:.4g}" + (f" ({', '.join(baselines)})" if baselines else ""))
         return f"{type(self).__name__}({', '.join(shown)}, n {self.n})"

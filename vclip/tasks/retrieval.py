@@ -1,6 +1,7 @@
-"""Text-to-video retrieval (paper section 4, Tables 1 and 2): at which rank does a text find its own video?
+"""Text-to-video retrieval (sections 4 and 5.2, Tables 1 and 2): at which rank does a text find its own video?
 
-N pairs of a text and a video, D hidden size; text i belongs to video i.
+N pairs of a text and a video, D hidden size; text i belongs to video i. DiDeMo's search for a moment inside
+one video is in `moment_retrieval`; its functions are named here too.
 """
 
 from collections import defaultdict
@@ -16,11 +17,16 @@ from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
-from vclip.models.embedding import embed_texts, embed_videos
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
+from vclip.tasks.moment_retrieval import MOMENTS, MomentScore, moment_metrics, moment_scores, rank_moments
 from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import as_array, distinct, once, products
+
+__all__ = [
+    "MOMENTS", "MomentScore", "Ranks", "RetrievalScore", "clip_features", "embed_pairs", "examine",
+    "examine_paragraphs", "moment_metrics", "moment_scores", "paragraphs", "rank_moments", "ranks", "recall", "score",
+    "text_to_video",
+]  # fmt: skip
 
 AT_ONCE = 2**25  # similarities held at a time, 128 MB
 
@@ -29,7 +35,7 @@ Ties = Literal["against", "reference"]
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class RetrievalScore(Score):
-    """Share of texts whose video is among the first 1, 5, 10, and its median rank from 1; `chance`: random ranks."""
+    """Fraction of texts whose video is among the first 1, 5, 10; median rank from 1; `chance`: random ranks."""
 
     r1: float
     r5: float
@@ -39,9 +45,10 @@ class RetrievalScore(Score):
 
 
 class Ranks(NamedTuple):
-    """Where each text finds its video: `closer` videos score above it, `level` as it does (itself included).
+    """Where each text finds its video: `closer` videos score higher, `level` equally (its own included).
 
-    `own` is its similarity; `top` the position of the most similar video (the first of equals), `top_similarity` its.
+    `own`: similarity of the matching video; `top`: index of the best-scoring video (first on ties); `top_similarity`:
+    its similarity.
     """
 
     closer: Int[np.ndarray, " N"]
@@ -54,9 +61,18 @@ class Ranks(NamedTuple):
 def score(
     similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
 ) -> RetrievalScore:
-    """Recall and median rank of a similarity matrix whose pairs are on the diagonal, larger is closer.
+    """Recall and median rank of a similarity matrix whose pairs are on the diagonal.
 
-    `ties` as in `recall`. Raises ValueError for a matrix that is not square, is empty or holds NaN.
+    Args:
+        similarity: larger is closer.
+        ties: as in `recall`.
+
+    Raises:
+        ValueError: for a matrix that is not square, is empty or holds NaN.
+
+    Example:
+        >>> score(np.eye(4)).r1
+        1.0
     """
     n = len(similarity)
     if similarity.shape != (n, n) or n == 0:
@@ -83,8 +99,13 @@ def ranks(
 def recall(ranks: Ranks, ties: Ties = "against") -> RetrievalScore:
     """R@1, R@5, R@10 and median rank.
 
-    Ties "against" ranks a video that scores as the true one does before it. "reference" counts as the released code
-    does (MMPT metric.py:25-58): a text is counted once for every place that such a tie covers.
+    Args:
+        ranks: from `ranks`.
+        ties: "against" ranks a video that scores as the true one does before it; "reference" counts a text once for
+            every place that such a tie covers, as the released code does (MMPT metric.py:25-58).
+
+    Raises:
+        ValueError: for other `ties`.
     """
     if ties not in ("against", "reference"):
         raise ValueError(f"unknown ties {ties!r}: 'against' or 'reference'")
@@ -152,7 +173,7 @@ def _seconds(record: Any) -> slice:
 
 
 def embed_pairs(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, records: Sequence, corpus: Corpus
+    clip: DualEncoder, records: Sequence, corpus: Corpus
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"], list[int]]:
     """z_t of each record's `sentence`, z_v of its clip (`clip_features`, the first max_video_tokens seconds of it).
 
@@ -160,32 +181,29 @@ def embed_pairs(
     A sentence or clip that returns is embedded once, so that its rows are equal.
     Raises ValueError if there is none, or the corpus was made by another encoder than the model's.
     """
-    corpus.check(model.config)
+    clip.check(corpus)
     found = covered(records, corpus)
     if not found:
         raise ValueError(f"{corpus} has none of the {len(records)} clips' videos: are these the right features?")
     sentences, sentence = once(records[i].sentence for i in found)
     spans = [(records[i].video_id, _seconds(records[i])) for i in found]
-    clips, clip = once((video_id, span.start, span.stop) for video_id, span in spans)
-    z_v = embed_videos(model, [corpus.features(corpus.index(v))[start:stop] for v, start, stop in clips])
-    return embed_texts(model, processor, sentences)[sentence], z_v[clip], found
+    distinct_spans, span = once((video_id, span.start, span.stop) for video_id, span in spans)
+    z_v = clip.encode_clips([corpus.features(corpus.index(v))[start:stop] for v, start, stop in distinct_spans])
+    return clip.encode_texts(sentences)[sentence], z_v[span], found
 
 
-def text_to_video(
-    model: VideoCLIPModel, processor: VideoCLIPProcessor, clips: Sequence, corpus: Corpus
-) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
+def text_to_video(clip: DualEncoder, clips: Sequence, corpus: Corpus) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
     """Similarity of each clip's sentence (row) with every clip's video (column), dot products of z_t and z_v.
 
     `clips` are records with `video_id`, `sentence` and, where a clip is not its whole video, `start` and `end` (s).
     Returns and raises as `embed_pairs`.
     """
-    z_t, z_v, found = embed_pairs(model, processor, clips, corpus)
+    z_t, z_v, found = embed_pairs(clip, clips, corpus)
     return products(z_t, z_v), found
 
 
 def examine(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: Dataset,
     corpus: Corpus,
     *,
@@ -196,7 +214,7 @@ def examine(
     An example is the record with its `rank` (from 1, ties against), its `similarity` and, of the clip ranked first,
     `top_video_id`, `top_start` (where records have one) and `top_similarity`.
     """
-    z_t, z_v, found = embed_pairs(model, processor, dataset, corpus)
+    z_t, z_v, found = embed_pairs(clip, dataset, corpus)
     ranked = ranks(z_t, z_v)
     got = recall(ranked, ties)
     records = [dataset[i] for i in found]
@@ -229,8 +247,7 @@ def paragraphs(records: Sequence) -> list[Paragraph]:
 
 
 def examine_paragraphs(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: Dataset,
     corpus: Corpus,
     *,
@@ -243,4 +260,4 @@ def examine_paragraphs(
     The model's limits cut a paragraph to max_text_tokens word pieces and a video to its first max_video_tokens seconds.
     """
     whole = Dataset(dataset.name, dataset.split, paragraphs(dataset))
-    return examine(model, processor, whole, corpus, ties=ties) | {"unit": "paragraphs"}
+    return examine(clip, whole, corpus, ties=ties) | {"unit": "paragraphs"}

@@ -11,16 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.datasets.coin import COIN, Segment
-from vclip.models.embedding import embed_texts, evaluating
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.segmenter import VideoCLIPForSegmentation
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.outside import (
     RULES,
     Rule,
@@ -32,7 +28,6 @@ from vclip.tasks.outside import (
 from vclip.tasks.report import Score, covered
 from vclip.tasks.segment_metrics import edit_score, relabelled, segmental_f1, segments
 from vclip.tasks.ties import once
-from vclip.tasks.windows import embed_seconds
 
 VIDEOS_AT_ONCE = 64
 SHUFFLES = 5
@@ -45,7 +40,7 @@ class SegmentationScore(Score):
     `recall` (K + 1,) has a row a label, 0 = Outside, NaN where no second of the truth has it; `mean_recall` is its
     mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. Still the edit
     score rewards silence in videos without a step: it is 1 where neither side has a segment. `n` seconds.
-    `floors`: what "all Outside" and, if the truth has steps, "most frequent step" everywhere score on the same truth.
+    `baselines`: what "all Outside" and, if the truth has steps, "most frequent step" everywhere score.
     """
 
     frame_accuracy: float
@@ -56,10 +51,10 @@ class SegmentationScore(Score):
     f1_25: float
     f1_50: float
     edit: float
-    floors: "dict[str, SegmentationScore]" = field(default_factory=dict)
+    baselines: "dict[str, SegmentationScore]" = field(default_factory=dict)
 
     def beside(self) -> dict[str, dict[str, float]]:
-        return {name: floor.values() for name, floor in self.floors.items()}
+        return {name: score.values() for name, score in self.baselines.items()}
 
 
 def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationScore:
@@ -82,13 +77,13 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
     predicted, truth = ([labels.astype(np.int64) for labels in videos] for videos in (predicted, truth))
     steps = np.bincount(np.concatenate(truth), minlength=n_labels + 1)[1:]
     everywhere = {"all Outside": 0} | ({"most frequent step": int(steps.argmax()) + 1} if steps.any() else {})
-    floors = {
+    baselines = {
         name: _score([np.full_like(t, label) for t in truth], truth, n_labels) for name, label in everywhere.items()
     }
-    return _score(predicted, truth, n_labels, floors)
+    return _score(predicted, truth, n_labels, baselines)
 
 
-def _score(predicted: Sequence, truth: Sequence, n_labels: int, floors: dict | None = None) -> SegmentationScore:
+def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict | None = None) -> SegmentationScore:
     p, t = (np.concatenate(videos) for videos in (predicted, truth))
     present, hit = (np.bincount(labels, minlength=n_labels + 1) for labels in (t, t[p == t]))
     recall = np.divide(hit, present, out=np.full(n_labels + 1, np.nan), where=present > 0)
@@ -103,14 +98,14 @@ def _score(predicted: Sequence, truth: Sequence, n_labels: int, floors: dict | N
         f1_50=segmental_f1(predicted, truth, 0.50),
         edit=float(np.mean([edit_score(p, t) for p, t in zip(predicted, truth, strict=True)])),
         n=len(t),
-        floors=floors or {},
+        baselines=baselines or {},
     )
 
 
-def shuffled_floor(predicted: Sequence, truth: Sequence, n_labels: int, seed: int = 0) -> dict[str, float]:
-    """What the predicted segments score with their labels shuffled among all videos': the mean of `SHUFFLES` draws.
+def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed: int = 0) -> dict[str, float]:
+    """Score the predicted segments with their labels shuffled across all videos: the mean of `SHUFFLES` draws.
 
-    So much of a score comes from where segments begin and end and from how often each label is said.
+    It shows how much of a score comes from segment boundaries and label frequencies alone.
     """
     rng = np.random.default_rng(seed)
     labels = [label for p in predicted for label, _, _ in segments(p)]
@@ -132,8 +127,7 @@ def targets(segments: Sequence[Segment], seconds: int) -> Int[np.ndarray, " seco
 
 
 def examine(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
+    clip: DualEncoder,
     dataset: COIN,
     corpus: Corpus,
     *,
@@ -144,32 +138,32 @@ def examine(
 ) -> dict[str, Any]:
     """Label every second of the videos that have features with a step or Outside.
 
-    `rule` says what exceeds which threshold, in windows of 32 s every 16 s (MMPT predictor.py:350-511). By default a
+    `rule` says what exceeds which threshold, in overlapping windows (MMPT predictor.py:350-511). By default a
     model with a classifier uses it, any other one eq. 6:
 
-    * "classifier": of a fine-tuned `VideoCLIPForSegmentation`, the step's logit less that of Outside, above 0; so the
+    * "classifier": of a model fine-tuned for it, the step's logit minus that of Outside, above 0; so the
       class with the largest logit, a mean over windows, is the answer;
     * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
     * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
     * "quantile": the dot product, above what a share `outside` of all seconds stays below;
-    * "margin": the dot product less that with the mean label, averaged over `window` seconds, above its quantile
+    * "margin": the dot product minus that with the mean label, averaged over `window` seconds, above its quantile
       `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both numbers
       were fixed on MiniHowTo's validation videos (notebook 06).
 
-    `seed` draws the floor "shuffled labels" (`shuffled_floor`). The details are the `rule`, the `threshold` and the
+    `seed` draws the baseline "shuffled labels" (`shuffled_baseline`). The details are `rule`, `threshold` and the
     `recall` of each label by name, "Outside" first. An example has the labels a second (`predicted`, `truth`) and the
     best label's score (`best`), to be drawn beside the threshold.
     Raises ValueError for a wrong option and for a classifier of other labels than the data set's.
     """
-    rule = rule or ("classifier" if isinstance(model, VideoCLIPForSegmentation) else "eq6")
+    rule = rule or ("eq6" if clip.classes is None else "classifier")
     _check_options(rule, outside, window)
-    scores_of, z_labels = _scorer(model, processor, dataset, rule, window)
+    scores_of, z_labels = _scorer(clip, dataset, rule, window)
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.index(record.video_id) for record in records]
     labels, best = [], []
     for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
         features = [corpus.features(i) for i in videos[first : first + VIDEOS_AT_ONCE]]
-        for h in embed_seconds(model, features):
+        for h in clip.encode_seconds(features):
             label, value = best_label(scores_of(h))
             labels.append(label)
             best.append(value)
@@ -185,9 +179,9 @@ def examine(
     names = ["Outside", *(f"{text} ({label})" for label, text in zip(dataset.labels, dataset.texts, strict=True))]
     recall = dict(zip(names, result.recall.tolist(), strict=True))
     details = {"rule": rule, "threshold": threshold, "recall": recall}
-    shuffled = shuffled_floor(predicted, truth, len(dataset.labels), seed)
-    floors = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
-    return result.report(floors) | {"unit": "seconds", "examples": examples, "details": details}
+    shuffled = shuffled_baseline(predicted, truth, len(dataset.labels), seed)
+    baselines = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
+    return result.report(baselines) | {"unit": "seconds", "examples": examples, "details": details}
 
 
 def _check_options(rule: str, outside: float, window: int) -> None:
@@ -200,51 +194,40 @@ def _check_options(rule: str, outside: float, window: int) -> None:
 
 
 def _scorer(
-    model: VideoCLIPModel,
-    processor: VideoCLIPProcessor,
-    dataset: COIN,
-    rule: Rule | Literal["classifier"],
-    window: int,
+    clip: DualEncoder, dataset: COIN, rule: Rule | Literal["classifier"], window: int
 ) -> tuple[Callable[[Float[np.ndarray, "T D"]], Float[np.ndarray, "T K"]], Float[np.ndarray, "K D"]]:
     """What gives the scores (T, K) of a video's states, and the labels' z_t, of which a classifier has none."""
     if rule == "classifier":
-        _check_classifier(model, dataset)
-        assert isinstance(model, VideoCLIPForSegmentation)
-        return partial(classifier_margins, model), np.zeros((0, 0), np.float32)
+        _check_classifier(clip, dataset)
+        return partial(_classifier_margins, clip), np.zeros((0, 0), np.float32)
     texts, text = once(dataset.texts)
-    z_labels = embed_texts(model, processor, texts)[text]
+    z_labels = clip.encode_texts(texts)[text]
     return lambda h: scores_by(rule, h, z_labels, window), z_labels
 
 
-def _check_classifier(model: VideoCLIPModel, dataset: COIN) -> None:
-    if not isinstance(model, VideoCLIPForSegmentation):
+def _classifier_margins(clip: DualEncoder, h: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T K"]:
+    """Each step's logit minus that of Outside (COINPredictor takes the argmax of all K + 1)."""
+    logits = clip.class_logits(h)
+    return logits[:, 1:] - logits[:, :1]
+
+
+def _check_classifier(clip: DualEncoder, dataset: COIN) -> None:
+    if clip.classes is None:
         raise ValueError(
-            f"rule='classifier' needs a fine-tuned VideoCLIPForSegmentation, not a {type(model).__name__}: "
+            f"rule='classifier' needs a model fine-tuned for segmentation, which {clip.name or 'this one'} is not: "
             f"take one of {', '.join(RULES)}"
         )
-    if model.config.num_labels != len(dataset.texts) + 1:
+    if len(clip.classes) != len(dataset.texts) + 1:
         raise ValueError(
-            f"the model's classifier has {model.config.num_labels} classes, {dataset} has {len(dataset.texts)} steps "
+            f"the model's classifier has {len(clip.classes)} classes, {dataset} has {len(dataset.texts)} steps "
             "and Outside: it was fine-tuned on other labels; take a zero-shot rule"
         )
-    names: dict = model.config.id2label or {}
     for label, text in enumerate(dataset.texts, 1):
-        trained = names.get(label, f"LABEL_{label}")
-        if trained not in (text, f"LABEL_{label}"):
+        if (trained := clip.classes[label]) not in (text, f"LABEL_{label}"):
             raise ValueError(
                 f"class {label} of the model's classifier is {trained!r}, of {dataset} {text!r}: it was fine-tuned on "
                 "other labels; take a zero-shot rule"
             )
-
-
-def classifier_margins(model: VideoCLIPForSegmentation, h: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T K"]:
-    """Each step's logit less that of Outside, exact in float64 (COINPredictor takes the argmax of all K + 1).
-
-    The states h may be means over windows: logits are linear in them.
-    """
-    with evaluating(model):
-        logits = model.classifier(torch.from_numpy(h).to(model.device, model.dtype)).double().cpu().numpy()
-    return logits[:, 1:] - logits[:, :1]
 
 
 def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:

@@ -1,0 +1,283 @@
+"""The one encoder that tasks, search and fine-tuning know: clips and sentences as vectors of one space.
+
+Shapes: n clips or texts, T seconds of a clip, F feature size, D hidden size.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from vclip.data.corpus import Corpus, vocabulary_hash
+from vclip.data.extraction import extract_one
+from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.models.packing import on_device
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.windows import SIZE, STRIDE, merge_windows, sliding_windows
+
+CLIPS_AT_ONCE = 512
+WINDOWS_AT_ONCE = 128
+
+
+class DualEncoder(ABC):
+    """A model that embeds clips and sentences in one space; their similarity is the dot product.
+
+    A clip is an array (T, F) of frozen features, one row a second, made by `encoder`. A model whose own similarity is
+    the cosine returns vectors of length 1.
+
+    Attributes:
+        name: what reports call it.
+        spec: the `FeatureSpec` of the features it takes; None accepts any.
+        dim: D, the size of its vectors.
+        longest_clip: seconds it reads at once.
+
+    Example:
+        >>> import vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> isinstance(clip, DualEncoder), clip.dim, clip.longest_clip
+        (True, 128, 32)
+    """
+
+    name: str
+    spec: FeatureSpec | None
+    dim: int
+    longest_clip: int
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
+        """Embed sentences: z_t (n, D)."""
+
+    @abstractmethod
+    def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
+        """Embed clips (T, F), each cut to its first `longest_clip` seconds: z_v (n, D)."""
+
+    @abstractmethod
+    def encode_seconds(
+        self, clips: Sequence[np.ndarray], protocol: str = "windows"
+    ) -> list[Float32[np.ndarray, "T D"]]:
+        """Embed every second of clips (T, F) of any length: a list of h_v (T, D)."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """All that decides the vectors, by name; two encoders of equal identity embed alike."""
+
+    @cached_property
+    @abstractmethod
+    def encoder(self) -> Any:
+        """The frozen encoder that makes a second's features from its frames, loaded when first used."""
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes that a fine-tuned classifier gives a second, Outside first; None without one."""
+        return None
+
+    def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
+        """Logits (T, classes) of seconds; NotImplementedError without a classifier."""
+        raise NotImplementedError(f"{self.name} has no classifier of seconds")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Seconds of a window and between two windows' starts: the paper's 32 and 16, or what `longest_clip` allows."""
+        size = min(SIZE, self.longest_clip)
+        return size, max(1, min(STRIDE, size // 2))
+
+    def check(self, corpus: Corpus) -> None:
+        """Refuse a corpus whose features are not those this encoder takes.
+
+        Raises:
+            ValueError: names the fields of the FeatureSpec that differ.
+        """
+        if self.spec is not None and corpus.spec is not None:
+            corpus.spec.check(self.spec, "the model")
+
+    def encode_video(self, path: str | Path) -> Float32[np.ndarray, "T D"]:
+        """Embed every second of a video file: h_v (T, D), to be compared with `encode_texts`.
+
+        Raises:
+            ValueError: if the file cannot be decoded.
+        """
+        row, features, _ = extract_one(Path(path).stem, Path(path), self.encoder)
+        if features is None:
+            raise ValueError(f"{path}: {row.error}")
+        return self.encode_seconds([features])[0]
+
+    def index(self, source: Any, path: str | Path | None = None) -> Any:
+        """Index a folder of videos, or a corpus, for search by text: see `MomentIndex.build`."""
+        import vclip
+
+        return vclip.MomentIndex.build(self, source, path=path)
+
+
+class VideoCLIP(DualEncoder):
+    """VideoCLIP with its processor as a dual encoder; `vclip.load` makes one from a folder or a hub id.
+
+    Args:
+        model: the towers; a `VideoCLIPForSegmentation` also classifies seconds.
+        processor: its tokenizer and limits.
+
+    Example:
+        >>> import vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> z_v = clip.encode_clips([np.zeros((5, 128)), np.ones((9, 128))])
+        >>> (clip.encode_texts(["chop the carrot"]) @ z_v.T).shape
+        (1, 2)
+    """
+
+    def __init__(self, model: VideoCLIPModel, processor: VideoCLIPProcessor):
+        self.model, self.processor = model, processor
+        self.name = Path(model.config._name_or_path).name
+        spec = model.config.feature_spec
+        self.spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
+        self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
+        """Embed sentences, each cut to max_text_tokens tokens: z_t (n, D)."""
+        out = [torch.zeros(0, self.dim)]
+        with evaluating(self.model):
+            for group in _groups(texts, CLIPS_AT_ONCE):
+                rows = self.processor(text=list(group))
+                mask = rows["attention_mask"].bool()
+                ids = rows["input_ids"][mask].to(self.model.device)
+                out.append(self.model.embed_texts(ids, mask.sum(dim=1)).float().cpu())
+        return torch.cat(out).numpy()
+
+    def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
+        """Embed clips (T, F), each cut to its first `longest_clip` seconds as the released code does: z_v (n, D)."""
+        out = [torch.zeros(0, self.dim)]
+        with evaluating(self.model):
+            for group in _groups(clips, CLIPS_AT_ONCE):
+                cut = [np.asarray(clip[: self.longest_clip]) for clip in group]
+                features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
+                lengths = torch.tensor([len(clip) for clip in cut])
+                out.append(self.model.embed_videos(features.to(self.model.device), lengths).float().cpu())
+        return torch.cat(out).numpy()
+
+    def encode_seconds(
+        self, clips: Sequence[np.ndarray], protocol: str = "windows"
+    ) -> list[Float32[np.ndarray, "T D"]]:
+        """Embed every second of clips (T, F): a list of h_v (T, D).
+
+        Args:
+            clips: features of any length.
+            protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
+                overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
+                seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included.
+
+        Raises:
+            ValueError: for another protocol.
+        """
+        if protocol not in ("windows", "moments"):
+            raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
+        if protocol == "moments":
+            cut = [clip[: self.longest_clip] for clip in clips]
+            return self._states(cut, attend_cls=True, length=self.longest_clip)
+        windows = [sliding_windows(len(clip), *self.window) for clip in clips]
+        cut = [clip[slice(*span)] for clip, spans in zip(clips, windows, strict=True) for span in spans]
+        states = iter(self._states(cut, attend_cls=False))
+        nothing = np.zeros((0, self.dim), np.float32)
+        return [merge_windows([next(states) for _ in spans], spans) if spans else nothing for spans in windows]
+
+    def _states(self, clips: list[np.ndarray], attend_cls: bool, length: int = 0) -> list[np.ndarray]:
+        """h_v of clips within `longest_clip`, with `length` rows each (0: its own), in the order of the clips.
+
+        Clips run together in the order of their lengths, so that little is padded.
+        """
+        states: list[Any] = [None] * len(clips)
+        with evaluating(self.model):
+            for group in _groups(sorted(range(len(clips)), key=lambda i: len(clips[i])), WINDOWS_AT_ONCE):
+                longest = length or len(clips[group[-1]])
+                rows = np.zeros((len(group), longest, clips[group[0]].shape[1]), clips[group[0]].dtype)
+                for row, i in zip(rows, group, strict=True):
+                    row[: len(clips[i])] = clips[i]
+                mask = torch.arange(longest) < torch.tensor([len(clips[i]) for i in group])[:, None]
+                device = self.model.device
+                h_v = self.model.get_video_features(
+                    on_device(torch.from_numpy(rows), device), on_device(mask, device), attend_cls=attend_cls
+                ).last_hidden_state
+                assert h_v is not None
+                for i, state in zip(group, h_v.float().cpu().numpy(), strict=True):
+                    states[i] = state[: length or len(clips[i])]
+        return states
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Hashes of weights and vocabulary, and the sizes that decide the vectors."""
+        names = ("pooling", "max_video_tokens", "max_text_tokens")
+        return {
+            "weights": weights_hash(self.model.state_dict()),
+            "vocabulary": vocabulary_hash(self.processor.tokenizer),
+            **{name: getattr(self.model.config, name) for name in names},
+        }
+
+    @cached_property
+    def encoder(self) -> Any:
+        """The frozen encoder that the model's config names, from the model's folder or its repository on the hub.
+
+        Raises:
+            ValueError: if the config names none.
+            FileNotFoundError: for a missing projection or missing S3D weights, with the place to put them.
+        """
+        from vclip.encoders.loading import from_spec
+
+        if self.spec is None:
+            raise ValueError("the model's config names no feature_spec: set `encoder` to the one it was trained on")
+        folder = Path(str(self.model.name_or_path))
+        places = [place for place in (folder, folder.parent) if (place / PROJECTION).is_file()]
+        if self.spec.projection is not None and not places and not folder.is_dir():
+            places = self._on_the_hub()
+        return from_spec(self.spec, next(iter(places), folder))
+
+    def _on_the_hub(self) -> list[Path]:
+        """The folder of the hub's cache that holds the projection of the model's own revision, fetched if need be."""
+        from transformers.utils.hub import cached_file
+
+        revision = getattr(self.model.config, "_commit_hash", None)
+        try:
+            file = cached_file(str(self.model.name_or_path), PROJECTION, revision=revision)
+        except (OSError, ValueError):
+            return []
+        return [] if file is None else [Path(file).parent]
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes of a second, Outside first; None for a model without a classifier."""
+        if not isinstance(self.model, VideoCLIPForSegmentation):
+            return None
+        names: dict = self.model.config.id2label or {}
+        return [names.get(i, f"LABEL_{i}") for i in range(self.model.config.num_labels or 0)]
+
+    def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
+        """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""
+        assert isinstance(self.model, VideoCLIPForSegmentation)
+        with evaluating(self.model):
+            rows = torch.from_numpy(h_v).to(self.model.device, self.model.dtype)
+            return self.model.classifier(rows).double().cpu().numpy()
+
+
+PROJECTION = "projection.safetensors"
+
+
+@contextmanager
+def evaluating(model: VideoCLIPModel) -> Iterator[None]:
+    """Without dropout and gradients; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def _groups(items: Sequence, size: int) -> Iterator[Sequence]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

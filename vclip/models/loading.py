@@ -1,0 +1,43 @@
+"""`load`: a folder or a hub id becomes a dual encoder with all that it needs."""
+
+from os import PathLike, fspath
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from vclip.models.config import VideoCLIPConfig
+from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip import VideoCLIPModel
+
+
+def load(source: str | PathLike[str]) -> VideoCLIP:
+    """Load a model with its tokenizer and, when videos are first read, its frozen video encoder.
+
+    Args:
+        source: a folder (a finished run's `best/`, what `convert` wrote, the shipped checkpoint) or a hub id.
+
+    Returns:
+        A dual encoder: `encode_texts`, `encode_clips`, `encode_seconds`, `encode_video` and `index`.
+
+    Raises:
+        FileNotFoundError: if the folder holds no model.
+        ValueError: for a model that is no VideoCLIP.
+        OSError: from transformers, if `source` is no folder and cannot be fetched.
+
+    Example:
+        >>> import vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> clip.encode_texts(["chop the carrot"]).shape
+        (1, 128)
+    """
+    name = fspath(source)
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise FileNotFoundError(f"{name} holds no config.json: name the folder of a model, a run's best/ for instance")
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not isinstance(config, VideoCLIPConfig):
+        raise ValueError(f"{name} is a {config.model_type!r} model: only VideoCLIP models can be loaded")
+    segments = VideoCLIPForSegmentation.__name__ in (config.architectures or ())
+    model_class = VideoCLIPForSegmentation if segments else VideoCLIPModel
+    return VideoCLIP(model_class.from_pretrained(name), VideoCLIPProcessor.from_pretrained(name))

@@ -1,0 +1,70 @@
+"""Videos longer than a clip: overlapping windows, and the mean of what they say of each second.
+
+Shapes: T seconds of a video, C classes or hidden units.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+from torch import Tensor
+
+SIZE, STRIDE = 32, 16
+
+
+def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[int, int]]:
+    """Cut `n` seconds into overlapping windows (MMPT dsprocessor.py:661-805).
+
+    Args:
+        n: seconds of the video.
+        size: seconds of a window.
+        step: seconds between two windows' starts.
+
+    Returns:
+        Pairs (start, end), end exclusive; the last window is the first that reaches the end. No seconds, no window.
+
+    Raises:
+        ValueError: unless 1 <= step <= size and n >= 0.
+
+    Example:
+        >>> sliding_windows(50)
+        [(0, 32), (16, 48), (32, 50)]
+    """
+    if not 1 <= step <= size or n < 0:
+        raise ValueError(f"windows need 1 <= step <= size and n >= 0; got step {step}, size {size}, n {n}")
+    return [(start, min(start + size, n)) for start in range(0, max(min(n, 1), n - size + step), step)]
+
+
+def merge_windows(
+    rows: Sequence | np.ndarray | Tensor, windows: Sequence[tuple[int, int]]
+) -> Float32[np.ndarray, "T C"]:
+    """Average the windows' rows over all windows that hold a second (MMPT predictor.py:383-408).
+
+    Args:
+        rows: one array or tensor (size, C) for each window; rows behind the window's end are padding and not read.
+        windows: pairs (start, end) in seconds, as `sliding_windows` gives them.
+
+    Returns:
+        The mean for each second, shape (T, C).
+
+    Raises:
+        ValueError: if there is no window, not one block of rows for each, a block is too short, or a second is in no
+            window.
+
+    Example:
+        >>> merge_windows([[[1.0], [1.0]], [[3.0], [3.0]]], [(0, 2), (1, 3)]).ravel().tolist()
+        [1.0, 2.0, 3.0]
+    """
+    if len(rows) != len(windows) or not len(windows):
+        raise ValueError(f"got {len(rows)} blocks of rows for {len(windows)} windows: give one block for each window")
+    blocks = [b.detach().float().cpu().numpy() if isinstance(b, Tensor) else np.asarray(b, np.float32) for b in rows]
+    total = np.zeros((max(end for _, end in windows), blocks[0].shape[1]), np.float32)
+    count = np.zeros((len(total), 1), np.float32)
+    for block, (start, end) in zip(blocks, windows, strict=True):
+        if len(block) < end - start:
+            raise ValueError(f"the window {start} to {end} has only {len(block)} rows")
+        total[start:end] += block[: end - start]
+        count[start:end] += 1
+    if not count.all():
+        raise ValueError(f"second {int(np.argmin(count))} is in no window")
+    return total / count
