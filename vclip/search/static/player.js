@@ -31,8 +31,6 @@ function makePlayer(fetchClip, moved, say) {
       if (mine !== calls) return;
       [start, end, begin, stop] = [...span, from, to];
       video.src = urlOf(buffer, "video/webm");
-      video.currentTime = from - start;
-      play();
     } catch (error) {
       if (mine === calls) say(error.message, true);
     }
@@ -55,6 +53,10 @@ function makePlayer(fetchClip, moved, say) {
     moved(start + video.currentTime);
     if (!video.paused) requestAnimationFrame(follow);
   };
+  video.addEventListener("loadedmetadata", () => {
+    video.currentTime = begin - start;
+    play();
+  });
   video.addEventListener("play", follow);
   video.addEventListener("seeking", () => {
     if (Math.abs(start + video.currentTime - begin) > 0.01) stop = Infinity; // the reader's own seek: play on
