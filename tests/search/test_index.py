@@ -57,7 +57,7 @@ def folder(made, tmp_path) -> Path:
 
 
 def every_moment(index, text) -> list[tuple]:
-    """Video, start, end, score, margin and percentile by loops over every window, as the docstrings say it."""
+    """Video, start, end, score, margin and quantile by loops over every window, as the docstrings say it."""
     z_t = embed_texts(index.model, index.processor, [text])[0]
     windows, best = [], {}
     for video in index.videos:
@@ -94,12 +94,12 @@ def test_search_is_the_loop_over_every_window(model, processor, made):
     for text in (QUERY, "w9"):
         expected, hits = every_moment(index, text), index.search(text, 100)
         assert len(hits) == len(expected) > 6 and [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
-        for hit, (video, start, end, score, margin, percentile) in zip(hits, expected, strict=True):
+        for hit, (video, start, end, score, margin, quantile) in zip(hits, expected, strict=True):
             end = 0.04 if video == "video 5.mov" else end  # one picture, and no longer
             assert (hit.video, hit.start, hit.end, hit.query) == (video, start, end, text)
             assert hit.end - hit.start >= min(2, end)
             assert (hit.score, hit.margin) == (pytest.approx(score, abs=1e-4), pytest.approx(margin, abs=1e-4))
-            assert hit.percentile == pytest.approx(percentile, abs=1 / 256)
+            assert hit.quantile == pytest.approx(quantile, abs=1 / 256)
         assert index.search(text, 3) == hits[:3]
         assert hits[0].margin > 0 and all(hit.margin < 0 for hit in hits if hit.video != hits[0].video)
 
@@ -137,13 +137,13 @@ def test_captions_are_read_if_wanted_and_their_damage_is_said_once(model, proces
     assert "mended" in {hit.text for hit in index.search(QUERY, 100)} and len(recwarn.list) == 1
 
 
-def test_filters_keep_margin_and_percentile(model, processor, made):
+def test_filters_keep_margin_and_quantile(model, processor, made):
     index = MomentIndex.open(made / ".vclip", model, processor, indexes.Quadrants())
     everything = index.search(QUERY, 100)
     for videos, keep in (("*[34].mov", "34"), (lambda video: video[6] in "05", "05"), ("nothing", "")):
         found, expected = index.search(QUERY, 100, videos), [hit for hit in everything if hit.video[6] in keep]
-        assert [(h.video, h.start, h.end, h.percentile) for h in found] == [
-            (h.video, h.start, h.end, h.percentile) for h in expected
+        assert [(h.video, h.start, h.end, h.quantile) for h in found] == [
+            (h.video, h.start, h.end, h.quantile) for h in expected
         ]
         np.testing.assert_allclose([h.margin for h in found], [h.margin for h in expected], atol=1e-5)
 
@@ -152,7 +152,7 @@ def test_one_video_has_nothing_to_be_compared_with(model, processor, tmp_path):
     indexes.folder(tmp_path, (5,))
     index = MomentIndex.build(model, processor, tmp_path, indexes.Quadrants())
     (hit, *others) = index.search(QUERY)
-    assert not others and np.isnan(hit.margin) and 0 <= hit.percentile <= 1
+    assert not others and np.isnan(hit.margin) and 0 <= hit.quantile <= 1
 
 
 @pytest.mark.parametrize("text, k", [("", 5), (" \n", 5), ("w1", 0)])

@@ -107,7 +107,7 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
     Example:
         >>> import vclip
         >>> read_captions(vclip.minihowto() / "videos" / "test0000.vtt").text[0]
-        'hello friends'
+        "today we're doing space lunch"
     """
     path = Path(path)
     readers = dict(zip(CAPTION_SUFFIXES, (_read_cues, _read_cues, _read_json, _read_csv), strict=True))

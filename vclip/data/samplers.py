@@ -53,7 +53,7 @@ class OverlappedClips:
     Example:
         >>> import vclip
         >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
-        >>> clips = OverlappedClips().sample(corpus, videos=[0, 1], n=4, rng=np.random.default_rng(0))
+        >>> clips = OverlappedClips().sample(corpus, videos=np.array([0, 1]), n=4, rng=np.random.default_rng(0))
         >>> len(clips.video_start)
         8
     """
@@ -98,7 +98,7 @@ class AlignedClips:
     Example:
         >>> import vclip
         >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
-        >>> clips = AlignedClips(first=True).sample(corpus, videos=[0], n=1, rng=np.random.default_rng(0))
+        >>> clips = AlignedClips(first=True).sample(corpus, videos=0, n=1, rng=np.random.default_rng(0))
         >>> clips.caption_first.tolist()
         [0]
     """
@@ -140,7 +140,7 @@ class MILNCEClips:
     Example:
         >>> import vclip
         >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
-        >>> clips = MILNCEClips().sample(corpus, videos=[0], n=2, rng=np.random.default_rng(0))
+        >>> clips = MILNCEClips().sample(corpus, videos=0, n=2, rng=np.random.default_rng(0))
         >>> (clips.caption_last - clips.caption_first).tolist()
         [4, 4]
     """

@@ -3,6 +3,7 @@
 Shapes: B clips, C channels, T frames, H x W pixels; T, H and W even. A second is 30 frames of 224 x 224.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vclip.data.pickles import load_strictly, load_torch
+from vclip.data.pickles import load_torch
 
 # inputs; outputs of the branches 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1 (Szegedy et al. 2015, table 1)
 WIDTHS = {
@@ -198,3 +199,28 @@ def s3d_network(content: Any, path) -> S3D:
     weights = {str(key): value for key, value in content.items()}
     load_strictly(model, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
     return model
+
+
+def load_strictly(model: nn.Module, weights: dict[str, Tensor], path, unknown: Collection[str] = ()) -> None:
+    """Put released weights into a model, which becomes float32 in eval mode.
+
+    ValueError that lists the keys which the model or the file (`unknown` too) lacks, that have another shape, or that
+    hold no finite floats.
+    """
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - weights.keys())
+    unexpected = sorted((weights.keys() - expected.keys()).union(unknown))
+    misshapen, unusable = [], []
+    for key in sorted(expected.keys() & weights.keys()):
+        value, ours = weights[key], expected[key]
+        if value.shape != ours.shape:
+            misshapen.append(f"{key} is {tuple(value.shape)}, expected {tuple(ours.shape)}")
+        elif value.is_floating_point() != ours.is_floating_point():
+            unusable.append(f"{key} is {value.dtype}, expected {ours.dtype}")
+        elif not value.float().isfinite().all():
+            unusable.append(f"{key} holds NaN or infinity")
+    if missing or unexpected or misshapen or unusable:
+        lists = f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}, unusable {unusable}"
+        raise ValueError(f"{path} does not fit: {lists}")
+    model.load_state_dict(weights)
+    model.float().eval()

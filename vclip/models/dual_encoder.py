@@ -265,7 +265,8 @@ class VideoCLIP(DualEncoder):
 
     def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
         """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""
-        assert isinstance(self.model, VideoCLIPForSegmentation)
+        if not isinstance(self.model, VideoCLIPForSegmentation):
+            return super().class_logits(h_v)
         with evaluating(self.model):
             rows = torch.from_numpy(h_v).to(self.model.device, self.model.dtype)
             return self.model.classifier(rows).double().cpu().numpy()

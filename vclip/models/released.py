@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vclip.data.pickles import load_strictly, load_torch
+from vclip.data.pickles import load_torch
+from vclip.encoders.s3d import load_strictly
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel

@@ -33,7 +33,7 @@ class Hit:
 
     `video` is the path in the index's folder (printable: use `MomentIndex.file` to open it), `start` and `end` are
     seconds from its start, at most its length, `score` is z_v . z_t of the window around it, `rank` counts from 1.
-    `margin` is the score less the best of any other video (NaN if there is none), `percentile` the share of 256
+    `margin` is the score less the best of any other video (NaN if there is none), `quantile` the fraction of 256
     everyday sentences whose best score on this index is lower, 0 to 1. `query` is what was asked, `text` what the
     captions say meanwhile.
     """
@@ -44,7 +44,7 @@ class Hit:
     score: float
     rank: int
     margin: float
-    percentile: float
+    quantile: float
     query: str
     text: str
 
@@ -121,7 +121,7 @@ class MomentIndex:
         """At most k moments, best first, no two of which overlap; a window gives its run that stands out.
 
         `videos` is a pattern ("cooking/*.mp4") or a function of the path: no other is searched, though all count in
-        margin and percentile. A video that is gone is left out and one that has changed is kept, with a warning.
+        margin and quantile. A video that is gone is left out and one that has changed is kept, with a warning.
         Without `captions` no caption file is read, and no hit has a text.
         Raises ValueError for a text without words, k < 1, weights that have changed since they made the index, a text
         or a video of which the model makes NaN, or a damaged file of the index, FileNotFoundError if the folder or a
@@ -142,10 +142,10 @@ class MomentIndex:
         for video, start, end, score in islice(moments(self.model, self._store, windows, there, z_t), k):
             entry = self._store.entries[video]
             margin = score - scores[video == best]
-            percentile = float(np.mean(self._background < score))
+            quantile = float(np.mean(self._background < score))
             place = (float(start), min(float(end), entry.duration or float(end)))
             said = captions_during(inside(self.folder, entry.path), *place) if captions else ""
-            hits.append(Hit(printable(entry.path), *place, score, len(hits) + 1, margin, percentile, text, said))
+            hits.append(Hit(printable(entry.path), *place, score, len(hits) + 1, margin, quantile, text, said))
         of = {self._store.entries[video].path: what for video, what in sorted(states.items())}
         found = {hit.video for hit in hits}
         warn_of([path for path in of if of[path] == "gone"], "gone since the last update, so left out")
