@@ -29,20 +29,18 @@ if TYPE_CHECKING:
     from vclip.search.index import MomentIndex
     from vclip.tasks.evaluate import evaluate
     from vclip.training.clusters import VideoIndex, sample_clusters, video_vectors
-    from vclip.training.config import (
-        FinetuneConfig,
-        PretrainConfig,
+    from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate
+    from vclip.training.finetune import finetune
+    from vclip.training.pretrain import pretrain
+    from vclip.training.table7 import (
         exact_alignment,
         first_32_seconds,
-        learning_rate,
         mil_nce_clips,
         retrieve_k,
         shared_towers,
         use_cls,
         without_retrieval,
     )
-    from vclip.training.finetune import finetune
-    from vclip.training.pretrain import pretrain
 
 _HOMES = {
     "models.dual_encoder": ("DualEncoder", "VideoCLIP"),
@@ -102,20 +100,18 @@ _HOMES = {
         "sample_clusters",
         "video_vectors",
     ),
-    "training.config": (
-        "FinetuneConfig",
-        "PretrainConfig",
+    "training.config": ("FinetuneConfig", "PretrainConfig", "learning_rate"),
+    "training.finetune": ("finetune",),
+    "training.pretrain": ("pretrain",),
+    "training.table7": (
         "exact_alignment",
         "first_32_seconds",
-        "learning_rate",
         "mil_nce_clips",
         "retrieve_k",
         "shared_towers",
         "use_cls",
         "without_retrieval",
     ),
-    "training.finetune": ("finetune",),
-    "training.pretrain": ("pretrain",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -29,7 +29,7 @@ from vclip.datasets.minihowto import STYLES, evaluation_sets
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:
-    from vclip.training.runs import Run
+    from vclip.training.checkpoint import Run
 
 
 # task's name here -> data set, options of its reader, task, options of the task, {score: floor beside it}

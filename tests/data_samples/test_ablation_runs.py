@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(corpus, tmp_path):
     code = (
         "import os, sys, torch; torch.set_num_threads(1)\n"
         "from ablations import Trial, run_row\n"
-        "from vclip.training.state import Log\n"
+        "from vclip.training.checkpoint import Log\n"
         "append = Log.append\n"
         "Log.append = lambda log, row: append(log, row) or row['epoch'] == 4 and os.kill(os.getpid(), 9)\n"
         "run_row(Trial('full', 5, sys.argv[1], changes={'epochs': 12, 'candidates': 8}), sys.argv[2])"

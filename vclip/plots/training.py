@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed
-from vclip.training.state import read_log
+from vclip.training.checkpoint import read_log
 
 REFRESH = 10.0  # seconds between two drawings of a live curve
 
@@ -64,25 +64,25 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """The rows of a run's log: training and validation loss, and validation recall beside chance, over updates."""
+    """The rows of a run's log: training and validation loss, and validation recall beside chance, over steps."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
-    training = [(row["update"], row["loss"]) for row in rows if "loss" in row]
+    training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]
     if training:
-        updates, losses = np.array(training).T
-        left.plot(updates, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
+        steps, losses = np.array(training).T
+        left.plot(steps, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
         window = min(20, len(losses))
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        left.plot(updates[window - 1 :], smooth, color=VIDEO, label="training")
+        left.plot(steps[window - 1 :], smooth, color=VIDEO, label="training")
     if held_out:
-        x = [row["update"] for row in held_out]
+        x = [row["step"] for row in held_out]
         left.plot(x, [row["validation_loss"] for row in held_out], "o-", color=TEXT, markersize=3, label="validation")
         for name, style in (("r1", "-"), ("r5", "--"), ("r10", ":")):
             label = f"R@{name[1:]} of {held_out[-1]['n']} clips"
             right.plot(x, [100 * row[name] for row in held_out], style, color=TEXT, label=label)
         right.axhline(100 * held_out[-1]["chance_r1"], color=CHANCE, linewidth=1, label="chance R@1")
-    left.set(xlabel="update", ylabel="InfoNCE, both directions (nats)")
-    right.set(xlabel="update", ylabel="texts that find their clip (%)")
+    left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
+    right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
