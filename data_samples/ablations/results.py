@@ -105,7 +105,7 @@ def results(path: str | Path = "") -> pd.DataFrame:
         FileNotFoundError, ValueError: as `read_runs`.
 
     Example:
-        >>> results().query("row == 'full'")["baseline"].min() > 0
+        >>> results().columns.tolist() == COLUMNS
         True
     """
     runs = read_runs(path)
