@@ -124,9 +124,7 @@ class Trial:
         refuse_unknown([self.row], ROWS, "row of the table")
         refuse_unknown(self.among, all_topics(), "topic")
         if own := {"corpus", "seed", "output"} & self.changes.keys():
-            raise TypeError(
-                f"changes hold {', '.join(sorted(own))}: set these by the trial and the cache"
-            )
+            raise TypeError(f"changes hold {', '.join(sorted(own))}: set these by the trial and the cache")
         if not self.corpus and self.lag != LAG:
             raise ValueError(f"the narration that ships lags by {LAG:g} s: for lag {self.lag:g} name its corpus")
 

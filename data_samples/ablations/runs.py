@@ -29,6 +29,7 @@ from vclip.datasets.minihowto import STYLES, evaluation_sets
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:
+    from vclip.models.dual_encoder import DualEncoder
     from vclip.training.runs import Run
 
 
@@ -93,14 +94,12 @@ def _labels(trial: Trial) -> dict:
 def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
     import torch
 
-    from vclip.models.processor import VideoCLIPProcessor
-    from vclip.models.videoclip import VideoCLIPModel
+    from vclip.models.loading import load
 
     config = trial.config(folder)
     run, training = _train(config)
     begin = time.perf_counter()
-    model = VideoCLIPModel.from_pretrained(run.checkpoint)
-    scores = score_tasks(model, VideoCLIPProcessor.from_pretrained(run.checkpoint), trial.among)
+    scores = score_tasks(load(run.checkpoint), trial.among)
     video_ids = Corpus.open(config.corpus).video_ids
     gpu = torch.cuda.is_available()
     result = {
@@ -132,22 +131,22 @@ def _train(config: PretrainConfig) -> "tuple[Run, float]":
     return run, before + time.perf_counter() - begin
 
 
-def score_tasks(model, processor, among: tuple[str, ...] = ()) -> dict:
+def score_tasks(clip: "DualEncoder", among: tuple[str, ...] = ()) -> dict:
     """{style: {task: {score: (value, baseline, n)}}}; given `among`, `AMONG` is retrieval among these topics' clips."""
     from vclip.tasks.evaluate import evaluate
 
     scores: dict = {style: {} for style in STYLES}
     for name, (_, _, task, options, wanted) in SCORED.items():
         for style, (dataset, corpus) in _sets(name).items():
-            scores[style][name] = _values(evaluate(model, processor, dataset, corpus, task, **options), wanted)
+            scores[style][name] = _values(evaluate(clip, dataset, corpus, task, **options), wanted)
     for style, (dataset, corpus) in _sets("retrieval").items() if among else ():
-        report = evaluate(model, processor, of_topics(dataset, among), corpus, "retrieval")
+        report = evaluate(clip, of_topics(dataset, among), corpus, "retrieval")
         scores[style][AMONG] = _values(report, SCORED["retrieval"][-1])
     return scores
 
 
 def _values(report, wanted: dict[str, str]) -> dict:
-    return {score: (report.scores[score], report.floors[name][score], report.n) for score, name in wanted.items()}
+    return {score: (report.scores[score], report.baselines[name][score], report.n) for score, name in wanted.items()}
 
 
 @lru_cache

@@ -18,7 +18,7 @@ from ablations import runs as ablation_runs
 from ablations.rows import Trial, draw_topics, topic_corpus
 from ablations.runs import AMONG, SCORED, run_all, run_row, score_tasks, trial_key
 
-from vclip import VideoCLIPModel, VideoCLIPProcessor
+from vclip import load
 from vclip.datasets.minihowto import STYLES, minihowto
 
 TOPIC = draw_topics(1, seed=0)  # 14 videos: an epoch is one step
@@ -86,11 +86,10 @@ def test_the_shipped_checkpoint_scores_as_evaluate_says():
     from vclip import evaluate
     from vclip.datasets.minihowto import evaluation_sets
 
-    folder = minihowto() / "checkpoint"
-    model, processor = VideoCLIPModel.from_pretrained(folder), VideoCLIPProcessor.from_pretrained(folder)
-    scores = score_tasks(model, processor)
+    clip = load(minihowto() / "checkpoint")
+    scores = score_tasks(clip)
     for style, pair in evaluation_sets("coin").items():
-        report = evaluate(model, processor, *pair, rule="margin")
+        report = evaluate(clip, *pair, rule="margin")
         assert scores[style]["segmentation"]["f1_25"][0] == report.scores["f1_25"]
     for style in STYLES:
         easy, hard = (scores[style][task]["accuracy"][0] for task in ("videoqa", "videoqa, hard"))
