@@ -36,12 +36,38 @@ def trial(corpus: str, epochs: int, row: str = "full") -> Trial:
 
 
 @pytest.fixture(scope="module")
-def finished(corpus, tmp_path_factory) -> tuple[Path, dict]:
-    threads = torch.get_num_threads()
+def asked_twice(corpus, tmp_path_factory):
+    """A cache, what two threads got that asked for one run at once, and how often it was made."""
+    threads, cache, made, found = torch.get_num_threads(), tmp_path_factory.mktemp("cache"), [], []
+    train = ablation_runs._train_and_score
+
+    def counted(*arguments):
+        made.append(arguments)
+        time.sleep(0.5)
+        return train(*arguments)
+
     torch.set_num_threads(1)
-    cache = tmp_path_factory.mktemp("cache")
-    yield cache, run_row(trial(corpus, 3), cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation_runs, "_train_and_score", counted)
+        both = [threading.Thread(target=lambda: found.append(run_row(trial(corpus, 3), cache))) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    yield cache, found, len(made)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finished(asked_twice) -> tuple[Path, dict]:
+    cache, found, _ = asked_twice
+    return cache, found[0]
+
+
+def test_two_that_want_one_run_take_turns(asked_twice):
+    cache, found, made = asked_twice
+    assert made == 1 and found[0] == found[1]
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_a_result_holds_every_score_with_its_baseline_and_leaves_one_file(finished):
@@ -155,26 +181,6 @@ def test_a_script_without_a_main_guard_is_told_so_once(corpus, tmp_path):
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=ELSEWHERE)
     assert ran.returncode == 1
     assert ran.stderr.count("Call again to go on") == 1 and '`if __name__ == "__main__":`' in ran.stderr
-
-
-def test_two_that_want_one_run_take_turns(corpus, tmp_path, monkeypatch):
-    made = []
-    train = ablation_runs._train_and_score
-
-    def counted(*arguments):
-        made.append(arguments)
-        time.sleep(0.5)
-        return train(*arguments)
-
-    monkeypatch.setattr(ablation_runs, "_train_and_score", counted)
-    found = []
-    both = [threading.Thread(target=lambda: found.append(run_row(trial(corpus, 1), tmp_path))) for _ in range(2)]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()
-    assert len(made) == 1 and found[0] == found[1]
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.long
