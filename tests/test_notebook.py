@@ -37,7 +37,7 @@ class Stopped(Exception):
 
 @pytest.mark.long
 def test_pretraining_goes_on_in_its_notebook_and_learns(tmp_path):
-    """Notebook 03 on the 64 validation videos, stopped after two of its epochs by somebody else."""
+    """Notebook 03 on the 64 validation videos, stopped after two epochs by an exception."""
     corpus, output = minihowto() / "val", tmp_path / "run"
 
     def stop(row: dict) -> None:
@@ -55,8 +55,8 @@ def test_pretraining_goes_on_in_its_notebook_and_learns(tmp_path):
     rows = (output / "log.jsonl").read_text().splitlines()
     assert len(first) > 2 and rows[: len(first)] == first, "the first epochs are kept, not trained again"
     scores = json.loads((output / "scores.json").read_text())
-    assert scores["after test"]["r10"] > 2 * scores["after test"]["chance"]["r10"]
-    assert scores["after test"]["median_rank"] < 0.7 * scores["before test"]["median_rank"]
+    assert scores["after test"]["r10"] > 5 * scores["after test"]["chance"]["r10"]
+    assert scores["after test"]["median_rank"] < scores["before test"]["median_rank"]
 
 
 def test_scores_are_written_with_the_versions_that_made_them(tmp_path):
