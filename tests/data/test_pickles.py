@@ -228,7 +228,8 @@ COPIES = {
     "bytes of one text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 40_000 + b".",
     "states of one dict": b"\x80\x02}("
-    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000)) + b"uq\x00"
+    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000))
+    + b"uq\x00"
     + b"cargparse\nNamespace\n)Rh\x00b" * 20_000 + b".",
 }  # fmt: skip
 
