@@ -43,77 +43,38 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "models.dual_encoder": ("DualEncoder", "VideoCLIP"),
-    "models.loading": ("load",),
-    "data.captions": (
-        "Captions",
-        "deduplicate",
-        "read_captions",
-    ),
-    "data.corpus": ("Corpus",),
-    "data.extraction": ("extract",),
-    "data.merging": ("merge",),
-    "data.samplers": (
-        "AlignedClips",
-        "MILNCEClips",
-        "OverlappedClips",
-    ),
-    "data.spec": ("FeatureSpec",),
-    "data.video": ("read_seconds",),
-    "datasets.minihowto": ("minihowto",),
-    "encoders.loading": (
-        "from_spec",
-        "load_encoder",
-    ),
-    "encoders.networks": (
-        "AutoModelEncoder",
-        "EfficientNetLite0",
-        "S3DEncoder",
-    ),
-    "encoders.projection": ("Projection",),
-    "encoders.s3d": (
-        "S3D",
-        "load_s3d",
-    ),
-    "losses": (
-        "info_nce",
-        "mil_nce",
-    ),
-    "models.config": (
-        "VideoCLIPConfig",
-        "VideoCLIPTextConfig",
-        "VideoCLIPVideoConfig",
-    ),
-    "models.convert": ("convert",),
-    "models.processor": ("VideoCLIPProcessor",),
-    "models.released": ("load_videoclip",),
-    "models.segmenter": ("VideoCLIPForSegmentation",),
-    "models.videoclip": (
-        "VideoCLIPModel",
-        "VideoCLIPOutput",
-    ),
-    "search.browser": ("RetrievalBrowser",),
-    "search.index": ("MomentIndex",),
-    "tasks.evaluate": ("evaluate",),
-    "training.clusters": (
-        "VideoIndex",
-        "sample_clusters",
-        "video_vectors",
-    ),
-    "training.config": ("FinetuneConfig", "PretrainConfig", "learning_rate"),
-    "training.finetune": ("finetune",),
-    "training.pretrain": ("pretrain",),
-    "training.table7": (
-        "exact_alignment",
-        "first_32_seconds",
-        "mil_nce_clips",
-        "retrieve_k",
-        "shared_towers",
-        "use_cls",
-        "without_retrieval",
-    ),
+    "data.captions": "Captions deduplicate read_captions",
+    "data.corpus": "Corpus",
+    "data.extraction": "extract",
+    "data.merging": "merge",
+    "data.samplers": "AlignedClips MILNCEClips OverlappedClips",
+    "data.spec": "FeatureSpec",
+    "data.video": "read_seconds",
+    "datasets.minihowto": "minihowto",
+    "encoders.loading": "from_spec load_encoder",
+    "encoders.networks": "AutoModelEncoder EfficientNetLite0 S3DEncoder",
+    "encoders.projection": "Projection",
+    "encoders.s3d": "S3D load_s3d",
+    "losses": "info_nce mil_nce",
+    "models.config": "VideoCLIPConfig VideoCLIPTextConfig VideoCLIPVideoConfig",
+    "models.convert": "convert",
+    "models.dual_encoder": "DualEncoder VideoCLIP",
+    "models.loading": "load",
+    "models.processor": "VideoCLIPProcessor",
+    "models.released": "load_videoclip",
+    "models.segmenter": "VideoCLIPForSegmentation",
+    "models.videoclip": "VideoCLIPModel VideoCLIPOutput",
+    "search.browser": "RetrievalBrowser",
+    "search.index": "MomentIndex",
+    "tasks.evaluate": "evaluate",
+    "training.clusters": "VideoIndex sample_clusters video_vectors",
+    "training.config": "FinetuneConfig PretrainConfig learning_rate",
+    "training.finetune": "finetune",
+    "training.pretrain": "pretrain",
+    "training.table7": "exact_alignment first_32_seconds mil_nce_clips retrieve_k "
+    "shared_towers use_cls without_retrieval",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import typing
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,22 +227,25 @@ COPIES = {
     "sets of one list": b"\x80\x02" + LONG_LIST + b"q\x000" + b"cbuiltins\nset\nh\x00\x85R" * 2000 + b".",
     "bytes of one text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 40_000 + b".",
-    "states of one dict": b"\x80\x02}(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000)) + b"uq\x00"
+    "states of one dict": b"\x80\x02}("
+    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000))
+    + b"uq\x00"
     + b"cargparse\nNamespace\n)Rh\x00b" * 20_000 + b".",
 }  # fmt: skip
 
 READ_ALL = """
-import resource, sys
+import sys
 from pathlib import Path
+from memory import peak_mb
 from vclip.data.pickles import load_pickle, load_torch
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_mb()
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         value = (load_pickle if path.suffix == ".pkl" else load_torch)(path)
         print(path.name, "read", flush=True)
     except ValueError as error:
         print(path.name, "refused", len(str(error)), flush=True)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+print(round(peak_mb() - before))
 """
 
 
@@ -253,7 +257,13 @@ def test_no_file_ends_the_process(tmp_path):
     head = b"".join(pickle.dumps(part, 2) for part in (1001, {"little_endian": True}))
     write(tmp_path / "legacy.pt", LEGACY + head + ENDLESS["a deep key"])
     names = {path.name for path in tmp_path.iterdir()}
-    done = subprocess.run([sys.executable, "-c", READ_ALL, tmp_path], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, tmp_path],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, (done.stdout[-300:], done.stderr[-300:])
     *told, memory = done.stdout.splitlines()
     assert {line.rpartition(" refused ")[0] for line in told} == names
@@ -351,12 +361,11 @@ def test_what_a_checkpoint_holds_beside_tensors_is_inert(tmp_path, zipped):
     saved = held | {"lists": collections.defaultdict(list, a=[1]), "model": {"w": torch.ones(2)}}
     path = tmp_path / "a.pt"
     torch.save(saved, path, _use_new_zipfile_serialization=zipped)
-    before = torch.serialization.get_safe_globals()
     loaded = load_torch(path)
     assert loaded["model"]["w"].tolist() == [1, 1] and loaded["lists"] == {"a": [1]} and type(loaded["lists"]) is dict
     for value in [loaded["args"], *loaded["hints"], loaded["best"], loaded["array"]]:
         assert isinstance(value, Placeholder) or issubclass(value, Placeholder)
-    assert torch.serialization.get_safe_globals() == before
+    assert not any(isinstance(known, tuple) for known in torch.serialization.get_safe_globals())  # none of ours stays
 
 
 def test_a_placeholder_runs_nothing_of_its_package(tmp_path):

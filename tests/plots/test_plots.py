@@ -87,3 +87,21 @@ def test_a_live_curve_keeps_the_whole_run(tmp_path):
     curve({"step": 2, "loss": 1.0})
     curve.finish(tmp_path)
     assert [row["step"] for row in curve.rows] == [1, 2]
+
+
+def test_errors_stand_beside_what_was_sought(tmp_path):
+    """Untrusted sentences, a clip without a picture, rows of different length."""
+    strange = (None, "$<img src=x>$ " * 20)
+    rows = {
+        "model, test": [((FRAMES[0], "fry it"), (FRAMES[0], "boil it")), (strange, (FRAMES[0], "cut it"))],
+        "none": [],
+    }
+    rows["other"] = [((FRAMES[0], "stir it"), (FRAMES[0], "stir this"))]
+    figure = plots.side_by_side(rows)
+    figure.savefig(tmp_path / "figure.png")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["fry it", "→ boil it"] and titles[4] == "→ cut it" and len(titles[3]) < 80
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0]
+    assert [axes.get_ylabel() for axes in figure.axes[::6]] == ["model, test", "other"]
+    with pytest.raises(ValueError, match="no error to show"):
+        plots.side_by_side({"model": []})

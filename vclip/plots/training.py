@@ -1,4 +1,4 @@
-"""Pictures of a training run: its curves, and what it has gained."""
+"""Pictures of a training run: its curves, and recall before and after."""
 
 import time
 from collections.abc import Sequence
@@ -12,11 +12,23 @@ from matplotlib.ticker import MaxNLocator
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed
 from vclip.training.checkpoint import read_log
 
-REFRESH = 10.0  # seconds between two drawings of a live curve
+REFRESH = 10.0  # seconds between drawings of a live curve
 
 
 def recalls(scores: dict[str, object]) -> Figure:
-    """R@1, R@5, R@10 of several `RetrievalScore`s side by side, with chance as a line."""
+    """R@1, R@5 and R@10 of several models side by side, with chance as a line.
+
+    Args:
+        scores: {name: RetrievalScore}.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> from vclip.tasks.retrieval import score
+        >>> recalls({"perfect": score(np.eye(9))}).axes[0].get_ylabel()
+        'texts that find their clip (%)'
+    """
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     names = ("r1", "r5", "r10")
     width = 0.8 / len(scores)
@@ -34,7 +46,13 @@ def recalls(scores: dict[str, object]) -> Figure:
 
 
 class LiveCurve:
-    """Loss and validation recall while a run goes on: `pretrain(config, on_row=LiveCurve())` redraws in a notebook."""
+    """Loss and validation recall of a run in progress, redrawn in a notebook: `pretrain(config, on_row=LiveCurve())`.
+
+    Example:
+        >>> curve = LiveCurve()
+        >>> curve.rows
+        []
+    """
 
     def __init__(self):
         self.rows: list[dict] = []
@@ -47,12 +65,16 @@ class LiveCurve:
             self.show()
 
     def finish(self, output: str | Path) -> None:
-        """Draw the whole run in `output`, what went before an interruption included."""
+        """Draw the whole run from the log in `output`, including what preceded an interruption.
+
+        Args:
+            output: folder of the run.
+        """
         self.rows = list(read_log(Path(output)))
         self.show()
 
     def show(self) -> None:
-        """Draw now, in place of the last drawing."""
+        """Draw now, replacing the last drawing."""
         from IPython.display import display
 
         figure = curves(self.rows)
@@ -64,7 +86,18 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """The rows of a run's log: training and validation loss, and validation recall beside chance, over steps."""
+    """A run's log: training and validation loss, and validation recall beside chance, over optimizer steps.
+
+    Args:
+        rows: of `log.jsonl`.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> curves([{"step": 1, "loss": 2.0}]).axes[0].get_xlabel()
+        'optimizer step'
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
     training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]
