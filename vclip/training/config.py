@@ -29,10 +29,6 @@ class TrainConfig:
     Raises:
         TypeError: for an unknown field; it offers the nearest.
         ValueError: for a value that cannot work; it names the field.
-
-    Example:
-        >>> TrainConfig(epochs=3).betas
-        (0.9, 0.98)
     """
 
     output: str | PathLike[str] = "runs/train"

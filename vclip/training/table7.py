@@ -8,12 +8,6 @@ from vclip.training.config import PretrainConfig
 def without_retrieval(config: PretrainConfig) -> PretrainConfig:
     """Train on shuffled batches instead of clusters of similar videos (Table 7).
 
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
-
     Example:
         >>> without_retrieval(PretrainConfig()).retrieval
         False
@@ -23,12 +17,6 @@ def without_retrieval(config: PretrainConfig) -> PretrainConfig:
 
 def exact_alignment(config: PretrainConfig) -> PretrainConfig:
     """Let a video clip span exactly its text clip, without overlap or a length of its own (Table 7).
-
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
 
     Example:
         >>> exact_alignment(PretrainConfig()).sampler
@@ -40,12 +28,6 @@ def exact_alignment(config: PretrainConfig) -> PretrainConfig:
 def mil_nce_clips(config: PretrainConfig) -> PretrainConfig:
     """Take short clips with several candidate captions, and the MIL-NCE loss (Table 7).
 
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
-
     Example:
         >>> mil_nce_clips(PretrainConfig()).sampler
         'mil_nce'
@@ -55,12 +37,6 @@ def mil_nce_clips(config: PretrainConfig) -> PretrainConfig:
 
 def shared_towers(config: PretrainConfig) -> PretrainConfig:
     """Use one tower for both modalities, as deep as the text tower (Table 7).
-
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
 
     Example:
         >>> shared_towers(PretrainConfig()).model
@@ -76,12 +52,6 @@ def shared_towers(config: PretrainConfig) -> PretrainConfig:
 def retrieve_k(config: PretrainConfig) -> PretrainConfig:
     """Let a cluster be the k nearest videos, not k drawn from the nearest 2k (Table 7).
 
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
-
     Example:
         >>> retrieve_k(PretrainConfig(videos_per_batch=32)).candidates
         32
@@ -92,12 +62,6 @@ def retrieve_k(config: PretrainConfig) -> PretrainConfig:
 def first_32_seconds(config: PretrainConfig) -> PretrainConfig:
     """Take a video's vector from the clip of its first caption alone (Table 7).
 
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
-
     Example:
         >>> first_32_seconds(PretrainConfig()).retrieval_first
         True
@@ -107,12 +71,6 @@ def first_32_seconds(config: PretrainConfig) -> PretrainConfig:
 
 def use_cls(config: PretrainConfig) -> PretrainConfig:
     """Let z_v and z_t be the states of [CLS] instead of means (Table 7).
-
-    Args:
-        config: the run to vary; it stays as it is.
-
-    Returns:
-        A new config.
 
     Example:
         >>> use_cls(PretrainConfig()).model
