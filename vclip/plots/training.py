@@ -38,7 +38,7 @@ def recalls(scores: dict[str, object]) -> Figure:
 
 
 class LiveCurve:
-    """Loss and validation recall of a run in progress, redrawn in a notebook: `pretrain(config, on_row=LiveCurve())`."""
+    """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve())`."""
 
     def __init__(self):
         self.rows: list[dict] = []
