@@ -23,6 +23,7 @@ from vclip.models.config import VideoCLIPConfig
 from vclip.models.embedding import embed_texts
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.windows import STRIDE
 from vclip.neighbours import ADDED_AT_ONCE, TRAINED_ON, index_rows, nearest
 from vclip.search.folder import captions_during, stat_of
 from vclip.search.identity import embed_windows, made_by
@@ -30,7 +31,6 @@ from vclip.search.index import MomentIndex
 from vclip.search.state import Entry
 from vclip.search.store import Store
 from vclip.search.windows import EXACT_UP_TO
-from vclip.tasks.windows import STRIDE
 
 HOURS = 10_000
 SECONDS = HOURS * 3600

@@ -14,11 +14,11 @@ from vclip.data.corpus import Corpus
 from vclip.datasets.coin import COIN
 from vclip.datasets.minihowto import evaluation_sets, minihowto
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.windows import SIZE, sliding_windows
 from vclip.tasks import localization, segmentation
-from vclip.tasks.windows import SIZE, sliding_windows
 
 TASKS = {"segmentation": ("coin", segmentation.examine), "localization": ("crosstask", localization.examine)}
 VIDEOS = 24
@@ -65,9 +65,9 @@ def plain(model: VideoCLIPModel, processor: VideoCLIPProcessor, records, corpus:
     """Each second's best label (COIN) or each step's second (CrossTask)."""
     out = []
     labels = getattr(records, "texts", None)
-    z = None if labels is None else embed_texts(model, processor, labels)
+    z = None if labels is None else VideoCLIP(model, processor).encode_texts(labels)
     for record in records:
-        z_t = embed_texts(model, processor, record.steps) if z is None else z
+        z_t = VideoCLIP(model, processor).encode_texts(record.steps) if z is None else z
         rows = logits_one_video_a_forward(
             model, torch.from_numpy(z_t), corpus.features(corpus.index(record.video_id))
         ).numpy()
@@ -90,8 +90,8 @@ def bench_windows(compare, model, processor, task, beside):
     texts = sorted(set(records.texts if isinstance(records, COIN) else sum((list(r.steps) for r in records), [])))
 
     def towers() -> None:
-        embed_videos(model, clips)
-        embed_texts(model, processor, texts)
+        VideoCLIP(model, processor).encode_clips(clips)
+        VideoCLIP(model, processor).encode_texts(texts)
 
     alone = beside == "the towers alone"
     other: Callable[[], object] = towers if alone else partial(plain, model, processor, records, corpus)

@@ -10,7 +10,7 @@ from vclip.models.config import VideoCLIPConfig
 from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.tasks.windows import sliding_windows
+from vclip.models.windows import sliding_windows
 
 import corpora
 import reference

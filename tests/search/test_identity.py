@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.windows import embed_seconds, sliding_windows
 from vclip.search.identity import (
     embed_each_second,
     embed_sentences,
@@ -19,7 +20,6 @@ from vclip.search.identity import (
     named_encoder,
     sizes,
 )
-from vclip.tasks.windows import embed_seconds, sliding_windows
 
 
 def test_windows_of_many_videos_are_those_of_each():

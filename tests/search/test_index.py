@@ -17,12 +17,12 @@ from videos import write_video
 from vclip.datasets.minihowto import minihowto
 from vclip.encoders.projection import Projection
 from vclip.models.embedding import embed_texts, embed_videos
+from vclip.models.windows import embed_seconds, sliding_windows
 from vclip.search import windows
 from vclip.search.background import SENTENCES
 from vclip.search.identity import embed_each_second
 from vclip.search.index import MomentIndex
 from vclip.search.windows import standing_out
-from vclip.tasks.windows import embed_seconds, sliding_windows
 
 from corpora import TOWER
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vclip.models.windows import sliding_windows
 from vclip.neighbours import nearest
 from vclip.search.windows import Windows, build, read, standing_out, write
-from vclip.tasks.windows import sliding_windows
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import load_videoclip
 from vclip.models.videoclip import VideoCLIPModel
@@ -22,6 +23,10 @@ class ZeroShot:
     model: VideoCLIPModel
     processor: VideoCLIPProcessor
     features: Path
+
+    @property
+    def clip(self) -> VideoCLIP:
+        return VideoCLIP(self.model, self.processor)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import importlib
 import inspect
 import subprocess
 import sys
@@ -12,8 +11,10 @@ from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.datasets.didemo import TASKS, Description
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks.evaluate import examiner
 
 import corpora
 from corpora import TOWER
@@ -47,22 +48,22 @@ EIGHT = [f"video {i}" for i in range(8)]
 def test_two_runs_write_the_same_scores(model, processor, corpus, tmp_path, task):
     written = []
     for run, features in (("first", corpus), ("second", str(corpus.path))):
-        report = vclip.evaluate(model.train(), processor, described(*EIGHT), features, task, seed=7)
+        report = vclip.evaluate(VideoCLIP(model.train(), processor), described(*EIGHT), features, task, seed=7)
         assert model.training
         written.append([file.read_bytes() for file in sorted(report.save(tmp_path / run).parent.iterdir())])
     assert written[0] == written[1] and len(written[0]) == 2
-    assert report.task == task and report.about["seed"] == 7 and "chance" in report.floors
-    assert all(floor.keys() == report.scores.keys() for floor in report.floors.values())
+    assert report.task == task and report.about["seed"] == 7 and "chance" in report.baselines
+    assert all(floor.keys() == report.scores.keys() for floor in report.baselines.values())
 
 
 def test_the_first_task_is_the_usual_one(model, processor, corpus):
-    report = vclip.evaluate(model, processor, described(*EIGHT), corpus, padding="reference")
+    report = vclip.evaluate(VideoCLIP(model, processor), described(*EIGHT), corpus, padding="reference")
     assert report.task == "moment_retrieval" and report.about["options"] == {"padding": "reference"}
 
 
 def test_a_report_records_defaults_too(model, processor, corpus):
     def options(task, **given):
-        return vclip.evaluate(model, processor, described(*EIGHT), corpus, task, **given).about["options"]
+        return vclip.evaluate(VideoCLIP(model, processor), described(*EIGHT), corpus, task, **given).about["options"]
 
     assert options("moment_retrieval") == {"padding": "valid"}
     assert options("paragraph_retrieval") == {"ties": "against"}
@@ -72,7 +73,7 @@ def test_a_report_records_defaults_too(model, processor, corpus):
 @pytest.mark.parametrize("task", TASKS)
 def test_missing_features_are_counted_not_fatal(model, processor, corpus, task):
     some = described("gone", *EIGHT[:3], "lost", "gone", EIGHT[0])
-    report = vclip.evaluate(model, processor, some, corpus, task)
+    report = vclip.evaluate(VideoCLIP(model, processor), some, corpus, task)
     missing = ["gone", "lost"]
     assert report.coverage == {"videos": 3, "of": 5, "missing": missing, "records": 4, "of_records": 7}
     assert "3 of 5 videos have features (not 'gone', 'lost'), 4 of 7 records scored" in repr(report)
@@ -83,29 +84,28 @@ def test_missing_features_are_counted_not_fatal(model, processor, corpus, task):
 
 @pytest.mark.parametrize("task", ["retrieval", *TASKS, "videoqa", "segmentation", "localization"])
 def test_a_task_takes_a_seed_only_if_it_draws(task):
-    examine = importlib.import_module(f"vclip.tasks.{task}").examine
-    assert ("seed" in inspect.signature(examine).parameters) == (task == "segmentation")
+    assert ("seed" in inspect.signature(examiner(task)).parameters) == (task == "segmentation")
 
 
 def test_wrong_tasks_and_options_are_named(model, processor, corpus):
     dataset = described(*EIGHT)
     with pytest.raises(TypeError, match="unknown task of made 'retrieval'.*: moment_retrieval, paragraph_retrieval"):
-        vclip.evaluate(model, processor, dataset, corpus, "retrieval")
+        vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, "retrieval")
     with pytest.raises(TypeError, match="unknown option of paragraph_retrieval 'tie': did you mean 'ties'"):
-        vclip.evaluate(model, processor, dataset, corpus, "paragraph_retrieval", tie="against")
+        vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, "paragraph_retrieval", tie="against")
     with pytest.raises(TypeError, match="unknown option of moment_retrieval 'ties'"):
-        vclip.evaluate(model, processor, dataset, corpus, ties="against")
+        vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, ties="against")
     with pytest.raises(TypeError, match="no task scores the records of made all"):
-        vclip.evaluate(model, processor, described(*EIGHT, tasks=()), corpus)
+        vclip.evaluate(VideoCLIP(model, processor), described(*EIGHT, tasks=()), corpus)
 
 
 def test_wrong_data_and_features_are_named(model, processor, corpus, tmp_path):
     with pytest.raises(ValueError, match="made all: 0 records .*nothing to score"):
-        vclip.evaluate(model, processor, described(), corpus)
+        vclip.evaluate(VideoCLIP(model, processor), described(), corpus)
     with pytest.raises(ValueError, match="none of the 1 videos of made all"):
-        vclip.evaluate(model, processor, described("gone"), corpus)
+        vclip.evaluate(VideoCLIP(model, processor), described("gone"), corpus)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        vclip.evaluate(model, processor, described(*EIGHT), tmp_path / "nowhere")
+        vclip.evaluate(VideoCLIP(model, processor), described(*EIGHT), tmp_path / "nowhere")
     other = VideoCLIPModel(
         VideoCLIPConfig(
             video_config=TOWER,
@@ -115,13 +115,13 @@ def test_wrong_data_and_features_are_named(model, processor, corpus, tmp_path):
         )
     )
     with pytest.raises(ValueError, match="encoder: 'made' against 'another'"):
-        vclip.evaluate(other, processor, described(*EIGHT), corpus)
+        vclip.evaluate(VideoCLIP(other, processor), described(*EIGHT), corpus)
 
 
 def test_a_folder_of_other_tools_will_do(model, processor, corpus, tmp_path):
     for i in range(len(corpus)):
         np.save(tmp_path / f"{corpus.video_ids[i]}.npy", corpus.features(i))
-    here, there = (vclip.evaluate(model, processor, described(*EIGHT), f) for f in (corpus, tmp_path))
+    here, there = (vclip.evaluate(VideoCLIP(model, processor), described(*EIGHT), f) for f in (corpus, tmp_path))
     assert here.scores == there.scores and here.about["features"]["encoder"] == "made"
     assert there.about["features"] == {"hash": here.about["features"]["hash"]}
 

@@ -16,6 +16,7 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import crosstask
 from vclip.datasets._records import Dataset
 from vclip.datasets.crosstask import Video
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import load_videoclip
 from vclip.tasks.localization import (
@@ -228,7 +229,7 @@ def test_floors_give_every_step_one_second_in_order(steps, longer):
 
 @pytest.fixture(scope="module")
 def small(shared, tmp_path_factory):
-    """The golden model, its processor, its features as a folder of .npy, and the release's folder."""
+    """The golden model as a dual encoder, its features as a folder of .npy, and the release's folder."""
     golden = shared / "golden"
     model = load_videoclip(golden / "model_separate" / "checkpoint.pt", reference.config(golden / "model_separate"))
     processor = VideoCLIPProcessor(BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt")))
@@ -236,7 +237,7 @@ def small(shared, tmp_path_factory):
     for video_id, rows in np.load(golden / "zero_shot" / "features.npz", allow_pickle=False).items():
         np.save(folder / f"{video_id}.npy", rows)
     release = golden / "zero_shot" / "crosstask" / "crosstask_release"
-    return SimpleNamespace(model=model, processor=processor, features=folder, release=release)
+    return SimpleNamespace(clip=VideoCLIP(model, processor), features=folder, release=release)
 
 
 def test_plain_functions_are_golden(small):
@@ -244,7 +245,7 @@ def test_plain_functions_are_golden(small):
     expected = np.load(small.release.parent / "expected.npz", allow_pickle=False)
     dataset = crosstask.load(small.release, "test", features=corpus, n_train=2)
     videos = [corpus.features(corpus.index(video.video_id)) for video in dataset]
-    logits = step_logits(small.model, small.processor, videos, [video.steps for video in dataset])
+    logits = step_logits(small.clip, videos, [video.steps for video in dataset])
     for video, rows in zip(dataset, logits, strict=True):
         name = f"{video.task}_{video.video_id}"
         np.testing.assert_allclose(rows, expected[f"logits_{name}"], atol=2e-5)
@@ -256,7 +257,7 @@ def test_evaluation_is_golden(small):
     expected = json.loads((small.release.parent / "expected.json").read_text())
     arrays = np.load(small.release.parent / "expected.npz", allow_pickle=False)
     dataset = crosstask.load(small.release, features=Corpus.open(small.features), n_train=2)
-    report = vclip.evaluate(small.model, small.processor, dataset, small.features)
+    report = vclip.evaluate(small.clip, dataset, small.features)
     assert report.scores == {"recall": pytest.approx(expected["recall"]["recall"], abs=1e-9)}
     assert report.unit == "steps" and report.n == sum(arrays[k].any(0).sum() for k in arrays if k.startswith("truth"))
     examples = report.examples
@@ -276,9 +277,9 @@ def test_evaluation_is_golden(small):
         for _ in range(400)
     ]
     recalls = [average_recall(each, truth, examples.task.tolist()).recall for each in drawn]
-    assert abs(np.mean(recalls) - report.floors["random"]["recall"]) < 4 * np.std(recalls) / np.sqrt(len(recalls))
+    assert abs(np.mean(recalls) - report.baselines["random"]["recall"]) < 4 * np.std(recalls) / np.sqrt(len(recalls))
     uniform = average_recall([assign_uniform(*t.shape) for t in truth], truth, examples.task.tolist())
-    assert report.floors["uniform"] == {"recall": uniform.recall}
+    assert report.baselines["uniform"] == {"recall": uniform.recall}
 
 
 def test_videos_that_cannot_be_scored_are_left_out_and_counted(small, tmp_path):
@@ -291,9 +292,7 @@ def test_videos_that_cannot_be_scored_are_left_out_and_counted(small, tmp_path):
         Video("nowhere", "2", "no features", steps[:4], segments),
     ]
     with pytest.warns(UserWarning, match="2 of 3 videos left out, first 'ct10012' of task 1: 14 s for 14 steps"):
-        report = vclip.evaluate(
-            small.model, small.processor, Dataset("made", "test", videos, crosstask.TASKS), small.features
-        )
+        report = vclip.evaluate(small.clip, Dataset("made", "test", videos, crosstask.TASKS), small.features)
     assert report.n == 1 and report.coverage["missing"] == ["nowhere"]
     assert report.examples.left_out.tolist() == ["", "14 s for 14 steps", "not annotated"]
     assert report.examples.assigned.map(len).tolist() == [4, 0, 0]
@@ -301,13 +300,11 @@ def test_videos_that_cannot_be_scored_are_left_out_and_counted(small, tmp_path):
     saved = [json.loads(line) for line in (tmp_path / "examples.json").read_text().splitlines()]
     assert [row["left_out"] for row in saved] == report.examples.left_out.tolist()
     with pytest.raises(ValueError, match="no video .* can be scored, .* 14 s for 14 steps"):
-        examine(small.model, small.processor, Dataset("made", "test", videos[1:3]), Corpus.open(small.features))
+        examine(small.clip, Dataset("made", "test", videos[1:3]), Corpus.open(small.features))
 
 
 def test_a_video_of_two_tasks_is_scored_for_each(small):
     videos = [Video("ct10011", str(k), "", tuple(f"w{i}" for i in range(k)), ((0, 0.0, 32.0),)) for k in (2, 5)]
-    report = vclip.evaluate(
-        small.model, small.processor, Dataset("made", "test", videos, crosstask.TASKS), small.features
-    )
+    report = vclip.evaluate(small.clip, Dataset("made", "test", videos, crosstask.TASKS), small.features)
     assert report.scores == {"recall": 1} and report.n == 2 and report.coverage["of"] == 1
     assert report.examples.assigned.map(len).tolist() == [2, 5]

@@ -10,8 +10,10 @@ from vclip.datasets._records import Dataset
 from vclip.datasets.coin import COIN, Video
 from vclip.datasets.didemo import Description
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.tasks.report import Report, about, coverage, covered, features_hash, weights_hash
+from vclip.tasks.report import Report, about, coverage, covered, features_hash
 
 import corpora
 from corpora import TOWER
@@ -21,7 +23,7 @@ def report(**changes) -> Report:
     values = {
         "task": "retrieval",
         "scores": {"r1": 0.41753653, "median_rank": 10.5, "edit": float("nan")},
-        "floors": {"chance": {"r1": 0.002, "median_rank": 240.0}},
+        "baselines": {"chance": {"r1": 0.002, "median_rank": 240.0}},
         "n": 479,
         "unit": "texts",
         "examples": pd.DataFrame({"video_id": ["a", "b"], "rank": [1, 2], "scores": [np.ones(2), np.zeros(2)]}),
@@ -72,7 +74,7 @@ def test_markup_in_names_is_shown_not_run():
         task=hostile,
         unit=hostile,
         scores={hostile: 0.5},
-        floors={hostile + "f": {hostile: 0.1}},
+        baselines={hostile + "f": {hostile: 0.1}},
         about={"data": {"name": hostile, "split": hostile}},
         coverage={"videos": 1, "of": 2, "missing": [hostile], "records": 1, "of_records": 2},
     )._repr_html_()
@@ -84,13 +86,15 @@ def test_what_is_saved_is_plain_json(tmp_path):
     options = {"ties": "against", "rule": {"k": np.int64(3), "share": np.float32(0.5), 4: (1, torch.float32)}}
     made = report(
         scores={"r1": np.float64(0.25), "edit": float("nan"), "far": np.float32("inf")},
-        floors={"chance": {"edit": float("nan")}},
+        baselines={"chance": {"edit": float("nan")}},
         about={"options": options},
     )
     path = made.save(tmp_path / "new" / "folder")
     saved = strict(path.read_text())
     assert path.name == "scores.json"
-    assert saved["scores"] == {"r1": 0.25, "edit": None, "far": None} and saved["floors"] == {"chance": {"edit": None}}
+    assert saved["scores"] == {"r1": 0.25, "edit": None, "far": None} and saved["baselines"] == {
+        "chance": {"edit": None}
+    }
     assert saved["options"] == {"ties": "against", "rule": {"k": 3, "share": 0.5, "4": [1, "torch.float32"]}}
     assert {"vclip", "torch", "transformers", "numpy", "python"} <= saved["versions"].keys()
     assert (saved["n"], saved["unit"], saved["coverage"]["missing"]) == (479, "texts", ["gone"])
@@ -124,17 +128,19 @@ def test_coverage_counts_videos(corpus):
         coverage(described(), corpus)
 
 
-def test_about_tells_models_and_data_apart(corpus):
-    def model(seed: int) -> VideoCLIPModel:
-        torch.manual_seed(seed)
-        return VideoCLIPModel(VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM))
+def encoder(seed: int, path: str = "") -> VideoCLIP:
+    torch.manual_seed(seed)
+    model = VideoCLIPModel(VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM))
+    model.config._name_or_path = path
+    return VideoCLIP(model, VideoCLIPProcessor(corpora.tokenizer()))
 
-    first, same, other = model(0), model(0), model(1)
-    assert weights_hash(first) == weights_hash(same) != weights_hash(other)
-    assert weights_hash(first.bfloat16()) != weights_hash(same)
-    first.config._name_or_path = "/home/someone/runs/best"
+
+def test_about_tells_models_and_data_apart(corpus):
+    first, same, other = encoder(0, "/home/someone/runs/best"), encoder(0), encoder(1)
+    assert first.identity == same.identity != other.identity
     made = about(first, described("video 0"), corpus, 3, {"ties": "against"})
-    assert made["model"]["name"] == "best" and made["seed"] == 3 and made["options"] == {"ties": "against"}
+    assert made["model"] == {"name": "best"} | first.identity
+    assert made["seed"] == 3 and made["options"] == {"ties": "against"}
     assert made["features"]["encoder"] == "made" and made["data"]["left_out"] == 1
     again, others = (about(same, described(*ids), corpus, 3, {}) for ids in (["video 0"], ["video 1"]))
     assert made["data"] == again["data"] != others["data"]
@@ -159,12 +165,11 @@ def test_features_and_labels_are_told_apart(corpus, tmp_path):
     for name, rows in (("one", changed), ("shorter", features["video 0"][:-1])):
         assert features_hash(dataset, written(name, features | {"video 0": rows})) != expected
 
-    torch.manual_seed(0)
-    model = VideoCLIPModel(VideoCLIPConfig(video_config=TOWER, text_config=TOWER, video_feature_dim=corpora.DIM))
+    clip = encoder(0)
     videos = [Video("video 0", 9.0, "task", 0, ())]
     hashes = [
-        about(model, COIN("testing", videos, texts), corpus, 0, {})["data"]["hash"]
+        about(clip, COIN("testing", videos, texts), corpus, 0, {})["data"]["hash"]
         for texts in (["a", "b"], ["a", "b"], ["a", "c"])
     ]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert about(model, dataset, Corpus.open(tmp_path / "same"), 0, {})["features"] == {"hash": expected}
+    assert about(clip, dataset, Corpus.open(tmp_path / "same"), 0, {})["features"] == {"hash": expected}

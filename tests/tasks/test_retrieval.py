@@ -15,6 +15,7 @@ import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
 from vclip.datasets._records import Dataset
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.tasks import retrieval
 from vclip.tasks.retrieval import clip_features, ranks, recall, score, text_to_video
 
@@ -207,13 +208,13 @@ def test_youcook_is_golden(zero_shot, tmp_path, text):
 
     seconds = [min(len(clip_features(clip, features)), 32) for clip in clips]
     assert seconds == golden[f"n_tokens_{text}"].tolist() and 0 in seconds
-    similarity, found = text_to_video(zero_shot.model, zero_shot.processor, clips, features)
+    similarity, found = text_to_video(zero_shot.clip, clips, features)
     assert found == list(range(len(clips)))
     np.testing.assert_allclose(similarity, golden[f"sim_{text}"], atol=2e-5)
     metrics = [expected[name] for name in ("R1", "R5", "R10", "MR")]
     assert values(score(similarity, "reference")) == pytest.approx(metrics, abs=1e-9)
 
-    report = vclip.evaluate(zero_shot.model, zero_shot.processor, clips, zero_shot.features, ties="reference")
+    report = vclip.evaluate(zero_shot.clip, clips, zero_shot.features, ties="reference")
     assert list(report.scores.values()) == pytest.approx(metrics, abs=1e-9)
     assert (report.task, report.n, report.unit) == ("retrieval", 20, "texts")
     np.testing.assert_allclose(report.examples["similarity"], np.diag(golden[f"sim_{text}"]), atol=2e-5)
@@ -225,13 +226,11 @@ def test_clips_listed_twice_are_ties(zero_shot):
     features = Corpus.open(zero_shot.features)
     listed = [Part(video_id, f"w{i} w{i % 7}", i % 3, 9 + i) for i, video_id in enumerate(features.video_ids)]
     twice = Dataset("made", "all", listed + listed[::-1], ["retrieval"])
-    report = vclip.evaluate(zero_shot.model, zero_shot.processor, twice, features)
+    report = vclip.evaluate(zero_shot.clip, twice, features)
     assert report.scores["r1"] == 0 and (report.examples["rank"] % 2 == 0).all()
-    similarity, _ = text_to_video(zero_shot.model, zero_shot.processor, twice, features)
+    similarity, _ = text_to_video(zero_shot.clip, twice, features)
     np.testing.assert_array_equal(similarity, similarity[:, ::-1])
-    assert score(similarity) == recall(
-        ranks(*retrieval.embed_pairs(zero_shot.model, zero_shot.processor, twice, features)[:2])
-    )
+    assert score(similarity) == recall(ranks(*retrieval.embed_pairs(zero_shot.clip, twice, features)[:2]))
 
 
 def test_examples_say_what_was_found(zero_shot):
@@ -240,8 +239,8 @@ def test_examples_say_what_was_found(zero_shot):
     parts = [Part(video_id, f"w{i}", i, i + 9) for i, video_id in enumerate(ids)]
     model, processor, features = zero_shot.model, zero_shot.processor, Corpus.open(zero_shot.features)
     for records in (wholes, parts):
-        similarity, found = text_to_video(model, processor, records, features)
-        report = vclip.evaluate(model, processor, Dataset("made", "all", records, ["retrieval"]), features)
+        similarity, found = text_to_video(VideoCLIP(model, processor), records, features)
+        report = vclip.evaluate(VideoCLIP(model, processor), Dataset("made", "all", records, ["retrieval"]), features)
         counts = {"videos": 3, "of": 4, "missing": ["gone"], "records": 3, "of_records": 4}
         assert found == [0, 2, 3] and report.coverage == counts
         examples = report.examples

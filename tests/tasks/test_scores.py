@@ -16,11 +16,14 @@ def test_numbers_stand_beside_chance():
     assert repr(chance) == "Hits(hits 0.01, rank 50.5, n 100)"
     assert score.report() == {
         "scores": {"hits": 0.123456, "rank": 7},
-        "floors": {"chance": {"hits": 0.01, "rank": 50.5}},
+        "baselines": {"chance": {"hits": 0.01, "rank": 50.5}},
         "n": 100,
     }
-    assert chance.report()["floors"] == {}
-    assert score.report({"blind": chance.values()})["floors"] == {"chance": chance.values(), "blind": chance.values()}
+    assert chance.report()["baselines"] == {}
+    assert score.report({"blind": chance.values()})["baselines"] == {
+        "chance": chance.values(),
+        "blind": chance.values(),
+    }
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -33,4 +36,4 @@ class Share(Score):
 def test_a_single_number_and_what_is_no_number():
     score = Share(share=0.5, answers=[1, 0], n=2, chance=0.25)
     assert score.values() == {"share": 0.5} and repr(score) == "Share(share 0.5 (chance 0.25), n 2)"
-    assert score.report() == {"scores": {"share": 0.5}, "floors": {"chance": {"share": 0.25}}, "n": 2}
+    assert score.report() == {"scores": {"share": 0.5}, "baselines": {"chance": {"share": 0.25}}, "n": 2}

@@ -12,15 +12,15 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import coin
 from vclip.datasets.coin import COIN, Segment, Video
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.embedding import embed_texts
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.windows import merge_windows, sliding_windows
 from vclip.tasks.outside import RULES, label_seconds, majority_filter, outside_threshold, smooth
 from vclip.tasks.segment_metrics import edit_score, segmental_f1
-from vclip.tasks.segmentation import SHUFFLES, score, shuffled_floor, targets
-from vclip.tasks.windows import embed_seconds, merge_windows, sliding_windows
+from vclip.tasks.segmentation import SHUFFLES, score, shuffled_baseline, targets
 
 import corpora
 import reference
@@ -72,11 +72,11 @@ def test_floors_are_scores_of_constant_answers(videos):
     steps = [label for video in truth for label in video.tolist() if label]
     most_frequent = min(set(steps), key=lambda label: (-steps.count(label), label)) if steps else 0
     named = {"all Outside": 0} | ({"most frequent step": most_frequent} if steps else {})
-    assert got.floors.keys() == named.keys()
+    assert got.baselines.keys() == named.keys()
     for name, label in named.items():
         expected = score([np.full_like(t, label) for t in truth], truth, 4)
-        assert values(got.floors[name]) == pytest.approx(values(expected), nan_ok=True)
-        assert not got.floors[name].floors
+        assert values(got.baselines[name]) == pytest.approx(values(expected), nan_ok=True)
+        assert not got.baselines[name].baselines
 
 
 def test_silence_earns_frame_accuracy_alone():
@@ -121,13 +121,13 @@ def test_shuffled_labels_are_the_mean_over_orders():
     predicted, truth = [np.array([1, 1, 0, 2]), np.array([0, 1])], [np.array([1, 1, 0, 2]), np.array([2, 2])]
     orders = [([1, 1, 0, 2], [0, 1]), ([1, 1, 0, 1], [0, 2]), ([2, 2, 0, 1], [0, 1])]
     answers = [score([np.array(a), np.array(b)], truth, 2).values() for a, b in orders]
-    drawn = [shuffled_floor(predicted, truth, 2, seed) for seed in range(200)]
-    assert drawn[0] == shuffled_floor(predicted, truth, 2, 0) != drawn[1]
+    drawn = [shuffled_baseline(predicted, truth, 2, seed) for seed in range(200)]
+    assert drawn[0] == shuffled_baseline(predicted, truth, 2, 0) != drawn[1]
     for name in answers[0]:
         each = [answer[name] for answer in answers]
         tolerance = 4 * np.std(each) / np.sqrt(200 * SHUFFLES) + 1e-9
         assert abs(np.mean([floor[name] for floor in drawn]) - np.mean(each)) < tolerance
-    silence = shuffled_floor([np.zeros(4, np.int64)], truth[:1], 2)
+    silence = shuffled_baseline([np.zeros(4, np.int64)], truth[:1], 2)
     assert silence == score([np.zeros(4, np.int64)], truth[:1], 2).values()
 
 
@@ -191,11 +191,13 @@ def released(shared, tmp_path_factory):
 def test_released_protocol_is_golden(released):
     model, processor, dataset, features, numbers, expected = released
     corpus = Corpus.open(features)
-    z_labels = embed_texts(model, processor, dataset.texts)
+    z_labels = VideoCLIP(model, processor).encode_texts(dataset.texts)
     np.testing.assert_allclose(z_labels, numbers["label_embeddings"], atol=2e-5)
     gamma = outside_threshold(z_labels, dataset.texts, duplicates="keep")
     assert gamma == pytest.approx(float(numbers["gamma"]), abs=2e-5)
-    h_v = embed_seconds(model, [corpus.features(corpus.index(video)) for video in expected["video_order"]])
+    h_v = VideoCLIP(model, processor).encode_seconds(
+        [corpus.features(corpus.index(video)) for video in expected["video_order"]]
+    )
     for i, h in enumerate(h_v):
         np.testing.assert_allclose(h @ z_labels.T, numbers[f"merged_logits_{i}"], atol=2e-5)
     predicted = np.concatenate([label_seconds(h, z_labels, gamma) for h in h_v])
@@ -204,7 +206,7 @@ def test_released_protocol_is_golden(released):
 
 def test_evaluate_is_golden(released):
     model, processor, dataset, features, numbers, expected = released
-    report = vclip.evaluate(model, processor, dataset, features, rule="eq6_keep")
+    report = vclip.evaluate(VideoCLIP(model, processor), dataset, features, rule="eq6_keep")
     assert report.scores["frame_accuracy"] == pytest.approx(expected["metrics"]["frame_acc"], abs=1e-9)
     assert report.scores["outside_rate"] == pytest.approx(expected["frac_outside"], abs=1e-9)
     assert (report.n, report.unit, report.coverage["missing"]) == (208, "seconds", ["coin_nofeat"])
@@ -213,7 +215,7 @@ def test_evaluate_is_golden(released):
         np.testing.assert_array_equal(np.concatenate(report.examples[column].to_list()), numbers[name])
     assert report.details["threshold"] == pytest.approx(expected["gamma"], abs=2e-5)
     # its 23 texts differ, so counting texts once changes nothing
-    assert vclip.evaluate(model, processor, dataset, features).scores == report.scores
+    assert vclip.evaluate(VideoCLIP(model, processor), dataset, features).scores == report.scores
 
 
 # the rules, end to end
@@ -236,10 +238,10 @@ def small(tmp_path_factory):
 @pytest.mark.parametrize("rule", RULES)
 def test_examine_equals_loop(small, rule):
     model, processor, dataset, corpus = small
-    report = vclip.evaluate(model, processor, dataset, corpus, rule=rule, outside=0.5, window=3)
-    z = embed_texts(model, processor, dataset.texts)
+    report = vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, rule=rule, outside=0.5, window=3)
+    z = VideoCLIP(model, processor).encode_texts(dataset.texts)
     features = [np.asarray(corpus.features(corpus.index(video))) for video in dataset.video_ids[:5]]
-    states = embed_seconds(model, features)
+    states = VideoCLIP(model, processor).encode_seconds(features)
     if rule == "cosine":
         z = z / np.linalg.norm(z, axis=1, keepdims=True)
         states = [h / np.linalg.norm(h, axis=1, keepdims=True) for h in states]
@@ -264,10 +266,12 @@ def test_examine_equals_loop(small, rule):
         assert row.frame_accuracy == pytest.approx(np.mean(np.array(row.predicted) == truth[video]))
     expected = score(report.examples["predicted"].tolist(), truth, 4)
     assert report.scores == expected.values()
-    assert report.floors["all Outside"] == expected.floors["all Outside"].values()
-    assert report.floors["most frequent step"] == expected.floors["most frequent step"].values()
-    assert report.floors["shuffled labels"] == shuffled_floor(report.examples["predicted"].map(np.array), truth, 4)
-    assert report.floors["chance"] == {"mean_recall": 0.25}
+    assert report.baselines["all Outside"] == expected.baselines["all Outside"].values()
+    assert report.baselines["most frequent step"] == expected.baselines["most frequent step"].values()
+    assert report.baselines["shuffled labels"] == shuffled_baseline(
+        report.examples["predicted"].map(np.array), truth, 4
+    )
+    assert report.baselines["chance"] == {"mean_recall": 0.25}
     names = ["Outside", "w1 w2 (1)", "w3 (2)", "w4 w5 w6 (3)", "w1 w2 (4)"]
     assert list(report.details["recall"]) == names and report.details["rule"] == rule
     np.testing.assert_array_equal(list(report.details["recall"].values()), expected.recall)
@@ -277,17 +281,17 @@ def test_a_shared_text_silences_eq6_as_published(small):
     """Steps 1 and 4 share a text: over all ids gamma is its squared norm or more, over distinct texts it need not."""
     model, processor, dataset, corpus = small
     keep, drop = (
-        vclip.evaluate(model, processor, dataset, corpus, rule=rule).details["threshold"]
+        vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, rule=rule).details["threshold"]
         for rule in ("eq6_keep", "eq6")
     )
-    z = embed_texts(model, processor, dataset.texts)
+    z = VideoCLIP(model, processor).encode_texts(dataset.texts)
     assert keep == pytest.approx(max(drop, float(z[0] @ z[0])), abs=1e-4) and keep >= drop
 
 
 def test_the_quantile_leaves_that_share_outside(small):
     model, processor, dataset, corpus = small
     for outside in (0.0, 0.3, 0.8):
-        report = vclip.evaluate(model, processor, dataset, corpus, rule="quantile", outside=outside)
+        report = vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, rule="quantile", outside=outside)
         assert report.scores["outside_rate"] == pytest.approx(outside, abs=2 / report.n)
 
 
@@ -296,17 +300,20 @@ def test_examine_refuses(small):
     alike = COIN("testing", [Video("video 0", 9.0, "task", 0, ())], ["w1", "w1"])
     for rule, error in (("eq6", "eq. 6 needs two different labels, there is one"), ("margin", "a margin needs two")):
         with pytest.raises(ValueError, match=error):
-            vclip.evaluate(model, processor, alike, corpus, rule=rule)
-    assert "most frequent step" not in vclip.evaluate(model, processor, alike, corpus, rule="quantile").floors
+            vclip.evaluate(VideoCLIP(model, processor), alike, corpus, rule=rule)
+    assert (
+        "most frequent step"
+        not in vclip.evaluate(VideoCLIP(model, processor), alike, corpus, rule="quantile").baselines
+    )
     for name, value, error in (
         ("rule", "loud", "rule is one of classifier, eq6, .*, not 'loud'"),
-        ("rule", "classifier", "needs a fine-tuned VideoCLIPForSegmentation, not a VideoCLIPModel: take one of eq6"),
+        ("rule", "classifier", "needs a model fine-tuned for segmentation, which this one is not: take one of eq6"),
         ("outside", 1.5, "outside is a share of the seconds, 0 to 1, not 1.5"),
         ("window", 4, "window is an odd number of seconds, 1 or more, not 4"),
         ("window", 0, "not 0"),
     ):
         with pytest.raises(ValueError, match=error):
-            vclip.evaluate(model, processor, dataset, corpus, **{name: value})
+            vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, **{name: value})
 
 
 # the classifier of a fine-tuned model
@@ -325,7 +332,7 @@ def tuned(small):
 
 def test_a_classifier_answers_with_its_largest_mean_logit(small, tuned):
     _, processor, dataset, corpus = small
-    report = vclip.evaluate(tuned, processor, dataset, corpus)
+    report = vclip.evaluate(VideoCLIP(tuned, processor), dataset, corpus)
     assert report.details["rule"] == "classifier" and report.details["threshold"] == 0
     for row in report.examples.itertuples():
         video = corpus.features(corpus.index(row.video_id))
@@ -336,30 +343,30 @@ def test_a_classifier_answers_with_its_largest_mean_logit(small, tuned):
         assert row.predicted == logits.argmax(1).tolist()
         np.testing.assert_allclose(row.best, logits[:, 1:].max(1) - logits[:, 0], atol=1e-4)
     assert 0 < report.scores["outside_rate"] < 1
-    assert vclip.evaluate(tuned, processor, dataset, corpus, rule="classifier").scores == report.scores
-    zero_shot = vclip.evaluate(small[0], processor, dataset, corpus, rule="eq6").scores
-    assert vclip.evaluate(tuned, processor, dataset, corpus, rule="eq6").scores == zero_shot
+    assert vclip.evaluate(VideoCLIP(tuned, processor), dataset, corpus, rule="classifier").scores == report.scores
+    zero_shot = vclip.evaluate(VideoCLIP(small[0], processor), dataset, corpus, rule="eq6").scores
+    assert vclip.evaluate(VideoCLIP(tuned, processor), dataset, corpus, rule="eq6").scores == zero_shot
 
 
 def test_a_classifier_of_other_labels_is_refused(small, tuned):
     _, processor, dataset, corpus = small
     three = COIN("testing", [Video("video 0", 9.0, "task", 0, ())], ["w1", "w2", "w3"])
     with pytest.raises(ValueError, match="classifier has 5 classes, COIN .* has 3 steps and Outside.*zero-shot rule"):
-        vclip.evaluate(tuned, processor, three, corpus)
-    assert vclip.evaluate(tuned, processor, three, corpus, rule="quantile").n
+        vclip.evaluate(VideoCLIP(tuned, processor), three, corpus)
+    assert vclip.evaluate(VideoCLIP(tuned, processor), three, corpus, rule="quantile").n
     other = COIN("testing", list(dataset)[:2], ["w1 w2", "w3", "w9", "w1 w2"])
     tuned.config.id2label = dict(enumerate(["Outside", *dataset.texts]))
     try:
-        vclip.evaluate(tuned, processor, dataset, corpus)
+        vclip.evaluate(VideoCLIP(tuned, processor), dataset, corpus)
         with pytest.raises(ValueError, match="class 3 of the model's classifier is 'w4 w5 w6', of COIN .* 'w9'"):
-            vclip.evaluate(tuned, processor, other, corpus)
+            vclip.evaluate(VideoCLIP(tuned, processor), other, corpus)
     finally:
         tuned.config.id2label = {label: f"LABEL_{label}" for label in range(5)}
 
 
 def test_a_report_can_be_saved(small, tmp_path):
     model, processor, dataset, corpus = small
-    report = vclip.evaluate(model, processor, dataset, corpus, rule="margin", window=3)
+    report = vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, rule="margin", window=3)
     report.save(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "examples.json").read_text().splitlines()]
     assert [row["predicted"] for row in rows] == report.examples["predicted"].tolist()

@@ -13,6 +13,7 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import msrvtt
 from vclip.datasets._records import Dataset
 from vclip.datasets.msrvtt import Question
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.released import load_videoclip
 from vclip.tasks import videoqa
 from vclip.tasks.retrieval import text_to_video
@@ -164,13 +165,13 @@ def test_golden_questions(golden):
     model, processor, features, folder = golden
     expected = json.loads((folder / "msrvtt_qa" / "expected.json").read_text())
     questions = msrvtt.load(folder / "msrvtt_qa", split="multiple_choice")
-    report = evaluate(model, processor, questions, features)
+    report = evaluate(VideoCLIP(model, processor), questions, features)
     assert report.examples["prediction"].tolist() == expected["pred"]
     assert report.examples["answer"].tolist() == expected["answers"]
     assert report.scores == pytest.approx({"accuracy": expected["metrics"]["acc"]}, abs=1e-9)
     most = max(expected["answers"].count(a) for a in range(5)) / len(questions)
-    assert report.floors["chance"] == {"accuracy": pytest.approx(0.2)}
-    assert report.floors["most frequent answer"] == {"accuracy": pytest.approx(most)}
+    assert report.baselines["chance"] == {"accuracy": pytest.approx(0.2)}
+    assert report.baselines["most frequent answer"] == {"accuracy": pytest.approx(most)}
     assert (report.task, report.n, report.unit) == ("videoqa", len(questions), "questions")
     assert report.coverage["missing"] == []
 
@@ -179,11 +180,11 @@ def test_golden_retrieval(golden):
     model, processor, features, folder = golden
     expected = json.loads((folder / "msrvtt" / "expected.json").read_text())["metrics"]
     clips = msrvtt.load(folder / "msrvtt")
-    similarity, found = text_to_video(model, processor, clips, Corpus.open(features))
+    similarity, found = text_to_video(VideoCLIP(model, processor), clips, Corpus.open(features))
     golden_similarity = np.load(folder / "msrvtt" / "expected.npz", allow_pickle=False)["sim_text_by_video"]
     assert found == list(range(len(clips)))
     np.testing.assert_allclose(similarity, golden_similarity, atol=2e-5, rtol=0)
-    got = evaluate(model, processor, clips, features).scores
+    got = evaluate(VideoCLIP(model, processor), clips, features).scores
     names = {"r1": "R1", "r5": "R5", "r10": "R10", "median_rank": "MR"}
     assert {name: got[name] for name in names} == pytest.approx({n: expected[o] for n, o in names.items()}, abs=1e-9)
 
@@ -196,7 +197,7 @@ def test_examples_are_what_score_says_of_padded_batches(golden):
     cut += [Question("elsewhere", ("a", "b"), 1), Question(cut[0].video_id, cut[3].candidates, 0)]
     dataset = Dataset("MSR-VTT", "cut", cut, ("videoqa",))
     corpus = Corpus.open(features)
-    found = videoqa.examine(model, processor, dataset, corpus)
+    found = videoqa.examine(VideoCLIP(model, processor), dataset, corpus)
     examples = found["examples"]
     kept = [q for q in cut if q.video_id != "elsewhere"]
     assert isinstance(examples, pd.DataFrame) and found["n"] == len(examples) == len(kept)
@@ -211,5 +212,5 @@ def test_examples_are_what_score_says_of_padded_batches(golden):
     expected = score(torch.stack(z_v), z_t, [q.answer for q in kept])
     assert examples["prediction"].tolist() == expected.predictions.tolist()
     assert found["scores"] == {"accuracy": expected.accuracy}
-    assert found["floors"]["chance"] == {"accuracy": expected.chance}
-    assert evaluate(model, processor, dataset, corpus).coverage["missing"] == ["elsewhere"]
+    assert found["baselines"]["chance"] == {"accuracy": expected.chance}
+    assert evaluate(VideoCLIP(model, processor), dataset, corpus).coverage["missing"] == ["elsewhere"]

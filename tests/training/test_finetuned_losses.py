@@ -14,9 +14,9 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.windows import sliding_windows
 from vclip.tasks.localization import true_seconds
 from vclip.tasks.segmentation import targets
-from vclip.tasks.windows import sliding_windows
 from vclip.training import (
     finetune_localization,
     finetune_pairs,

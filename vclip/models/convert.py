@@ -21,7 +21,7 @@ from vclip.data.spec import FeatureSpec
 from vclip.encoders.networks import s3d_spec
 from vclip.encoders.s3d import S3D, S3D_FILE, is_s3d, load_s3d, s3d_network
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.embedding import embed_texts, embed_videos, evaluating
+from vclip.models.dual_encoder import VideoCLIP, evaluating
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import videoclip_model
 from vclip.models.videoclip import VideoCLIPModel
@@ -139,7 +139,7 @@ def smoke_scores(model: Any, again: Any, processor: VideoCLIPProcessor | None = 
         f"made inputs found by noisy copies (R@1, chance {1 / len(vectors):.2g})": _found(vectors, copies),
     }
     if processor is not None:
-        sides = [embed_texts(model, processor, texts) for texts in zip(*PARAPHRASES, strict=True)]
+        sides = [VideoCLIP(model, processor).encode_texts(texts) for texts in zip(*PARAPHRASES, strict=True)]
         scores[f"sentences found by a paraphrase (R@1, chance {1 / len(PARAPHRASES):.2g})"] = _found(*sides)
     return scores
 
@@ -155,8 +155,9 @@ def _videoclip(model: VideoCLIPModel, again: VideoCLIPModel) -> tuple[np.ndarray
 
     def z(m: VideoCLIPModel, clips: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
         with evaluating(m):
-            z_t = m.embed_texts(ids.flatten(), torch.full((len(ids),), ids.shape[1]))
-        return np.concatenate([embed_videos(m, list(clips.numpy())), z_t.numpy()])
+            z_v = m.get_video_features(clips).pooler_output
+            z_t = m.get_text_features(ids).pooler_output
+        return torch.cat([z_v, z_t]).numpy()
 
     return z(model, clips, ids), z(model, noisy, other), z(again, clips, ids)
 

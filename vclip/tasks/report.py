@@ -17,6 +17,7 @@ import pandas as pd
 from vclip.data.corpus import Corpus
 from vclip.data.storage import replace, write_json
 from vclip.datasets._records import Dataset
+from vclip.models.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -1,6 +1,7 @@
 """Text-to-video retrieval (paper section 4, Tables 1 and 2): at which rank does a text find its own video?
 
-N pairs of a text and a video, D hidden size; text i belongs to video i.
+N pairs of a text and a video, D hidden size; text i belongs to video i. DiDeMo's search for a moment inside
+one video is in `moment_retrieval`; its functions are named here too.
 """
 
 from collections import defaultdict
@@ -17,8 +18,15 @@ from tqdm.auto import tqdm
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
+from vclip.tasks.moment_retrieval import MOMENTS, MomentScore, moment_metrics, moment_scores, rank_moments
 from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import as_array, distinct, once, products
+
+__all__ = [
+    "MOMENTS", "MomentScore", "Ranks", "RetrievalScore", "clip_features", "embed_pairs", "examine",
+    "examine_paragraphs", "moment_metrics", "moment_scores", "paragraphs", "rank_moments", "ranks", "recall", "score",
+    "text_to_video",
+]  # fmt: skip
 
 AT_ONCE = 2**25  # similarities held at a time, 128 MB
 

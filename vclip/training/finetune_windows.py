@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from vclip.tasks.windows import sliding_windows
+from vclip.models.windows import sliding_windows
 
 
 class Windows(NamedTuple):

@@ -6,18 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip.models.config import VideoCLIPConfig
-from vclip.models.videoclip import VideoCLIPModel
-from vclip.tasks.windows import AT_ONCE, embed_seconds, merge_windows, sliding_windows
-
-TOWER = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 2}
-
-
-@pytest.fixture(scope="module")
-def model() -> VideoCLIPModel:
-    torch.manual_seed(0)
-    tower = TOWER | {"vocab_size": 120}
-    return VideoCLIPModel(VideoCLIPConfig(video_config=tower, text_config=tower, video_feature_dim=8)).train()
+from vclip.models.windows import merge_windows, sliding_windows
 
 
 def loop_windows(n, size, step):
@@ -85,7 +74,7 @@ def test_merged_tensors_of_any_kind(dtype):
 @pytest.mark.parametrize(
     ("shapes", "windows", "error"),
     [
-        ([], [], "at least one"),
+        ([], [], "0 blocks of rows for 0 windows"),
         ([(4, 2)], [(0, 4), (2, 6)], "1 blocks of rows for 2 windows"),
         ([(4, 2), (3, 2)], [(0, 4), (2, 6)], "2 to 6 has only 3 rows"),
         ([(4, 2), (4, 2)], [(0, 4), (5, 9)], "second 4 is in no window"),
@@ -94,47 +83,3 @@ def test_merged_tensors_of_any_kind(dtype):
 def test_merge_refuses(shapes, windows, error):
     with pytest.raises(ValueError, match=error):
         merge_windows([np.zeros(shape) for shape in shapes], windows)
-
-
-def test_seconds_equal_one_window_at_a_time(model):
-    rng = np.random.default_rng(0)
-    lengths = [75, 0, 1, 32, 33, 75, 16 * AT_ONCE + 40]  # the last fills more than one batch
-    clips = [rng.standard_normal((n, 8)).astype(np.float16) for n in lengths]
-    got = embed_seconds(model, clips)
-    assert [h_v.shape for h_v in got] == [(n, 16) for n in lengths] and model.training
-    z = rng.standard_normal((16, 5)).astype(np.float32)
-    model.eval()
-    for clip, h_v in zip(clips[:-1], got[:-1], strict=True):
-        logits = [np.zeros((0, 5))] * len(clip)
-        for start, end in sliding_windows(len(clip)):
-            rows = torch.from_numpy(clip[start:end]).float()[None]
-            with torch.no_grad():
-                states = model.get_video_features(rows, attend_cls=False).last_hidden_state[0]
-            for t, logit in zip(range(start, end), states.numpy() @ z, strict=True):
-                logits[t] = np.concatenate([logits[t], logit[None]])
-        # the mean of the logits is the logit of the mean state
-        for t, logit in enumerate(logits):
-            np.testing.assert_allclose(h_v[t] @ z, logit.mean(axis=0), atol=2e-5)
-    model.train()
-
-
-def test_cls_is_hidden(model):
-    clip = np.random.default_rng(1).standard_normal((9, 8)).astype(np.float32)
-    with torch.no_grad():
-        model.eval()
-        hidden, seen = (
-            model.get_video_features(torch.from_numpy(clip)[None], attend_cls=attend).last_hidden_state[0].numpy()
-            for attend in (False, True)
-        )
-        model.train()
-    (got,) = embed_seconds(model, [clip])
-    np.testing.assert_allclose(got, hidden, atol=1e-5)
-    assert np.abs(got - seen).max() > 1e-3
-
-
-def test_smaller_windows_and_too_large_ones(model):
-    clip = np.random.default_rng(2).standard_normal((40, 8)).astype(np.float32)
-    (narrow,), (alone,) = embed_seconds(model, [clip], size=8, step=8), embed_seconds(model, [clip[8:16]])
-    np.testing.assert_allclose(narrow[8:16], alone, atol=1e-5)
-    with pytest.raises(ValueError, match="40 seconds in a clip, but max_video_tokens is 32"):
-        embed_seconds(model, [clip], size=40)
