@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -70,7 +70,6 @@ class Corpus:
         videos: Iterable[tuple[str, np.ndarray, Captions | None]],
         split: str | None = None,
         licence: str | None = None,
-        media: Mapping[str, str | None] | None = None,
     ) -> "Corpus":
         """Write a corpus, all or nothing, and open it.
 
@@ -80,7 +79,6 @@ class Corpus:
             videos: (video_id, features (T, F), captions or None), each read when it is its turn.
             split: such as "train".
             licence: of the videos.
-            media: the path of a video's file in its folder, by id.
 
         Raises:
             FileExistsError: if `path` holds something.
@@ -99,13 +97,13 @@ class Corpus:
             raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
         path.parent.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        rows, media = [], media or {}
+        rows: list[tuple] = []
 
         def captions() -> Iterator[tuple[str, Captions]]:
             """Those of one shard after the other, each of which is written first."""
             for shard, group in enumerate(storage.shards(videos, spec.dim)):
                 storage.write_shard(making / storage.shard_name(shard), [features for _, features, _ in group])
-                rows.extend((i, len(features), shard, row, media.get(i)) for row, (i, features, _) in enumerate(group))
+                rows.extend((i, len(features), shard, row, None) for row, (i, features, _) in enumerate(group))
                 yield from ((video_id, said) for video_id, _, said in group if said is not None)
 
         try:

@@ -134,18 +134,7 @@ def processes() -> PartialState:
 
 def encode(store: FeatureStore, files: Files, videos, encoder: Callable[[], Any]) -> None:
     """Encode videos into the store, saved every SAVE_EVERY seconds, also when it is stopped by an exception."""
-    rows, features, written = [], [], []
-
-    def save() -> None:
-        nonlocal written
-        written += store.add(rows, features)
-        rows.clear()
-        features.clear()
-        if store.full(written):
-            store.pack(written)
-            written = []
-
-    saved = time.monotonic()
+    rows, features, saved = [], [], time.monotonic()
     try:
         for video in videos:
             entry, said, made = _encode_one(video, files, encoder())
@@ -153,10 +142,10 @@ def encode(store: FeatureStore, files: Files, videos, encoder: Callable[[], Any]
             rows.append((entry, said))
             features.append(made)
             if time.monotonic() - saved >= SAVE_EVERY or store.full([entry for entry, _ in rows]):
-                save()
-                saved = time.monotonic()
+                store.add(rows, features)
+                rows, features, saved = [], [], time.monotonic()
     finally:
-        save()
+        store.add(rows, features)
 
 
 def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, np.ndarray | None]:

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from itertools import count
@@ -25,11 +25,11 @@ from filelock import FileLock, Timeout
 
 from vclip.data import storage
 from vclip.data.captions import Captions
-from vclip.data.corpus import STORE, Corpus
+from vclip.data.corpus import STORE
 from vclip.data.spec import FeatureSpec
 
 SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS meta (value TEXT)",
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value)",
     # AUTOINCREMENT: a number is never used twice, since a reader may still map the old file
     "CREATE TABLE IF NOT EXISTS shards (shard INTEGER PRIMARY KEY AUTOINCREMENT, size, mtime, sha256)",
     "CREATE TABLE IF NOT EXISTS videos (video TEXT PRIMARY KEY, media, path, size, mtime, sha256, seconds, duration, "
@@ -115,7 +115,11 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if STORE not in names and names & {"index.json", "unmerged"}:
         raise FileExistsError(f"{folder} was made by an older vclip: delete it and build or extract again")
-    if (folder.exists() and not folder.is_dir()) or (names - {"store.lock"} and not names & {STORE, "corpus.json"}):
+    if STORE not in names and "corpus.json" in names:
+        raise FileExistsError(
+            f"{folder} does not know its files: vclip.merge([{str(folder)!r}], new) makes one that does"
+        )
+    if (folder.exists() and not folder.is_dir()) or (STORE not in names and names - {"store.lock"}):
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "store.lock")
@@ -132,37 +136,50 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
 
 
 class FeatureStore:
-    """The rows of `store.sqlite`. `entries` are those last read, by video; `meta` holds spec, split, licence, the
-    watched folder, and whether the tables are published."""
+    """The rows of `store.sqlite`: `entries` by video, as last read, and `meta`: spec, split, licence, the indexed
+    `folder` as seen from here, and whether the tables are `published`. With a `spec` it is made if need be."""
 
     def __init__(self, folder: Path, spec: FeatureSpec | None = None):
-        self.folder = Path(folder)
-        if spec is None and not (self.folder / STORE).is_file():
-            raise FileNotFoundError(f"{self.folder} has no {STORE}: extract or MomentIndex.build make one")
+        self.folder = folder
+        if spec is None and not (folder / STORE).is_file():
+            raise FileNotFoundError(f"{folder} has no {STORE}: extract and MomentIndex.build make one")
         try:
-            self.db = sqlite3.connect(self.folder / STORE, timeout=60)
+            self.db = sqlite3.connect(folder / STORE, timeout=60)
             if spec is not None:
-                self._begin(spec)
+                self._begin({"spec": asdict(spec), "split": None, "licence": None, "folder": None, "published": False})
             self.read()
-        except sqlite3.OperationalError:
-            raise
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"{self.folder / STORE} is damaged ({error}): delete it, and the next run begins from corpus.json"
+                f"{folder / STORE} cannot be read ({error}): copy it again, or vclip.merge([{str(folder)!r}], ...) makes "
+                "a corpus with a new one"
             ) from None
-        self.spec = FeatureSpec.read(self.meta["spec"], self.folder / STORE)
+        self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec not in (None, self.spec):
-            raise ValueError(
-                f"{self.folder} holds another encoder's features ({self.spec.difference(spec)}): choose another folder"
-            )
+            difference = self.spec.difference(spec)
+            raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
+
+    def _begin(self, meta: dict) -> None:
+        self.db.execute("PRAGMA synchronous = FULL")
+        self.db.execute("BEGIN IMMEDIATE")
+        with self.db:
+            for statement in SCHEMA:
+                self.db.execute(statement)
+            items = [(key, json.dumps(value)) for key, value in meta.items()]
+            self.db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", items)
 
     def close(self) -> None:
         self.db.close()
 
     def read(self) -> None:
-        self.meta = json.loads(self.db.execute("SELECT value FROM meta").fetchone()[0])
+        self.meta = {key: json.loads(value) for key, value in self.db.execute("SELECT * FROM meta")}
         found = self.db.execute(f"SELECT {FIELDS} FROM videos ORDER BY rowid")
         self.entries = {entry.video: entry for entry in map(Entry._make, found)}
+
+    def remember(self, **meta) -> None:
+        self.meta |= meta
+        with self.db:
+            items = [(json.dumps(value), key) for key, value in meta.items()]
+            self.db.executemany("UPDATE meta SET value = ? WHERE key = ?", items)
 
     def file(self, entry: Entry) -> Path:
         """Where the file of a video is, or was."""
@@ -172,103 +189,68 @@ class FeatureStore:
         """The captions of a video as JSON."""
         return (self.db.execute("SELECT captions FROM videos WHERE video = ?", (video,)).fetchone() or [None])[0]
 
-    def remember(self, **meta) -> None:
-        with self.db:
-            self._remember(**meta)
-
-    def add(self, rows: Rows, features: list[np.ndarray | None]) -> list[Entry]:
+    def add(self, rows: Rows, features: Sequence[np.ndarray | None]) -> None:
         """Write the features (T, F) of videos as one shard and commit their rows; None where there are none."""
-        shard, placed = self._write([f for f in features if f is not None]), []
-        row = count()
+        shard, row, placed = self._write([made for made in features if made is not None]), count(), []
         for (entry, captions), made in zip(rows, features, strict=True):
             placed.append((entry if made is None else entry._replace(shard=shard, row=next(row)), captions))
         self.commit(placed)
-        return [entry for entry, _ in placed if entry.shard is not None]
 
-    def commit(self, rows: Rows, forget: Iterable[str] = (), publish: bool = True) -> None:
+    def commit(self, rows: Rows, forget: Collection[str] = (), publish: bool = True) -> None:
         """Replace rows, and `forget` those of other videos, all or nothing; `publish`: readers see a difference."""
-        forget = list(forget)
-        touched = [self.entries.get(video) for video in (*forget, *(entry.video for entry, _ in rows))]
-        publish = publish and any(e is not None and e.shard is not None for e in (*touched, *(e for e, _ in rows)))
+        touched = [*(self.entries.get(v) for v in (*forget, *(e.video for e, _ in rows))), *(e for e, _ in rows)]
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
             self.db.executemany(f"INSERT OR REPLACE INTO videos VALUES ({VALUES})", [(*e, text) for e, text in rows])
-            if publish:
-                self._remember(published=False)
+            if publish and any(entry is not None and entry.shard is not None for entry in touched):
+                self.remember(published=False)  # and commits
         for video in forget:
             del self.entries[video]
         self.entries |= {entry.video: entry for entry, _ in rows}
 
-    def take_over(self, other: "FeatureStore") -> None:
-        """What another store knows of the files of its videos, whose features are here too."""
-        known = [entry for entry in other.entries.values() if entry.shard is not None]
-        rows = []
-        for entry in known:
-            path = os.fsencode(os.path.abspath(other.file(entry))) if entry.path else b""
-            mine = self.entries[entry.video]
-            rows.append((entry._replace(path=path, shard=mine.shard, row=mine.row), self.captions(entry.video)))
-        self.commit(rows, publish=False)
-
     def damaged(self) -> set[int]:
         """Shards that are gone or do not hold what was written."""
         found = set()
-        for shard, *content in self.db.execute("SELECT * FROM shards").fetchall():
-            before = Content(*content)
+        for shard, *before in self.db.execute("SELECT * FROM shards").fetchall():
             try:
-                now = still(self._shard(shard), before)
+                now = still(self._shard(shard), Content(*before))
             except OSError:
                 now = None
             if now is None:
                 found.add(shard)
-            elif now != before:
-                with self.db:
-                    self.db.execute("UPDATE shards SET mtime = ? WHERE shard = ?", (now.mtime, shard))
+            elif now != tuple(before):
+                self._sign(shard, now)
         return found
 
-    def pack(self, entries: Sequence[Entry]) -> None:
-        """Move the features of some videos together into one shard."""
-        before = {entry.shard for entry in entries}
-        starts = {s: storage.read_tensor(self._shard(s), "starts") for s in before}
-        rows = {s: storage.read_rows(self._shard(s)) for s in before}
-        shard = self._write([rows[e.shard][slice(*starts[e.shard][e.row :][:2])] for e in entries])
-        placed = [(shard, row, entry.video) for row, entry in enumerate(entries)]
-        with self.db:
-            self.db.executemany("UPDATE videos SET shard = ?, row = ? WHERE video = ?", placed)
-            self._remember(published=False)
-        self.entries |= {e.video: e._replace(shard=shard, row=row) for row, e in enumerate(entries)}
-        used = {entry.shard for entry in self.entries.values()} | self._published()
-        for old in before - used:
-            self._shard(old).unlink()
-            with self.db:
-                self.db.execute("DELETE FROM shards WHERE shard = ?", (old,))
-
     def finish(self) -> None:
-        """Pack shards that are less than half full, and publish the tables if they differ."""
+        """Pack shards that are less than half full together, and publish the tables if they differ."""
         self.read()
         shards, pending = defaultdict(list), []
         for entry in sorted(self.entries.values(), key=_place):
             if entry.shard is not None:
                 shards[entry.shard].append(entry)
-        small = [entries for entries in shards.values() if not self.full(entries, 2)]
+        small = [entries for entries in shards.values() if not self.full(entries * 2)]
         for entry in (entry for entries in small for entry in entries if len(small) > 1):
             pending.append(entry)
             if self.full(pending):
-                self.pack(pending)
+                self._pack(pending)
                 pending = []
         if pending:
-            self.pack(pending)
+            self._pack(pending)
         if not self.meta["published"] or not (self.folder / "corpus.json").is_file():
             self._publish()
         self.sweep()
 
-    def full(self, entries: Sequence[Entry], times: int = 1) -> bool:
-        """Whether videos, taken so many times, fill a shard."""
+    def full(self, entries: Sequence[Entry]) -> bool:
+        """Whether videos fill a shard."""
         size = 2 * self.spec.dim * sum(entry.seconds for entry in entries)
-        return times * size >= storage.SHARD_BYTES or times * len(entries) >= storage.SHARD_VIDEOS
+        return size >= storage.SHARD_BYTES or len(entries) >= storage.SHARD_VIDEOS
 
     def sweep(self) -> None:
         """Remove features files that no row and no published table names, and what a stopped write left."""
-        used = {entry.shard for entry in self.entries.values()} | self._published()
+        used = {entry.shard for entry in self.entries.values()}
+        if (self.folder / "corpus.json").is_file():
+            used |= {*pq.read_table(self.folder / "videos.parquet", columns=["shard"])["shard"].to_pylist()}
         names = {storage.shard_name(shard) for shard in used if shard is not None}
         with self.db:
             unused = [(shard,) for (shard,) in self.db.execute("SELECT shard FROM shards") if shard not in used]
@@ -277,47 +259,29 @@ class FeatureStore:
             if file.name not in names:
                 file.unlink()
 
-    def _begin(self, spec: FeatureSpec) -> None:
-        """Make the tables, from those of a corpus that was made otherwise, such as merged, if there is one."""
-        self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("BEGIN IMMEDIATE")
-        with self.db:
-            for statement in SCHEMA:
-                self.db.execute(statement)
-            if self.db.execute("SELECT count(*) FROM meta").fetchone()[0]:
-                return
-            corpus = Corpus.open(self.folder) if (self.folder / "corpus.json").is_file() else None
-            own = {"spec": spec, "split": None, "licence": None} if corpus is None else vars(corpus)
-            meta = {name: own[name] for name in ("split", "licence")} | {"spec": asdict(own["spec"])}
-            meta |= {"folder": None, "published": corpus is not None}
-            self.db.execute("INSERT INTO meta VALUES (?)", (json.dumps(meta),))
-            if corpus is None:
-                return
-            rows = pq.read_table(self.folder / "videos.parquet").to_pylist()
-            for i, row in enumerate(rows):
-                said = corpus.captions(i)
-                place = row["shard"], row["row"]
-                entry = Entry(row["video_id"], row["media"], b"", *Content(), row["seconds"], None, "ok", "", *place)
-                self.db.execute(f"INSERT INTO videos VALUES ({VALUES})", (*entry, as_json(said) if len(said) else None))
-            for shard in {row["shard"] for row in rows}:
-                self.db.execute("INSERT INTO shards VALUES (?, ?, ?, ?)", (shard, *content_of(self._shard(shard))))
-
-    def _remember(self, **meta) -> None:
-        self.meta = json.loads(self.db.execute("SELECT value FROM meta").fetchone()[0]) | meta
-        self.db.execute("UPDATE meta SET value = ?", (json.dumps(self.meta),))
-
     def _write(self, features: list[np.ndarray]) -> int | None:
-        """The number of a new shard. Its row comes before it, so that no other process takes the number."""
+        """The number of a new shard. Its row comes before its file, so that no other process takes the number."""
         if not features:
             return None
         with self.db:
             shard = self.db.execute("INSERT INTO shards VALUES (NULL, -1, -1, '')").lastrowid
         assert shard is not None
         storage.write_shard(self._shard(shard), features)
-        with self.db:
-            content = content_of(self._shard(shard))
-            self.db.execute("UPDATE shards SET size = ?, mtime = ?, sha256 = ? WHERE shard = ?", (*content, shard))
+        self._sign(shard, content_of(self._shard(shard)))
         return shard
+
+    def _sign(self, shard: int, content: Content) -> None:
+        with self.db:
+            self.db.execute("UPDATE shards SET size = ?, mtime = ?, sha256 = ? WHERE shard = ?", (*content, shard))
+
+    def _pack(self, entries: Sequence[Entry]) -> None:
+        """Move the features of some videos together into one shard."""
+        files = {
+            e.shard: [storage.read_tensor(self._shard(e.shard), n) for n in ("features", "starts")] for e in entries
+        }
+        made = [files[e.shard][0][slice(*files[e.shard][1][e.row :][:2])] for e in entries]
+        self.add([(entry, self.captions(entry.video)) for entry in entries], made)
+        self.sweep()
 
     def _publish(self) -> None:
         """Write the tables that readers see. Without corpus.json there is no corpus, so none is half new."""
@@ -329,12 +293,6 @@ class FeatureStore:
         meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
         storage.write_tables(self.folder, rows, captions, meta)
         self.remember(published=True)
-
-    def _published(self) -> set[int]:
-        """The shards that the tables on the disk name."""
-        if not (self.folder / "corpus.json").is_file():
-            return set()
-        return set(pq.read_table(self.folder / "videos.parquet", columns=["shard"])["shard"].to_pylist())
 
     def _shard(self, shard: int | None) -> Path:
         assert shard is not None

@@ -1,53 +1,69 @@
 """`merge`: the corpora that several machines extracted, each from its shard of the videos, become one."""
 
 import argparse
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from vclip.data.corpus import STORE, Corpus
-from vclip.data.feature_store import FeatureStore, writing
+from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, writing
 
 
 def merge(corpora: Iterable, out) -> Corpus:
-    """Make one corpus of all videos of several, which are only read.
+    """Make one corpus of all videos of several, which are only read; stopped and called again, it goes on.
 
-    Videos are listed in the order of their files' paths, as `extract` lists a folder; those without a path come last,
-    in the order given. `extract` and `MomentIndex` know the files of the merged corpus again. Token ids are left out
-    (`Corpus.tokenize` makes them again).
+    Videos are listed in the order of their files' paths, as `extract` lists a folder; those without a path come last.
+    `extract` and `MomentIndex` know the files of the merged corpus again, so `extract` of the whole folder adds what no
+    shard has. Token ids are left out (`Corpus.tokenize` makes them again).
 
     Args:
         corpora: folders of corpora of the same spec, split and licence.
         out: the folder to make.
 
     Raises:
-        FileExistsError: if `out` holds something.
+        FileExistsError: if `out` holds a corpus, or something else.
         FileNotFoundError: for a folder that is no corpus, is not finished, or lacks a file.
         ValueError: for no corpora, corpora that differ, or a video that two of them hold.
     """
-    opened = [Corpus.open(folder) for folder in corpora]
-    if not opened:
-        raise ValueError("no corpora to merge: name at least one folder")
+    out, opened = Path(out), [Corpus.open(folder) for folder in corpora]
+    if (out / "corpus.json").is_file():
+        raise FileExistsError(f"{out} already holds a corpus; pass a new output folder as the first argument")
+    if not opened or opened[0].spec is None:
+        raise ValueError("no corpora to merge: name at least one folder that extract or Corpus.create has made")
     first, holder = opened[0], {}
-    stores = [FeatureStore(corpus.path) for corpus in opened if (corpus.path / STORE).is_file()]
-    for store in stores:
-        if not store.meta["published"]:
-            raise FileNotFoundError(f"{store.folder} is not finished: call extract on its videos again to go on")
     for corpus in opened:
         for name in ("spec", "split", "licence"):
-            if (ours := getattr(first, name)) != (theirs := getattr(corpus, name)) or first.spec is None:
+            if (ours := getattr(first, name)) != (theirs := getattr(corpus, name)):
                 raise ValueError(f"the {name} of {first.path} is {ours!r}, that of {corpus.path} {theirs!r}")
-        for i, video in enumerate(corpus.video_ids):
-            if video in holder:
-                raise ValueError(f"video {video!r} is in {holder[video][0].path} and in {corpus.path}: leave one out")
-            holder[video] = corpus, i
-    media = {video: corpus.media[i] for video, (corpus, i) in holder.items()}
-    order = sorted(holder, key=lambda video: (media[video] is None, (media[video] or "").split("/")))
-    videos = ((video, corpus.features(i), corpus.captions(i)) for video in order for corpus, i in [holder[video]])
-    assert first.spec is not None
-    merged = Corpus.create(out, first.spec, videos, first.split, first.licence, media)
-    with writing(merged.path, first.spec) as store:
-        for source in stores:
-            store.take_over(source)
-    return merged
+        for entry in _entries(corpus):
+            if entry.video in holder:
+                raise ValueError(f"video {entry.video!r} is in {holder[entry.video][1].path} and in {corpus.path}")
+            holder[entry.video] = entry, corpus
+    with writing(out, first.spec) as store:
+        store.remember(split=first.split, licence=first.licence)
+        rows, features = [], []
+        for entry, corpus in (holder[video] for video in holder if video not in store.entries):
+            i = corpus.index(entry.video)
+            rows.append((entry, as_json(said) if len(said := corpus.captions(i)) else None))
+            features.append(corpus.features(i))
+            if store.full([entry for entry, _ in rows]):
+                store.add(rows, features)
+                rows, features = [], []
+        store.add(rows, features)
+        store.finish()
+    return Corpus.open(out)
+
+
+def _entries(corpus: Corpus) -> list[Entry]:
+    """What is known of a corpus' videos and their files."""
+    if not (corpus.path / STORE).is_file():
+        rows = zip(corpus.video_ids, corpus.media, corpus.seconds.tolist(), strict=True)
+        return [Entry(video, media, b"", *Content(), seconds) for video, media, seconds in rows]
+    store = FeatureStore(corpus.path)
+    if not store.meta["published"]:
+        raise FileNotFoundError(f"{corpus.path} is not finished: call extract on its videos again to go on")
+    paths = {video: os.fsencode(store.file(entry).resolve()) for video, entry in store.entries.items()}
+    return [entry._replace(path=paths[video]) for video, entry in store.entries.items() if entry.shard is not None]
 
 
 def main() -> None:
