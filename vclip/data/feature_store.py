@@ -116,9 +116,7 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     if STORE not in names and names & {"index.json", "unmerged"}:
         raise FileExistsError(f"{folder} was made by an older vclip: delete it and build or extract again")
     if STORE not in names and "corpus.json" in names:
-        raise FileExistsError(
-            f"{folder} does not know its files: vclip.merge([{str(folder)!r}], new) makes one that does"
-        )
+        raise FileExistsError(f"{folder} has no {STORE}: vclip.merge([{str(folder)!r}], new) makes one that can grow")
     if (folder.exists() and not folder.is_dir()) or (STORE not in names and names - {"store.lock"}):
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,8 +148,8 @@ class FeatureStore:
             self.read()
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"{folder / STORE} cannot be read ({error}): copy it again, or vclip.merge([{str(folder)!r}], ...) makes "
-                "a corpus with a new one"
+                f"{folder / STORE} cannot be read ({error}): copy it again, or delete it and go on in a new folder, "
+                f"made by vclip.merge([{str(folder)!r}], new)"
             ) from None
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec not in (None, self.spec):

@@ -28,7 +28,7 @@ def merge(corpora: Iterable, out) -> Corpus:
     out, opened = Path(out), [Corpus.open(folder) for folder in corpora]
     if (out / "corpus.json").is_file():
         raise FileExistsError(f"{out} already holds a corpus; pass a new output folder as the first argument")
-    if not opened or opened[0].spec is None:
+    if not opened or (spec := opened[0].spec) is None:
         raise ValueError("no corpora to merge: name at least one folder that extract or Corpus.create has made")
     first, holder = opened[0], {}
     for corpus in opened:
@@ -39,7 +39,7 @@ def merge(corpora: Iterable, out) -> Corpus:
             if entry.video in holder:
                 raise ValueError(f"video {entry.video!r} is in {holder[entry.video][1].path} and in {corpus.path}")
             holder[entry.video] = entry, corpus
-    with writing(out, first.spec) as store:
+    with writing(out, spec) as store:
         store.remember(split=first.split, licence=first.licence)
         rows, features = [], []
         for entry, corpus in (holder[video] for video in holder if video not in store.entries):

@@ -4,11 +4,10 @@ T seconds of a video, N windows of all videos (32 s every 16 s). Scores are plai
 (the paper's similarity, section 3.1), a second's h_v . z_t.
 """
 
-import errno
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -27,7 +26,7 @@ from vclip.data.text import printable
 from vclip.data.video_files import find_videos
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import sliding_windows
-from vclip.search.vectors import INDEX, Vectors, encode_texts, index_folder, read_index, refuse_other_model
+from vclip.search.vectors import INDEX, Vectors, encode_texts, index_folder, read_index
 from vclip.search.windows import Windows, moments, seconds_of
 
 NAMED = 3  # of the videos that a warning is about
@@ -141,12 +140,10 @@ class MomentIndex:
         else:
             raise FileNotFoundError(f"{path} holds no index: make one with MomentIndex.build")
         clip.check(corpus)
-        index = MomentIndex(clip, path, _watched(corpus), corpus)
-        own = index._vectors_at()
-        if not (own / INDEX).is_file():
-            for other in sorted(corpus.path.glob(f"index/*/{INDEX}")):
-                refuse_other_model(other.parent, read_index(other.parent), clip.identity)
-        read_index(own)
+        index = MomentIndex(clip, path, corpus=corpus)
+        index.folder = index._place and Path(os.path.normpath(corpus.path / index._place))
+        if not ((own := index._vectors_at()) / INDEX).is_file():
+            raise FileNotFoundError(f"{path} holds no index by this model: make one with MomentIndex.build")
         index._vectors = Vectors(own, corpus, clip.identity)
         return index
 
@@ -162,12 +159,11 @@ class MomentIndex:
         Raises:
             FileNotFoundError, PermissionError, RuntimeError, ValueError: as `build`.
         """
-        with _said(self.path):
-            if self.folder is not None:
-                self.report = self._encode(self.folder)
-            self._read(Corpus.open(self.path if self.folder is not None else self.corpus.path))
-            self._vectors = Vectors(self._vectors_at(), self.corpus, self.clip.identity)
-            self._windows = self._windows_of(self._vectors.update(self.clip))
+        if self.folder is not None:
+            self.report = self._encode(self.folder)
+        self._read(Corpus.open(self.path if self.folder is not None else self.corpus.path))
+        self._vectors = Vectors(self._vectors_at(), self.corpus, self.clip.identity)
+        self._windows = self._windows_of(self._vectors.update(self.clip))
         return self.report
 
     def search(
@@ -279,10 +275,10 @@ class MomentIndex:
 
     def _read(self, corpus: Corpus) -> None:
         """Take over a corpus, and what its store says of its files."""
-        self.corpus, self._files = corpus, {}
+        self.corpus, self._files, self._place = corpus, {}, None
         if (corpus.path / STORE).is_file():
             with closing(FeatureStore(corpus.path)) as store:
-                self._files, self._where = store.entries, store.file
+                self._files, self._where, self._place = store.entries, store.file, store.meta["folder"]
 
     def _vectors_at(self) -> Path:
         return self.path if self.path != self.corpus.path else index_folder(self.corpus, self.clip.identity)
@@ -322,29 +318,6 @@ class MomentIndex:
     def _said_during(self, i: int, start: float, end: float) -> str:
         captions = self.corpus.captions(i)
         return " ".join(captions.text[j] for j in np.flatnonzero((captions.start < end) & (captions.end > start)))
-
-
-def _watched(corpus: Corpus) -> Path | None:
-    """The folder of videos that a corpus was indexed from."""
-    if not (corpus.path / STORE).is_file():
-        return None
-    with closing(FeatureStore(corpus.path)) as store:
-        place = store.meta["folder"]
-    return None if place is None else Path(os.path.normpath(corpus.path / place))
-
-
-@contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Raises PermissionError that says what to do where nothing can be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not str(error.filename).startswith(str(path)):
-            raise
-        raise PermissionError(
-            f"the index cannot be written to {path} ({error.strerror}): pass a folder of yours, "
-            "MomentIndex.build(..., path=...)"
-        ) from None
 
 
 def _warn(videos: Sequence[str], what: str) -> None:

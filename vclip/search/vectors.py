@@ -75,7 +75,10 @@ class Vectors:
             place = os.path.relpath(corpus.path.resolve(), path.resolve()) if inside else str(corpus.path.resolve())
             empty = {"files": {}, "faiss": None, "background": [], "order": ""}
             self._state = {"identity": identity, "corpus": place} | empty
-        refuse_other_model(path, self._state, identity)
+        made = self._state["identity"]
+        if differ := [name for name in {*made, *identity} if made.get(name) != identity.get(name)]:
+            pairs = "; ".join(f"{name}: {made.get(name)!r} against {identity.get(name)!r}" for name in sorted(differ))
+            raise ValueError(f"{path} was made by another model ({pairs}): build one by this model in another folder")
 
     @property
     def background(self) -> Float32[np.ndarray, " 256"]:
@@ -184,20 +187,6 @@ class Vectors:
         for file, videos in self.corpus.by_file().items():
             order.update(file.name.encode() + videos.tobytes() + self.corpus.first_row[videos].tobytes())
         return order.hexdigest()
-
-
-def refuse_other_model(path: Path, state: dict, identity: dict) -> None:
-    """Raises ValueError that names the fields in which the model that made an index differs from this one."""
-    made = state["identity"]
-    differing = [
-        f"{name}: {made.get(name)!r} against {identity.get(name)!r}"
-        for name in sorted({*made, *identity})
-        if made.get(name) != identity.get(name)
-    ]
-    if differing:
-        raise ValueError(
-            f"the index {path} was made by another model ({'; '.join(differing)}): build one by this model"
-        )
 
 
 def encode_texts(clip: DualEncoder, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
