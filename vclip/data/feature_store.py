@@ -113,7 +113,7 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
         RuntimeError: while another process writes.
     """
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if STORE not in names and names & {"index.json", "unmerged"}:
+    if STORE not in names and any((folder / old).is_file() for old in ("index.copy.json", "unmerged/spec.json")):
         raise FileExistsError(f"{folder} was made by an older vclip: delete it and build or extract again")
     if STORE not in names and "corpus.json" in names:
         raise FileExistsError(f"{folder} has no {STORE}: vclip.merge([{str(folder)!r}], new) makes one that can grow")
@@ -196,6 +196,8 @@ class FeatureStore:
 
     def commit(self, rows: Rows, forget: Collection[str] = (), publish: bool = True) -> None:
         """Replace rows, and `forget` those of other videos, all or nothing; `publish`: readers see a difference."""
+        if not rows and not forget:
+            return
         touched = [*(self.entries.get(v) for v in (*forget, *(e.video for e, _ in rows))), *(e for e, _ in rows)]
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
