@@ -10,8 +10,6 @@ from testsets import BLOCK, STYLES, Task, coin_tasks, crosstask_tasks, plans
 from vocabulary import ACTIONS, THINGS
 from world import SEED, Plan, Step
 
-from vclip.datasets._files import MADE
-
 SUBJECTS = ("someone is", "a person is", "a cook is")  # and "a man is" or "a woman is", as the presenter is
 WITH_TAIL = 0.6  # how often a sentence says how, as in the sentences in YouCook2's format
 TRUE_BLOCKS = 0.75  # how often an annotator gives a moment's true blocks; else one end is off by a block
@@ -19,10 +17,10 @@ TWO_STEPS = 0.3  # share of DiDeMo's videos with a description of two neighbouri
 
 
 def files(dataset: str, style: str) -> dict[str, str]:
-    """The official files of a set and the mark that it is made, name -> content, the same at every call."""
+    """The official files of a set, name -> content, the same at every call."""
     videos = plans(dataset, style)
     write = {"msrvtt": _msrvtt, "didemo": _didemo, "coin": _coin, "crosstask": _crosstask}[dataset]
-    return {MADE: f"{style}\n"} | write(videos, style)
+    return write(videos, style)
 
 
 def sentence(plan: Plan, steps: Sequence[Step], rng: np.random.Generator) -> str:

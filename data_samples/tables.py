@@ -18,7 +18,6 @@ from vocabulary import ACTIONS, THINGS, TOPICS
 from world import Plan
 
 from vclip.data.video import read_seconds
-from vclip.datasets._files import MADE
 
 SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}  # as in bert-base-uncased
 VOCABULARY = 1200
@@ -78,7 +77,6 @@ def write_youcook2(videos: list[Plan], folder: Path, subset: str = "validation")
     compact = subset == "training"
     text = json.dumps({"database": database}, indent=None if compact else 1, separators=(",", ":") if compact else None)
     (folder / "youcookii_annotations_trainval.json").write_text(text + "\n", encoding="utf-8")
-    (folder / MADE).write_text(f"{folder.name}\n", encoding="utf-8")
 
 
 def two_a_step(plan: Plan) -> set[int]:

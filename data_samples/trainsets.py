@@ -16,7 +16,6 @@ from formats import sentence
 from world import SEED, Plan, Step, plans
 
 from vclip.data.corpus import Corpus
-from vclip.datasets._files import MADE
 
 MSRVTT_CLIPS = 240
 MSRVTT_SECONDS = (7, 12)
@@ -82,7 +81,6 @@ def msrvtt_files() -> dict[str, str]:
     told = [(cut.video_id, text) for cut in chosen for text in _sentences(cut)]
     sentences = [{"caption": text, "video_id": video_id, "sen_id": i} for i, (video_id, text) in enumerate(told)]
     return {
-        MADE: "train\n",
         "MSRVTT_train.csv": "".join(f"{line}\n" for line in ("video_id", *(cut.video_id for cut in chosen))),
         "MSRVTT_data.json": _lines({"videos": videos, "sentences": sentences}),
     }

@@ -2,11 +2,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parent.parent
 ANNOTATED = [file for file in (ROOT / "vclip").rglob("*.py") if "from jaxtyping" in file.read_text(encoding="utf-8")]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
+
+# how long an example takes, or its drawing, says how busy the machine is
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config) -> None:

@@ -12,11 +12,25 @@ from torch.nn import functional as F
 def info_nce(
     z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"], temperature: float = 1.0, direction: str = "both"
 ) -> Float[Tensor, ""]:
-    """InfoNCE (eq. 4 and 5): row i of z_v and row i of z_t belong together, all other rows are negatives.
+    """Symmetric InfoNCE over a batch of aligned clips (eq. 4 and 5; mmpt/losses/nce.py).
 
-    With s = z_v z_t^T / temperature, "v2t" is the mean over i of -log softmax(s[i, :])[i], "t2v" the same over the
-    columns, and "both" the *sum* of the two means (mmpt/losses/nce.py; the paper sums over the batch instead).
-    Raises ValueError for another direction.
+    Row i of `z_v` and row i of `z_t` belong together; all other rows are negatives.
+
+    Args:
+        z_v: video embeddings, shape (B, D).
+        z_t: text embeddings, shape (B, D).
+        temperature: tau; 1.0 in the paper.
+        direction: "v2t" contrasts each video with all texts, "t2v" each text with all videos, "both" adds the two.
+
+    Returns:
+        Scalar loss: for each direction the cross-entropy averaged over B (the paper sums over the batch instead).
+
+    Raises:
+        ValueError: for another direction.
+
+    Example:
+        >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
+        tensor(0.6265)
     """
     similarity = _dot_products(z_v, z_t) / temperature
     truth = torch.arange(len(z_v), device=z_v.device)
@@ -30,27 +44,41 @@ def info_nce(
 
 
 def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Tensor, " M"]) -> Float[Tensor, ""]:
-    """MIL-NCE (Miech et al. 2020, eq. 1): the texts P_i = {j : owner[j] = i} are candidates for video clip i.
+    """MIL-NCE: each video clip has several candidate texts (Miech et al. 2020, eq. 1).
 
-    With s = z_v z_t^T the loss is the mean over i of
+    With s = z_v z_t^T and P_i = {j : owner[j] = i} the loss is the mean over i of
 
         -log  sum_{j in P_i} e^s[i, j]  /  ( sum_{all j} e^s[i, j] + sum_{k != i, j in P_i} e^s[k, j] ).
 
-    The positives stand once in the denominator, as in the published equation; the code released with that paper
-    counts them twice, once with the texts of video i and once with the videos of its texts.
-    Raises ValueError if a clip owns no text or an owner is out of range.
+    The denominator counts the positives once, as the published equation does; the code released with that paper
+    counts them twice.
+
+    Args:
+        z_v: video embeddings, shape (B, D).
+        z_t: text embeddings, shape (M, D).
+        owner: the row of `z_v` that each text belongs to, shape (M,).
+
+    Returns:
+        Scalar loss.
+
+    Raises:
+        ValueError: if a clip owns no text or an owner is not a row of `z_v`.
+
+    Example:
+        >>> mil_nce(torch.eye(2), torch.eye(2), torch.arange(2)).round(decimals=4)
+        tensor(0.5514)
     """
     clips = torch.arange(len(z_v), device=z_v.device)
     positive = owner[None, :] == clips[:, None]
     if not bool(positive.any(dim=1).all()) or not bool(positive.any(dim=0).all()):
         raise ValueError(f"each of the {len(z_v)} clips needs a text of its own, and each text an owner among them")
     similarity = _dot_products(z_v, z_t)
-    # a finite floor instead of -inf: the gradient of logsumexp over nothing but -inf is NaN
-    floor = torch.finfo(similarity.dtype).min
-    agreeing = similarity.masked_fill(~positive, floor).logsumexp(dim=1)
+    # the least finite number instead of -inf: the gradient of logsumexp over nothing but -inf is NaN
+    least = torch.finfo(similarity.dtype).min
+    agreeing = similarity.masked_fill(~positive, least).logsumexp(dim=1)
     all_texts = similarity.logsumexp(dim=1)
-    other_videos = similarity.masked_fill(positive, floor).logsumexp(dim=0)
-    other_videos = other_videos.expand_as(similarity).masked_fill(~positive, floor).logsumexp(dim=1)
+    other_videos = similarity.masked_fill(positive, least).logsumexp(dim=0)
+    other_videos = other_videos.expand_as(similarity).masked_fill(~positive, least).logsumexp(dim=1)
     return (torch.logaddexp(all_texts, other_videos) - agreeing).mean()
 
 

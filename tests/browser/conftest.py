@@ -17,6 +17,7 @@ import pytest
 
 import vclip
 
+PATIENCE = 120_000  # ms; JupyterLab, a kernel that imports torch and Chromium share the cores with whatever else runs
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 MARKUP = "<img src=x onerror=alert(1)>"
 SET_UP = """from vclip import VideoCLIPModel, VideoCLIPProcessor, minihowto
@@ -71,10 +72,7 @@ def write_notebook(world: Path, name: str, videos: str = "videos", then: str = "
 
 
 def serve(command: list[str], world: Path, path: str):
-    """Start a server of ours; yields its port once it answers, and stops it in the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """Start a server of ours, which tries one port only; yields the port once it answers, and stops it in the end."""
     settings = world / "settings" / "@jupyterlab"
     for name, text in SETTINGS.items():
         file = settings / f"{name}.jupyterlab-settings"
@@ -83,32 +81,44 @@ def serve(command: list[str], world: Path, path: str):
     own = {f"JUPYTER_{name}_DIR": str(world / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     own |= {"JUPYTERLAB_SETTINGS_DIR": str(world / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(world / "workspaces")}
     own |= {"IPYTHONDIR": str(world / "ipython")}
-    log = open(world / f"{command[0]}.log", "wb")  # noqa: SIM115
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command, f"--port={port}"],
-        cwd=world / "home", env=os.environ | own, stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10).close()
-                break
-            except urllib.error.HTTPError:
-                break  # it answers
-            except OSError:
-                assert process.poll() is None, Path(log.name).read_text()
-                time.sleep(0.2)
-        else:
-            pytest.fail(f"{command[0]} does not answer: {Path(log.name).read_text()}")
-        yield port
-    finally:
-        process.terminate()
+    for attempt in range(3):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = world / f"{command[0]}-{attempt}.log"
+        with open(log, "wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command, f"--port={port}"],
+                cwd=world / "home", env=os.environ | own, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.close()
+            if _answers(process, f"http://127.0.0.1:{port}{path}"):
+                yield port
+                return
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if "already in use" not in log.read_text():  # else somebody took the free port meanwhile
+            break
+    pytest.fail(f"{command[0]} does not answer: {log.read_text()}")
+
+
+def _answers(process: subprocess.Popen, url: str) -> bool:
+    end = time.monotonic() + PATIENCE / 1000
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url, timeout=10).close()
+        except urllib.error.HTTPError:
+            pass  # it answers
+        except OSError:
+            time.sleep(0.2)
+            continue
+        return process.poll() is None
+    return False
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +148,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -164,7 +174,7 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
     """Opens a notebook in JupyterLab, the project's or one `written` now, runs it, gives the page with the browser."""
     pages = []
 
-    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = 120_000, **written):
+    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = PATIENCE, **written):
         if (NOTEBOOKS / name).exists():
             notebook = nbformat.read(NOTEBOOKS / name, 4)
             for cell in notebook.cells:
@@ -173,13 +183,13 @@ def open_notebook(world, lab, chromium, console, artefacts, request):
         elif fresh:
             write_notebook(world, name, **written)
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
         pages.append(page)
-        page.goto(lab.format(name), timeout=60_000)  # JupyterLab itself is slow to open on a busy machine
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        page.goto(lab.format(name))
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         if run:
             kernel = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
-            page.wait_for_function(f"{kernel}?.status === 'idle'", timeout=60_000)  # or it would ask for a kernel
+            page.wait_for_function(f"{kernel}?.status === 'idle'")  # or it would ask for a kernel
             page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
             page.wait_for_selector(".vclip-browser", timeout=timeout)
         return page

@@ -3,15 +3,16 @@
 import argparse
 import builtins
 import collections
+import gzip
 import io
 import os
 import pickle
 import struct
 import subprocess
 import sys
-import tarfile
 import typing
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from vclip.data.pickle_globals import Known, Placeholder
-from vclip.data.pickles import load_pickle, load_torch
+from vclip.data.pickles import LEGACY, Placeholder, load_pickle, load_torch, unpacked
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -32,13 +32,20 @@ def write(path, data):
 
 
 def same(a, b):
-    if isinstance(a, np.ndarray | np.generic):
-        return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
     if isinstance(a, dict):
         return type(a) is type(b) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and a == b
+
+
+def in_torch_zip(program):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/data/0", struct.pack("<4f", 1, 2, 3, 4))
+    return file.getvalue()
 
 
 # plain pickles
@@ -47,46 +54,31 @@ def same(a, b):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_plain_data_comes_back(tmp_path, protocol):
     data = {
-        "numbers": [0, -1, 2**70, 1.5, float("inf"), True, None, 3 - 2j],
-        "text": ["", "ä\n", b"", b"\x00\xff", bytearray(b"x"), bytearray()],
-        ("tuple", 1): ({1, 2}, frozenset({"a"}), set(), (), ((),)),
-        "ordered": collections.OrderedDict([("b", 1), ("a", [2])]),
-        "arrays": [
-            np.arange(6, dtype=np.float16).reshape(2, 3),
-            np.asfortranarray(np.arange(6).reshape(2, 3)),
-            np.arange(3, dtype=">i4"),
-            np.arange(3, dtype="<i4"),
-            np.array(["ab", "ü"]),
-            np.array([True, False]),
-            np.zeros((0, 3)),
-            np.array(5.0),
-            np.float32(2.5),
-            np.bool_(True),
-            np.int64(7),
-        ],
-        "dtypes": [np.dtype(">f8"), np.dtype("f4")],
+        "numbers": [0, -1, 2**70, 1.5, float("inf"), True, None],
+        "text": ["", "ä\n", "a" * 300],
+        ("tuple", 1): ((), ((),), [{}]),
     }
-    loaded = load_pickle(write(tmp_path / "a.pkl", pickle.dumps(data, protocol)))
-    assert same(loaded, pickle.loads(pickle.dumps(data, protocol)))  # numpy makes some arrays native-endian
-    loaded["arrays"][0][0, 0] = 9  # arrays are writable
+    if protocol > 2:
+        data["bytes"] = [b"", b"\x00\xff"]
+    if protocol > 3:
+        data["sets"] = [{1, 2}, frozenset({"a"}), set()]
+    if protocol > 4:
+        data["bytearray"] = bytearray(b"x")
+    whole = pickle.dumps(data, protocol)
+    assert same(load_pickle(write(tmp_path / "a.pkl", whole)), data)
+    assert same(load_pickle(write(tmp_path / "a.pkl.gz", gzip.compress(whole))), data)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_shared_and_cyclic_objects_stay_so(tmp_path, protocol):
-    array, loop = np.arange(3), []
+    part, loop = [1], []
     loop.append(loop)
-    first, second, again = load_pickle(write(tmp_path / "a.pkl", pickle.dumps([array, array, loop], protocol)))
+    first, second, again = load_pickle(write(tmp_path / "a.pkl", pickle.dumps([part, part, loop], protocol)))
     assert first is second and again[0] is again
 
 
-def test_names_of_older_numpy(tmp_path):
-    data = pickle.dumps([np.arange(4), np.float64(2)], 2).replace(b"numpy._core", b"numpy.core")
-    assert b"numpy.core.multiarray" in data
-    assert same(load_pickle(write(tmp_path / "a.pkl", data)), [np.arange(4), np.float64(2)])
-
-
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4) | st.tuples(inner, inner),
     max_leaves=12,
 )
@@ -98,53 +90,30 @@ def test_any_plain_data(tmp_path_factory, data, protocol):
     assert same(load_pickle(write(path, pickle.dumps(data, protocol))), data)
 
 
-def test_placeholders_are_inert(tmp_path):
-    arguments = argparse.Namespace(arch="mmfusion", data=["a"])
-    data = pickle.dumps({"args": arguments}, 2)
-    loaded = load_pickle(write(tmp_path / "a.pkl", data))["args"]
-    assert isinstance(loaded, Placeholder) and not isinstance(loaded, argparse.Namespace)
-    assert loaded.state == {"arch": "mmfusion", "data": ["a"]}
-    assert repr(loaded) == "Placeholder(argparse.Namespace)"
-    called = b"cfairseq.tasks.mmtask\nload\n(S'x'\nI3\ntR."
-    loaded = load_pickle(write(tmp_path / "b.pkl", called))
-    assert loaded.args == ("x", 3) and "fairseq" not in sys.modules
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@settings(max_examples=200)
+@given(st.data())
+def test_damaged_pickles_only_raise_value_error(tmp_path_factory, data):
+    whole = pickle.dumps([(1, 2.5), {"a": (1, "b")}, {"c": [None, b"bytes"]}, {3}], 4)
+    damaged = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
+    for _ in range(data.draw(st.integers(0, 4)) if damaged else 0):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.pkl"
+    for load, content in ((load_pickle, bytes(damaged)), (load_torch, in_torch_zip(bytes(damaged)))):
+        try:
+            load(write(path, content))
+        except ValueError as error:
+            assert str(path) in str(error)
 
 
-def test_what_omegaconf_pickles(tmp_path):
-    """The globals in real pickles of omegaconf 2.0 and 2.3: hints, also subscripted, builtin types and defaultdict."""
-    held = [typing.Any, int, float, str, bool, collections.defaultdict(list, a=[1])]
-    loaded = load_pickle(write(tmp_path / "a.pkl", pickle.dumps(held, 2)))
-    assert loaded[5] == {"a": [1]} and type(loaded[5]) is dict
-    assert not any(value in held[:5] for value in loaded[:5])
-    hint = b"c_operator\ngetitem\n(ctyping\nOptional\nc__builtin__\nstr\ntR."
-    assert isinstance(load_pickle(write(tmp_path / "b.pkl", hint)), Placeholder)
-    for program in (b"cbuiltins\nint\n(I1\ntR.", b"c_operator\ngetitem\n((lI0\ntR."):
-        with pytest.raises(ValueError, match="refused"):
-            load_pickle(write(tmp_path / "c.pkl", program))
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(
-    "hint",
-    [
-        typing.Any,
-        typing.Optional[str],  # noqa: UP045
-        typing.Optional[typing.List[int]],  # noqa: UP006, UP045
-        typing.Union[int, float, None],  # noqa: UP007
-        typing.Tuple[int, ...],  # noqa: UP006
-        typing.Callable[..., typing.Dict[str, typing.Any]],  # noqa: UP006
-        type(None),
-        int | None,
-        list[str] | dict[str, float | None],
-    ],
-    ids=str,
-)
-def test_type_hints_are_inert(tmp_path, hint, protocol):
-    assert pickle.loads(pickle.dumps(hint, protocol)) == hint  # the oracle: Python's own gives the type
-    loaded = load_pickle(write(tmp_path / "a.pkl", pickle.dumps({"hint": hint, "kept": [1]}, protocol)))
-    stand_in = loaded["hint"]
-    assert loaded["kept"] == [1]
-    assert isinstance(stand_in, Placeholder | Known) or issubclass(stand_in, Placeholder)
+def test_gzip_is_bounded(tmp_path):
+    text = os.urandom(50_000).hex().encode()
+    assert unpacked(write(tmp_path / "a.gz", gzip.compress(text))) == text
+    assert unpacked(write(tmp_path / "empty", b"")) == b""
+    with pytest.raises(ValueError, match="bomb.pkl unpacks to more than 100 times its size"):
+        load_pickle(write(tmp_path / "bomb.pkl", gzip.compress(bytes(20_000_000))))
+    with pytest.raises(ValueError, match=r"cut.pkl is a damaged gzip file"):
+        load_pickle(write(tmp_path / "cut.pkl", gzip.compress(text)[:-9]))
 
 
 # hostile pickles
@@ -160,36 +129,16 @@ class Calls:
         return self.reduced
 
 
-TOUCH = b"(S'touch BEACON'\n"
+TOUCH = b"(X\x0c\x00\x00\x00touch BEACON"
 HOSTILE = {
-    "os.system": (b"cos\nsystem\n" + TOUCH + b"tR.", "os.system"),
-    "protocol 4": (b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0ctouch BEACON\x85R.", "posix.system"),
-    "attribute chain": (b"\x80\x04\x8c\x08builtins\x8c\x0deval.__call__\x93\x8c\x011\x85R.", "builtins.eval.__call__"),
-    "chain below a known name": (
-        b"\x80\x04\x8c\x0bcollections\x8c\x20OrderedDict.__init__.__globals__\x93.",
-        "collections.OrderedDict.__init__.__globals__",
-    ),
-    "chain below argparse": (b"cargparse\n_sys.modules\n(S'os'\ntR(S'x'\ntR.", "calls Placeholder"),
-    "INST": (b"(S'touch BEACON'\nios\nsystem\n.", "os.system"),
+    "os.system": (b"\x80\x02cos\nsystem\n" + TOUCH + b"tR.", "os.system"),
     "OBJ": (b"(cos\nsystem\nS'touch BEACON'\no.", "os.system"),
+    "INST": (b"(S'touch BEACON'\nios\nsystem\n.", "os.system"),
+    "chain below argparse": (b"\x80\x02cargparse\n_sys.modules\n(tR(tR.", "argparse|Placeholder"),
     "getattr": (b"cbuiltins\ngetattr\n(cargparse\nNamespace\nS'x'\ntR.", "builtins.getattr"),
-    "exec, python 2 name": (b"c__builtin__\nexec\n(S'1'\ntR.", "__builtin__.exec"),
-    "type": (b"cbuiltins\ntype\n(S'x'\ntR.", "builtins.type"),
-    "type of a class": (b"c__builtin__\ntype\n(cargparse\nNamespace\ntR.", "builtins.type"),
-    "type, a class made": (b"cbuiltins\ntype\n(S'x'\n(t(dtR.", "builtins.type"),
-    "type, protocol 4": (b"\x80\x04\x8c\x08builtins\x8c\x04type\x93\x8c\x01x)}\x87R.", "builtins.type"),
-    "type, NEWOBJ": (b"\x80\x02cbuiltins\ntype\n(S'x'\n(t(dt\x81.", "builtins.type"),
-    "type, OBJ": (b"(cbuiltins\ntype\nS'x'\n(t(do.", "builtins.type"),
-    "type, INST": (b"(S'x'\n(t(dibuiltins\ntype\n.", "builtins.type"),
-    "type without arguments": (b"cbuiltins\ntype\n(tR.", "builtins.type"),
-    "called type(None)": (b"cbuiltins\ntype\n(NtR(tR.", "calls Known(name='type(None)'"),
-    "state of type(None)": (b"cbuiltins\ntype\n(NtR}S'x'\nI1\nsb.", "sets the state of Known"),
-    "mro of type(None)": (b"cbuiltins\ngetattr\n(cbuiltins\ntype\n(NtRS'mro'\ntR.", "builtins.getattr"),
-    "reduce": (b"c_functools\nreduce\n(c_codecs\nencode\n(S'a'\nS'b'\nttR.", "functools.reduce"),
-    "reduce of a list": (b"c_functools\nreduce\n(c_operator\nor_\n(ltR.", "functools.reduce"),
-    "reduce with a start": (b"c__builtin__\nreduce\n(c_operator\nor_\n(I1\ntI1\ntR.", "functools.reduce"),
-    "or": (b"c_operator\nor_\n(I1\nI2\ntR.", "calls Known(name='_operator.or_'"),
-    "called generic": (b"ctypes\nGenericAlias\n(c__builtin__\nlist\n(ttR(I1\ntR.", "calls Known"),
+    "exec, python 2 name": (b"\x80\x02c__builtin__\nexec\n(NtR.", "exec"),
+    "type, a class made": (b"\x80\x02cbuiltins\ntype\n(cargparse\nNamespace\n(t}tR(tR.", "type|Placeholder"),
+    "reduce": (b"\x80\x02c_functools\nreduce\n(c_codecs\nencode\n](NNetR(tR.", "reduce|Placeholder"),
     "other operators": (b"c_operator\nattrgetter\n(S'x'\ntR.", "_operator.attrgetter"),
     "import": (b"cbuiltins\n__import__\n(S'os'\ntR.", "builtins.__import__"),
     "numpy's loader": (b"cnumpy\nload\n(S'x'\ntR.", "numpy.load"),
@@ -197,39 +146,33 @@ HOSTILE = {
     "torch's bytes loader": (b"ctorch.storage\n_load_from_bytes\n(S'x'\ntR.", "torch.storage._load_from_bytes"),
     "torch jit": (b"ctorch.jit\nload\n(S'x'\ntR.", "torch.jit.load"),
     "copyreg": (b"ccopyreg\n_reconstructor\n(cargparse\nNamespace\ntR.", "copyreg._reconstructor"),
-    "extension code": (b"\x80\x02\x82\x01.", "extension code"),
-    "persistent id": (b"Pos.system\n.", "persistent"),
-    "function state": (b"cnumpy\ndtype\n}S'__call__'\nI1\nsb.", "sets the state of Known"),
-    "class state": (b"cargparse\nNamespace\n}S'__init__'\nI1\nsb.", "sets the state of <class"),
-    "list state": (b"](I1\nI2\ntb.", "sets the state of"),
-    "called list": (b"](I1\ntR.", "calls"),
-    "called placeholder": (b"cargparse\nNamespace\n(tR(tR.", "calls Placeholder"),
-    "called dtype": (b"cnumpy\ndtype\n(S'f4'\ntR(tR.", "calls dtype"),
-    "object array": (pickle.dumps(np.array([{}, None], dtype=object), 2), "dtype 'O8'"),
-    "structured array": (pickle.dumps(np.zeros(2, dtype=[("a", "f4")]), 2), "'V4'"),
+    "protocol 4": (b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0ctouch BEACON\x85R.", "posix.system|Unsupported"),
+    "attribute chain": (
+        b"\x80\x04\x8c\x08builtins\x8c\x0deval.__call__\x93\x8c\x011\x85R.",
+        "builtins.eval.__call__|Unsupported",
+    ),
+    "extension code": (b"\x80\x02\x82\x01.", "extension code|Unsupported"),
+    "persistent id": (b"\x80\x02X\x09\x00\x00\x00os.systemQ.", "persistent"),
+    "class state": (b"\x80\x02cargparse\nNamespace\n}X\x01\x00\x00\x00aNsb.", "argparse.Namespace|Can only build"),
+    "list state": (b"\x80\x02]}X\x01\x00\x00\x00aNsb.", "__dict__|Can only build"),
+    "called list": (b"\x80\x02](NtR.", "not callable|unrecognized"),
+    "called placeholder": (b"\x80\x02cargparse\nNamespace\n(tR(tR.", "argparse.Namespace|unrecognized"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("load", [load_pickle, load_torch])
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_pickles_run_nothing(tmp_path, monkeypatch, kind, load):
-    program, name = HOSTILE[kind]
+    program, named = HOSTILE[kind]
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
     path = write(tmp_path / "bad", program if load is load_pickle else in_torch_zip(program))
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match=f"bad cannot be read as plain data: .*({named})") as raised:
         load(path)
-    assert str(path) in str(raised.value) and (name in str(raised.value) or "persistent" in kind)
+    assert "weights_only" not in str(raised.value)  # torch advises to switch it off
     assert not (tmp_path / "BEACON").exists()
-    assert not {module for module in set(sys.modules) - before if not module.startswith("encodings")}
-
-
-def in_torch_zip(program):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", program)
-        archive.writestr("archive/data/0", struct.pack("<4f", 1, 2, 3, 4))
-    return file.getvalue()
+    assert not {module for module in set(sys.modules) - before if not module.startswith(("encodings", "torch."))}
 
 
 @pytest.mark.parametrize(
@@ -238,14 +181,15 @@ def in_torch_zip(program):
 )
 def test_hostile_calls_deep_inside(tmp_path, function):
     path = tmp_path / "bad.pkl"
-    deep = {"a": [({"b": collections.OrderedDict(c=Calls(function, f"touch {tmp_path / 'BEACON'}"))},)]}
+    deep = {"a": [({"b": [{"c": Calls(function, f"touch {tmp_path / 'BEACON'}")}]},)]}
     for protocol in PROTOCOLS:
         write(path, pickle.dumps(deep, protocol))
-        with pytest.raises(ValueError, match=f"{function.__name__}'.*refused"):
+        with pytest.raises(ValueError, match=f"{function.__name__}', which is refused"):
             load_pickle(path)
-    torch.save({"model": {}, "cfg": deep}, path)
-    with pytest.raises(ValueError, match=f"{function.__name__}'.*refused"):
-        load_torch(path)
+    for zipped in (True, False):
+        torch.save({"model": {}, "cfg": deep}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match=f"{function.__name__}', which is refused"):
+            load_torch(path)
     assert not (tmp_path / "BEACON").exists()
 
 
@@ -256,28 +200,97 @@ def test_the_hostile_pickle_would_have_worked(tmp_path, monkeypatch):
     assert (tmp_path / "BEACON").exists()
 
 
-def test_array_bytes_must_fill_the_array(tmp_path):
-    data = pickle.dumps(np.arange(3, dtype=np.int64), 4)
-    with pytest.raises(ValueError, match="does not take 24 bytes"):
-        load_pickle(write(tmp_path / "a.pkl", data.replace(b"K\x01K\x03\x85", b"K\x01K\x09\x85")))
-    # an object dtype in disguise: the flags that a dtype's state may set are not looked at
-    objects = pickle.dumps(np.arange(1), 2).replace(b"X\x02\x00\x00\x00i8", b"X\x02\x00\x00\x00O8")
-    with pytest.raises(ValueError, match="'O8'"):
-        load_pickle(write(tmp_path / "b.pkl", objects))
+@pytest.mark.parametrize("data", [np.arange(3), np.float32(2), np.array([{}], dtype=object), argparse.Namespace(a=1)])
+def test_pickled_objects_are_refused_by_name(tmp_path, data):
+    with pytest.raises(ValueError, match=r"names the global '(numpy|argparse)\.[^']*', which is refused"):
+        load_pickle(write(tmp_path / "a.pkl", pickle.dumps(data)))
 
 
-@settings(max_examples=200)
-@given(st.data())
-def test_damaged_pickles_only_raise_value_error(tmp_path_factory, data):
-    whole = pickle.dumps([np.arange(3), {"a": (1, "b")}, collections.OrderedDict(x=1), argparse.Namespace(y=2)], 4)
-    damaged = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
-    for _ in range(data.draw(st.integers(0, 4)) if damaged else 0):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    path = write(tmp_path_factory.getbasetemp() / "damaged.pkl", bytes(damaged))
+# pickles that ask for more than they hold
+
+DEEP = 200_000
+TWICE = b"N" + b"2\x86" * 90  # each of ninety tuples holds the one before twice: 2 ** 90 parts to whoever hashes it
+LONG_LIST = b"](" + b"K\x01" * 400_000 + b"e"
+OUTER_FIRST = b"]" + b"2]a" * 20_000 + b"."  # the outer list is filled while the inner one is empty: never copied
+ENDLESS = {
+    "a deep tuple": b"\x80\x02N" + b"\x85" * DEEP + b".",
+    "a deep key": b"\x80\x02}N" + b"\x85" * DEEP + b"Ns.",
+    "a deep frozenset": b"\x80\x04" + b"(" * DEEP + b"N" + b"\x91" * DEEP + b".",
+    "deep lists": b"(" * DEEP + b"l" * DEEP + b".",
+    "a key of shared tuples": b"\x80\x02}" + TWICE + b"Ns.",
+    "a set of shared tuples": b"\x80\x04\x8f(" + TWICE + b"\x90.",
+    "a shared tuple": b"\x80\x02" + TWICE + b".",
+    "a number of an object": b"\x80\x02Nr\x00\x00\x00\x40.",
+    "a bytearray of 3 GB": b"\x80\x05\x96" + struct.pack("<Q", 3 << 30) + b"a.",
+}
+COPIES = {
+    "sets of one list": b"\x80\x02" + LONG_LIST + b"q\x000" + b"cbuiltins\nset\nh\x00\x85R" * 2000 + b".",
+    "bytes of one text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x00c_codecs\nencode\nq\x01"
+    + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 40_000 + b".",
+    "states of one dict": b"\x80\x02}("
+    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000)) + b"uq\x00"
+    + b"cargparse\nNamespace\n)Rh\x00b" * 20_000 + b".",
+}  # fmt: skip
+
+READ_ALL = """
+import sys
+from pathlib import Path
+from memory import peak_mb
+from vclip.data.pickles import load_pickle, load_torch
+before = peak_mb()
+for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        load_pickle(path)
+        value = (load_pickle if path.suffix == ".pkl" else load_torch)(path)
+        print(path.name, "read", flush=True)
     except ValueError as error:
-        assert str(path) in str(error)
+        print(path.name, "refused", len(str(error)), flush=True)
+print(round(peak_mb() - before))
+"""
+
+
+def test_no_file_ends_the_process(tmp_path):
+    for kind, program in ENDLESS.items():
+        write(tmp_path / f"{kind}.pkl", program)
+    for kind, program in (ENDLESS | COPIES).items():
+        write(tmp_path / f"{kind}.pt", in_torch_zip(program))
+    head = b"".join(pickle.dumps(part, 2) for part in (1001, {"little_endian": True}))
+    write(tmp_path / "legacy.pt", LEGACY + head + ENDLESS["a deep key"])
+    names = {path.name for path in tmp_path.iterdir()}
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, tmp_path],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, (done.stdout[-300:], done.stderr[-300:])
+    *told, memory = done.stdout.splitlines()
+    assert {line.rpartition(" refused ")[0] for line in told} == names
+    assert all(int(line.split()[-1]) < 1000 for line in told)
+    assert int(memory) < 1000
+
+
+def test_wide_and_shared_data_is_not_taken_for_nested(tmp_path):
+    row = ("a", (1, 2))
+    nodes = [{"row": row, "of": None} for _ in range(3000)]
+    parent = {"nodes": nodes, "rows": tuple([row] * 100_000), "long": {i: [row] for i in range(3000)}}
+    for node in nodes:
+        node["of"] = parent
+    path = tmp_path / "a.pkl"
+    for protocol in (0, 2, 4):
+        loaded = load_pickle(write(path, pickle.dumps(parent, protocol)))
+        assert len(loaded["rows"]) == 100_000 and loaded["nodes"][-1]["of"] is loaded
+        assert loaded["rows"][0] is loaded["nodes"][0]["row"] and loaded["long"] == parent["long"]
+    assert len(load_pickle(write(path, OUTER_FIRST))) == 20_000
+    deep = []
+    for _ in range(400):
+        deep = [deep]
+    assert load_pickle(write(path, pickle.dumps(deep))) == deep
+
+
+def test_the_ids_of_many_videos_are_read(tmp_path):
+    meta = {shard: [f"{shard:05d}{i:06d}" for i in range(1000)] for shard in range(60)}
+    assert load_pickle(write(tmp_path / "train_meta.pkl", pickle.dumps(meta))) == meta
 
 
 # torch files
@@ -315,7 +328,6 @@ def test_torch_files_come_back(tmp_path, zipped):
         "empty": torch.zeros(0, 3),
         "parameter": torch.nn.Parameter(torch.ones(2)),
         "size": torch.Size([2, 3]),
-        "array": np.arange(3),
     }
     path = tmp_path / "a.pt"
     torch.save(saved, path, _use_new_zipfile_serialization=zipped)
@@ -327,30 +339,62 @@ def test_torch_files_come_back(tmp_path, zipped):
     assert all(torch.equal(a, b) for a, b in zip(loaded["views"], saved["views"], strict=True))
     loaded["views"][0][0, 0] = 100  # views still share memory, and writing does not reach the file
     assert loaded["views"][3] == 100 and load_torch(path)["views"][3] == 0
-    assert loaded["empty"].shape == (0, 3) and loaded["size"] == (2, 3)
-    assert type(loaded["parameter"]) is torch.Tensor and loaded["parameter"].tolist() == [1, 1]
-    assert same(loaded["array"], np.arange(3))
+    assert loaded["empty"].shape == (0, 3) and loaded["size"] == (2, 3) and loaded["parameter"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_a_checkpoint_holds_beside_tensors_is_inert(tmp_path, zipped):
+    """The globals in real files of fairseq and omegaconf 2.0 and 2.3: hints, builtin types, numpy's numbers."""
+    hints = [
+        typing.Any,
+        typing.Optional[str],  # noqa: UP045
+        typing.Union[int, float, None],  # noqa: UP007
+        typing.Dict[str, typing.Tuple[int, ...]],  # noqa: UP006
+        type(None),
+        int | None,
+        list[str],
+        float,
+    ]
+    arguments = argparse.Namespace(arch="mmarch", nested=argparse.Namespace(hints=hints))
+    held = {"args": arguments, "hints": hints, "best": np.float64(0.5), "array": np.arange(3)}
+    saved = held | {"lists": collections.defaultdict(list, a=[1]), "model": {"w": torch.ones(2)}}
+    path = tmp_path / "a.pt"
+    torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+    before = torch.serialization.get_safe_globals()
+    loaded = load_torch(path)
+    assert loaded["model"]["w"].tolist() == [1, 1] and loaded["lists"] == {"a": [1]} and type(loaded["lists"]) is dict
+    for value in [loaded["args"], *loaded["hints"], loaded["best"], loaded["array"]]:
+        assert isinstance(value, Placeholder) or issubclass(value, Placeholder)
+    assert torch.serialization.get_safe_globals() == before
+
+
+def test_a_placeholder_runs_nothing_of_its_package(tmp_path):
+    called = b"\x80\x02cfairseq.tasks.mmtask\nload\n(X\x01\x00\x00\x00xK\x03tR."
+    loaded = load_torch(write(tmp_path / "b.pt", in_torch_zip(called)))
+    assert type(loaded).__name__ == "fairseq.tasks.mmtask.load" and "fairseq" not in sys.modules
+    assert vars(loaded) == {}
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_other_torch_files_are_refused(tmp_path):
     path = tmp_path / "a.pt"
-    torch.save(torch.nn.Linear(2, 2), path)
-    with pytest.raises(ValueError, match="'torch.nn.modules.linear.Linear'"):
-        load_torch(path)
+    for zipped in (True, False):
+        torch.save(torch.nn.Linear(2, 2), path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match="'torch.nn.modules.linear.Linear', which is refused"):
+            load_torch(path)
     torch.jit.script(torch.nn.ReLU()).save(str(path))
     with pytest.raises(ValueError, match="TorchScript"):
         load_torch(path)
-    with tarfile.open(path, "w") as archive:
-        archive.add(__file__, "storages")
-    with pytest.raises(ValueError, match="oldest format, a tar"):
-        load_torch(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("arrays.npy", b"")
-    with pytest.raises(ValueError, match="no data.pkl"):
+    with pytest.raises(ValueError, match="a zip file, but not of torch.save"):
         load_torch(path)
-    for content in (b"", b"text", pickle.dumps({"a": 1})):
-        with pytest.raises(ValueError, match=str(path)):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+    with pytest.raises(ValueError, match="a zip file, but not of torch.save"):
+        load_torch(path)
+    for content in (b"", b"<!DOCTYPE html>", b"version https://git-lfs", pickle.dumps({"a": 1})):
+        with pytest.raises(ValueError, match=r"it is not a torch.save file: it begins with b.*; fetch it again"):
             load_torch(write(path, content))
     with pytest.raises(FileNotFoundError):
         load_torch(tmp_path / "none.pt")
@@ -358,9 +402,17 @@ def test_other_torch_files_are_refused(tmp_path):
 
 def tensor_program(key="0", numel=4, offset=0, size=(4,), stride=(1,), kind="FloatStorage"):
     """A torch program whose tensor says what the arguments say of a storage of four floats."""
-    numbers = ["(" + "".join(f"I{n}\n" for n in row) + "t" for row in (size, stride)]
-    storage = f"(S'storage'\nctorch\n{kind}\nS'{key}'\nS'cpu'\nI{numel}\ntQ"
-    return f"ctorch._utils\n_rebuild_tensor_v2\n({storage}I{offset}\n{numbers[0]}{numbers[1]}I00\nNtR.".encode()
+
+    def tuple_of(*row):
+        numbers = (b"J" + struct.pack("<i", n) for n in row)
+        texts = (b"X" + struct.pack("<I", len(key)) + key.encode() for key in row if isinstance(key, str))
+        return b"(" + b"".join(texts if isinstance(row[0], str) else numbers) + b"t"
+
+    text = {name: tuple_of(name)[1:-1] for name in ("storage", key, "cpu")}
+    storage = b"(" + text["storage"] + f"ctorch\n{kind}\n".encode() + text[key] + text["cpu"]
+    storage += tuple_of(numel)[1:-1] + b"tQ"
+    tensor = storage + tuple_of(offset)[1:-1] + tuple_of(*size) + tuple_of(*stride)
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + tensor + b"\x89ccollections\nOrderedDict\n)RtR."
 
 
 @pytest.mark.parametrize(
@@ -372,9 +424,8 @@ def tensor_program(key="0", numel=4, offset=0, size=(4,), stride=(1,), kind="Flo
         {"stride": (2,)},
         {"stride": (-1,)},
         {"size": (-4,)},
-        {"numel": 5},
+        {"numel": 1000, "size": (1000,)},
         {"numel": -4},
-        {"kind": "DoubleStorage"},
         {"kind": "Size"},
         {"key": "1"},
         {"key": "../data.pkl"},

@@ -73,16 +73,16 @@ def test_frames_are_decoded_a_few_ahead(shared, monkeypatch):
             yield item
 
     def checked(*arguments):
-        assert waited.wait(10) and len(decoded) <= len(resized) + 1 + video.FRAMES_AHEAD + 1
+        assert waited.wait(60) and len(decoded) <= len(resized) + 1 + video.FRAMES_AHEAD + 1
         resized.append(resize(*arguments))
         return resized[-1]
 
     monkeypatch.setattr(video, "_shown", counted)
     monkeypatch.setattr(video, "_resize_and_crop", checked)
-    threads, seconds = threading.active_count(), read_seconds(shared / "videos/rabbit320.mp4", 30, 32)
+    threads, seconds = set(threading.enumerate()), read_seconds(shared / "videos/rabbit320.mp4", 30, 32)
     next(seconds)
     seconds.close()
-    assert threading.active_count() == threads and len(resized) == 30
+    assert set(threading.enumerate()) <= threads and len(resized) == 30
 
 
 def test_the_picture_may_begin_after_the_sound(shared):
@@ -271,7 +271,7 @@ def test_a_file_cut_before_its_index_does_not_open(tmp_path):
     whole = write_video(tmp_path / "v.mp4", range(0, 2000, 100), pictures, "libx264", "yuv420p")
     for share in (0.6, 0.95):
         n, message = seconds_before_error(cut(whole, tmp_path / "cut.mp4", share))
-        assert n == 0 and "cut.mp4" in message and "before its index" in message
+        assert n == 0 and "cut.mp4" in message and "truncated file" in message
 
 
 @pytest.mark.parametrize("name, codec, pixels", [("v.mkv", "ffv1", "bgr0"), ("v.avi", "mjpeg", "yuvj420p")])

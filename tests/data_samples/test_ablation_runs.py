@@ -60,11 +60,10 @@ def test_a_result_holds_every_score_with_its_floor_and_leaves_one_file(finished)
         assert among["r1"][1] == pytest.approx(1 / among["r1"][2], abs=1e-6)
 
 
-def test_a_finished_run_is_read_not_made_again(finished, corpus):
+def test_a_finished_run_is_read_not_made_again(finished, corpus, monkeypatch):
     cache, result = finished
-    begin = time.perf_counter()
+    monkeypatch.setattr(ablation_runs, "_train_and_score", None)
     assert run_row(trial(corpus, 3), cache) == result
-    assert time.perf_counter() - begin < 1
 
 
 def test_a_run_that_is_read_carries_the_labels_of_who_asks(finished, corpus):
@@ -116,7 +115,7 @@ def test_a_dead_worker_ends_the_call_and_names_what_is_left(corpus, tmp_path):
     killer = threading.Thread(target=_once_trained, args=(tmp_path, lambda pid: os.kill(pid, signal.SIGKILL)))
     killer.start()
     with pytest.raises(RuntimeError, match=r"left are full \(seed 5\)\. Call again to go on"):
-        run_all([trial(corpus, 60)], tmp_path, processes=1)
+        run_all([trial(corpus, 5000)], tmp_path, processes=1)  # not at its end before it is killed
     killer.join()
     assert not list(tmp_path.glob("*.json"))
 
@@ -127,7 +126,7 @@ def test_an_exception_of_a_run_ends_the_others_and_comes_out(corpus, tmp_path):
     others = multiprocessing.active_children()
     with pytest.raises(ValueError, match="holds NaN"):
         run_all([long, bad], tmp_path, processes=2)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     # not joined: the pool's own thread joins them too, and whoever comes second sees a running process
     while not set(multiprocessing.active_children()) <= set(others):
         assert time.monotonic() < end
@@ -176,21 +175,16 @@ def test_two_that_want_one_run_take_turns(corpus, tmp_path, monkeypatch):
 
 def test_a_killed_run_goes_on_and_ends_where_it_would_have(corpus, tmp_path):
     code = (
-        "import sys, torch; torch.set_num_threads(1)\n"
+        "import os, sys, torch; torch.set_num_threads(1)\n"
         "from ablations import Trial, run_row\n"
+        "from vclip.training.state import Log\n"
+        "append = Log.append\n"
+        "Log.append = lambda log, row: append(log, row) or row['epoch'] == 4 and os.kill(os.getpid(), 9)\n"
         "run_row(Trial('full', 5, sys.argv[1], changes={'epochs': 12, 'candidates': 8}), sys.argv[2])"
     )
     whole = Trial("full", 5, corpus, changes={"epochs": 12, "candidates": 8})
-    process = subprocess.Popen([sys.executable, "-c", code, corpus, str(tmp_path / "cut")], stdout=subprocess.DEVNULL)
-    log = tmp_path / "cut" / trial_key(whole) / "log.jsonl"
-    try:
-        deadline = time.monotonic() + 300
-        while not (log.exists() and '"epoch": 3' in log.read_text()):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    killed = subprocess.run([sys.executable, "-c", code, corpus, str(tmp_path / "cut")], stdout=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL
     assert not list((tmp_path / "cut").glob("*.json"))
     clock = tmp_path / "cut" / trial_key(whole) / "seconds.json"
     before = json.loads(clock.read_text())["training"]

@@ -25,8 +25,13 @@ def folder(shared):
 
 
 @pytest.fixture(scope="module")
-def real(folder):
-    return {split: coin.load(folder, split) for split in ("training", "testing")}
+def merged(folder):
+    return folder / "COIN.merged.json.gz"
+
+
+@pytest.fixture(scope="module")
+def real(merged):
+    return {split: coin.load(merged, split) for split in ("training", "testing")}
 
 
 def test_real_counts(real):
@@ -51,15 +56,15 @@ def test_real_texts_are_those_of_another_list(folder, real):
     assert real["training"].texts[603] == "peel"
 
 
-def test_real_parts_of_the_file(folder, real):
+def test_real_parts_of_the_file(folder, merged, real):
     """SCHEMA's and PDPP's copies: lists of one video each, some without all of the steps."""
     assert sorted(coin.load(folder / "coin_valid.json.gz"), key=by_id) == sorted(real["testing"], key=by_id)
-    training = coin.load(folder / "coin_train_70.json.gz", "training", labels=folder)
-    testing = coin.load(folder / "coin_test_30.json.gz", labels=folder / "COIN.merged.json.gz")
+    training = coin.load(folder / "coin_train_70.json.gz", "training", labels=merged)
+    testing = coin.load(folder / "coin_test_30.json.gz", labels=merged)
     assert (len(training), len(testing), len(testing.texts)) == (7064, 3006, 778)
     with pytest.raises(ValueError, match=r"coin_test_30.json.gz: .* have 764 step ids, but none is 313"):
         coin.load(folder / "coin_test_30.json.gz")
-    with pytest.raises(ValueError, match=r"coin_train_70.json.gz has no testing video with a step, .*: give `labels`"):
+    with pytest.raises(ValueError, match=r"coin_train_70.json.gz: .* have 0 step ids, but none is 1: give `labels`"):
         coin.load(folder / "coin_train_70.json.gz", "training")
 
 
@@ -70,12 +75,12 @@ def by_id(record):
 @pytest.mark.parametrize(
     ("split", "name", "n", "segments"), [("training", "train", 8412, 32905), ("testing", "test", 2594, 10099)]
 )
-def test_real_lists(folder, split, name, n, segments):
+def test_real_lists(folder, merged, split, name, n, segments):
     for kind in ("step", "task"):
-        dataset = coin.load(folder, split, videos=folder / f"coin_{kind}_{name}.csv.gz")
+        dataset = coin.load(merged, split, videos=folder / f"coin_{kind}_{name}.csv.gz")
         assert len(dataset) == n and sum(len(v.segments) for v in dataset) == segments and not dataset.left_out
     with pytest.raises(ValueError, match=r"row 1: 'eD6NEcqcCyc' is not in the testing split of .*COIN.merged.json.gz"):
-        coin.load(folder, videos=folder / "coin_task_train.csv.gz")
+        coin.load(merged, videos=folder / "coin_task_train.csv.gz")
 
 
 def test_golden_labels(shared):
@@ -103,73 +108,70 @@ def test_records(tmp_path):
     assert testing.missing({"w"}) == ["v"] and testing.tasks == ("segmentation",)
 
 
-def test_folder_file_gzip_and_merged_are_the_same(tmp_path):
-    plain = list(coin.load(write(tmp_path, v=video(A, B))))
+def test_folder_file_gzip_and_list_are_the_same(tmp_path):
+    plain = list(coin.load(write(tmp_path, v=video(A, B), w=video(B))))
     assert list(coin.load(tmp_path / coin.FILE)) == plain
-    for name in ("COIN.json.gz", "COIN.merged.json.gz"):
-        packed = tmp_path / name.replace(".", "_")
-        packed.mkdir()
-        (packed / name).write_bytes(gzip.compress((tmp_path / coin.FILE).read_bytes()))
-        assert list(coin.load(packed)) == list(coin.load(packed / name)) == plain
-    # the official file comes before a merged one beside it
-    (tmp_path / "COIN.merged.json.gz").write_bytes(b"nothing")
-    assert list(coin.load(tmp_path)) == plain
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    (packed / "COIN.json.gz").write_bytes(gzip.compress((tmp_path / coin.FILE).read_bytes()))
+    assert list(coin.load(packed)) == list(coin.load(packed / "COIN.json.gz")) == plain
+    (tmp_path / "list.json").write_text(json.dumps([{"v": video(A, B)}, {"w": video(B)}]))
+    assert list(coin.load(tmp_path / "list.json")) == plain
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"segment": [9, 3]}, "the segment .9, 3. ends before it starts"),
-        ({"segment": [-1, 3]}, "starts before 0"),
-        ({"segment": [1]}, "not a pair of seconds"),
-        ({"segment": "1-3"}, "'segment' is '1-3'"),
-        ({"id": "two"}, "the id 'two' is not a number"),
-        ({"id": "-2"}, "the id '-2' is not a number"),
-        ({"id": "9" * 5000}, "the id '9+' is not a number"),
-        ({"id": 2.0}, "'id' is 2.0"),
-        ({"id": None}, "'id' is None"),
-        ({"label": None}, "'label' is None"),
-        ({"label": " "}, "'label' is empty"),
-        ("label", "no 'label'"),
-        ("id", "no 'id'"),
-        ("segment", "no 'segment'"),
+        ({"segment": [9, 3]}, r"segment: the segment ends before it starts, not \[9, 3\]"),
+        ({"segment": [-1, 3]}, "segment.0: Input should be greater than or equal to 0, not -1"),
+        ({"segment": [1, float("nan")]}, "segment.1: Input should be .* not nan"),
+        ({"segment": [1]}, "segment.1: Field required"),
+        ({"segment": "1-3"}, "segment: Input should be a valid array, not '1-3'"),
+        ({"id": "two"}, "id: Input should be a valid integer, not 'two'"),
+        ({"id": "-2"}, "id: Input should be a valid integer, not '-2'"),
+        ({"id": "0"}, "id: Input should be greater than or equal to 1, not 0|id: .* not '0'"),
+        ({"id": "9" * 5000}, "id: Input should be a valid integer, not '9{1,80}$"),
+        ({"id": 2.5}, "id: Input should be a valid integer, .*not 2.5"),
+        ({"id": None}, "id: Input should be a valid integer, not None"),
+        ({"label": None}, "label: Input should be a valid string, not None"),
+        ({"label": " "}, "label: the text is empty, not ' '"),
+        ("label", "label: Field required"),
+        ("id", "id: Field required"),
+        ("segment", "segment: Field required"),
     ],
 )
 def test_bad_annotations_are_named(tmp_path, change, error):
     bad = {k: v for k, v in B.items() if k != change} if isinstance(change, str) else B | change
-    with pytest.raises(ValueError, match=f"video 'v', annotation 1: .*{error}") as raised:
+    with pytest.raises(ValueError, match=rf"COIN.json: database.v.annotation.1.{error}") as raised:
         coin.load(write(tmp_path, v=video(A, bad)))
     assert str(tmp_path / coin.FILE) in str(raised.value)
 
 
 def test_ids_and_their_texts_are_checked(tmp_path):
-    with pytest.raises(ValueError, match="video 'w', annotation 0: the id 1 is 'pare' here and 'peel' before"):
+    with pytest.raises(ValueError, match="w.annotation.0: the id 1 is 'pare' here and 'peel' before"):
         coin.load(write(tmp_path, v=video(A, B), w=video(A | {"label": "pare"})))
-    with pytest.raises(ValueError, match="video 'w', annotation 0: the id 1 is 'pare' here and 'peel' in the testing"):
+    with pytest.raises(ValueError, match="w.annotation.0: the id 1 is 'pare', and 'peel' when testing"):
         coin.load(write(tmp_path, v=video(A, B), w=video(A | {"label": "pare"}, subset="training")), "training")
-    with pytest.raises(ValueError, match="video 'w', annotation 1: the id 3 has no label, .* are 1 to 2"):
+    with pytest.raises(ValueError, match="w.annotation.1: the id 3 has no label, .* are 1 to 2"):
         coin.load(write(tmp_path, v=video(A, B), w=video(A, A | {"id": "3"}, subset="training")), "training")
     with pytest.raises(ValueError, match="have 2 step ids, but none is 2"):
         coin.load(write(tmp_path, v=video(A, B | {"id": "999999999"})))
-    with pytest.raises(ValueError, match="counted from 1, but 'cut in half' has id 0"):
-        coin.load(write(tmp_path, v=video(A, B | {"id": "0"})))
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b"{}", "no 'database'"),
-        (b"[3]", "no 'database'"),
-        (b'[{"v": {}}, {"v": {}}]', "2 rows, but 1 videos"),
-        (b'{"database": {"v": {"annotation": []}}}', "video 'v': no 'subset'"),
-        (b'{"database": {"v": {"subset": "testing"}}}', "video 'v': no 'annotation'"),
-        (b'{"database": {"v": {"subset": "testing", "annotation": [3]}}}', "annotation 0: no 'id'"),
+        (b"{}", "database: Field required"),
+        (b"[3]", "0: Input should be "),
+        (b'[{"v": {"subset": "testing", "annotation": []}}, {"v": {"subset": "testing", "annotation": []}}]', "2 rows"),
+        (b'{"database": {"v": {"annotation": []}}}', "database.v.subset: Field required"),
+        (b'{"database": {"v": {"subset": "testing"}}}', "database.v.annotation: Field required"),
+        (b'{"database": {"v": {"subset": "testing", "annotation": [3]}}}', "database.v.annotation.0: Input should be"),
         (b'{"database": ', "not valid JSON"),
-        (b'{"database": {}}', "a.json has no testing video with a step"),
-        (b'{"database": {"v": {"subset": "testing", "annotation": []}}}', "a.json has no testing video with a step"),
+        (b'{"database": {}}', "its testing videos have 0 step ids"),
+        (b'{"database": {"v": {"subset": "testing", "annotation": []}}}', "its testing videos have 0 step ids"),
         (b'{"database": {"v": {}, "w": {}, "v": {}}}', "the key 'v' occurs twice in one object"),
-        (b'{"database": {" ": {}}}', "a.json: a video id is empty"),
-        (b'[{"": {}}]', "a.json: a video id is empty"),
+        (b'{"database": {" ": {"subset": "testing", "annotation": []}}}', "the text is empty"),
         (b"\x1f\x8bnonsense", "damaged gzip"),
     ],
 )
@@ -193,12 +195,14 @@ def test_lists_restrict_and_order(tmp_path):
     listed.write_text("w.mp4 1 20 3 9\ngone.mkv 0 9 1 2\nv.mkv 0 12 0.5 3\nv.mkv 1 12 3 9\n")
     dataset = coin.load(tmp_path, videos=listed)
     assert dataset.video_ids == ["w", "v"] and dataset.left_out == ["gone"]
-    for line, error in [
-        ("x.mp4 0 9", "'x' is not in the testing split"),
-        ("w.mp4 0 9 3 9", "no such step of video 'w'"),
-        ("w.mp4 one 9 3 9", "has no numbers"),
-        ("w.mp4 1", "is neither file, task"),
+    listed.write_text("w.mp4 0 20\nv.mkv 0 12\n")
+    assert coin.load(tmp_path, videos=listed).video_ids == ["w", "v"]
+    for first, line, error in [
+        ("v.mkv 0 12", "x.mp4 0 9", "'x' is not in the testing split"),
+        ("v.mkv 0 12", "w.mp4 1", "2 fields in place of 3"),
+        ("v.mkv 0 12 0.5 3", "w.mp4 0 9 3 9", "no such step of video 'w'"),
+        ("v.mkv 0 12 0.5 3", "w.mp4 one 9 3 9", "step: Input should be a valid integer, .*'one'"),
     ]:
-        listed.write_text(f"v.mkv 0 12\n{line}\n")
+        listed.write_text(f"{first}\n{line}\n")
         with pytest.raises(ValueError, match=f"list.csv, row 2: .*{error}"):
             coin.load(tmp_path, videos=listed)

@@ -262,17 +262,17 @@ def test_damaged_archives_are_named(release, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("1,0,2\n0,2,3\n", "row 2: step '0' is not one of the steps 1 to 3 of task '11'"),
-        ("4,0,2\n", "row 1: step '4' is not"),
-        ("x,0,2\n", "row 1: step 'x' is not"),
-        ("1.0,0,2\n", "row 1: step '1.0' is not"),
-        ("1,5,2\n", "row 1: the segment .5.0, 2.0. ends before it starts"),
-        ("1,-1,2\n", "row 1: the segment .* starts before 0"),
-        ("1,nan,2\n", "row 1: the segment .* not a pair of seconds"),
-        ("1,0,inf\n", "row 1: the segment .* not a pair of seconds"),
-        ("1,0,2\n\n2,0,x\n", r"row 3: \['0', 'x'\] are not seconds"),
-        ("1,0\n", "row 1: other fields than step, start, end"),
-        ("1,0,2,3\n", "row 1: other fields than step, start, end"),
+        ("1,0,2\n0,2,3\n", "row 2: step 0 is not one of the steps 1 to 3 of task '11'"),
+        ("4,0,2\n", "row 1: step 4 is not"),
+        ("x,0,2\n", "row 1: step: Input should be a valid integer, .*'x'"),
+        ("1.5,0,2\n", "row 1: step: Input should be a valid integer, .*'1.5'"),
+        ("1,5,2\n", "row 1: the segment 5.0 to 2.0 ends before it starts"),
+        ("1,-1,2\n", "row 1: start: Input should be greater than or equal to 0, not '-1'"),
+        ("1,nan,2\n", "row 1: start: Input should be .*not 'nan'"),
+        ("1,0,inf\n", "row 1: end: Input should be a finite number, not 'inf'"),
+        ("1,0,2\n\n2,0,x\n", "row 3: end: Input should be a valid number, .*'x'"),
+        ("1,0\n", "row 1: 2 fields in place of 3"),
+        ("1,0,2,3\n", "row 1: 4 fields in place of 3"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -310,10 +310,10 @@ def test_bad_task_files_are_named(release, text, error):
     ("text", "error"),
     [
         ("11,a,u\n11,a,u\n", "row 2: video 'a' of task '11' is listed twice, first in .*row 1"),
-        ("11,a\n", "row 1: other fields than task, video, address"),
-        ("11,a,u\n11,,u\n", "row 2: 'video' is empty"),
+        ("11,a\n", "row 1: 2 fields in place of 3"),
+        ("11,a,u\n11,,u\n", "row 2: video: the text is empty"),
         ('11,a,u\n11,"b,u\n11,c,u\n', "after row 1: .*quote not closed"),
-        (",a,u\n", "row 1: 'task' is empty"),
+        (",a,u\n", "row 1: task: the text is empty"),
     ],
 )
 @pytest.mark.parametrize("name", [crosstask.VIDEOS, crosstask.VALIDATION])

@@ -70,20 +70,20 @@ def test_lists_of_ids(tmp_path):
 @pytest.mark.parametrize(
     ("split", "content", "error"),
     [
-        ("train", "a\nb c\n", "row 2: 'b c' is not one video id"),
-        ("train", "a\n../b\n", "row 2: '../b' is not a video id"),
-        ("val", "a\n\n..\n", "row 3: '..' is not a video id"),
+        ("train", "a\nb c\n", "row 2: 2 fields in place of 1"),
+        ("train", "a\n../b\n", "row 2: video_id: '../b' is not a video id"),
+        ("val", "a\n\n..\n", "row 3: video_id: '..' is not a video id"),
         ("holdout", "a\\b\n", "row 1: .* is not a video id"),
-        ("full_val", "a.mp4 3\n", "row 1: 'a.mp4 3' is not a file name, a task number and seconds"),
-        ("full_val", "a.mp4 3 9.5\na 3 9.5\n", "row 2: the file name 'a' is not <video id>.<extension>"),
-        ("full_val", ".mp4 3 9.5\n", "row 1: '' is not a video id"),
-        ("full_val", "/tmp/a.mp4 3 9.5\n", "row 1: '/tmp/a' is not a video id"),
-        ("subset_train", "a.mp4 x 9.5\n", "row 1: task 'x'"),
-        ("subset_train", "a.mp4 -1 9.5\n", "row 1: task '-1'"),
-        ("subset_train", "a.mp4 3 long\n", "row 1: .*'long' s"),
-        ("subset_train", "a.mp4 3 nan\n", "row 1: .*'nan' s"),
-        ("subset_train", "a.mp4 3 0\n", "row 1: .*'0' s"),
-        ("subset_train", "a.mp4 3 inf\n", "row 1: .*'inf' s"),
+        ("full_val", "a.mp4 3\n", "row 1: 2 fields in place of 3"),
+        ("full_val", "a.mp4 3 9.5\na 3 9.5\n", "row 2: file: the file name is not <video id>.<extension>, not 'a'"),
+        ("full_val", ".mp4 3 9.5\n", "row 1: file: '' is not a video id"),
+        ("full_val", "/tmp/a.mp4 3 9.5\n", "row 1: file: '/tmp/a' is not a video id"),
+        ("subset_train", "a.mp4 x 9.5\n", "row 1: task: Input should be a valid integer, .*'x'"),
+        ("subset_train", "a.mp4 -1 9.5\n", "row 1: task: Input should be greater than or equal to 0, not '-1'"),
+        ("subset_train", "a.mp4 3 long\n", "row 1: seconds: .*'long'"),
+        ("subset_train", "a.mp4 3 nan\n", "row 1: seconds: .*'nan'"),
+        ("subset_train", "a.mp4 3 0\n", "row 1: seconds: .*'0'"),
+        ("subset_train", "a.mp4 3 inf\n", "row 1: seconds: .*'inf'"),
     ],
 )
 def test_bad_lists_are_named(tmp_path, split, content, error):
@@ -183,12 +183,12 @@ def test_rows_without_text_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (f"{HEADER}0,1,a\n3,2,b\n", "row 2: the segment .* ends before it starts"),
-        (f"{HEADER}-1,2,b\n", "row 1: the segment .* starts before 0"),
-        (f"{HEADER}0,x,b\n", "row 1: the segment .* is not a pair of seconds"),
-        (f"{HEADER}0,nan,b\n", "row 1: the segment .* is not a pair of seconds"),
-        (f"{HEADER}0,1,a,b\n", "row 1: other fields"),
-        (f"{HEADER}0,1\n", "row 1: other fields"),
+        (f"{HEADER}0,1,a\n3,2,b\n", "row 2: the segment 3.0 to 2.0 ends before it starts"),
+        (f"{HEADER}-1,2,b\n", "row 1: start: Input should be greater than or equal to 0, not '-1'"),
+        (f"{HEADER}0,x,b\n", "row 1: end: Input should be a valid number, .*'x'"),
+        (f"{HEADER}0,nan,b\n", "row 1: end: Input should be .*'nan'"),
+        (f"{HEADER}0,1,a,b\n", "row 1: 4 fields in place of 3"),
+        (f"{HEADER}0,1\n", "row 1: 2 fields in place of 3"),
         (f'{HEADER}0,1,a\n1,2,"b\n2,3,c\n', "after row 1: .*quote not closed"),
         ("start,end,text,start\n0,1,a,1\n", "names the column 'start' twice"),
         (f"{HEADER}0,1,\xff\n".encode("latin1"), "line 2: byte 0xff is not UTF-8"),
@@ -209,13 +209,13 @@ def test_bad_captions_are_named(tmp_path, content, error):
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        ([], "is a list, not the captions"),
-        ({"v": {"start": [0], "end": [1]}}, "video 'v': no 'text'"),
-        ({"v": {"start": [0], "end": [1, 2], "text": ["a"]}}, "video 'v': 1 start, 2 end, 1 text"),
-        ({"v": {"start": [3], "end": [1], "text": ["a"]}}, "video 'v', row 1: the segment .* ends before"),
-        ({"v": {"start": ["3"], "end": [4], "text": ["a"]}}, "video 'v', row 1: the segment .* not a pair"),
-        ({"v": {"start": [3], "end": [4], "text": [5]}}, "video 'v', row 1: 5 is not a text"),
-        ({"v": {"start": [3], "end": [4], "text": ["a \udfff"]}}, "is half a character"),
+        ([], "Input should be "),
+        ({"v": {"start": [0], "end": [1]}}, "v.text: Field required"),
+        ({"v": {"start": [0], "end": [1, 2], "text": ["a"]}}, "v: start, end and text are not of one length"),
+        ({"v": {"start": [3], "end": [1], "text": ["a"]}}, "v, row 0: the segment 3.0 to 1.0 ends before"),
+        ({"v": {"start": ["3"], "end": [4], "text": ["a"]}}, "v.start.0: Input should be a valid number, not '3'"),
+        ({"v": {"start": [3], "end": [4], "text": [[5]]}}, "v.text.0.*: Input should be a valid string"),
+        ({"v": {"start": [3], "end": [4], "text": ["a \udfff"]}}, "Invalid JSON"),
         ({"../v": {"start": [3], "end": [4], "text": ["a"]}}, "'../v' is not a video id"),
     ],
 )
@@ -228,7 +228,7 @@ def test_bad_json_is_named(tmp_path, data, error):
 
 def test_bad_ids_of_a_csv_are_named(tmp_path):
     file = write(tmp_path / "list.csv", "video_id,start,end,text\nv,0,1,a\n../v,0,1,a\n")
-    with pytest.raises(ValueError, match=r"list\.csv, row 2: '\.\./v' is not a video id"):
+    with pytest.raises(ValueError, match=r"list\.csv, row 2: video_id: '\.\./v' is not a video id"):
         list(howto100m.captions(file))
 
 

@@ -244,9 +244,9 @@ def test_from_spec_finds_s3d_beside_the_corpus(tmp_path):
 def test_a_network_made_for_other_seconds_is_refused(models, tmp_path):
     torch.save(S3D().state_dict(), tmp_path / "s3d.pth")
     for name, weights, given, message in (
-        ("s3d-g", tmp_path / "s3d.pth", {"fps": 4}, "s3d-g takes seconds of fps 30; fps is 4"),
-        ("s3d-g", tmp_path / "s3d.pth", {"size": 128}, "s3d-g takes seconds of size 224; size is 128"),
-        (str(models / "vit"), None, {"size": 64}, "vit takes seconds of size 32; size is 64"),
+        ("s3d-g", tmp_path / "s3d.pth", {"fps": 4}, "s3d-g needs fps=30, got 4"),
+        ("s3d-g", tmp_path / "s3d.pth", {"size": 128}, "s3d-g needs size=224, got 128"),
+        (str(models / "vit"), None, {"size": 64}, "vit needs size=32, got 64"),
     ):
         with pytest.raises(ValueError, match=message):
             loading.load_encoder(name, weights, **given)

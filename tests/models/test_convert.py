@@ -235,16 +235,13 @@ def fairseq(monkeypatch):
     def save(checkpoint, path, **options):
         for name in ("fairseq", "fairseq.meters", "omegaconf", "omegaconf.dictconfig"):
             monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-        for module, name, base in (
-            ("fairseq.meters", "AverageMeter", object),
-            ("omegaconf.dictconfig", "Config", dict),
-        ):
-            made = type(name, (base,), {"__module__": module, "__init__": lambda self, *_: None})
+        for module, name in (("fairseq.meters", "AverageMeter"), ("omegaconf.dictconfig", "Config")):
+            made = type(name, (), {"__module__": module, "__init__": lambda self, *_: None})
             monkeypatch.setattr(sys.modules[module], name, made, raising=False)
         meter = sys.modules["fairseq.meters"].AverageMeter()
         meter.__dict__.update(count=3, of=float, hint=typing.Any)
         config = sys.modules["omegaconf.dictconfig"].Config()
-        config["lr"] = [5e-5, collections.defaultdict(dict, a={})]
+        config.__dict__.update(_content={"lr": [5e-5, collections.defaultdict(dict, a={})]}, _parent=config)
         arguments = argparse.Namespace(arch="mmarch", taskconfig="how2.yaml", nested=argparse.Namespace(config=config))
         torch.save(checkpoint | {"args": arguments, "cfg": {"model": arguments}, "meter": meter}, path, **options)
         monkeypatch.undo()

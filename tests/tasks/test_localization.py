@@ -97,7 +97,7 @@ def test_a_sigmoid_knows_a_second_without_any_step():
     logits[2, 0] = -60
     assert assign_steps(logits).argmax(axis=0).tolist() == [0, 2]
     assert assign_steps(logits, "sigmoid").argmax(axis=0).tolist() == [0, 4]
-    with pytest.raises(ValueError, match="probability is one of softmax, sigmoid, not 'tanh'"):
+    with pytest.raises(ValueError, match="probability must be one of softmax, sigmoid, got 'tanh'"):
         assign_steps(logits, "tanh")
 
 

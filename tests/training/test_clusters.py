@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -207,9 +206,9 @@ def test_the_seed_drops_out_as_often_as_any_candidate():
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 8000)
 
 
-def one_of_three(rank: int, folder: str, port: int) -> None:
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= address | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3"}
+def one_of_three(rank: int, folder: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3)
     index, asked = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)), []
     index.neighbours = lambda seeds, n: asked.append(len(seeds)) or VideoIndex.neighbours(index, seeds, n)
     for n_clusters in (2, 7):
@@ -221,10 +220,7 @@ def one_of_three(rank: int, folder: str, port: int) -> None:
 
 @pytest.mark.long
 def test_processes_search_a_share_each_and_draw_the_same(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_three, (str(tmp_path), port), nprocs=3)
+    torch.multiprocessing.spawn(one_of_three, (str(tmp_path),), nprocs=3)
     index = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32))
     for n_clusters in (2, 7):
         alone = np.stack(sample_clusters(index, n_clusters, 4, 8, np.random.default_rng(1)))

@@ -4,16 +4,16 @@ import dataclasses
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stops import after_rows, kill_when
 
 import vclip
 from vclip.data.corpus import Corpus
@@ -115,18 +115,13 @@ def start(data: Path, output: Path) -> subprocess.Popen:
 @pytest.mark.long
 def test_killed_at_any_moment_it_ends_the_same(data, tmp_path):
     assert start(data, tmp_path / "whole").wait() == 0
-    killed = 0
+    rows = len(list(read_log(tmp_path / "whole")))
     for number in range(8):
         output = tmp_path / f"run {number}"
-        process = start(data, output)
-        while process.poll() is None and not (output / "log.jsonl").exists():
-            time.sleep(0.001)
-        time.sleep(random.uniform(0, 1))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+        moment, wait = after_rows(random.randint(1, rows * 3 // 4)), random.uniform(0, 0.05)
+        kill_when(partial(start, data, output), output, moment, wait)
         assert start(data, output).wait() == 0
         assert left(output) == left(tmp_path / "whole")
-    assert killed >= 4
 
 
 def test_given_validation_replaces_the_held_out_part(data, tmp_path):

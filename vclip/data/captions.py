@@ -1,4 +1,4 @@
-"""Timed captions: read from subtitle files, made plain, cut into word pieces.
+"""Timed captions: read from subtitle files, made plain, cut into tokens.
 
 Times are seconds from the start of the video; n is the number of captions.
 """
@@ -29,11 +29,21 @@ CAPTION_SUFFIXES: tuple[str, ...] = (".vtt", ".srt", ".json", ".csv")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Captions:
-    """n timed captions in the order of their file.
+    """Timed captions of one video, in the order of their file.
 
-    Anything numpy makes float64 of is accepted for the times; a missing text (None, NaN) becomes the empty string.
-    Captions may overlap, be out of order and end before they start (the released clean-up makes such ones).
-    Raises ValueError for columns of unequal length and for times that are not finite, TypeError for other texts.
+    They may overlap, be out of order and end before they start (the released clean-up makes such ones).
+
+    Args:
+        start, end: seconds from the start of the video, shape (n,).
+        text: n strings; a missing text (None, NaN) becomes the empty string.
+
+    Raises:
+        ValueError: for columns of unequal length, or times that are not finite.
+        TypeError: for a text that is not a string.
+
+    Example:
+        >>> Captions([0.0, 1.5], [2.0, 4.0], ["peel the", "the carrot"])
+        Captions(2 rows, 0.0-4.0 s, 1 overlapping, 0 out of order)
     """
 
     start: Float64[np.ndarray, " n"]
@@ -78,15 +88,26 @@ class Captions:
 
 
 def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
-    """Captions of one video from .vtt, .srt, .json (HowTo100M's raw_caption.json) or .csv (columns start, end, text).
+    """Read the captions of one video.
 
-    A .json or .csv with many videos (by key; by a column video_id) needs `video_id`. Tags are stripped from .vtt and
-    .srt and entities unescaped; the text of .json and .csv stays as it is; rows without a text are skipped.
-    Overlapping and disordered captions are accepted; the result counts them. A file without captions is empty
-    `Captions` if it is what its format calls an empty file: a .vtt or .csv with its header, empty lists, an empty .srt.
+    Tags are stripped from .vtt and .srt and entities unescaped; the text of .json and .csv stays as it is. Rows
+    without a text are skipped. Overlapping and disordered captions are accepted and counted.
 
-    Raises ValueError naming file and row (counted from 1) for a caption that ends before it starts, times that are
-    negative or no numbers, bytes that are not UTF-8, text that does not follow the format, a missing or unknown id.
+    Args:
+        path: a .vtt, .srt, .json (the layout of HowTo100M's raw_caption.json) or .csv (columns start, end, text).
+        video_id: which video, where a .json (by key) or .csv (by a column video_id) holds several.
+
+    Returns:
+        The captions; none for a file that its format allows to be empty.
+
+    Raises:
+        ValueError: names file and row (from 1) for a caption that ends before it starts, times that are negative or no
+            numbers, bytes that are not UTF-8, text that does not follow the format, or a missing or unknown id.
+
+    Example:
+        >>> import vclip
+        >>> read_captions(vclip.minihowto() / "videos" / "test0000.vtt").text[0]
+        "today we're doing space lunch"
     """
     path = Path(path)
     readers = dict(zip(CAPTION_SUFFIXES, (_read_cues, _read_cues, _read_json, _read_csv), strict=True))
@@ -218,20 +239,25 @@ def _choose(path: Path, videos: list[str], video_id: str | None) -> str:
 def deduplicate(
     captions: Captions, method: Literal["words", "reference"] = "words", coin: Callable[[], float] | None = None
 ) -> Captions:
-    """Make rolling captions plain: what a caption repeats of the ones before it goes. Blank captions are skipped.
+    """Remove what rolling captions repeat of the captions before them. Blank captions are skipped.
 
-    "words" is deterministic. In order of start, each caption loses the longest run of whole words at its front with
-    which the text so far ends, until there is none; what is left keeps its times, and a caption of which nothing is
-    left only prolongs the one before it, if they meet. Words spoken twice across a boundary are lost as well.
-    Starts come out ascending, no end is before its start, and a second pass changes nothing.
+    Args:
+        captions: captions of one video.
+        method: "words" is deterministic. In order of start, each caption loses the longest run of leading words with
+            which the text so far ends, until there is none. A caption of which nothing is left prolongs the one
+            before it, if they meet. Starts come out ascending; a second pass changes nothing.
+            "reference" is the released clean-up (MMPT dedupprocessor.py:119-207), which works on characters.
+        coin: for "reference", `coin() > 0.5` keeps an overlap in the earlier caption; `random.random` by default.
 
-    "reference" is the clean-up of the released code (MMPT dedupprocessor.py:119-207): on characters, so that it can
-    cut single letters; `coin() > 0.5` (default `random.random`) keeps an overlap in the earlier caption, one toss an
-    overlap; an earlier caption may come out with its end before its start.
-    Raises ValueError for another method.
+    Raises:
+        ValueError: for another method.
+
+    Example:
+        >>> deduplicate(Captions([0, 2], [2, 4], ["peel the carrot", "the carrot and chop it"])).text
+        ['peel the carrot', 'and chop it']
     """
     if method not in ("words", "reference"):
-        raise ValueError(f"unknown method {method!r}: 'words' or 'reference'")
+        raise ValueError(f"method must be 'words' or 'reference', got {method!r}")
     rows = [(float(s), float(e), t) for s, e, t in zip(captions.start, captions.end, captions.text, strict=True)]
     rows = [row for row in rows if row[2].strip()]
     out = _plain_words(rows) if method == "words" else _released(rows, coin or random.random)

@@ -24,6 +24,11 @@ def merge(corpora: Iterable, out) -> Corpus:
         FileExistsError: if `out` holds a corpus, or something else.
         FileNotFoundError: for a folder that is no corpus, is not finished, or lacks a file.
         ValueError: for no corpora, corpora that differ, or a video that two of them hold.
+
+    Example:
+        >>> import tempfile
+        >>> from vclip import merge, minihowto
+        >>> merge([minihowto() / "val", minihowto() / "msrvtt" / "train" / "features"], tempfile.mkdtemp()) # doctest: +SKIP
     """
     out, opened = Path(out), [Corpus.open(folder) for folder in corpora]
     if (out / "corpus.json").is_file():

@@ -1,147 +1,232 @@
-"""Pickles and torch files read as data: nothing that a file names is imported, nothing of its choosing is called."""
+"""Pickles and torch files of others, read as data: no global that a file names is imported or called.
 
+A pickle is a program. Torch files are run by `torch.load(weights_only=True)`, plain pickles by Python's unpickler
+without any global. Both first pass `measure`, for a short program can ask for endless time or memory.
+"""
+
+import _compat_pickle
 import gzip
 import io
-import mmap
-import tarfile
+import pickle
+import pickletools
 import zipfile
-from collections.abc import Callable, Collection
+import zlib
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-from torch import Tensor, nn
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
+LEGACY_PICKLES = 5  # that number, a version, the machine, the object, the keys of its storages
+WORK = 10_000_000
+FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 
-from vclip.data.pickle_globals import DTYPES, Known, shown
-from vclip.data.unpickler import DataUnpickler
+# what the released checkpoints hold beside tensors: their options, and the type hints and numpy numbers in them
+PACKAGES = ("argparse", "fairseq", "omegaconf", "typing")
+INERT = {f"builtins.{name}" for name in ("type", "int", "float", "bool", "str", "list", "dict", "tuple", "Ellipsis")}
+INERT |= {
+    "_operator.getitem",
+    "operator.getitem",
+    "_operator.or_",
+    "functools.reduce",
+    "_functools.reduce",
+    "types.GenericAlias",
+}
+INERT |= {"numpy.dtype", "numpy.ndarray"}
+INERT |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")}
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+class Placeholder:
+    """Stands for an object of another package, without its arguments, state and behaviour."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def __setstate__(self, state):
+        pass
 
 
 def load_pickle(path: str | Path) -> Any:
-    """The builtin containers, strings, numbers and numpy arrays (no objects in them) of a pickle file, gzip or plain.
+    """Read a pickle of plain data, gzip or not: the id lists of released datasets and feature shards.
 
-    Raises ValueError that names the file, and the global if it refuses one.
+    Args:
+        path: a file that holds lists, tuples, dicts, sets, strings, bytes and numbers.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: the file is damaged, or names a global (`os.system`, but also a numpy array's type), or asks for
+            far more time or memory than its size explains; the message names file and global.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "train_meta.pkl"
+        ...     _ = path.write_bytes(pickle.dumps({0: ["video1", "video2"]}))
+        ...     load_pickle(path)
+        {0: ['video1', 'video2']}
     """
-    path = Path(path)
-    data = path.read_bytes()
-    packed = data[:2] == b"\x1f\x8b"
-    return _refusing(path, lambda: DataUnpickler(io.BytesIO(gzip.decompress(data) if packed else data)).load())
+    path, data = Path(path), unpacked(path)
+    try:
+        measure(io.BytesIO(data))
+        return PlainUnpickler(io.BytesIO(data)).load()
+    except Exception as error:  # a broken program can fail in any way
+        raise _refusal(path, error) from error
 
 
 def load_torch(path: str | Path) -> Any:
-    """The nested object of a torch.save file, zip or the format before torch 1.6, with its tensors on the CPU.
+    """Read a `torch.save` file, of any torch since 0.1.9, with its tensors on the CPU.
 
-    Parameters come as plain tensors, `requires_grad` is dropped; the tensors of a zip file are mapped, not read: copy
-    what is to outlive the file. Raises ValueError that names the file, and the global if it refuses one.
+    Args:
+        path: the file. One of torch 1.6 or later is memory-mapped, so it has to stay as long as its tensors.
+
+    Returns:
+        The saved object. Objects of argparse, fairseq, omegaconf and typing, and numpy arrays, are `Placeholder`s.
+
+    Raises:
+        ValueError: the file is not of `torch.save`, is damaged, names another global, or asks for far more time or
+            memory than its size explains; the message names file and global.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"model": {"bias": torch.ones(2)}}, f"{folder}/checkpoint.pt")
+        ...     load_torch(f"{folder}/checkpoint.pt")
+        {'model': {'bias': tensor([1., 1.])}}
     """
+    import torch  # here, so that who reads annotations does not wait for it
+
     path = Path(path)
-    if zipfile.is_zipfile(path):
-        return _refusing(path, lambda: _load_zip(path))
-    if tarfile.is_tarfile(path):
-        raise ValueError(f"{path} is in torch's oldest format, a tar; load it with torch 1.5 and save it again")
     with path.open("rb") as file:
-        return _refusing(path, lambda: _load_legacy(file, path.stat().st_size))
-
-
-def _refusing(path: Path, load: Callable[[], Any]) -> Any:
+        zipped = zipfile.is_zipfile(file)
     try:
-        return load()
-    except Exception as error:  # a broken program can fail in any way
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-        raise ValueError(f"{path} cannot be read as plain data: {reason}") from error
+        known = [_known(name) for name in (_zip_globals if zipped else _legacy_globals)(path)]
+        with torch.serialization.safe_globals([pair for pair in known if pair]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:
+        raise _refusal(path, error) from None
 
 
-class TorchUnpickler(DataUnpickler):
-    """Also knows storages: `storage(key, dtype, numel)` gives the elements as a 1-d tensor, asked once a key."""
-
-    def __init__(self, file: BinaryIO, storage: Callable[[str, torch.dtype, int], Tensor]):
-        super().__init__(file, encoding="utf-8")
-        self.storage, self.storages = storage, {}
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        _, kind, key, _, numel, view = [*pid, None][:6]
-        known = isinstance(kind, Known) and kind.name in DTYPES
-        if not known or not isinstance(key, str) or not isinstance(numel, int) or numel < 0:
-            raise ValueError(f"it refers to {shown(key)} of {shown(kind)}, which is not a storage")
-        if key not in self.storages:
-            self.storages[key] = self.storage(key, DTYPES[kind.name], numel)
-        elements = self.storages[key]
-        if view:
-            _, offset, length = view
-            elements = elements.narrow(0, offset, length)
-        return elements
+def unpacked(path: str | Path) -> bytes:
+    """The content of a file, unpacked if it is gzip. ValueError for a damaged one, and for one that packs endlessly."""
+    data = Path(path).read_bytes()
+    if data[:2] != b"\x1f\x8b":
+        return data
+    limit = 2**20 + 100 * len(data)  # text packs to a tenth
+    try:
+        content = gzip.GzipFile(fileobj=io.BytesIO(data)).read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged gzip file ({error}); fetch it again") from None
+    if len(content) > limit:
+        raise ValueError(f"{path} unpacks to more than 100 times its size, which is refused")
+    return content
 
 
-def _load_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        members = {info.filename: info for info in archive.infolist()}
-        pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError("a zip, but not of torch.save: it has no data.pkl")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}constants.pkl" in members:
-            raise ValueError("a TorchScript program; save its state_dict() with torch.save instead")
-        if f"{folder}byteorder" in members and archive.read(f"{folder}byteorder") != b"little":
-            raise ValueError("its numbers are not little-endian")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-
-        def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
-            info = members[f"{folder}data/{key}"]
-            if numel * dtype.itemsize > info.file_size or info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"storage {key} holds {info.file_size} bytes, not {numel} {dtype}")
-            if numel == 0:
-                return torch.empty(0, dtype=dtype)
-            header = mapped[info.header_offset : info.header_offset + 30]
-            start = info.header_offset + 30 + sum(int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
-            return torch.frombuffer(mapped, dtype=dtype, count=numel, offset=start)
-
-        return TorchUnpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+class PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise ValueError(f"it names the global '{module}.{name}', which is refused: only data is read")
 
 
-def _load_legacy(file: BinaryIO, size: int) -> Any:
-    """Five pickles (magic number, protocol, machine, object, storage keys), then each storage's length and bytes."""
-    if DataUnpickler(file).load() != LEGACY_MAGIC:
-        raise ValueError("it is not a torch.save file")
-    _, machine = DataUnpickler(file).load(), DataUnpickler(file).load()
-    if not machine["little_endian"]:
-        raise ValueError("its numbers are not little-endian")
+def measure(file: BinaryIO) -> set[str]:
+    """The globals that a pickle names, as Python 3 calls them; ValueError if building it would take too much.
 
-    def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
-        if numel * dtype.itemsize > size:
-            raise ValueError(f"storage {key} of {numel} {dtype} is larger than the file")
-        return torch.empty(numel, dtype=dtype)
+    Each instruction is charged with the size of what it takes from the stack, and all may be charged in proportion to
+    the bytes read. That bounds how often one list is copied, how long tuples take to hash that share their parts, and
+    how deep they nest.
+    """
+    names, work, memo = set(), 0, {}
+    stack, below = [], []  # of sizes, each in a list since a container can grow
+    first = file.tell()
+    code: Any
+    argument: Any
+    position: Any
+    for code, argument, position in pickletools.genops(file):
+        n, taken = len(code.stack_before), []
+        if pickletools.markobject in code.stack_before:
+            n = code.stack_before.index(pickletools.markobject)
+            taken, stack = stack, below.pop()
+        if len(stack) < n:
+            raise ValueError("its instructions take more than there is")
+        if n:
+            taken = stack[-n:] + taken
+            del stack[-n:]
+        size = 1 + sum([part[0] for part in taken])
+        if code.name == "MARK":
+            below.append(stack)
+            stack = []
+        elif code.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            key = len(memo) if argument is None else argument
+            if key > position:  # Python makes room for as many
+                raise ValueError(f"it numbers an object {key}, which is refused")
+            stack += taken
+            memo[key] = stack[-1]
+        elif code.name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif code.name == "DUP":
+            stack += taken * 2
+        elif code.name in FILLS:
+            work += size - taken[0][0]
+            taken[0][0] = size
+            stack.append(taken[0])
+        elif code.stack_after:
+            if code.name in ("GLOBAL", "INST"):
+                names.add(_python3(*argument.split(" ", 1)))
+            work += size
+            stack.append([size + (len(argument) // 16 if isinstance(argument, str | bytes | bytearray) else 0)])
+        if work > WORK + 8 * (position - first):
+            raise ValueError("its parts nest or repeat too often, which is refused")
+    return names
 
-    unpickler = TorchUnpickler(file, storage)
-    result = unpickler.load()
-    for key in DataUnpickler(file).load():
-        if not isinstance(key, str) or key not in unpickler.storages:
-            raise ValueError(f"it lists {shown(key)}, which is no storage of its tensors")
-        elements = unpickler.storages.pop(key)
-        if int.from_bytes(file.read(8), "little") != len(elements):
-            raise ValueError(f"storage {key} has another length than the tensors say")
-        if file.readinto(elements.view(torch.uint8).numpy()) != elements.nbytes:  # pyright: ignore
-            raise ValueError(f"it ends within storage {key}")
-    if unpickler.storages:
-        raise ValueError(f"it lacks the storages {sorted(unpickler.storages)}")
-    return result
+
+def _python3(module: str, name: str) -> str:
+    mapped = _compat_pickle.NAME_MAPPING.get((module, name))
+    return ".".join(mapped or (_compat_pickle.IMPORT_MAPPING.get(module, module), name))
 
 
-def load_strictly(model: nn.Module, weights: dict[str, Tensor], path, unknown: Collection[str] = ()) -> None:
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - weights.keys())
-    unexpected = sorted((weights.keys() - expected.keys()).union(unknown))
-    misshapen, unusable = [], []
-    for key in sorted(expected.keys() & weights.keys()):
-        value, ours = weights[key], expected[key]
-        if value.shape != ours.shape:
-            misshapen.append(f"{key} is {tuple(value.shape)}, expected {tuple(ours.shape)}")
-        elif value.is_floating_point() != ours.is_floating_point():
-            unusable.append(f"{key} is {value.dtype}, expected {ours.dtype}")
-        elif not value.float().isfinite().all():
-            unusable.append(f"{key} holds NaN or infinity")
-    if missing or unexpected or misshapen or unusable:
-        lists = f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}, unusable {unusable}"
-        raise ValueError(f"{path} does not fit: {lists}")
-    model.load_state_dict(weights)
-    model.float().eval()
+def _zip_globals(path: Path) -> Iterable[str]:
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        if "constants.pkl" in members:
+            raise ValueError("it is a TorchScript program; save its state_dict() with torch.save instead")
+        if "data.pkl" not in members or any(info.compress_type for info in members.values()):
+            raise ValueError("it is a zip file, but not of torch.save")
+        return measure(io.BytesIO(archive.read(members["data.pkl"])))
+
+
+def _legacy_globals(path: Path) -> Iterable[str]:
+    with path.open("rb") as file:
+        if (head := file.read(len(LEGACY))) != LEGACY:
+            raise ValueError(f"it is not a torch.save file: it begins with {head!r}; fetch it again")
+        file.seek(0)
+        return set().union(*(measure(file) for _ in range(LEGACY_PICKLES)))
+
+
+def _known(name: str) -> tuple | None:
+    """What stands for a global, with its name; None for one that torch itself knows. ValueError for any other."""
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    if name == "collections.defaultdict":
+        return _plain_dict, name
+    if name in INERT or name.partition(".")[0] in PACKAGES:
+        return _placeholder(name), name
+    if name not in _get_allowed_globals():
+        raise ValueError(f"it names the global {name!r}, which is refused: only data is read")
+    return None
+
+
+def _plain_dict(*arguments) -> dict:
+    return {}
+
+
+@cache
+def _placeholder(name: str) -> type:
+    return type(name, (Placeholder,), {})
+
+
+def _refusal(path: Path, error: Exception) -> ValueError:
+    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+    # torch goes on to advise loading with weights_only=False
+    reason = reason.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+    return ValueError(f"{path} cannot be read as plain data: {reason}")

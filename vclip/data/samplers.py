@@ -1,4 +1,4 @@
-"""Pairs of a video clip and a text clip, drawn for a whole batch at once, and the packed batch they make.
+"""Pairs of a video clip and a text clip, drawn for a whole batch at once.
 
 Shapes: V videos, n clips a video, B = V * n clips (video-major), T seconds of one video, F feature size, M text rows.
 Everything is random through the generator passed alone: equal generators give equal clips.
@@ -33,19 +33,29 @@ class Clips(NamedTuple):
 
 @dataclass(frozen=True)
 class OverlappedClips:
-    """Text clips and video clips that overlap in time but start and end freely (section 3.3; how2processor.py:306-358).
+    """Text and video clips that overlap in time but start and end freely (section 3.3; how2processor.py:306-358).
 
-    1. A text clip grows from a caption drawn uniformly over the video's captions, one whole neighbour at a time on a
-       fair side, until it has a number of word pieces drawn from `text_tokens` (both ends included), spans 256 s or
-       has no neighbour left. It overshoots by a part of a caption; targets above the model's 61 fill it up.
-       None means the fixed target `max_text_tokens`.
-    2. A centre second is drawn from floor(start) to ceil(end) of the text clip, both included, and clamped to the
-       features: captions behind them pair with the last seconds.
-    3. A video clip of a length drawn from `video_seconds` (both included; at most T) grows from there by a second at
-       a time on a fair side. The centre may end up just outside, so overlap is usual (99.9 %), not certain.
+    1. A text clip grows from a caption drawn uniformly, one whole neighbour at a time on a random side, until it has
+       a number of tokens drawn from `text_tokens`, spans 256 s or has no neighbour left.
+    2. A centre second is drawn from the span of the text clip and clamped to the features.
+    3. A video clip of a length drawn from `video_seconds` grows from the centre, a second at a time on a random side.
+       The centre may end up just outside, so overlap is usual (99.9 %), not certain.
 
-    `sample` raises ValueError for a video without captions or a corpus without word pieces, IndexError for a video
-    that the corpus lacks.
+    Args:
+        video_seconds: shortest and longest video clip, both included.
+        text_tokens: fewest and most tokens of a text clip, both included; None: always `max_text_tokens`.
+        max_text_tokens: tokens of the longest text that the model reads.
+
+    Raises:
+        ValueError: for a range that is not 1 <= least <= most. `sample` raises it for a video without captions or a
+            corpus without tokens, and IndexError for a video that the corpus lacks.
+
+    Example:
+        >>> import vclip
+        >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
+        >>> clips = OverlappedClips().sample(corpus, videos=np.array([0, 1]), n=4, rng=np.random.default_rng(0))
+        >>> len(clips.video_start)
+        8
     """
 
     video_seconds: tuple[int, int] = (3, 32)
@@ -73,11 +83,24 @@ class OverlappedClips:
 
 @dataclass(frozen=True)
 class AlignedClips:
-    """Text clips as in `OverlappedClips`, each with exactly the seconds it spans (how2processor.py:216-289).
+    """Text clips as in `OverlappedClips`, each paired with exactly the seconds it spans (how2processor.py:216-289).
 
-    The video clip is floor(start):ceil(end) of the text clip within the features: empty if the captions lie behind
-    them. With `first` every text clip grows from the video's first caption: `AlignedClips(text_tokens=None,
-    first=True)` is the paper's "first 32 sec for retrieval" (Table 7). Raises as `OverlappedClips` does.
+    The video clip is empty if the captions lie after the features' end.
+
+    Args:
+        text_tokens, max_text_tokens: as in `OverlappedClips`.
+        first: every text clip grows from the video's first caption. `AlignedClips(text_tokens=None, first=True)` is
+            the paper's "first 32 sec for retrieval" (Table 7).
+
+    Raises:
+        ValueError, IndexError: as `OverlappedClips`.
+
+    Example:
+        >>> import vclip
+        >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
+        >>> clips = AlignedClips(first=True).sample(corpus, videos=0, n=1, rng=np.random.default_rng(0))
+        >>> clips.caption_first.tolist()
+        [0]
     """
 
     text_tokens: tuple[int, int] | None = (8, 64)
@@ -102,12 +125,24 @@ class AlignedClips:
 class MILNCEClips:
     """Short clips, each with the captions nearest in time as candidates (Miech et al. 2020; how2processor.py:762-850).
 
-    A caption drawn uniformly is joined by neighbours until there are `candidates` of them, each time the one that
-    keeps the range shorter in time (the later one in a tie), at an edge those of the other side; a video with fewer
-    captions gives all it has. Every caption in the range is a candidate of its own: `pack(separate_captions=True)`.
-    The drawn caption's span, widened about its middle to at least `min_span` seconds, holds the video clip: the 3.2 s
-    of the original are `video_seconds` = 3 features, started at a whole second drawn uniformly and clamped to the
-    features. Raises as `OverlappedClips` does, but needs no word pieces.
+    A caption drawn uniformly is joined by neighbours until there are `candidates` captions, each time by the one that
+    keeps the range shorter in time. Every caption in the range is a text of its own. The video clip starts at a second
+    drawn from the caption's span, which is widened about its middle to at least `min_span` seconds.
+
+    Args:
+        candidates: captions of a clip; a video with fewer gives all it has.
+        video_seconds: seconds of the video clip (the original's 3.2 s are 3 features).
+        min_span: seconds that the drawn caption's span is widened to.
+
+    Raises:
+        ValueError, IndexError: as `OverlappedClips`, but no tokens are needed.
+
+    Example:
+        >>> import vclip
+        >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
+        >>> clips = MILNCEClips().sample(corpus, videos=0, n=2, rng=np.random.default_rng(0))
+        >>> (clips.caption_last - clips.caption_first).tolist()
+        [4, 4]
     """
 
     candidates: int = 4

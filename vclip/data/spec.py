@@ -11,11 +11,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """How the features of a corpus were made; two corpora mix only if every field agrees.
+    """How the features of a corpus were made; features of two specs never mix.
 
-    `weights` and `projection` are hashes of tensors (`projection` None: the encoder's own output is stored).
-    `fps` frames a second of `size` x `size` pixels go in, `pooling` says what happens to the second's frames
-    ("none": the network sees the second whole; "mean"; "mean+std"), and `dim` numbers come out.
+    Args:
+        encoder: name of the network.
+        weights: hash of its weights.
+        fps, size: frames a second and pixels a side that go in.
+        crop, normalisation: what is done to a frame.
+        pooling: what is done to a second's frames: "none" (the network sees the second whole), "mean", "mean+std".
+        projection: hash of the matrix that the features were multiplied with, or None.
+        dim: numbers that come out.
+
+    Example:
+        >>> import vclip
+        >>> spec = vclip.Corpus.open(vclip.minihowto() / "val").spec
+        >>> spec.encoder, spec.fps, spec.size, spec.dim
+        ('efficientnet-lite0', 3, 128, 128)
     """
 
     encoder: str
@@ -30,7 +41,7 @@ class FeatureSpec:
 
     @classmethod
     def read(cls, values: dict, where) -> "FeatureSpec":
-        """From a dict of all fields; ValueError that names `where` it stands and the fields missing or unknown."""
+        """Make a spec from a dict of all fields; ValueError names `where` and the fields missing or unknown."""
         names = {f.name for f in fields(cls)}
         if wrong := sorted(names ^ values.keys()):
             problems = ", ".join(f"{'lacks' if name in names else 'has an unknown field'} {name!r}" for name in wrong)
@@ -43,8 +54,8 @@ class FeatureSpec:
         """Raises ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
         if self != other:
             raise ValueError(
-                f"these features were made otherwise than {whose} expects ({self.difference(other)}); "
-                "extract them again with the same encoder, or use the model trained on them"
+                f"these features are not those that {whose} expects ({self.difference(other)}): "
+                "extract them again with its encoder, or use the model trained on them"
             )
 
     def difference(self, other: "FeatureSpec") -> str:

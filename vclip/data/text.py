@@ -1,16 +1,16 @@
-"""Names: those a user gave, held against those there are; those of files, made fit to be shown."""
+"""Check user-supplied names against the known ones; make file names printable."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    """`text` with what UTF-8 cannot hold written as `\\udcff`: a file's name or a caption may hold half a character."""
+    """Escape what UTF-8 cannot hold, as `\\udcff`: a file name or caption may hold half of a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raises TypeError for the first name in `given` that is not in `known`, offering the nearest."""
+    """Raise TypeError for the first name in `given` that is not in `known`, with the nearest known name."""
     known = sorted(known)
     for name in given:
         if name not in known:

@@ -1,21 +1,48 @@
-"""How the readers open annotation files, gzip or plain: text, JSON, csv and archives, refused by file and row."""
+"""How the readers open annotation files, gzip or plain: JSON and csv checked by pydantic, and archives of texts."""
 
 import csv
-import gzip
 import io
 import json
-import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-MADE = "MINIHOWTO.txt"  # marks files that were made, and says which
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from vclip.data.pickles import unpacked
+
 MEMBER_BYTES = 2**26  # captions of an hour are 0.1 MB; a tar file can claim any size
-# read from left to right, so that an escaped backslash opens nothing
-ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F]..)|.)")
+T = TypeVar("T")
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty")
+    return text
+
+
+def _in_order(segment: tuple[float, float]) -> tuple[float, float]:
+    if segment[1] < segment[0]:
+        raise ValueError("the segment ends before it starts")
+    return segment
+
+
+adapter = cache(TypeAdapter)  # a millisecond each
+Text = Annotated[str, AfterValidator(_not_blank)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Segment = Annotated[tuple[Seconds, Seconds], AfterValidator(_in_order)]
+
+
+@dataclass
+class Release(Generic[T]):
+    """The layout that YouCook2 and COIN share: video id -> annotations."""
+
+    database: dict[Text, T]
 
 
 def find_file(path: str | Path, name: str) -> Path:
@@ -29,36 +56,31 @@ def find_file(path: str | Path, name: str) -> Path:
     raise FileNotFoundError(f"{path} is neither {name} nor a folder that holds it, plain or as .gz")
 
 
-def title(name: str, file: Path) -> str:
-    """`name`, the data set that a file or folder is laid out as; of MiniHowTo's "MiniHowTo test, as <name>"."""
-    mark = (file if file.is_dir() else file.parent) / MADE
-    return f"MiniHowTo {read_text(mark).strip()}, as {name}" if mark.is_file() else name
-
-
 def read_text(path: Path) -> str:
-    """The text of a file, gzip or plain. Raises ValueError that names file and line for bytes that are not UTF-8."""
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is a damaged gzip file ({error}); fetch it again") from None
-    return _decode(data, str(path))
+    """The text of a file, gzip or plain; ValueError that names file and line for bytes that are not UTF-8."""
+    return _decode(unpacked(path), str(path))
+
+
+def _decode(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{where}, line {line}: byte {data[error.start]:#04x} is not UTF-8") from None
 
 
 def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str, str]]:
-    """Name, the words that say where it stands, and text of each file of a folder or a tar file whose name is wanted.
+    """Name, place and text of each wanted file of a folder or a tar file; ValueError for a name that occurs twice.
 
-    A name is the last part of a path (in a folder without .gz); it is compared, never opened, and nothing of a tar file
-    is unpacked to disk. Raises ValueError for a name that occurs twice, a damaged tar file and a wanted member of it
-    that is a link, a device or too large.
+    A name is the last part of a path, without .gz in a folder. It is compared and never opened, and nothing of a tar
+    file is unpacked to disk.
     """
     seen = set()
-    for name, where, data in _members(path, wanted) if path.is_file() else _entries(path, wanted):
+    for name, where, text in _members(path, wanted) if path.is_file() else _entries(path, wanted):
         if name in seen:
             raise ValueError(f"{where}: {name} occurs twice")
         seen.add(name)
-        yield name, where, data
+        yield name, where, text
 
 
 def _entries(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str, str]]:
@@ -83,66 +105,68 @@ def _members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str
         raise ValueError(f"{archive} is a damaged tar file ({error}); fetch it again") from None
 
 
-def _decode(data: bytes, where: str) -> str:
+def read_json(path: Path, kind: type[T]) -> T:
+    """`parse_json` of a file."""
+    return parse_json(read_text(path), str(path), kind)
+
+
+def parse_json(text: str, where: str, kind: type[T]) -> T:
+    """A JSON text as a dataclass or another type that pydantic knows; ValueError that says where it differs."""
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{where}, line {line}: byte {data[error.start]:#04x} is not UTF-8") from None
-
-
-def read_json(path: Path) -> Any:
-    return parse_json(read_text(path), str(path))
-
-
-def parse_json(text: str, where: str) -> Any:
-    """What a JSON text holds. Raises ValueError also for a key twice in an object and for half of a surrogate pair."""
-    for escape in ESCAPE.finditer(text):
-        if escape["half"]:
-            around = text[max(0, escape.start() - 40) : escape.end()]
-            raise ValueError(f"{where} is not valid JSON: {escape[0]} is half a character, at the end of {around!r}")
-    try:
-        return json.loads(text, object_pairs_hook=_object)
+        json.loads(text, object_pairs_hook=_once)  # pydantic keeps the last of two equal keys
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not valid JSON: {error}") from None
+    return checked(where, lambda: adapter(kind).validate_json(text, strict=True))
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if twice := _repeated([key for key, _ in pairs]):
-        raise ValueError(f"the key {twice[0]!r} occurs twice in one object")
-    return dict(pairs)
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if twice := _repeated(key for key, _ in pairs):
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
 
 
-def _repeated(names: Sequence[str]) -> list[str]:
-    return [name for name, n in Counter(names).items() if n > 1] if len(set(names)) < len(names) else []
+def _repeated(names: Iterable[str]) -> str | None:
+    return next((name for name, n in Counter(names).items() if n > 1), None)
 
 
-def read_csv(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[tuple[str, dict[str, str]]]:
-    """`parse_csv` of a file with a header."""
-    return parse_csv(read_text(path), str(path), columns, delimiter)
+def checked(where: str, validate: Callable[[], T]) -> T:
+    """What `validate` returns; pydantic's first error as a ValueError of one line: file, place, reason, value."""
+    try:
+        return validate()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"{part}." for part in first["loc"])[:-1]
+        value = "" if first["type"] in ("missing", "json_invalid") else f", not {repr(first['input'])[:80]}"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{where}: {place}{': ' if place else ''}{reason}{value}") from None
+
+
+def read_csv(path: Path, kind: type[T], delimiter: str = ",", header: bool = True) -> Iterator[tuple[str, T]]:
+    """`parse_csv` of a file."""
+    return parse_csv(read_text(path), str(path), kind, delimiter, header)
 
 
 def parse_csv(
-    text: str, where: str, columns: Sequence[str], delimiter: str = ",", header: bool = True
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row of a csv, by column, after the words that say where it stands.
+    text: str, where: str, kind: type[T], delimiter: str = ",", header: bool = True
+) -> Iterator[tuple[str, T]]:
+    """Each row of a csv as a dataclass or TypedDict, after the words that say where it stands: file and row.
 
-    The first line names at least `columns`; without a header they are all. Rows are counted from 1, the header not
-    among them; empty ones are passed over. Raises ValueError that names file and row.
+    The first line names at least its fields; without a header these are the columns. Rows are counted from 1, the
+    header not among them; empty ones are passed over. ValueError that names file and row.
     """
     # strict: else an open quote swallows the rows up to the next one
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
     try:
-        names = next(reader, []) if header else columns
-        if absent := [column for column in columns if column not in names]:
-            raise ValueError(f"{where} has no column {absent[0]!r}; its first line is {names}")
+        names = next(reader, []) if header else list(kind.__annotations__)
+        if absent := [column for column in kind.__annotations__ if column not in names]:
+            raise ValueError(f"{where} has no column {absent[0]!r}; its first line is {str(names)[:200]}")
         if twice := _repeated(names):
-            raise ValueError(f"{where} names the column {twice[0]!r} twice; its first line is {names}")
+            raise ValueError(f"{where} names the column {twice!r} twice; its first line is {str(names)[:200]}")
         for number, row in enumerate(reader, 1):
             if row and len(row) != len(names):
-                raise ValueError(f"{where}, row {number}: other fields than {', '.join(names)}: {row}")
+                raise ValueError(f"{where}, row {number}: {len(row)} fields in place of {len(names)}: {str(row)[:200]}")
             if row:
-                yield f"{where}, row {number}", dict(zip(names, row, strict=True))
+                place, values = f"{where}, row {number}", dict(zip(names, row, strict=True))
+                yield place, checked(place, lambda values=values: adapter(kind).validate_python(values))
     except csv.Error as error:
         raise ValueError(f"{where}, after row {number}: {error} (is a quote not closed?)") from None

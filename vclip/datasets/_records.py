@@ -1,9 +1,8 @@
-"""The records of a data set, and how the readers refuse a value that is wrong: by file, row and value."""
+"""The records of a data set."""
 
 import copy
-import math
 from collections.abc import Container, Sequence
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Generic, Protocol, TypeVar, overload
 
 
 class Record(Protocol):
@@ -17,8 +16,17 @@ R = TypeVar("R", bound=Record)
 class Dataset(Sequence[R], Generic[R]):
     """The records of one split, in the order of their file.
 
-    `tasks` names the modules of `vclip.tasks` that score such records, the usual one first. `left_out` holds the ids
-    that a list asked for and the annotations say nothing of.
+    Args:
+        name: the data set, as reports and plots call it.
+        split: which part of it.
+        records: dataclasses with a `video_id`.
+        tasks: the modules of `vclip.tasks` that score such records, the usual one first.
+        left_out: the ids that a list asked for and the annotations say nothing of.
+
+    Example:
+        >>> from vclip.datasets.msrvtt import Clip
+        >>> Dataset("MSR-VTT", "test", [Clip("video1", "a man sings"), Clip("video1", "a song")], ["retrieval"])
+        MSR-VTT test: 2 records of 1 videos
     """
 
     def __init__(
@@ -49,51 +57,6 @@ class Dataset(Sequence[R], Generic[R]):
     def __repr__(self) -> str:
         left_out = f", {len(self.left_out)} listed left out" if self.left_out else ""
         return f"{self.name} {self.split}: {len(self)} records of {len(self.video_ids)} videos{left_out}"
-
-
-def field(mapping: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """`mapping[key]` if it is of that kind, else ValueError that says where."""
-    if not isinstance(mapping, dict) or key not in mapping:
-        raise ValueError(f"{where}: no {key!r}")
-    if not isinstance(mapping[key], kind) or isinstance(mapping[key], bool):
-        raise ValueError(f"{where}: {key!r} is {mapping[key]!r}, of another type than the official files'")
-    return mapping[key]
-
-
-def text_field(mapping: Any, key: str, where: str) -> str:
-    """The text under `key`, which must not be blank."""
-    return filled(field(mapping, key, str, where), repr(key), where)
-
-
-def filled(text: str, name: str, where: str) -> str:
-    """`text` if it is not blank, else ValueError that says what is, and where."""
-    if not text.strip():
-        raise ValueError(f"{where}: {name} is empty")
-    return text
-
-
-def database(data: Any, file: str) -> dict[str, Any]:
-    """Video id -> annotations, of the layout that YouCook2 and COIN share."""
-    if not isinstance(data, dict) or not isinstance(data.get("database"), dict):
-        raise ValueError(f"{file} has no 'database' of videos")
-    for video_id in data["database"]:
-        filled(video_id, "a video id", file)
-    return data["database"]
-
-
-def segment(value: Any, where: str) -> tuple[float, float]:
-    """A pair of seconds, 0 <= start <= end. Raises ValueError that says where."""
-    numbers = isinstance(value, list | tuple) and all(
-        isinstance(t, int | float) and not isinstance(t, bool) and math.isfinite(t) for t in value
-    )
-    if not numbers or len(value) != 2:
-        raise ValueError(f"{where}: the segment {value!r} is not a pair of seconds")
-    start, end = value
-    if start < 0 or end < start:
-        raise ValueError(
-            f"{where}: the segment {value!r} {'starts before 0' if start < 0 else 'ends before it starts'}"
-        )
-    return start, end
 
 
 D = TypeVar("D", bound=Dataset)

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from vclip.datasets._files import find_file, parse_csv, read_text, read_texts, title
-from vclip.datasets._records import Dataset, segment, text_field
+from vclip.datasets._files import Seconds, Text, find_file, parse_csv, read_csv, read_text, read_texts
+from vclip.datasets._records import Dataset
 
 PRIMARY, RELATED, VIDEOS, VALIDATION = "tasks_primary.txt", "tasks_related.txt", "videos.csv", "videos_val.csv"
 ANNOTATIONS = "annotations"
@@ -32,6 +32,20 @@ class Video:
     segments: tuple[tuple[int, float, float], ...]
 
 
+@dataclass
+class _Listed:
+    task: Text
+    video: Text
+    address: str
+
+
+@dataclass
+class _Step:
+    step: int
+    start: Seconds
+    end: Seconds
+
+
 def load(
     path: str | Path,
     split: Literal["train", "test", "validation", "primary", "related", "all"] = "test",
@@ -39,19 +53,40 @@ def load(
     n_train: int = 30,
     seed: int = 0,
 ) -> Dataset[Video]:
-    """The videos of one split, from the release's folder or one of its files; every file may be gzipped.
+    """The videos of one split.
 
     "train" and "test" are the released code's (MMPT dsprocessor.py:378-656): of the annotated videos that are in
-    `features` (a Corpus, a set of ids; None: every video) and not in videos_val.csv, numpy's legacy generator with
-    `seed` draws `n_train` of each primary task for training, the rest is for testing; a task that is not primary or has
-    no more than `n_train` is all for training. So the draw depends on which videos have features. `left_out` names the
-    videos without features, annotation or task. The other splits are every row of videos_val.csv ("validation") or of
-    videos.csv (of the primary, the related, all tasks); for them `features`, `n_train`, `seed` do not matter.
+    `features` and not in videos_val.csv, numpy's legacy generator draws `n_train` of each primary task for training,
+    the rest is for testing; a task that is not primary or has no more than `n_train` is all for training. So the draw
+    depends on which videos have features.
 
-    Annotations are the folder `annotations` of <task>_<video>.csv or an archive annotations.tar.gz, which is read in
-    memory, never extracted. Raises FileNotFoundError, or ValueError that names file and row, for a cut block of a task
-    file, another number of steps than it says, a step that the task does not have, a segment that ends before it
-    starts, a video that is listed twice.
+    Args:
+        path: the release's folder or one of its files. Every file may be gzipped; the annotations are a folder
+            `annotations` of <task>_<video>.csv or an archive annotations.tar.gz, which is never extracted.
+        split: "train", "test", or every row of videos_val.csv ("validation") or of videos.csv ("primary", "related",
+            "all": of these tasks). `features`, `n_train` and `seed` matter for "train" and "test" alone.
+        features: which videos have features: a Corpus or a set of ids; None means all.
+        n_train: how many videos a primary task are drawn for training.
+        seed: of the draw.
+
+    Returns:
+        A `Dataset` of `Video`s; `left_out` names the videos without features, annotation or task.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: unknown split, a cut block of a task file, another number of steps than it says, a step that the
+            task does not have, a segment that ends before it starts, a video that is listed twice; it names file and
+            row.
+
+    Example:
+        >>> import tempfile
+        >>> files = {PRIMARY: "11\\nMake Tea\\n\\n2\\nboil water,pour\\n\\n", RELATED: "", VIDEOS: "11,a,http://a\\n"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "annotations").mkdir()
+        ...     for name, text in (files | {"annotations/11_a.csv": "2,0.5,4\\n"}).items():
+        ...         _ = (Path(folder) / name).write_text(text)
+        ...     load(folder, "primary")[0].segments
+        ((1, 0.5, 4.0),)
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
@@ -74,7 +109,7 @@ def load(
         absent = {row for row in listed if row[0] not in tasks}
     videos = [Video(video, task, *tasks[task], _segments(task, video, annotations, tasks)) for task, video in rows]
     left_out = [row[1] for row in listed if row in absent and (row[0] in wanted or row[0] not in tasks)]
-    return Dataset(title("CrossTask", folder), split, videos, TASKS, left_out)
+    return Dataset("CrossTask", split, videos, TASKS, left_out)
 
 
 def _draw(
@@ -126,11 +161,10 @@ def _read_tasks(file: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
 def _read_videos(file: Path) -> list[tuple[str, str]]:
     """(task, video) of each row."""
     rows = {}
-    for where, row in parse_csv(read_text(file), str(file), ("task", "video", "address"), header=False):
-        task, video = text_field(row, "task", where), text_field(row, "video", where)
-        if (task, video) in rows:
-            raise ValueError(f"{where}: video {video!r} of task {task!r} is listed twice, first in {rows[task, video]}")
-        rows[task, video] = where
+    for where, row in read_csv(file, _Listed, header=False):
+        if first := rows.get((row.task, row.video)):
+            raise ValueError(f"{where}: video {row.video!r} of task {row.task!r} is listed twice, first in {first}")
+        rows[row.task, row.video] = where
     return list(rows)
 
 
@@ -152,15 +186,11 @@ def _segments(
     task: str, video: str, annotations: dict[str, tuple[str, str]], tasks: dict[str, tuple[str, tuple[str, ...]]]
 ) -> tuple[tuple[int, float, float], ...]:
     file, text = annotations.get(_annotation_name(task, video), ("", ""))
-    step_of = {str(number): step for step, number in enumerate(range(1, len(tasks[task][1]) + 1))}
-    segments = []
-    for where, row in parse_csv(text, file, ("step", "start", "end"), header=False):
-        number, times = row["step"], [row["start"], row["end"]]
-        if number.strip() not in step_of:
-            raise ValueError(f"{where}: step {number!r} is not one of the steps 1 to {len(step_of)} of task {task!r}")
-        try:
-            pair = [float(time) for time in times]
-        except ValueError:
-            raise ValueError(f"{where}: {times} are not seconds") from None
-        segments.append((step_of[number.strip()], *segment(pair, where)))
+    n_steps, segments = len(tasks[task][1]), []
+    for where, row in parse_csv(text, file, _Step, header=False):
+        if not 1 <= row.step <= n_steps:
+            raise ValueError(f"{where}: step {row.step} is not one of the steps 1 to {n_steps} of task {task!r}")
+        if row.end < row.start:
+            raise ValueError(f"{where}: the segment {row.start} to {row.end} ends before it starts")
+        segments.append((row.step - 1, row.start, row.end))
     return tuple(segments)

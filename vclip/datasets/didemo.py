@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from vclip.datasets._files import find_file, read_json, title
-from vclip.datasets._records import Dataset, field, text_field
+from pydantic import AfterValidator, Field
+
+from vclip.datasets._files import Text, find_file, read_json
+from vclip.datasets._records import Dataset
 
 TASKS = ("moment_retrieval", "paragraph_retrieval")
 BLOCKS = 6
@@ -20,49 +22,47 @@ class Description:
     blocks the video has, 6 at most; it and `annotation_id` are None where a file lacks them.
     """
 
-    video_id: str
-    description: str
-    times: tuple[tuple[int, int], ...]
+    video_id: Annotated[Text, Field(alias="video")]
+    description: Text
+    times: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
     annotation_id: int | None = None
-    num_segments: int | None = None
+    num_segments: Annotated[int, Field(ge=1, le=BLOCKS)] | None = None
+
+
+def _within_the_video(row: Description) -> Description:
+    blocks = row.num_segments or BLOCKS
+    for first, last in row.times:
+        if not 0 <= first <= last < blocks:
+            raise ValueError(f"the moment {[first, last]} is not first <= last among the blocks 0 to {blocks - 1}")
+    return row
 
 
 def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> Dataset[Description]:
-    """The descriptions of one split in the order of its file, from the release's folder or its <split>_data.json.
+    """The descriptions of one split, in the order of its file.
 
-    Raises FileNotFoundError, or ValueError that names file and row (from 1), for what is not such a file, a missing
-    or mistyped column, an empty id or description, and times that are none, no pairs of blocks, end before they start
-    or leave the video.
+    Args:
+        path: the release's folder or its `<split>_data.json`, gzip or plain.
+        split: "train", "val" or "test".
+
+    Returns:
+        A `Dataset` of `Description`s.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: unknown split, or a row (counted from 0) that is not as the official ones are; it names file, row
+            and value.
+
+    Example:
+        >>> import json, tempfile
+        >>> row = {"video": "a.avi", "description": "a dog jumps", "times": [[0, 1], [1, 1]]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "test_data.json").write_text(json.dumps([row]))
+        ...     load(folder)[0].times
+        ((0, 1), (1, 1))
     """
     if split not in ("train", "val", "test"):
         raise ValueError(f"unknown split {split!r}: 'train', 'val' or 'test'")
-    file = find_file(path, f"{split}_data.json")
-    rows = read_json(file)
-    if not isinstance(rows, list):
-        raise ValueError(f"{file} is not a list of descriptions: is it {split}_data.json?")
-    records = []
-    for number, row in enumerate(rows, 1):
-        where = f"{file}, row {number}"
-        pairs = field(row, "times", list, where)
-        known = [key for key in ("annotation_id", "num_segments") if row.get(key) is not None]
-        numbers = {key: field(row, key, int, where) for key in known}
-        blocks = numbers.get("num_segments", BLOCKS)
-        if not 1 <= blocks <= BLOCKS:
-            raise ValueError(f"{where}: 'num_segments' is {blocks}, a video has 1 to {BLOCKS} blocks")
-        times = tuple(_moment(pair, blocks, where) for pair in pairs)
-        if not times:
-            raise ValueError(f"{where}: 'times' is empty, no annotator found the moment")
-        video_id, description = text_field(row, "video", where), text_field(row, "description", where)
-        records.append(Description(video_id, description, times, **numbers))
-    return Dataset(title("DiDeMo", file), split, records, TASKS)
-
-
-def _moment(pair: Any, blocks: int, where: str) -> tuple[int, int]:
-    if not isinstance(pair, list) or len(pair) != 2 or any(type(block) is not int for block in pair):
-        raise ValueError(f"{where}: {pair!r} in 'times' is not a pair of block numbers")
-    first, last = pair
-    if last < first:
-        raise ValueError(f"{where}: the moment {pair!r} in 'times' ends before it starts")
-    if first < 0 or last >= blocks:
-        raise ValueError(f"{where}: the moment {pair!r} in 'times' leaves the blocks 0 to {blocks - 1} of the video")
-    return first, last
+    rows = read_json(
+        find_file(path, f"{split}_data.json"), list[Annotated[Description, AfterValidator(_within_the_video)]]
+    )
+    return Dataset("DiDeMo", split, rows, TASKS)

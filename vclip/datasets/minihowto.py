@@ -75,14 +75,27 @@ def evaluation_sets(
     excluding: "Dataset | None" = None,
     **options,
 ) -> dict[str, "tuple[Dataset, Corpus]"]:
-    """What to score, by name: records and the features of their videos.
+    """What to score: records and the features of their videos, by name.
 
-    The official files at `annotations` and the corpus at `features` (or folder of `<video_id>.npy`); without either,
-    MiniHowTo's two sets in the format of `dataset`, "test" in the style of the training videos and "unseen".
-    The videos of `excluding`, such as the records of `training_set`, are not among them. It is needed for MiniHowTo's
-    CrossTask alone, whose "test" is all videos that are not for validation, those of `training_set` too.
-    `options` go to `vclip.datasets.<dataset>.load`; `n_train` of MiniHowTo's CrossTask is 0 unless given.
-    Raises TypeError for an unknown data set, ValueError if only one of the two paths is given.
+    Args:
+        dataset: "youcook2", "msrvtt", "didemo", "coin" or "crosstask".
+        annotations: the official files. Without them the sets are MiniHowTo's in the same format: "test" in the style
+            of the training videos, and "unseen".
+        features: a corpus of these videos, or a folder of `<video_id>.npy`; goes with `annotations`.
+        excluding: the records of `training_set`, whose videos are left out. MiniHowTo's CrossTask alone needs it: its
+            "test" is all videos that are not for validation.
+        options: for `vclip.datasets.<dataset>.load`; `n_train` of MiniHowTo's CrossTask is 0 unless given.
+
+    Returns:
+        Name -> (records, corpus).
+
+    Raises:
+        TypeError: unknown data set.
+        ValueError: one of `annotations` and `features` without the other.
+
+    Example:
+        >>> evaluation_sets("coin")["unseen"][0]
+        MiniHowTo unseen, as COIN testing: 64 records of 64 videos
     """
     refuse_unknown([dataset], DATASETS, "data set")
     _refuse_one(annotations, features)
@@ -90,7 +103,7 @@ def evaluation_sets(
         sets = {dataset: _read(dataset, annotations, features, options)}
     else:
         options = {"n_train": 0} | options if dataset == "crosstask" else options
-        sets = {style: _sample(dataset, style, options) for style in STYLES}
+        sets = {style: made_set(dataset, style, **options) for style in STYLES}
     for records, _ in sets.values():
         trained = () if excluding is None else set(excluding.video_ids)
         records.records = [record for record in records if record.video_id not in trained]
@@ -100,17 +113,31 @@ def evaluation_sets(
 def training_set(
     dataset: str, annotations: str | Path = "", features: str | Path = "", **options
 ) -> "tuple[Dataset, Corpus]":
-    """What to fine-tune on: the records of the split for training and the features of their videos.
+    """What to fine-tune on: the records of the split for training, and the features of their videos.
 
-    The files at `annotations` and `features` as in `evaluation_sets`; without either, MiniHowTo's in the format of
-    "youcook2" (the steps of the training videos), "msrvtt" (clips cut from them, five sentences each), "coin" (32
-    videos) or "crosstask" (8 of the 16 videos a task; 4 more are for validation, 4 are left to be scored).
-    `options` go to `vclip.datasets.<dataset>.load`. Raises as `evaluation_sets` does.
-
-    No video of it is in `evaluation_sets(dataset, excluding=records)`, and all are drawn in the training style.
-    YouCook2's and MSR-VTT's show none of the held-out pairs, but their videos are those of pre-training: to the
+    No video of it is in `evaluation_sets(dataset, excluding=records)`. MiniHowTo's are all drawn in the training
+    style. YouCook2's and MSR-VTT's show none of the held-out pairs, but their videos are those of pre-training: to the
     checkpoint that ships a part held out of them is not new, `youcook2/val` is. COIN's and CrossTask's show the steps
     that are scored, for these have to be learnt, and some are held-out pairs.
+
+    Args:
+        dataset: "youcook2", "msrvtt", "coin" or "crosstask".
+        annotations: the official files; without them MiniHowTo's in the format of "youcook2" (the steps of the
+            training videos), "msrvtt" (clips cut from them, five sentences each), "coin" (32 videos) or "crosstask" (8
+            of the 16 videos a task; 4 more are for validation, 4 are left to be scored).
+        features: a corpus of these videos, or a folder of `<video_id>.npy`; goes with `annotations`.
+        options: for `vclip.datasets.<dataset>.load`.
+
+    Returns:
+        The records and the corpus.
+
+    Raises:
+        TypeError: a data set without videos for training.
+        ValueError: one of `annotations` and `features` without the other.
+
+    Example:
+        >>> training_set("msrvtt")[0]
+        MiniHowTo train, as MSR-VTT train: 1200 records of 240 videos
     """
     refuse_unknown([dataset], TRAINING, "data set with videos for training")
     _refuse_one(annotations, features)
@@ -120,7 +147,7 @@ def training_set(
     if dataset == "crosstask":
         options = {"n_train": CROSSTASK_TRAIN} | options
     # COIN's and CrossTask's training videos are in the files of their test sets, as in the real ones
-    return _sample(dataset, "test" if dataset in ("coin", "crosstask") else "train", options)
+    return made_set(dataset, "test" if dataset in ("coin", "crosstask") else "train", **options)
 
 
 def _refuse_one(annotations: str | Path, features: str | Path) -> None:
@@ -128,11 +155,28 @@ def _refuse_one(annotations: str | Path, features: str | Path) -> None:
         raise ValueError("annotations and features go together: give both, or neither for MiniHowTo")
 
 
-def _sample(dataset: str, folder: str, options: dict) -> "tuple[Dataset, Corpus]":
-    """MiniHowTo's files in `<dataset>/<folder>` and the features of their videos."""
-    files = minihowto() / dataset / folder
+def made_set(dataset: str, style: str, **options) -> "tuple[Dataset, Corpus]":
+    """One of MiniHowTo's sets in the format of another data set, named "MiniHowTo test, as COIN" and never "COIN".
+
+    Args:
+        dataset: "youcook2", "msrvtt", "didemo", "coin" or "crosstask".
+        style: the set's folder: "test", "unseen", and of some "train" or "val".
+        options: for `vclip.datasets.<dataset>.load`.
+
+    Returns:
+        The records and the features of their videos.
+
+    Example:
+        >>> made_set("youcook2", "val")[0]
+        MiniHowTo val, as YouCook2 validation: 284 records of 64 videos
+    """
+    files = minihowto() / dataset / style
     # the clips in YouCook2's format are of the corpora's own videos
-    return _read(dataset, files, minihowto() / folder if dataset == "youcook2" else files / "features", options)
+    records, corpus = _read(
+        dataset, files, minihowto() / style if dataset == "youcook2" else files / "features", options
+    )
+    records.name = f"MiniHowTo {style}, as {records.name}"
+    return records, corpus
 
 
 def _read(dataset: str, files: str | Path, rows: str | Path, options: dict) -> "tuple[Dataset, Corpus]":

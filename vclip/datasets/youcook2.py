@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from vclip.data.pickles import load_pickle
-from vclip.datasets._files import find_file, read_csv, read_json, title
-from vclip.datasets._records import Dataset, database, field, segment, text_field
+from vclip.datasets._files import Release, Segment, Text, adapter, checked, find_file, read_csv, read_json
+from vclip.datasets._records import Dataset
 
 FILE = "youcookii_annotations_trainval.json"
 TASKS = ("retrieval",)
@@ -31,48 +31,81 @@ class Clip:
     caption: str | None = None
 
 
+@dataclass
+class _Step:
+    segment: Segment
+    sentence: Text
+
+
+@dataclass
+class _Video:
+    subset: str
+    annotations: list[_Step]
+    recipe_type: str | int | None = None
+
+
+@dataclass
+class _PickledClip:
+    id: str
+    caption: str  # may be empty: nothing but stop words is left of some sentence
+
+
+@dataclass
+class _ListedClip:
+    video_id: Text
+    start: int
+    end: int
+    text: Text
+
+
 def load(
     path: str | Path, split: Literal["training", "validation"] = "validation", clips: str | Path | None = None
 ) -> Dataset[Clip]:
-    """The clips of one split, video by video, from the release's folder or its youcookii_annotations_trainval.json.
+    """The clips of one split, video by video.
 
-    `clips` restricts them to a list and takes its order: a .csv with video_id, start, end and text (MIL-NCE's
-    validation_youcook.csv) or a .pkl with `id` "<video>_<index>" and `caption` (MMPT's youcook_val.pkl), gzip or plain.
-    Raises FileNotFoundError, or ValueError that names file and row, for what is not such a file, a missing key or one
-    that occurs twice, an empty id or sentence, a segment that ends before it starts, a listed clip that its video or
-    the split does not have. Listed clips of videos without annotation are left out; the dataset's `left_out` names
-    them.
+    Args:
+        path: the release's folder or its youcookii_annotations_trainval.json, gzip or plain.
+        split: "training" or "validation"; the test split has no annotations.
+        clips: restricts to a list, in its order: a .csv with video_id, start, end and text (MIL-NCE's
+            validation_youcook.csv) or a .pkl with `id` "<video>_<index>" and `caption` (MMPT's youcook_val.pkl).
+            Listed clips of videos without annotation are `left_out`.
+
+    Returns:
+        A `Dataset` of `Clip`s.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: unknown split, a value that is not as in the official files, a listed clip that its video or the
+            split does not have; it names file, place and value.
+
+    Example:
+        >>> import json, tempfile
+        >>> step = {"segment": [3, 9], "sentence": "chop the onion"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     database = {"v": {"subset": "validation", "annotations": [step]}}
+        ...     _ = (Path(folder) / FILE).write_text(json.dumps({"database": database}))
+        ...     load(folder)[0]
+        Clip(video_id='v', index=0, start=3, end=9, sentence='chop the onion', recipe_type=None, caption=None)
     """
     if split not in ("training", "validation"):
         raise ValueError(f"unknown split {split!r}: 'training' or 'validation' (the test split has no annotations)")
     file = find_file(path, FILE)
-    videos = database(read_json(file), str(file))
+    videos = read_json(file, Release[_Video]).database
     records = []
     for video_id, video in videos.items():
-        if field(video, "subset", str, f"{file}, video {video_id!r}") == split:
-            records += _clips(video_id, video, file)
+        recipe = None if video.recipe_type is None else str(video.recipe_type)
+        for index, step in enumerate(video.annotations if video.subset == split else ()):
+            start, end = map(int, step.segment)
+            if (start, end) != step.segment:
+                where = f"{file}: database.{video_id}.annotations.{index}"
+                raise ValueError(f"{where}: the segment {step.segment} is not in whole seconds")
+            records.append(Clip(video_id, index, start, end, step.sentence, recipe))
     if clips is None:
-        return Dataset(title("YouCook2", file), split, records, TASKS)
+        return Dataset("YouCook2", split, records, TASKS)
     pickled = Path(clips).name.removesuffix(".gz").endswith(".pkl")
     wanted = _read_pickle(Path(clips)) if pickled else _read_csv(Path(clips))
-    annotated = [row for row in wanted if row[1] in videos]
-    chosen = _choose(records, annotated, f"the {split} split of {file}")
-    left_out = [row[1] for row in wanted if row[1] not in videos]
-    return Dataset(title("YouCook2", file), split, chosen, TASKS, left_out)
-
-
-def _clips(video_id: str, video: dict, file: Path) -> list[Clip]:
-    recipe_type = video.get("recipe_type")
-    clips = []
-    for index, annotation in enumerate(field(video, "annotations", list, f"{file}, video {video_id!r}")):
-        where = f"{file}, video {video_id!r}, annotation {index}"
-        start, end = segment(field(annotation, "segment", list, where), where)
-        if start != int(start) or end != int(end):
-            raise ValueError(f"{where}: the segment {[start, end]} is not in whole seconds")
-        sentence = text_field(annotation, "sentence", where)
-        recipe = None if recipe_type is None else str(recipe_type)
-        clips.append(Clip(video_id, index, int(start), int(end), sentence, recipe))
-    return clips
+    chosen = _choose(records, [row for row in wanted if row[1] in videos], f"the {split} split of {file}")
+    return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in videos])
 
 
 def _choose(records: Sequence[Clip], wanted: Sequence[tuple], of: str) -> list[Clip]:
@@ -92,27 +125,16 @@ def _choose(records: Sequence[Clip], wanted: Sequence[tuple], of: str) -> list[C
 
 def _read_pickle(file: Path) -> list[tuple[str, str, int, str]]:
     """(where, video_id, index, caption) of each record."""
-    rows = load_pickle(file)
-    if not isinstance(rows, list):
-        raise ValueError(f"{file}: expected a list of dicts with 'id' and 'caption', not a {type(rows).__name__}")
-    wanted = []
-    for number, row in enumerate(rows, 1):
-        where = f"{file}, row {number}"
-        video_id, _, index = field(row, "id", str, where).rpartition("_")
+    content, wanted = load_pickle(file), []
+    for number, row in enumerate(checked(str(file), lambda: adapter(list[_PickledClip]).validate_python(content)), 1):
+        video_id, _, index = row.id.rpartition("_")
         if not video_id or not index.isdecimal():
-            raise ValueError(f"{where}: the id {row['id']!r} is not <video>_<clip index>")
-        # may be empty: nothing but stop words is left of some sentence
-        wanted.append((where, video_id, int(index), field(row, "caption", str, where)))
+            raise ValueError(f"{file}, row {number}: the id {row.id!r} is not <video>_<clip index>")
+        wanted.append((f"{file}, row {number}", video_id, int(index), row.caption))
     return wanted
 
 
 def _read_csv(file: Path) -> list[tuple[str, str, tuple[int, int], str]]:
     """(where, video_id, (start, end), text) of each row."""
-    wanted = []
-    for where, row in read_csv(file, ("video_id", "start", "end", "text")):
-        try:
-            which = int(row["start"]), int(row["end"])
-        except ValueError:
-            raise ValueError(f"{where}: {row['start']!r} to {row['end']!r} are not whole seconds") from None
-        wanted.append((where, text_field(row, "video_id", where), which, text_field(row, "text", where)))
-    return wanted
+    rows = read_csv(file, _ListedClip)
+    return [(where, row.video_id, (row.start, row.end), row.text) for where, row in rows]

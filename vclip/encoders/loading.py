@@ -27,11 +27,22 @@ PROJECTION_FILES = ("projection.safetensors",)
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
-    """ "efficientnet-lite0", "s3d-g" (`weights` is then its file or folder, as `vclip.encoders.s3d.load_s3d` takes it)
-    or what `AutoModelEncoder` takes. `fps` frames a second of `size` x `size` pixels; None: the network's own.
+    """Load a frozen video encoder by name.
 
-    Raises ValueError for an `fps` or `size` that the network was not made for: then its features would be others;
-    and for S3D without weights.
+    Args:
+        name: "efficientnet-lite0", "s3d-g", or a hub id or folder for `AutoModelEncoder`.
+        weights: file or folder of the weights; S3D needs it.
+        fps, size: frames a second and pixels a side; None: the network's own.
+
+    Returns:
+        An object with `.spec` and `encoder(frames (n, fps, size, size, 3) uint8) -> (n, F)`.
+
+    Raises:
+        ValueError: for an `fps` or `size` that the network was not made for, and for S3D without weights.
+
+    Example:
+        >>> load_encoder("efficientnet-lite0").spec.dim
+        2560
     """
     given = {key: value for key, value in (("fps", fps), ("size", size)) if value is not None}
     if name == EFFICIENTNET_LITE0:
@@ -40,23 +51,34 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
         from vclip.encoders.s3d import load_s3d
 
         if weights is None:
-            raise ValueError("S3D-G has no weights of its own: name the file, s3d_howto100m.pth for instance")
+            raise ValueError("S3D-G needs a weights file: pass weights='s3d_howto100m.pth'")
         encoder = S3DEncoder(load_s3d(weights))
     else:
         encoder = AutoModelEncoder(name, fps, weights)
     for key, value in given.items():
         if (own := getattr(encoder.spec, key)) != value:
-            raise ValueError(f"{name} takes seconds of {key} {own}; {key} is {value}")
+            raise ValueError(f"{name} needs {key}={own}, got {value}")
     return encoder
 
 
 def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
-    """The encoder that made features of this spec (a dict of its fields, as in a model's config, will do).
+    """Load the encoder that made features of a spec.
 
-    `folder`, a corpus or a checkpoint, holds `projection.safetensors` where the spec has a projection, and may hold
-    S3D's weights, `s3d.safetensors` (by `vclip.models.convert.convert`) or the released `s3d_howto100m.pth`; `weights`
-    names another file or folder to load the network from.
-    Raises FileNotFoundError for a missing file and ValueError that names each field that differs, and both values.
+    Args:
+        spec: a FeatureSpec, or a dict of its fields as in a model's config.
+        folder: a corpus or checkpoint with `projection.safetensors`, where the spec has a projection, and for S3D with
+            `s3d.safetensors` or the released `s3d_howto100m.pth`.
+        weights: another file or folder to load the network from.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: names each field of the spec that the loaded encoder does not match.
+
+    Example:
+        >>> import vclip
+        >>> spec = vclip.Corpus.open(vclip.minihowto() / "val").spec
+        >>> from_spec(spec, vclip.minihowto()).spec == spec
+        True
     """
     spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
     if spec.encoder == S3D_G and weights is None:

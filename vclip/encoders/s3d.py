@@ -3,6 +3,7 @@
 Shapes: B clips, C channels, T frames, H x W pixels; T, H and W even. A second is 30 frames of 224 x 224.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vclip.data.pickles import load_strictly, load_torch
+from vclip.data.pickles import load_torch
 
 # inputs; outputs of the branches 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1 (Szegedy et al. 2015, table 1)
 WIDTHS = {
@@ -35,8 +36,13 @@ class S3DOutput(NamedTuple):
 
 
 class S3D(nn.Module):
-    """S3D-G with the released layout (MMPT `s3dg.py`): `S3D().load_state_dict(weights)` holds strictly once the
-    file's `text_module.*`, a word table, is left out; `vclip.encoders.s3d.load_s3d` does so.
+    """S3D-G with the released module names (MMPT s3dg.py); `load_s3d` fills it with weights.
+
+    Example:
+        >>> net = S3D().eval()
+        >>> with torch.inference_mode():
+        ...     net(torch.rand(1, 3, 8, 64, 64)).mixed_5c.shape
+        torch.Size([1, 1024])
     """
 
     def __init__(self):
@@ -50,7 +56,7 @@ class S3D(nn.Module):
         self.fc = nn.Linear(1024, 512)
 
     def forward(self, x: Float[Tensor, "B 3 T H W"]) -> S3DOutput:
-        """Pixel values in [0, 1], neither mean nor deviation taken off."""
+        """Embed clips of pixel values in [0, 1]; nothing is subtracted or scaled."""
         # an even kernel padded on both sides gives one position too many, the first
         x = self.conv1(space_to_depth(x))[:, :, 1:, 1:, 1:]
         x = max_pool(x, (1, 3, 3), (1, 2, 2))
@@ -156,10 +162,19 @@ S3D_FILE = "s3d.safetensors"
 
 
 def load_s3d(path) -> S3D:
-    """The released S3D weights (`s3d_howto100m.pth`), or what `convert` made of them, as a float32 `S3D` in eval mode.
+    """Load S3D with the released weights; the file's text model (`text_module.*`) is ignored.
 
-    `path` may be the folder that `convert` wrote. The file's text model (`text_module.*`) is ignored.
-    Raises ValueError that lists missing, unexpected and misshapen keys, and weights that are not finite floats.
+    Args:
+        path: the released `s3d_howto100m.pth`, or the file or folder that `convert` made of it.
+
+    Returns:
+        A float32 `S3D` in eval mode.
+
+    Raises:
+        ValueError: lists missing, unexpected and misshapen keys, and weights that are not finite floats.
+
+    Example:
+        >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP
     """
     path = Path(path)
     path = path / S3D_FILE if path.is_dir() else path
@@ -184,3 +199,28 @@ def s3d_network(content: Any, path) -> S3D:
     weights = {str(key): value for key, value in content.items()}
     load_strictly(model, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
     return model
+
+
+def load_strictly(model: nn.Module, weights: dict[str, Tensor], path, unknown: Collection[str] = ()) -> None:
+    """Put released weights into a model, which becomes float32 in eval mode.
+
+    ValueError that lists the keys which the model or the file (`unknown` too) lacks, that have another shape, or that
+    hold no finite floats.
+    """
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - weights.keys())
+    unexpected = sorted((weights.keys() - expected.keys()).union(unknown))
+    misshapen, unusable = [], []
+    for key in sorted(expected.keys() & weights.keys()):
+        value, ours = weights[key], expected[key]
+        if value.shape != ours.shape:
+            misshapen.append(f"{key} is {tuple(value.shape)}, expected {tuple(ours.shape)}")
+        elif value.is_floating_point() != ours.is_floating_point():
+            unusable.append(f"{key} is {value.dtype}, expected {ours.dtype}")
+        elif not value.float().isfinite().all():
+            unusable.append(f"{key} holds NaN or infinity")
+    if missing or unexpected or misshapen or unusable:
+        lists = f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}, unusable {unusable}"
+        raise ValueError(f"{path} does not fit: {lists}")
+    model.load_state_dict(weights)
+    model.float().eval()

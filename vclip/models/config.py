@@ -7,7 +7,12 @@ from transformers import BertConfig, PreTrainedConfig
 
 
 class VideoCLIPVideoConfig(BertConfig):
-    """The video tower: a BERT of 6 layers, the first half of bert-base (paper section 4.2)."""
+    """Sizes of the video tower: a BERT of 6 layers, the first half of bert-base (section 5.3).
+
+    Example:
+        >>> VideoCLIPVideoConfig().num_hidden_layers
+        6
+    """
 
     model_type = "videoclip_video_model"
     base_config_key = "video_config"
@@ -15,19 +20,37 @@ class VideoCLIPVideoConfig(BertConfig):
 
 
 class VideoCLIPTextConfig(BertConfig):
-    """The text tower: bert-base."""
+    """Sizes of the text tower: bert-base.
+
+    Example:
+        >>> VideoCLIPTextConfig().num_hidden_layers
+        12
+    """
 
     model_type = "videoclip_text_model"
     base_config_key = "text_config"
 
 
 class VideoCLIPConfig(PreTrainedConfig):
-    """The paper's model by default: 6 video layers, 12 text layers, 768 wide, S3D features of 512.
+    """Sizes of a VideoCLIP model; the defaults are the paper's.
 
-    Sub-configs may be given as their own class, a plain BertConfig or a dict. With `share_towers` one tower of
-    `video_config` (12 layers by default) serves both. `pooling` is "mean" or "cls". `feature_spec` (a FeatureSpec or
-    its dict) says which features the model was trained on; `Corpus.check` compares it.
-    Raises ValueError for an unknown pooling, towers of different width, or too few positions.
+    Args:
+        video_config, text_config: sizes of the towers: their own class, a plain BertConfig or a dict.
+        video_feature_dim: F, the width of the frozen features.
+        max_video_tokens: seconds of the longest clip.
+        max_text_tokens: tokens of the longest text, without [CLS] and [SEP].
+        share_towers: one tower of `video_config`, 12 layers by default, serves both.
+        pooling: "mean" or "cls".
+        cls_token_id, sep_token_id: the tokenizer's ids.
+        feature_spec: the FeatureSpec, or its dict, of the features that the model was trained on.
+
+    Raises:
+        ValueError: for another pooling, towers of different width, or too few positions.
+
+    Example:
+        >>> config = VideoCLIPConfig()
+        >>> config.video_config.num_hidden_layers, config.text_config.num_hidden_layers, config.max_video_tokens
+        (6, 12, 32)
     """
 
     model_type = "videoclip"

@@ -28,12 +28,24 @@ from vclip.models.videoclip import VideoCLIPModel
 
 
 def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None, s3d=None) -> dict[str, float]:
-    """Write a released file as a folder: a VideoCLIP model for `from_pretrained`, or S3D for `load_s3d`.
+    """Write a released file as a folder: a VideoCLIP model for `vclip.load`, or S3D for `load_s3d`.
 
-    `tokenizer`, a folder or a name on the hub, adds the processor; `config` is as `load_videoclip` takes it. `s3d`,
-    the released S3D file, goes into the folder of the VideoCLIP model as the encoder that its config names, so that
-    `MomentIndex.build` finds it. Returns `vclip.models.convert.smoke_scores`, of both networks if there are two.
-    Raises FileExistsError if `folder` holds anything, ValueError as the loaders do and if the parts do not fit.
+    Args:
+        path: the released VideoCLIP or S3D file.
+        folder: what to write, new or empty.
+        tokenizer: a folder or hub id; adds the processor that `vclip.load` needs.
+        config: sizes, as `load_videoclip` takes them.
+        s3d: the released S3D file, which goes into the same folder as the encoder that the model's config names.
+
+    Returns:
+        `smoke_scores` of what was written.
+
+    Raises:
+        FileExistsError: if `folder` holds anything.
+        ValueError: as the loaders do, and if the parts do not fit.
+
+    Example:
+        >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -120,13 +132,18 @@ PARAPHRASES = (
 
 
 def smoke_scores(model: Any, again: Any, processor: VideoCLIPProcessor | None = None) -> dict[str, float]:
-    """Scores of `model`, a VideoCLIPModel or S3D, of which `again` is what was read back from disk.
+    """Check that a converted network works, without data.
 
-    Made inputs are looked for among themselves by copies with a little noise, or one word changed: a network that
-    collapsed, or one whose normalisation is broken, finds few. With a processor, how-to sentences are looked for by a
-    paraphrase: weights in the wrong places find few, which the made inputs do not tell. Chance is one in as many as
-    there are.
-    Raises ValueError if an output is not finite or `again` does not reproduce it.
+    R@1 of made inputs searched by copies with a little noise or one word changed (a collapsed network finds few), and,
+    with a processor, of how-to sentences searched by a paraphrase (weights in the wrong places find few).
+
+    Args:
+        model: a VideoCLIPModel or S3D.
+        again: the same read back from disk.
+        processor: VideoCLIP's, for the sentences.
+
+    Raises:
+        ValueError: if an output is not finite or `again` does not reproduce it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -38,6 +38,12 @@ class DualEncoder(ABC):
         spec: the `FeatureSpec` of the features it takes; None accepts any.
         dim: D, the size of its vectors.
         longest_clip: seconds it reads at once.
+
+    Example:
+        >>> import vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> isinstance(clip, DualEncoder), clip.dim, clip.longest_clip
+        (True, 128, 32)
     """
 
     name: str
@@ -117,6 +123,13 @@ class VideoCLIP(DualEncoder):
     Args:
         model: the towers; a `VideoCLIPForSegmentation` also classifies seconds.
         processor: its tokenizer and limits.
+
+    Example:
+        >>> import vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> z_v = clip.encode_clips([np.zeros((5, 128)), np.ones((9, 128))])
+        >>> (clip.encode_texts(["chop the carrot"]) @ z_v.T).shape
+        (1, 2)
     """
 
     def __init__(self, model: VideoCLIPModel, processor: VideoCLIPProcessor):
@@ -244,7 +257,8 @@ class VideoCLIP(DualEncoder):
 
     def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
         """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""
-        assert isinstance(self.model, VideoCLIPForSegmentation)
+        if not isinstance(self.model, VideoCLIPForSegmentation):
+            return super().class_logits(h_v)
         with evaluating(self.model):
             rows = torch.from_numpy(h_v).to(self.model.device, self.model.dtype)
             return self.model.classifier(rows).double().cpu().numpy()

@@ -6,10 +6,22 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 
 class VideoCLIPProcessor(ProcessorMixin):
-    """`processor(text=[...], videos=[(T, F) arrays])`, for one clip a text or a video.
+    """Turn texts and clips' features into the padded tensors that VideoCLIPModel takes.
 
-    Texts become rows [CLS] words [SEP] [PAD] of at most max_text_tokens + 2 ids, videos are cut to their first
-    max_video_tokens seconds (the released code truncates too, it does not average).
+    Texts become rows [CLS] words [SEP] [PAD] of at most max_text_tokens + 2 ids. Clips are cut to their first
+    max_video_tokens seconds, as in the released code.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with [CLS] and [SEP].
+        max_text_tokens: tokens of the longest text, without [CLS] and [SEP].
+        max_video_tokens: seconds of the longest clip.
+
+    Example:
+        >>> import vclip
+        >>> processor = VideoCLIPProcessor.from_pretrained(vclip.minihowto() / "checkpoint")
+        >>> batch = processor(text=["peel the carrot", "wait"], videos=[np.zeros((3, 128)), np.zeros((5, 128))])
+        >>> tuple(batch["video_features"].shape), batch["video_mask"].tolist()
+        ((2, 5, 128), [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_text_tokens: int = 61, max_video_tokens: int = 32):
@@ -18,9 +30,15 @@ class VideoCLIPProcessor(ProcessorMixin):
         self.max_video_tokens = max_video_tokens
 
     def __call__(self, text: str | list[str] | None = None, videos=None, return_tensors: str = "pt", **kwargs):
-        """`input_ids`, `attention_mask` (B, L) for texts; `video_features` (B, T, F), `video_mask` (B, T) for videos.
+        """Make `input_ids` and `attention_mask` (B, L) of texts, `video_features` (B, T, F) and `video_mask` of clips.
 
-        Raises ValueError if neither is given, a list is empty, or a video is not (T, F) of one width F.
+        Args:
+            text: one text or a list.
+            videos: one array (T, F) or a list of arrays of one width F.
+            return_tensors: "pt" or "np".
+
+        Raises:
+            ValueError: if neither is given, a list is empty, or a clip is not (T, F).
         """
         if text is None and videos is None or isinstance(text, list) and not text:
             raise ValueError("give text, videos or both, at least one of each")

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vclip.data.pickles import load_strictly, load_torch
+from vclip.data.pickles import load_torch
+from vclip.encoders.s3d import load_strictly
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
@@ -32,13 +33,22 @@ UNUSED = {
 
 
 def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPModel:
-    """The released VideoCLIP checkpoint (a fairseq trainer file) as a float32 model in eval mode.
+    """Load a released VideoCLIP checkpoint, a fairseq trainer file. Only tensors are read; nothing is executed.
 
-    One fine-tuned on COIN, which holds a classifier, becomes a `VideoCLIPForSegmentation` of as many labels.
-    `config` gives the sizes of another checkpoint of this layout; None means the released ones (shared towers are
-    recognised by their keys). Only tensors are read (`vclip.data.pickles`); nothing in the file is executed.
-    Raises ValueError that lists missing, unexpected and misshapen keys, weights that are not finite floats, and keys of
-    both layouts in one file.
+    Args:
+        path: the file, `checkpoint_best.pt` for instance.
+        config: sizes of another checkpoint of this layout; None means the released ones. Shared towers are recognised
+            by their keys.
+
+    Returns:
+        A float32 model in eval mode; a `VideoCLIPForSegmentation` if the file holds a classifier.
+
+    Raises:
+        ValueError: lists missing, unexpected and misshapen keys, weights that are not finite floats, and keys of both
+            layouts in one file.
+
+    Example:
+        >>> load_videoclip("checkpoint_best.pt")  # doctest: +SKIP
     """
     return videoclip_model(load_torch(path), path, config)
 

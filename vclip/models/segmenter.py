@@ -17,10 +17,19 @@ from vclip.models.videoclip import VideoCLIPModel
 
 
 class VideoCLIPForSegmentation(VideoCLIPModel):
-    """VideoCLIP with a `classifier` of `config.num_labels` (K + 1) classes (MMPT mmfusion.py:791, transformermodel.py).
+    """VideoCLIP with a classifier over each second's state (MMPT mmfusion.py:791, transformermodel.py).
 
-    It is still a VideoCLIPModel: the text tower travels along, though the head does not use it. Freeze it
-    (`model.text_model.requires_grad_(False)`) to train the rest alone.
+    The text tower travels along, though the classifier does not use it.
+
+    Args:
+        config: as for VideoCLIPModel; `num_labels` is K + 1, Outside first.
+
+    Example:
+        >>> import torch
+        >>> tower = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> config = VideoCLIPConfig(video_config=tower, text_config=tower, video_feature_dim=4, num_labels=3)
+        >>> VideoCLIPForSegmentation(config)(torch.zeros(1, 5, 4)).logits.shape
+        torch.Size([1, 5, 3])
     """
 
     main_input_name = "video_features"
@@ -38,7 +47,7 @@ class VideoCLIPForSegmentation(VideoCLIPModel):
         labels: Int[Tensor, "B T"] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TokenClassifierOutput:
-        """`logits` (B, T, K + 1) of each second; `loss`, the mean cross-entropy over seconds whose label is not -100.
+        """Return `logits` (B, T, K + 1) and `loss`, the mean cross-entropy over seconds whose label is not -100.
 
         [CLS] is hidden as a key, as in the released code. Raises ValueError as `get_video_features` does.
         """

@@ -1,6 +1,6 @@
-"""VideoCLIP: a video tower over a clip's seconds and a text tower over a caption's word pieces, both BERT.
+"""VideoCLIP: a video tower over a clip's seconds and a text tower over a caption's tokens, both BERT.
 
-Shapes: B clips, T seconds, L word pieces with [CLS] and [SEP], F feature size, D hidden size.
+Shapes: B clips, M texts, T seconds, L tokens with [CLS] and [SEP], F feature size, D hidden size.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,12 @@ from vclip.models.towers import Tower, VideoCLIPPreTrainedModel, VideoMLP
 
 @dataclass
 class VideoCLIPOutput(ModelOutput):
-    """`logits_per_video` (B videos, B texts) and its transpose are plain dot products of the embeds z_v, z_t (B, D)."""
+    """Embeddings of B pairs; the logits are the plain dot products of z_v and z_t (section 3.1, eq. 3).
+
+    Example:
+        >>> VideoCLIPOutput(video_embeds=torch.zeros(1, 2)).to_tuple()
+        (tensor([[0., 0.]]),)
+    """
 
     loss: Tensor | None = None
     logits_per_video: Tensor | None = None
@@ -37,11 +42,21 @@ class VideoCLIPOutput(ModelOutput):
 
 
 class VideoCLIPModel(VideoCLIPPreTrainedModel):
-    """Two towers, z_v and z_t by averaging (paper section 3.2; mmpt/models/mmfusion.py).
+    """Two BERT towers whose averaged states are z_v and z_t (section 3.1, eq. 1 to 3; mmpt/models/mmfusion.py).
 
-    The video tower sees [CLS] v_1 .. v_T [SEP] with [SEP] at position max_video_tokens + 1 whatever T is; the text
-    tower [CLS] w_1 .. w_m [SEP]. Mean pooling leaves out [CLS] and keeps [SEP]; "cls" pooling takes [CLS] alone.
-    With shared towers, text positions continue after the video's and text token types are 1 (MMFusionShare).
+    The video tower reads [CLS] v_1 .. v_T [SEP], with [SEP] at position max_video_tokens + 1 whatever T is; the text
+    tower reads [CLS] w_1 .. w_m [SEP]. Mean pooling leaves out [CLS] and keeps [SEP]; "cls" pooling takes [CLS] alone.
+    With shared towers, text positions follow the video's and text token types are 1 (MMFusionShare).
+
+    Args:
+        config: sizes; `VideoCLIPConfig()` is the paper's model.
+
+    Example:
+        >>> tower = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        >>> model = VideoCLIPModel(VideoCLIPConfig(video_config=tower, text_config=tower, video_feature_dim=4)).eval()
+        >>> out = model(torch.tensor([[101, 7, 102]]), torch.zeros(1, 5, 4), return_loss=True)
+        >>> out.video_embeds.shape, out.loss.item()  # one pair has no negatives
+        (torch.Size([1, 8]), 0.0)
     """
 
     def __init__(self, config: VideoCLIPConfig):
@@ -54,11 +69,17 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
 
     @classmethod
     def from_bert(cls, name_or_path, **config) -> "VideoCLIPModel":
-        """Towers that start from a BERT which transformers can load (a hub id, a folder, or a BertModel).
+        """Start both towers from a BERT (section 5.3).
 
         The video tower takes the first layers (6 unless `video_config` says otherwise; all when shared), positions,
-        token types and the [CLS] and [SEP] rows of the word table; the video MLP starts from scratch (section 4.2).
-        Raises ValueError if the weights are not BERT's or have fewer layers than a tower.
+        token types and the [CLS] and [SEP] rows of the word table; the video MLP starts from scratch.
+
+        Args:
+            name_or_path: a hub id, a folder, or a BertModel.
+            config: arguments of VideoCLIPConfig that differ from its defaults.
+
+        Raises:
+            ValueError: if the weights are not BERT's, or have fewer layers than a tower.
         """
         bert: PreTrainedModel = (
             name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
@@ -107,15 +128,23 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         attend_cls: bool = True,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
-        """`pooler_output` z_v (B, D) and `last_hidden_state` h_v (B, T, D), the seconds only.
+        """Embed clips.
 
-        Padded seconds (mask 0) are no keys and count in no mean; their rows of h_v hold what a zero feature at that
-        place attends to. `attend_cls=False` hides [CLS] as a key, as the released segmentation and localization do.
-        Raises ValueError if T > max_video_tokens or F differs from video_feature_dim.
+        Args:
+            video_features: frozen features, one row a second.
+            video_mask: 0 or False at padded seconds, which are no keys and count in no mean.
+            attend_cls: False hides [CLS] as a key, as the released segmentation and localization do.
+
+        Returns:
+            `pooler_output` z_v (B, D) and `last_hidden_state` h_v (B, T, D), without [CLS] and [SEP]. Rows of h_v at
+            padded seconds hold the state of a zero feature that attends to the valid keys.
+
+        Raises:
+            ValueError: if T > max_video_tokens or F differs from video_feature_dim.
         """
         b, t, f = video_features.shape
         if t > self.config.max_video_tokens:
-            raise ValueError(f"{t} seconds in a clip, but max_video_tokens is {self.config.max_video_tokens}: cut it")
+            raise ValueError(f"{t} seconds a clip exceed max_video_tokens ({self.config.max_video_tokens}): cut them")
         self._check_width(f)
         if video_mask is None:
             video_mask = torch.ones(b, t, dtype=torch.bool, device=video_features.device)
@@ -138,22 +167,29 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
-        """`pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D) for rows [CLS] words [SEP] [PAD].
+        """Embed texts.
 
-        Raises ValueError if L > max_text_tokens + 2, or if a row's mask is 0 behind [CLS]: that is no row, and there
-        is nothing to pool (an empty text is [CLS] [SEP]).
+        Args:
+            input_ids: rows [CLS] words [SEP] [PAD]; an empty text is [CLS] [SEP].
+            attention_mask: 0 at [PAD].
+
+        Returns:
+            `pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D), all positions.
+
+        Raises:
+            ValueError: if L > max_text_tokens + 2, or a row's mask is 0 everywhere after [CLS].
         """
         if input_ids.shape[1] > self.config.max_text_tokens + 2:
             raise ValueError(
-                f"{input_ids.shape[1]} word pieces with [CLS] and [SEP], but the model takes "
-                f"{self.config.max_text_tokens + 2}: let the processor truncate"
+                f"texts have {input_ids.shape[1]} tokens with [CLS] and [SEP], but the model takes at most "
+                f"{self.config.max_text_tokens + 2}: let the processor truncate them"
             )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         behind_cls = attention_mask[:, 1:].bool()
         if not bool((has_keys := behind_cls.any(dim=1)).all()):
             row = int((~has_keys).nonzero()[0])
-            raise ValueError(f"row {row} of attention_mask is 0 behind [CLS]: an empty text is [CLS] [SEP]")
+            raise ValueError(f"row {row} of attention_mask is 0 everywhere after [CLS]: an empty text is [CLS] [SEP]")
         tower = self.towers[-1]
         positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
         output = tower(positions, types, attention_mask, input_ids, return_dict=True, **kwargs)
@@ -169,7 +205,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         return_loss: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> VideoCLIPOutput:
-        """Both towers on B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`."""
+        """Embed B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`. Raises what the two feature calls raise."""
         video = self.get_video_features(video_features, video_mask, return_dict=True, **kwargs)
         text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         z_v, z_t = video.pooler_output, text.pooler_output
@@ -189,26 +225,37 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def embed_packed(
         self,
         features: Float[Tensor, "sum_T F"],
-        seconds: Int[Tensor, " B"],
+        video_lengths: Int[Tensor, " B"],
         ids: Int[Tensor, " sum_L"],
-        pieces: Int[Tensor, " M"],
+        text_lengths: Int[Tensor, " M"],
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
-        """z_v and z_t of clips laid end to end: `features` of `seconds` rows each, `ids` of `pieces` each.
+        """Embed clips and texts laid end to end; nothing is computed for padding. Equal to the padded calls.
 
-        Text rows are [CLS] words [SEP] without padding. Nothing is computed for padding; equal to the padded calls.
-        Raises ValueError if there is no clip, one is too long or of another width, or lengths and rows disagree.
+        Args:
+            features: the rows of all clips.
+            video_lengths: seconds of each clip.
+            ids: the tokens of all texts, each [CLS] words [SEP].
+            text_lengths: tokens of each text.
+
+        Returns:
+            z_v (B, D) and z_t (M, D).
+
+        Raises:
+            ValueError: if there is no clip, one is too long or of another width, or lengths and rows disagree.
         """
-        return self.embed_videos(features, seconds), self.embed_texts(ids, pieces)
+        return self.embed_videos(features, video_lengths), self.embed_texts(ids, text_lengths)
 
-    def embed_videos(self, features: Float[Tensor, "sum_T F"], seconds: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+    def embed_videos(
+        self, features: Float[Tensor, "sum_T F"], video_lengths: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B D"]:
         """The z_v of `embed_packed`."""
         limit = self.config.max_video_tokens
         self._check_width(features.shape[1])
-        _check_lengths("seconds", seconds, len(features), 0, limit)
-        packing = Packing(seconds + 2, features.device)
+        _check_lengths("video_lengths", video_lengths, len(features), 0, limit)
+        packing = Packing(video_lengths + 2, features.device)
         within = packing.within
         last = within == packing.length - 1
-        # rows of `features`, behind them [CLS] and [SEP], which each clip before has had too
+        # where each packed row lies among the rows of all clips, followed by [CLS] and [SEP]
         source = torch.where(last, len(features) + 1, packing.given - 2 * packing.clip - 1)
         source = torch.where(within == 0, len(features), source)
         cls, sep = self._special_rows()
@@ -218,10 +265,10 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         states = self.video_model(positions[None], types[None], inputs_embeds=rows[None], packing=packing)
         return packing.pool(states.last_hidden_state[0], self.config.pooling)
 
-    def embed_texts(self, ids: Int[Tensor, " sum_L"], pieces: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
+    def embed_texts(self, ids: Int[Tensor, " sum_L"], text_lengths: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The z_t of `embed_packed`."""
-        _check_lengths("pieces", pieces, len(ids), 2, self.config.max_text_tokens + 2)
-        tower, packing = self.towers[-1], Packing(pieces, ids.device)
+        _check_lengths("text_lengths", text_lengths, len(ids), 2, self.config.max_text_tokens + 2)
+        tower, packing = self.towers[-1], Packing(text_lengths, ids.device)
         rows = tower.embeddings.word_embeddings(ids[packing.given])
         positions, types = self._text_positions(packing.within[None])
         states = tower(positions, types, inputs_embeds=rows[None], packing=packing)
@@ -242,7 +289,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         return (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
 
     def _text_positions(self, within: Tensor) -> tuple[Tensor, Tensor]:
-        """Position and token type of the word piece at place `within` of its row."""
+        """Position and token type of the token at place `within` of its row."""
         if self.text_model is not None:
             return within, torch.zeros_like(within)
         behind = (within > 0).long()

@@ -1,154 +1,167 @@
-"""Pictures and short playable pieces of any video file, as a web page can show them.
+"""Pictures and short clips of any video file, in formats that a web page can show.
 
-Browsers play few of the formats that FFmpeg reads, and a notebook's page cannot reach a file outside its server's
-folder. So a few seconds at a time are encoded anew, small, as WebM (VP8 and Opus: free, and played by every browser).
-Times are seconds from the container's start, as in `vclip.data.video`.
+Browsers play only a few of the formats that FFmpeg reads, and a notebook's page cannot reach files outside its server's
+folder. So a clip is encoded anew, small, as WebM (VP8 and Opus, which every browser plays). Times are seconds from the
+container's start, as in `vclip.data.video`.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, groupby, takewhile
 from pathlib import Path
 
 import av
 import numpy as np
-from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
+from av.filter import Graph
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from vclip.data.prefetch import ahead
 from vclip.data.video import VideoError, decode, frame_rate, open_video, picture_stream, start_time, upright
 
-SIDE, THUMBNAIL_SIDE = 480, 160  # pixels of the longer side, at most
+SIDE, THUMBNAIL_SIDE = 480, 160  # longest side in pixels
 SAMPLE_RATE = 48_000
-OUT_OF_STEP = 0.05  # seconds of sound too early or late that nobody notices
+OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is moved
 
 
 def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np.ndarray]:
-    """RGB pictures (H, W, 3) uint8, one for each of the ascending `times` (s, at least one), upright.
+    """Decode the pictures shown at given times.
 
-    Neither side is longer than `side` pixels, both are even, none is enlarged. The picture for time t is the last with
-    a timestamp <= t; before the first frame it is the first, past the end the last.
-    Raises FileNotFoundError, and VideoError for a file in which no frame can be decoded there.
+    Args:
+        path: a video file.
+        times: ascending times in seconds, at least one. The picture for time t is the last with a timestamp <= t: the
+            first frame before the video begins, the last frame after its end.
+        side: the longest side of a picture in pixels. Pictures are never enlarged.
+
+    Returns:
+        An iterator over RGB pictures (H, W, 3), uint8, upright, with even sides; one for each time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        VideoError: no frame can be decoded there.
+
+    Example:
+        >>> from vclip import minihowto
+        >>> [picture.shape for picture in pictures(minihowto() / "videos" / "test0000.mp4", [1, 2.5], side=96)]
+        [(96, 96, 3), (96, 96, 3)]
     """
-    name = repr(str(path))
-    with open_video(path) as container:
-        stream = picture_stream(container, name)
-        base, origin = stream.time_base or Fraction(1, av.time_base), _origin(container)
-        period, i, shown, picture = 1 / frame_rate(stream), 0, None, None
-        for frame in _from(container, stream, times[0] + origin, period):
-            if frame.pts is None:
-                continue
-            while shown is not None and i < len(times) and times[i] + 1e-6 < frame.pts * base - origin:
-                picture = _picture(shown, side) if picture is None else picture
-                yield picture
-                i += 1
-            if i == len(times):
-                return
-            shown, picture = frame, None
-        if shown is None:
-            raise VideoError(f"{name}: no frame can be decoded near {times[0]:.1f} s: copy the file again")
-        picture = _picture(shown, side) if picture is None else picture
-        for _ in times[i:]:
-            yield picture
+    return (_picture(frame, side) for frame in _frames(path, times))
 
 
 def thumbnail(path: str | Path, time: float) -> bytes:
-    """The picture at `time` (s) as a JPEG of at most THUMBNAIL_SIDE pixels a side. Raises what `pictures` raises."""
+    """The picture at `time` (s) as a JPEG file, at most THUMBNAIL_SIDE pixels a side; raises what `pictures` raises."""
     (picture,) = pictures(path, [time], THUMBNAIL_SIDE)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "jpeg", quality=75)
     return file.getvalue()
 
 
-def piece(path: str | Path, start: float, end: float) -> tuple[bytes, str]:
-    """Seconds `start` to `end` as a WebM file whose timestamps begin at 0, and its MIME type.
+def clip(path: str | Path, start: float, end: float) -> bytes:
+    """Encode the seconds from `start` to `end` of a video as a WebM file, whose own time begins at 0.
 
-    Constant frame rate (the file's, rounded, 10 to 30), pictures of at most SIDE pixels a side, silence where the sound
-    has gaps, the last picture repeated past the file's end: pieces laid end to end play without a hole.
-    Raises what `pictures` raises; sound that cannot be decoded is silence.
+    The frame rate is constant: the file's, rounded and kept between 10 and 30. Gaps in the sound and sound that cannot
+    be decoded are silent. After the file's end the last picture stays.
+
+    Args:
+        path: a video file.
+        start: where the clip begins, in seconds.
+        end: where it ends (exclusive), in seconds.
+
+    Returns:
+        The WebM file, with pictures of at most SIDE pixels a side.
+
+    Raises:
+        FileNotFoundError, VideoError: as `pictures` does.
+
+    Example:
+        >>> from vclip import minihowto
+        >>> clip(minihowto() / "videos" / "test0000.mp4", 3, 4)[:4]
+        b'\\x1aE\\xdf\\xa3'
     """
     with open_video(path) as container:
-        rate = min(max(frame_rate(picture_stream(container, repr(str(path)))), Fraction(10)), Fraction(30))
+        rate = Fraction(round(min(max(frame_rate(picture_stream(container, repr(str(path)))), 10), 30)))
         heard = container.streams.best("audio") is not None
-    rate, file = Fraction(round(rate)), io.BytesIO()
-    times = [start + k / float(rate) for k in range(max(1, round((end - start) * rate)))]
-    with av.open(file, "w", format="webm") as out:
-        # more threads than free cores wait for each other: 40 times slower, measured
+    file, times = io.BytesIO(), [start + k / float(rate) for k in range(max(1, round((end - start) * rate)))]
+    # all pictures are written before any sound: the muxer holds them back until it can put both in order
+    with av.open(file, "w", format="webm", options={"max_interleave_delta": "0"}) as out:
+        # more encoder threads than free cores wait for each other: 20 times slower, measured
         fast = {"deadline": "realtime", "cpu-used": "16", "threads": "1"}
         video = out.add_stream("libvpx", rate=rate, options=fast)
         video.pix_fmt, video.bit_rate = "yuv420p", 800_000
         video.codec_context.gop_size = int(2 * rate)
         audio = out.add_stream("libopus", rate=SAMPLE_RATE, layout="stereo") if heard else None
-        for k, picture in enumerate(pictures(path, times, SIDE)):
-            if not k:
-                video.height, video.width = picture.shape[:2]
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame.pts, frame.time_base = k, 1 / rate
-            out.mux(_earlier(video.encode(frame)))
-        out.mux(_earlier(video.encode(None)))
+        with closing(ahead(_frames(path, times), 8)) as frames:  # decoding beside encoding: a sixth less time
+            for k, frame in enumerate(map(_frame, frames)):
+                if not k:
+                    video.width, video.height = frame.width, frame.height
+                frame.pts, frame.time_base = k, 1 / rate
+                out.mux(video.encode(frame))
+        out.mux(video.encode(None))
         if audio is not None:
             sound = av.AudioFrame.from_ndarray(_sound(path, start, end), "fltp", "stereo")
             sound.rate, sound.pts, sound.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
             out.mux(audio.encode(sound))
             out.mux(audio.encode(None))
-    return file.getvalue(), f'video/webm; codecs="vp8{",opus" if heard else ""}"'
+    return file.getvalue()
 
 
-def _earlier(packets: list) -> list:
-    """Pictures in whole ms, written 7 ms ahead of the sound: WebM's blocks must not go back in time.
-
-    The muxer puts packets in the order of their decoding times, then adds Opus's delay of 6.5 ms to the sound's.
-    FFmpeg reads what comes of that, Chromium refuses it.
-    """
-    for packet in packets:
-        time = round(1000 * packet.pts * packet.time_base)
-        packet.time_base = Fraction(1, 1000)
-        packet.pts, packet.dts = time, time - 7
-    return packets
+def _frames(path: str | Path, times: Sequence[float]) -> Generator[av.VideoFrame, None, None]:
+    """The frame shown at each of the ascending `times`."""
+    name = repr(str(path))
+    with open_video(path) as container:
+        stream = picture_stream(container, name)
+        base, origin = stream.time_base or Fraction(1, av.time_base), _origin(container)
+        shown, i = None, 0
+        for frame in _from(container, stream, times[0] + origin, 1 / frame_rate(stream)):
+            if frame.pts is None:
+                continue
+            while shown is not None and i < len(times) and times[i] + 1e-6 < frame.pts * base - origin:
+                yield shown
+                i += 1
+            if i == len(times):
+                return
+            shown = frame
+        if shown is None:
+            raise VideoError(f"{name}: no frame can be decoded near {times[0]:.1f} s: copy the file again")
+        for _ in times[i:]:
+            yield shown
 
 
 def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
-    """Stereo samples (2, n) float32 at SAMPLE_RATE; silence where there are none, or none that can be decoded."""
+    """Stereo samples (2, n) float32 at SAMPLE_RATE; silence where there is no sound or none that can be decoded."""
     samples = np.zeros((2, round((end - start) * SAMPLE_RATE)), np.float32)
-    with open_video(path) as container:
+    with open_video(path) as container, suppress(FFmpegError):  # what was decoded before an error is heard
         stream, origin = container.streams.best("audio"), _origin(container)
-        try:
-            for time, block in _resampled(_from(container, stream, start + origin, Fraction(1, 10))):
-                place = round((time - origin - start) * SAMPLE_RATE)
-                if place >= samples.shape[1]:
-                    break
-                first, last = max(place, 0), min(place + block.shape[1], samples.shape[1])
-                if last > first:
-                    samples[:, first:last] = block[:, first - place : last - place]
-        except FFmpegError:
-            pass  # what could be decoded is heard
+        frames = _from(container, stream, start + origin, Fraction(1, 10))
+        near = (frame for frame in frames if frame.time is not None and frame.time >= origin + start - 1)
+        near = takewhile(lambda frame: frame.time < origin + end, near)
+        for _, run in groupby(near, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+            for block in _resampled(run):
+                place = round((block.time - origin - start) * SAMPLE_RATE)
+                sound = block.to_ndarray()[:, max(-place, 0) :]
+                room = samples[:, max(place, 0) :][:, : sound.shape[1]]
+                room[:] = sound[:, : room.shape[1]]
     return samples
 
 
-def _resampled(frames: Iterator) -> Iterator[tuple[float, np.ndarray]]:
-    """Blocks of stereo samples (2, n) float32 at SAMPLE_RATE, each with the time (s) of its first sample.
-
-    A resampler takes what it is fed for one unbroken stream of one kind: where the timestamps leave a gap, jump or have
-    drifted away from the samples, and where the kind of sound changes, another begins.
-    """
-    resampler: AudioResampler | None = None
-    kind, fed, given = None, 0.0, 0.0  # times up to which samples went in and came out
-    for frame in chain(frames, [None]):
-        if frame is not None and frame.time is None and resampler is None:
-            continue  # nobody knows when
-        new = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        time = fed if frame is None or frame.time is None else frame.time
-        if resampler is None or new != kind or abs(time - fed) > OUT_OF_STEP:
-            for block in resampler.resample(None) if resampler else []:  # what it holds back
-                yield given, block.to_ndarray()
-                given += block.samples / SAMPLE_RATE
-            resampler, kind, fed, given = AudioResampler("fltp", "stereo", SAMPLE_RATE), new, time, time
-        if frame is not None:
-            for block in resampler.resample(frame):
-                yield given, block.to_ndarray()
-                given += block.samples / SAMPLE_RATE
-            fed += frame.samples / frame.sample_rate
+def _resampled(frames: Iterator) -> Iterator:
+    """Frames of one format as stereo at SAMPLE_RATE, with silence in gaps and kept in step with the timestamps."""
+    first, graph = next(frames), Graph()
+    form = {"sample_rate": first.sample_rate, "format": first.format.name, "layout": first.layout.name}
+    graph.link_nodes(
+        graph.add_abuffer(time_base=first.time_base, **form),
+        graph.add("aresample", f"async=1:min_hard_comp={OUT_OF_STEP}"),
+        graph.add("aformat", f"sample_fmts=fltp:channel_layouts=stereo:sample_rates={SAMPLE_RATE}"),
+        graph.add("abuffersink"),
+    ).configure()
+    for frame in chain([first], frames, [None]):
+        graph.push(frame)
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                yield graph.pull()
 
 
 def _from(container, stream, time: float, period: Fraction) -> Iterator:
@@ -163,7 +176,7 @@ def _from(container, stream, time: float, period: Fraction) -> Iterator:
                 yield from frames
                 return
         except FFmpegError:
-            pass  # no index to seek by
+            pass  # the file has no index to seek by
         container.seek(container.start_time or 0)
     yield from decode(container, stream, period, [])
 
@@ -172,8 +185,20 @@ def _origin(container) -> Fraction:
     return start_time(container) or Fraction(0)
 
 
-def _picture(frame, side: int) -> np.ndarray:
-    """RGB, upright, pixels taken as square, even sides: what the encoder takes."""
+def _sized(frame: av.VideoFrame, side: int, pixels: str, **colours) -> av.VideoFrame:
+    """Even sides of at most `side` pixels."""
     scale = min(1.0, side / max(frame.width, frame.height))
-    sides = [max(2, 2 * round(length * scale / 2)) for length in (frame.width, frame.height)]
-    return np.ascontiguousarray(upright(frame.reformat(*sides, "rgb24").to_ndarray(), frame))
+    width, height = (max(2, 2 * round(length * scale / 2)) for length in (frame.width, frame.height))
+    return frame.reformat(width, height, pixels, **colours)
+
+
+def _picture(frame: av.VideoFrame, side: int) -> np.ndarray:
+    """RGB, upright, pixels taken as square, as the per-second encoder takes them."""
+    return np.ascontiguousarray(upright(_sized(frame, side, "rgb24").to_ndarray(), frame))
+
+
+def _frame(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same for VP8, which players take for ITU-601. An upright frame need not become RGB: a third less time."""
+    if frame.side_data.get("DISPLAYMATRIX") is not None:
+        return av.VideoFrame.from_ndarray(_picture(frame, SIDE), "rgb24")
+    return _sized(frame, SIDE, "yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from vclip.tasks.report import Report
 from vclip.tasks.segment_metrics import segmental_f1, segments
 
-# the score that says most about each task; of segmentation not frame accuracy, which saying nothing mostly earns
+# the score that says most about each task; for segmentation not frame accuracy, which "all Outside" mostly earns
 HEADLINES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", "localization": "recall"}
 
 
@@ -20,7 +20,7 @@ HEADLINES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", 
 class Difference:
     """`score` was `before` and is `after`; their difference and its 95 % interval over `videos` videos.
 
-    `n` examples of kind `unit` were scored; of segmentation, whose score is of segments, the true ones are counted.
+    `n` examples of kind `unit` were scored; for segmentation, `n` counts true segments.
     """
 
     score: str
@@ -53,10 +53,18 @@ class Parts(NamedTuple):
 
 
 def compare(before: Report, after: Report, draws: int = 10_000, seed: int = 0) -> Difference:
-    """The task's headline score in two reports on the same examples.
+    """Compare the task's headline score in two reports on the same examples, by paired bootstrap.
 
-    Videos are drawn with replacement, the same ones for both, in localization within each task; the interval is that of
-    the percentiles 2.5 and 97.5. Raises ValueError for reports of different tasks, data or videos.
+    Args:
+        before, after: reports of one task on the same data.
+        draws: bootstrap draws of videos (within each task for localization), the same for both reports.
+        seed: of the draws.
+
+    Returns:
+        The difference with its 95 % interval.
+
+    Raises:
+        ValueError: for reports of different tasks, data or videos.
     """
     if before.task != after.task or before.task not in HEADLINES:
         raise ValueError(f"{before.task} and {after.task}: reports of one task of {', '.join(HEADLINES)} are needed")

@@ -16,19 +16,37 @@ from vclip.tasks.report import Report, about, coverage
 def evaluate(
     clip: DualEncoder,
     dataset: Dataset,
-    features: Corpus | str | Path,
+    corpus: Corpus | str | Path,
     task: str | None = None,
     seed: int = 0,
     **options,
 ) -> Report:
-    """Score `model` on `dataset` without labels, beside what knowing nothing scores.
+    """Score a dual encoder on a data set without labels, beside trivial baselines.
 
-    `features` is a corpus or its folder; records whose video it lacks are left out and counted in the report's
-    coverage. `task` is one of `dataset.tasks` (the first by default), `options` are keyword arguments of
-    `examine` in the module `vclip.tasks.<task>`; the report records them, those not given by their defaults. `seed` is
-    for tasks whose `examine` draws (segmentation's baseline of shuffled labels does); the report records it too.
-    Raises TypeError for a task that the data set does not serve or an option that the task does not have, ValueError
-    if there is no record, no video has features or the corpus was made by another encoder than the model's.
+    Args:
+        clip: the model, from `vclip.load`.
+        dataset: records of one split, from `vclip.datasets`.
+        corpus: features of the data set's videos, or the folder. Records whose video it lacks are left out and counted
+            in the report's coverage.
+        task: one of `dataset.tasks`, the first by default.
+        seed: for baselines that are drawn.
+        options: keyword arguments of the task's `examine`; the report records them.
+
+    Returns:
+        A Report: scores beside their baselines, the sample size, every example, and what made them.
+
+    Raises:
+        TypeError: for a task that the data set does not serve, or an option that the task does not have.
+        ValueError: if there is no record, no video has features, or the features are not the model's.
+
+    Example:
+        >>> import vclip
+        >>> from vclip.datasets import youcook2
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> clips = youcook2.load(vclip.minihowto() / "youcook2" / "val")
+        >>> report = evaluate(clip, clips, vclip.minihowto() / "val")
+        >>> report.n, report.baselines["chance"]["r1"] < report.scores["r1"]
+        (284, True)
     """
     if not dataset.tasks:
         raise TypeError(f"no task scores the records of {dataset}")
@@ -40,7 +58,7 @@ def evaluate(
     refuse_unknown(options, defaults, f"option of {task}")
     drawn = {"seed": seed} if "seed" in defaults else {}
     used = {name: value for name, value in defaults.items() if name != "seed"} | options
-    corpus = features if isinstance(features, Corpus) else Corpus.open(features)
+    corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     clip.check(corpus)
     found_features = coverage(dataset, corpus)
     found = examine(clip, dataset, corpus, **drawn, **options)

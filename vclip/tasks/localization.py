@@ -44,17 +44,29 @@ class Recall(Score):
 def assign_steps(
     logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"], probability: Probability = "softmax"
 ) -> UInt8[np.ndarray, "T K"]:
-    """Gives every step one second, in the order of the steps, so that the sum of -log p(step | second) is least.
+    """Assign every step one second, in the order of the steps, by the least sum of -log p(step | second).
 
-    p is a "softmax" over the K steps of each second, in float32; sums are float64, as in CrossTask's own programme
-    (MMPT predictor.py:245-347). Of equal sums, as there, a step takes the earliest second, but the last step takes
-    second T - 1 if no earlier one is cheaper. "sigmoid" takes each step by itself, as the loss of fine-tuning does: a
-    second without any step is then improbable for all, where a softmax gives it to the least improbable one.
-    Raises ValueError for another probability, if T <= K (where the original is undefined), K = 0 or a logit is not
-    finite.
+    Of equal sums a step takes the earliest second, but the last step takes second T - 1 if no earlier one is cheaper,
+    as in CrossTask's own program (MMPT predictor.py:245-347).
+
+    Args:
+        logits: a score for each second and step.
+        probability: "softmax" over the K steps of each second, as released; "sigmoid" of each step by itself, which is
+            what fine-tuning trains.
+
+    Returns:
+        1 at the assigned seconds, else 0.
+
+    Raises:
+        ValueError: for another probability, T <= K (where the original is undefined), K = 0, or a logit that is not
+            finite.
+
+    Example:
+        >>> assign_steps(np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [0.0, 0.0]])).argmax(axis=0).tolist()
+        [1, 2]
     """
     if probability not in PROBABILITIES:
-        raise ValueError(f"probability is one of {', '.join(PROBABILITIES)}, not {probability!r}")
+        raise ValueError(f"probability must be one of {', '.join(PROBABILITIES)}, got {probability!r}")
     seconds, steps = logits.shape
     if seconds <= steps or not steps:
         raise ValueError(
@@ -84,12 +96,25 @@ def assign_steps(
 
 
 def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) -> Recall:
-    """Average recall over tasks (MMPT metric.py:220-259); unpacks to recall, per_task.
+    """Average the recall over tasks (MMPT metric.py:220-259).
 
-    `assigned[i]` and `truth[i]` are (T, K) arrays of video i, `tasks[i]` its task. A task's recall is the number of its
-    videos' steps whose assigned second lies in the truth over the number of steps that occur; a step that does not
-    occur cannot be found. Assignments may be probabilities: the recall is then the expected one.
-    Raises ValueError for lists of different length or none, and for arrays of different shape.
+    A task's recall is the number of its videos' steps whose assigned second lies in the truth, over the number of
+    steps that occur.
+
+    Args:
+        assigned: an array (T, K) for each video; probabilities give the expected recall.
+        truth: an array (T, K) for each video.
+        tasks: the task of each video.
+
+    Returns:
+        A score that unpacks to recall, per_task.
+
+    Raises:
+        ValueError: for lists of different length or none, and for arrays of different shape.
+
+    Example:
+        >>> average_recall([np.eye(3)[:, :2]], [np.ones((3, 2))], ["make coffee"]).recall
+        1.0
     """
     if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
         raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
@@ -106,7 +131,7 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
 
 
 def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
-    """1 from floor(start) to ceil(end) of each segment (step from 0, start, end), as far as the video goes."""
+    """Mark floor(start) to ceil(end) of each segment (step from 0, start, end) with 1, as far as the video goes."""
     truth = np.zeros((seconds, steps), np.uint8)
     for step, start, end in segments:
         truth[math.floor(start) : math.ceil(end), step] = 1
@@ -123,7 +148,7 @@ def assign_uniform(seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
 def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]:
     """Baseline: probability that step k is at second t when all choices of K seconds in order are equally likely.
 
-    C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K): k steps are before t, the others behind it.
+    C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K): k steps are before t, the others after it.
     """
     log_factorial = np.append(0, np.cumsum(np.log(np.arange(1, seconds + 1))))
 
@@ -139,7 +164,7 @@ def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]
 def step_logits(
     clip: DualEncoder, videos: Sequence, steps: Sequence[Sequence[str]]
 ) -> list[Float32[np.ndarray, "T K"]]:
-    """h_v of every second dot z_t of every step of the video's own task: one (T, K) array a video.
+    """Score every second against every step of the video's own task: one (T, K) array of h_v . z_t for each video.
 
     `videos` are features (T, F) of any length; windows of the encoder's length overlap by half and are averaged.
     """

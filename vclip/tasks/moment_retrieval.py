@@ -43,14 +43,27 @@ def moment_scores(
     padding: Padding = "valid",
     seconds: int | None = None,
 ) -> Float[Tensor, " 21"]:
-    """Score of every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
+    """Score every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
 
-    `seconds` (default T) is how many rows of a padded `h_v` belong to the video; a moment that starts behind them
-    scores -inf. Of a moment that the video's end cuts, "valid" averages the seconds there are; "reference" averages
-    the padded rows too, as the released code does, and needs them: a padded call's `h_v`. Products are float32 or more.
+    Args:
+        h_v: states of the video's seconds; padded rows may follow.
+        z_t: the description.
+        padding: where the video's end cuts a moment, "valid" averages the seconds there are; "reference" averages the
+            padded rows too, as the released code does.
+        seconds: rows of `h_v` that belong to the video, T by default.
+
+    Returns:
+        21 scores, -inf for a moment without a valid second.
+
+    Raises:
+        ValueError: for another padding, or `seconds` outside 0 to T.
+
+    Example:
+        >>> moment_scores(np.ones((30, 4)), np.ones(4)).shape
+        torch.Size([21])
     """
     if padding not in ("valid", "reference"):
-        raise ValueError(f"unknown padding {padding!r}: 'valid' or 'reference'")
+        raise ValueError(f"padding must be 'valid' or 'reference', got {padding!r}")
     seconds = len(h_v) if seconds is None else seconds
     if not 0 <= seconds <= len(h_v):
         raise ValueError(f"{seconds} seconds are valid, but h_v has {len(h_v)} rows")
@@ -65,7 +78,7 @@ def moment_scores(
 
 
 def rank_moments(scores: Float[Tensor, " 21"]) -> list[tuple[int, int]]:
-    """The moments best first, in the order of `MOMENTS` where they tie, without those that score -inf."""
+    """Sort the moments best first, ties in the order of `MOMENTS`, without those that score -inf."""
     order = torch.argsort(scores, descending=True, stable=True).tolist()
     return [MOMENTS[i] for i in order if scores[i] > -torch.inf]
 

@@ -21,11 +21,20 @@ def outside_threshold(
     texts: Sequence[str] | None = None,
     duplicates: Literal["drop", "keep"] = "drop",
 ) -> float:
-    """gamma, the largest dot product of two different labels' z_t (paper eq. 6; MMPT predictor.py:450-455).
+    """Compute gamma, the largest dot product of two different labels' z_t (eq. 6; MMPT predictor.py:450-455).
 
-    "keep" compares all ids, as published: if two of them have one text, their product is its squared norm, which few
-    seconds pass, and nearly everything is Outside. "drop" counts equal `texts`, and equal rows, once.
-    Raises ValueError for NaN or infinity, fewer than two labels to compare, or another number of texts than labels.
+    Args:
+        z_labels: embeddings of K labels.
+        texts: their texts.
+        duplicates: "keep" compares all ids, as published: two ids of one text give its squared norm, which few seconds
+            exceed, so that nearly everything is Outside. "drop" counts equal texts, and equal rows, once.
+
+    Raises:
+        ValueError: for NaN or infinity, fewer than two labels to compare, or another number of texts than labels.
+
+    Example:
+        >>> outside_threshold(np.array([[1.0, 0.0], [0.5, 1.0]]))
+        0.5
     """
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
@@ -51,9 +60,16 @@ def label_seconds(
     z_labels: Float[np.ndarray, "K D"] | Float[Tensor, "K D"],
     threshold: float,
 ) -> Int[np.ndarray, " T"]:
-    """The label with the largest dot product with each second's h_v, or 0 unless it exceeds `threshold`.
+    """Label each second: the label (from 1) with the largest dot product if it exceeds `threshold`, else 0 = Outside.
 
-    Of labels that tie the first counts. Raises ValueError if there is no label or a product is NaN.
+    The first of tied labels counts.
+
+    Raises:
+        ValueError: if there is no label or a product is NaN.
+
+    Example:
+        >>> label_seconds(np.array([[1.0, 0.0], [0.1, 0.1]]), np.eye(2), threshold=0.5).tolist()
+        [1, 0]
     """
     return best_label(products(as_array(h), as_array(z_labels)), threshold)[0]
 
@@ -73,7 +89,7 @@ def scores_by(
 ) -> Float[np.ndarray, "T K"]:
     """What `rule` compares with its threshold: dot products, cosines, or smoothed margins.
 
-    A margin is a label's score less the mean label's. Smoothing the states smooths it, as it is linear in them.
+    A margin is a label's score minus the mean label's. Smoothing the states smooths it, as it is linear in them.
     Equal labels have equal scores. Raises ValueError for margins of labels that are all equal.
     """
     if rule == "margin":

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores beside what knowing nothing scores, every example, and what made them."""
+"""What an evaluation found: scores beside chance-level and trivial baselines, every example, and what made them."""
 
 import hashlib
 import html
@@ -24,11 +24,16 @@ from vclip.models.dual_encoder import DualEncoder
 class Report:
     """Scores of one task on one data set; shown as a table in a notebook.
 
-    `scores` by name, fractions except median ranks, NaN where undefined; `baselines[name]` holds the same scores of an
-    answer that knows nothing (chance, all-Outside, ...), as far as it has them. `n` examples of kind `unit` were
-    scored; `examples` has a row for each. `coverage`: `videos` of `of` had features, `missing` are the ids of the
-    others; `records` of `of_records` are of videos with features. `details` is what the task says beside the scores,
-    such as segmentation's threshold. `about` names model, data, features, seed and options.
+    Attributes:
+        task: what was scored.
+        scores: by name; fractions except median ranks, NaN where undefined.
+        baselines: the same scores of a trivial method (chance, all-Outside, ...), by its name.
+        n, unit: how many examples were scored, and of what kind.
+        examples: a row for each.
+        coverage: `videos` of `of` had features, `missing` are the ids of the others; `records` of `of_records` are of
+            videos with features.
+        details: what the task says beside the scores, such as segmentation's threshold.
+        about: model, data, features, seed and options.
     """
 
     task: str
@@ -43,18 +48,18 @@ class Report:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a score; the first column is the model's, the others the baselines'."""
+        """One row for each score: the model's, then the baselines'."""
         return pd.DataFrame({"score": self.scores} | self.baselines, index=pd.Index(list(self.scores)))
 
     def as_dict(self) -> dict[str, Any]:
-        """What `scores.json` holds: everything but the examples, as JSON knows it; an undefined score is None."""
+        """Everything but the examples as JSON holds it; an undefined score is None."""
         return _plain({
             "task": self.task, "scores": self.scores, "baselines": self.baselines, "n": self.n, "unit": self.unit,
             "coverage": self.coverage, "details": self.details, **self.about,
         })  # fmt: skip
 
     def save(self, output: str | Path) -> Path:
-        """Writes `examples.json` (a record a line) and `scores.json` into the folder `output`; returns the latter."""
+        """Write `examples.json` (one record a line) and `scores.json` into `output`; return the latter's path."""
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         replace(folder / "examples.json", lambda file: self.examples.to_json(file, orient="records", lines=True))
@@ -79,9 +84,10 @@ class Report:
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """How many of the data set's videos and records have features, and which videos lack them.
+    """Count the data set's videos and records that have features, and name the videos that lack them.
 
-    Raises ValueError if there is no record, or no video has features: then these are other videos' features.
+    Raises:
+        ValueError: if there is no record, or no video has features.
     """
     videos, missing = dataset.video_ids, dataset.missing(corpus)
     if not videos:
@@ -95,10 +101,7 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
 
 
 def about(clip: DualEncoder, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What made a report, so that a second run can be compared: hashes of weights, of data and of features.
-
-    The data are the records and, where the data set has them, the labels' texts.
-    """
+    """What made a report: hashes of weights, data (records and label texts) and features, seed and options."""
     data = [[asdict(record) for record in dataset], getattr(dataset, "texts", None)]
     return {
         "model": {"name": clip.name} | clip.identity,
@@ -151,7 +154,7 @@ def _shown(value: float) -> str:
 
 
 def write_scores(output: str | Path, scores: dict) -> Path:
-    """`scores.json` in the folder `output`, with the versions that made them."""
+    """Write `scores.json` into the folder `output`, with the versions of the libraries."""
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
@@ -164,9 +167,9 @@ def write_scores(output: str | Path, scores: dict) -> Path:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Score:
-    """Base of a task's score; its numbers are the further fields that are annotated float.
+    """Base of a task's score; its numbers are the further fields annotated float.
 
-    `chance`: what random answers score on average, as a score or, where there is but one number, as that.
+    `chance` is what random answers score on average: a score, or the number where there is only one.
     """
 
     n: int
@@ -177,13 +180,13 @@ class Score:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.type is float}
 
     def beside(self) -> dict[str, dict[str, float]]:
-        """What answers that know nothing score, by name of the answer."""
+        """Scores of trivial methods, by name."""
         if isinstance(self.chance, Score):
             return {"chance": self.chance.values()}
         return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), self.chance)}
 
     def report(self, baselines: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
-        """`scores`, `baselines` (those `beside` and more by name) and `n`, as the `examine` of a task returns them."""
+        """`scores`, `baselines` (those of `beside` and more) and `n`, as the `examine` of a task returns them."""
         return {"scores": self.values(), "baselines": {**self.beside(), **(baselines or {})}, "n": self.n}
 
     def __repr__(self) -> str:

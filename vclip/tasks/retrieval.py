@@ -1,4 +1,4 @@
-"""Text-to-video retrieval (paper section 4, Tables 1 and 2): at which rank does a text find its own video?
+"""Text-to-video retrieval (sections 4 and 5.2, Tables 1 and 2): at which rank does a text find its own video?
 
 N pairs of a text and a video, D hidden size; text i belongs to video i. DiDeMo's search for a moment inside
 one video is in `moment_retrieval`; its functions are named here too.
@@ -35,7 +35,7 @@ Ties = Literal["against", "reference"]
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class RetrievalScore(Score):
-    """Share of texts whose video is among the first 1, 5, 10, and its median rank from 1; `chance`: random ranks."""
+    """Fraction of texts whose video is among the first 1, 5, 10; median rank from 1; `chance`: random ranks."""
 
     r1: float
     r5: float
@@ -45,9 +45,10 @@ class RetrievalScore(Score):
 
 
 class Ranks(NamedTuple):
-    """Where each text finds its video: `closer` videos score above it, `level` as it does (itself included).
+    """Where each text finds its video: `closer` videos score higher, `level` equally (its own included).
 
-    `own` is its similarity; `top` the position of the most similar video (the first of equals), `top_similarity` its.
+    `own`: similarity of the matching video; `top`: index of the best-scoring video (first on ties); `top_similarity`:
+    its similarity.
     """
 
     closer: Int[np.ndarray, " N"]
@@ -60,9 +61,18 @@ class Ranks(NamedTuple):
 def score(
     similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
 ) -> RetrievalScore:
-    """Recall and median rank of a similarity matrix whose pairs are on the diagonal, larger is closer.
+    """Recall and median rank of a similarity matrix whose pairs are on the diagonal.
 
-    `ties` as in `recall`. Raises ValueError for a matrix that is not square, is empty or holds NaN.
+    Args:
+        similarity: larger is closer.
+        ties: as in `recall`.
+
+    Raises:
+        ValueError: for a matrix that is not square, is empty or holds NaN.
+
+    Example:
+        >>> score(np.eye(4)).r1
+        1.0
     """
     n = len(similarity)
     if similarity.shape != (n, n) or n == 0:
@@ -89,8 +99,13 @@ def ranks(
 def recall(ranks: Ranks, ties: Ties = "against") -> RetrievalScore:
     """R@1, R@5, R@10 and median rank.
 
-    Ties "against" ranks a video that scores as the true one does before it. "reference" counts as the released code
-    does (MMPT metric.py:25-58): a text is counted once for every place that such a tie covers.
+    Args:
+        ranks: from `ranks`.
+        ties: "against" ranks a video that scores as the true one does before it; "reference" counts a text once for
+            every place that such a tie covers, as the released code does (MMPT metric.py:25-58).
+
+    Raises:
+        ValueError: for other `ties`.
     """
     if ties not in ("against", "reference"):
         raise ValueError(f"unknown ties {ties!r}: 'against' or 'reference'")

@@ -103,9 +103,9 @@ def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict 
 
 
 def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed: int = 0) -> dict[str, float]:
-    """What the predicted segments score with their labels shuffled among all videos': the mean of `SHUFFLES` draws.
+    """Score the predicted segments with their labels shuffled across all videos: the mean of `SHUFFLES` draws.
 
-    So much of a score comes from where segments begin and end and from how often each label is said.
+    It shows how much of a score comes from segment boundaries and label frequencies alone.
     """
     rng = np.random.default_rng(seed)
     labels = [label for p in predicted for label, _, _ in segments(p)]

@@ -1,4 +1,4 @@
-"""Multiple-choice VideoQA: which of a question's candidate sentences describes the video (paper section 4.1).
+"""Multiple-choice VideoQA: which of a question's candidate sentences describes the video (sections 4 and 5.2).
 
 N questions, C candidates of each, D hidden size.
 """
@@ -22,7 +22,7 @@ from vclip.tasks.ties import once
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class VideoQAScore(Score):
-    """Share of N questions answered as the truth has it; `chance`: of a candidate drawn at random, the mean of 1/C."""
+    """Fraction of N questions answered right; `chance`: the mean of 1/C, for a candidate drawn at random."""
 
     accuracy: float
     predictions: Int64[np.ndarray, " N"]
@@ -34,12 +34,20 @@ def score(
     z_t: Real[np.ndarray, "N C D"] | Real[Tensor, "N C D"] | Sequence,
     answers: Sequence | Integer[np.ndarray, " N"] | Integer[Tensor, " N"],
 ) -> VideoQAScore:
-    """Predict the candidate whose z_t has the largest dot product with z_v, the first where they tie.
+    """Predict the candidate whose z_t has the largest dot product with z_v (MMPT predictor.py:186-242).
 
-    As the released code does (MMPT predictor.py:186-242, metric.py:179-189). `answers` counts from 0. Where questions
-    differ in their number of candidates, `z_t` is a list of N arrays (C_i, D).
-    Raises ValueError, naming the question from 0, for an answer that is not one of its candidates and for a NaN, and
-    for no question or unequal numbers of videos, questions and answers.
+    Args:
+        z_v: one video for each question.
+        z_t: its candidates, the first wins a tie; a list of arrays (C_i, D) where their numbers differ.
+        answers: the true candidate, from 0.
+
+    Raises:
+        ValueError: names the question (from 0) whose answer is not one of its candidates or whose score is NaN; also
+            for no question, or unequal numbers of videos, questions and answers.
+
+    Example:
+        >>> score(np.eye(2), np.stack([np.eye(2), np.eye(2)]), [0, 1]).accuracy
+        1.0
     """
     if not len(z_v) == len(z_t) == len(answers):
         raise ValueError(f"{len(z_v)} videos, {len(z_t)} questions and {len(answers)} answers: one of each is needed")
@@ -77,7 +85,7 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus) -> dict[str, An
     """Answer the questions of `dataset` (records with `video_id`, `candidates`, `answer`); see `vclip.evaluate`.
 
     A video is its first `max_video_tokens` seconds. The baselines are chance and the answer index most frequent in
-    this very data set: far above chance, it tells that the answers are not evenly spread.
+    this data set; far above chance, it shows that the answers are not evenly spread.
     """
     questions = [dataset[i] for i in covered(dataset, corpus)]
     # sentences and videos return in many questions; each is embedded once

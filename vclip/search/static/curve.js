@@ -1,4 +1,4 @@
-// The score of every second as a step line, the moment shaded, the player's place as a line. A click seeks.
+// The score of every second as a step line, the hit shaded, the place of the player marked. A click seeks.
 const SVG = "http://www.w3.org/2000/svg";
 
 function clock(seconds) {
@@ -9,17 +9,13 @@ function clock(seconds) {
 const number = (x) => x.toFixed(2).replace("-", "−");
 
 function makeCurve(seek) {
-  const box = document.createElement("div");
+  const box = document.createElement("div"), svg = box.appendChild(document.createElementNS(SVG, "svg"));
   box.className = "vclip-curve";
-  const svg = box.appendChild(document.createElementNS(SVG, "svg"));
-  svg.setAttribute("viewBox", "0 0 1000 100");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "score of every second; click to seek");
+  const set = (element, values) => Object.entries(values).forEach(([name, value]) => element.setAttribute(name, value));
+  set(svg, { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": "score of every second; click to play from there" });
   const shape = (tag, name) => {
     const element = svg.appendChild(document.createElementNS(SVG, tag));
-    element.setAttribute("class", `vclip-${name}`);
-    element.setAttribute("vector-effect", "non-scaling-stroke");
+    set(element, { class: `vclip-${name}`, "vector-effect": "non-scaling-stroke" });
     return element;
   };
   const moment = shape("rect", "moment"), line = shape("path", "line"), head = shape("line", "head");
@@ -27,7 +23,6 @@ function makeCurve(seek) {
   axis.className = "vclip-axis";
   let length = 0, scores = [];
 
-  const set = (element, values) => Object.entries(values).forEach(([name, value]) => element.setAttribute(name, value));
   const x = (second) => (1000 * second) / Math.max(1, length);
   const second = (event) => {
     const place = svg.getBoundingClientRect();
@@ -38,7 +33,7 @@ function makeCurve(seek) {
     const texts = ["0:00", text, clock(length)];
     axis.replaceChildren(...texts.map((text) => Object.assign(document.createElement("span"), { textContent: text })));
   };
-  // A video of `seconds` and the moment in it; a click seeks already, the scores come later.
+  // A video of `seconds` with a hit in it. A click seeks already; the scores come later.
   const open = (seconds, start, end) => {
     [length, scores] = [seconds, []];
     line.setAttribute("d", "");
@@ -48,16 +43,13 @@ function makeCurve(seek) {
   };
   const draw = (newScores) => {
     scores = newScores;
-    let low = Infinity, high = -Infinity; // a spread into Math.min fails on a video of 35 hours
-    for (const score of scores) {
-      low = Math.min(low, score);
-      high = Math.max(high, score);
-    }
+    // a spread into Math.min fails on very long videos
+    const low = scores.reduce((a, b) => Math.min(a, b)), high = scores.reduce((a, b) => Math.max(a, b));
     const y = (score) => 95 - (90 * (score - low)) / (high - low || 1);
     line.setAttribute("d", scores.map((score, i) => `${i ? "L" : "M"}${x(i)} ${y(score)}H${x(i + 1)}`).join(""));
-    label(`score of every second, ${number(low)} to ${number(high)}; click to go there`);
+    label(`score of every second, ${number(low)} to ${number(high)}; click to play from there`);
   };
-  svg.addEventListener("click", (event) => length && seek(second(event)));
+  svg.addEventListener("click", (event) => seek(second(event)));
   svg.addEventListener("mousemove", (event) => {
     const s = Math.floor(second(event));
     if (scores[s] !== undefined) box.title = `${clock(s)}: ${number(scores[s])}`;

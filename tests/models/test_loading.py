@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig
+
+import vclip
+from vclip.data.extraction import extract_one
+from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.segmenter import VideoCLIPForSegmentation
+
+import corpora
+
+
+@pytest.fixture(scope="module")
+def shipped() -> VideoCLIP:
+    return vclip.load(vclip.minihowto() / "checkpoint")
+
+
+def test_the_shipped_model_brings_what_it_needs(shipped):
+    video = vclip.minihowto() / "videos" / "test0001.mp4"
+    h_v = shipped.encode_video(video)
+    features = extract_one("test0001", video, shipped.encoder)[1]
+    np.testing.assert_array_equal(h_v, shipped.encode_seconds([features])[0])
+    assert h_v.shape == (len(features), shipped.dim)
+    corpus = vclip.Corpus.open(vclip.minihowto() / "test")
+    shipped.check(corpus)
+    # the corpus was encoded from the same video, elsewhere
+    np.testing.assert_allclose(features, corpus.features(corpus.index("test0001")), atol=0.15)
+
+
+def test_a_video_that_cannot_be_read_is_named(shipped, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(ValueError, match=r"empty.mp4.*the file is empty"):
+        shipped.encode_video(tmp_path / "empty.mp4")
+
+
+def test_a_classifier_comes_back_with_its_classes(tmp_path):
+    torch.manual_seed(0)
+    config = vclip.VideoCLIPConfig(
+        video_config=corpora.TOWER, text_config=corpora.TOWER, video_feature_dim=corpora.DIM, num_labels=3
+    )
+    model = VideoCLIPForSegmentation(config).eval()
+    model.config.id2label = {0: "Outside", 1: "peel", 2: "chop"}
+    model.save_pretrained(tmp_path)
+    vclip.VideoCLIPProcessor(corpora.tokenizer()).save_pretrained(tmp_path)
+    clip = vclip.load(tmp_path)
+    assert clip.classes == ["Outside", "peel", "chop"] and clip.spec is None
+    h_v = np.random.default_rng(0).standard_normal((5, clip.dim)).astype(np.float32)
+    expected = model.classifier(torch.from_numpy(h_v)).detach().numpy()
+    np.testing.assert_allclose(clip.class_logits(h_v), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="names no feature_spec"):
+        clip.encoder  # noqa: B018
+
+
+def test_what_is_no_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no config.json: name the folder of a model"):
+        vclip.load(tmp_path)
+    BertConfig().save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="bert is a 'bert' model: only VideoCLIP models can be loaded"):
+        vclip.load(tmp_path / "bert")
+
+
+def test_a_zero_shot_model_has_no_classes(shipped):
+    assert shipped.classes is None
+    with pytest.raises(NotImplementedError, match="checkpoint has no classifier"):
+        shipped.class_logits(np.zeros((1, shipped.dim), np.float32))
