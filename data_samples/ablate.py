@@ -1,8 +1,8 @@
 """Make the ablation's results again: `python data_samples/ablate.py`. Stopped and started again, it goes on.
 
-Every row of the table; full and without overlap on narration that lags by other times; full and without retrieval on
-corpora of few topics, and of as few videos of all topics. Keeps its work in `runs/ablations` and writes the results
-there too: `--out data_samples/ablations/results.jsonl` replaces those that ship.
+It trains every row of the table; full and without overlap on narration with other lags; full and without retrieval on
+corpora of few topics, and on as few videos of all topics. Work and results go to `runs/ablations`;
+`--out data_samples/ablations/results.jsonl` replaces the results that ship.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from ablations.rows import ROWS, Trial, draw_topics, spread_corpus, topic_corpus
 from ablations.runs import run_all
 from narrations import LAGS, folder_of, with_lag
 
-TOPICS = (3, 10)  # numbers of them; the control has as many videos as the first
+TOPICS = (3, 10)  # numbers of topics; the control has as many videos as the first
 
 
 def trials(seeds: range, work: Path) -> list[Trial]:
-    """All runs, seed by seed, and the corpora they train on in `work`."""
+    """All runs, seed by seed; their training corpora are made in `work`."""
     found = [Trial(row, seed) for seed in seeds for row in ROWS]
     for lag in LAGS:
         corpus = str(with_lag(lag, folder_of(lag, work / "narrations")).path)
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, help="one a core by default")
     parser.add_argument("--work", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--out", type=Path, help="file of all results; `results.jsonl` in the work folder by default")
+    parser.add_argument("--out", type=Path, help="file of all results; results.jsonl in the work folder by default")
     arguments = parser.parse_args()
     chosen = trials(range(arguments.seeds), arguments.work)
     runs = run_all(chosen, arguments.work / "cache", arguments.processes)

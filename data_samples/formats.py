@@ -13,7 +13,7 @@ from world import SEED, Plan, Step
 SUBJECTS = ("someone is", "a person is", "a cook is")  # and "a man is" or "a woman is", as the presenter is
 WITH_TAIL = 0.6  # how often a sentence says how, as in the sentences in YouCook2's format
 TRUE_BLOCKS = 0.75  # how often an annotator gives a moment's true blocks; else one end is off by a block
-TWO_STEPS = 0.3  # share of DiDeMo's videos with a description of two neighbouring steps
+TWO_STEPS = 0.3  # fraction of DiDeMo's videos with a description of two neighbouring steps
 
 
 def files(dataset: str, style: str) -> dict[str, str]:

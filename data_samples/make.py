@@ -2,8 +2,8 @@
 
 `--missing` builds only what the folder lacks: the world, one of the further test sets (msrvtt, didemo, coin,
 crosstask), or the training sets that are cut from the world's videos. A projection and a tokenizer that are there are
-kept, because checkpoints stand on them and made anew both come out a little different (rounding of the PCA, ties
-between word pieces).
+kept, because checkpoints depend on them and made anew both come out a little different (rounding of the PCA, ties
+between tokens).
 Needs `pip install -e '.[rebuild]'` and npm (for the icons). Half an hour to three quarters on two cores.
 """
 

@@ -1,4 +1,4 @@
-"""MiniHowTo's training corpus with narration that lags more or less: `python data_samples/narrations.py`.
+"""MiniHowTo's training corpus with other lags of narration: `python data_samples/narrations.py`.
 
 Pictures, features and the words about the steps stay; only when they are said changes, and with it the chatter between.
 Writes `lag_0`, `lag_2` and `lag_8` into `runs/narrations`, for the ablation of overlap (notebook 09).

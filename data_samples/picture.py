@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vclip import Corpus, VideoCLIPModel, VideoCLIPProcessor, minihowto, plots
+from vclip import Corpus, load, minihowto, plots
 from vclip.datasets import youcook2
 from vclip.datasets.minihowto import thumbnails
 from vclip.tasks.retrieval import text_to_video
@@ -13,13 +13,12 @@ ROWS, COLUMNS, SEED = 3, 6, 3
 
 
 def main() -> None:
-    checkpoint = minihowto() / "checkpoint"
-    model, processor = VideoCLIPModel.from_pretrained(checkpoint), VideoCLIPProcessor.from_pretrained(checkpoint)
+    clip = load(minihowto() / "checkpoint")
     clips = youcook2.load(minihowto() / "youcook2" / "test")
-    similarity, found = text_to_video(model, processor, clips, Corpus.open(minihowto() / "test"))
+    similarity, found = text_to_video(clip, clips, Corpus.open(minihowto() / "test"))
     pictures = thumbnails()
     order = np.argsort(-similarity, axis=1)[:, :COLUMNS]
-    # sentences drawn by chance, not chosen: hits and misses as they come
+    # random sentences, not chosen ones: hits and misses as they come
     drawn = np.random.default_rng(SEED).choice(len(found), ROWS, replace=False)
     images = [[pictures[clips[found[j]].video_id, clips[found[j]].start + 1] for j in order[i]] for i in drawn]
     right = [list(order[i]).index(i) if i in order[i] else None for i in drawn]

@@ -17,10 +17,10 @@ from world import SEED, Pair, Plan, Step, plan_video, topic_things
 DATASETS = ("msrvtt", "didemo", "coin", "crosstask")
 STYLES = {"test": "noto", "unseen": "fluent-emoji-flat"}
 BLOCK = 5  # seconds of one of a DiDeMo video's six blocks
-OUT_OF_ORDER = 0.15  # share of COIN's and CrossTask's videos in which two neighbouring steps are swapped
-SHOWN_AGAIN = 0.1  # share of CrossTask's videos whose last step is one shown before
+OUT_OF_ORDER = 0.15  # fraction of COIN's and CrossTask's videos in which two neighbouring steps are swapped
+SHOWN_AGAIN = 0.1  # fraction of CrossTask's videos whose last step is one shown before
 SHARED_TEXTS = 2  # texts of COIN's that are steps of two tasks: 46 texts for 48 ids, as 749 for 778 in the real one
-COIN_TESTING, COIN_TRAINING, COIN_THREE = 64, 32, 1 / 3  # videos, videos, share of them with three steps, not four
+COIN_TESTING, COIN_TRAINING, COIN_THREE = 64, 32, 1 / 3  # videos, videos, fraction of them with three steps, not four
 COIN_GAPS = {3: (7, 11), 4: (6, 11)}  # seconds, by number of steps: some 60 % of the time is Outside
 CROSSTASK_SECONDS = (62, 70)  # with the two lines below about two thirds of the time show no step, as in the real one
 CROSSTASK_STEP_SECONDS = (4, 5)
@@ -106,7 +106,7 @@ def _turns(topics: Sequence[str], number: int, rng: np.random.Generator) -> list
 
 
 def _order(rng: np.random.Generator, number: int, of: int, again: float = 0.0) -> list[int]:
-    """`number` of a task's steps in its order, but for the shares of videos that OUT_OF_ORDER and `again` name."""
+    """`number` of a task's steps in its order, but for the fractions of videos that OUT_OF_ORDER and `again` name."""
     repeats = rng.random() < again
     steps = sorted(int(k) for k in rng.choice(of, number - repeats, replace=False))
     if repeats:

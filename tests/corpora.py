@@ -1,8 +1,12 @@
 """Small corpora made on the spot, in which what is said tells what is seen."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -69,7 +73,7 @@ def pretraining_data(folder: Path) -> Path:
 
 
 def pretrain_config(data: Path, output: Path, **changes) -> PretrainConfig:
-    """A run of seconds on `pretraining_data`: 6 updates an epoch, and a checkpoint after the fourth."""
+    """A run of seconds on `pretraining_data`: 6 steps an epoch, and a checkpoint after the fourth."""
     tower = TOWER | {"num_hidden_layers": 1}
     values = {
         "corpus": str(data / "train"),
@@ -88,3 +92,31 @@ def pretrain_config(data: Path, output: Path, **changes) -> PretrainConfig:
         "save_every": 4,
     }
     return PretrainConfig(**values | changes)
+
+
+@dataclass
+class Video:
+    start: list[float]
+    end: list[float]
+    cap: list[list[int]]  # tokens of each caption
+    n_frames: int
+
+
+def write_corpus(path, videos: list[Video]) -> Corpus:
+    """A corpus with these very tokens; second t of every video has the feature (t, t / 2)."""
+    rows = [np.stack([np.arange(v.n_frames), np.arange(v.n_frames) / 2], axis=1) for v in videos]
+    captions = [Captions(v.start, v.end, ["text"] * len(v.start)) for v in videos]
+    ids = [f"video {k}" for k in range(len(videos))]
+    Corpus.create(path, spec(dim=2), zip(ids, rows, captions, strict=True))
+    table = pq.read_table(path / "captions.parquet")
+    pieces = pa.array([cap for v in videos for cap in v.cap], pa.list_(pa.int32()))
+    pq.write_table(table.append_column("input_ids", pieces), path / "captions.parquet")
+    return Corpus.open(path)
+
+
+@st.composite
+def narrated(draw_from):
+    n = draw_from(st.integers(1, 12))
+    times = st.lists(st.floats(0, 600, width=32), min_size=n, max_size=n)
+    cap = [list(range(draw_from(st.integers(0, 20)))) for _ in range(n)]
+    return Video(draw_from(times), draw_from(times), cap, draw_from(st.integers(1, 60)))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vclip.data.corpus import Corpus
@@ -54,11 +55,28 @@ def data(folder: Path) -> Path:
     return checkpoint(folder / "checkpoint").parent
 
 
-def config(data: Path, output: Path, **changes) -> FinetuneConfig:
-    """Two epochs of a few updates, a state after every second."""
-    values = {"checkpoint": data / "checkpoint", "output": output, "epochs": 2, "batch_size": 4, "save_every": 2}
+def config(task: str, data: Path, output: Path, **changes) -> FinetuneConfig:
+    """Two epochs of a few steps, a state after every second."""
+    values = {"task": task, "checkpoint": data / "checkpoint", "output": output}
+    values |= {"epochs": 2, "batch_size": 4, "save_every": 2}
     return FinetuneConfig(**values | {"learning_rate": 1e-3, "warmup_steps": 3, "stride": 8} | changes)
 
 
 def corpus(data: Path) -> Corpus:
     return Corpus.open(data / "corpus")
+
+
+def assert_equal_in_value_and_gradient(model, ours, plain) -> None:
+    gradients = []
+    for loss in (ours, plain):
+        model.zero_grad()
+        loss.backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4, msg=name)
+
+
+def rows_of(corpus, video_id) -> torch.Tensor:
+    return torch.from_numpy(corpus.features(corpus.index(video_id)).astype(np.float32))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vclip import PretrainConfig, minihowto
 from vclip.notebook import check_parameters, write_scores
+from vclip.training.pretrain import pretrain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +29,34 @@ def test_papermill_stops_at_an_unknown_parameter(tmp_path):
     assert done.returncode != 0
     assert "unknown parameter of this notebook 'clip'" in done.stderr
     assert not (Path(tmp_path) / "runs").exists()
+
+
+class Stopped(Exception):
+    """As if the user had interrupted the notebook."""
+
+
+@pytest.mark.long
+def test_pretraining_goes_on_in_its_notebook_and_learns(tmp_path):
+    """Notebook 03 on the 64 validation videos, stopped after two epochs by an exception."""
+    corpus, output = minihowto() / "val", tmp_path / "run"
+
+    def stop(row: dict) -> None:
+        if row["epoch"] == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        pretrain(PretrainConfig.sample(corpus=corpus, validation=corpus, output=output, epochs=13), stop)
+    rows = (output / "log.jsonl").read_text().splitlines()
+    first = [row for row in rows if json.loads(row)["epoch"] < 3]
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "03_pretrain.ipynb"), "out.ipynb"]
+    command += ["-p", "corpus", str(corpus), "-p", "validation", str(corpus), "-p", "output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = (output / "log.jsonl").read_text().splitlines()
+    assert len(first) > 2 and rows[: len(first)] == first, "the first epochs are kept, not trained again"
+    scores = json.loads((output / "scores.json").read_text())
+    assert scores["after test"]["r10"] > 5 * scores["after test"]["chance"]["r10"]
+    assert scores["after test"]["median_rank"] < scores["before test"]["median_rank"]
 
 
 def test_scores_are_written_with_the_versions_that_made_them(tmp_path):

@@ -23,7 +23,7 @@ def test_rows_are_found_by_name(tmp_path):
 @pytest.mark.parametrize("name", ["plain_s", "note", "limit"])
 def test_what_is_missing_is_named(tmp_path, name):
     rows = read_rows(write(tmp_path / "a.json", {"machine": {}, "rows": ROWS}))
-    with pytest.raises(ValueError, match=f"a.json has no figure '{name}' in row 'a step': measure it again, by pytest"):
+    with pytest.raises(ValueError, match=f"a.json has no figure '{name}' in row 'a step': measure it again with"):
         rows.value("a step", name)
     with pytest.raises(ValueError, match="a.json has no row 'a leap': measure"):
         rows.value("a leap", name)
@@ -31,15 +31,15 @@ def test_what_is_missing_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("content", [[], {"rows": []}, {"machine": {}, "rows": [{"ratio": 1}]}, "text"])
 def test_another_file_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match="a.json holds no rows of a benchmark"):
+    with pytest.raises(ValueError, match="a.json does not hold the rows of a benchmark"):
         read_rows(write(tmp_path / "a.json", content))
-    with pytest.raises(FileNotFoundError, match="no .*b.json: write it by pytest tests/benchmarks"):
+    with pytest.raises(FileNotFoundError, match="no .*b.json: write it with pytest tests/benchmarks"):
         read_rows(tmp_path / "b.json")
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path):
     rows = [{"what": name, "ratio": 1} for name in ("a leap", "a step", "a step")]
-    with pytest.raises(ValueError, match="a.json holds no rows .*two rows are named 'a step'"):
+    with pytest.raises(ValueError, match="a.json does not hold .*two rows are named 'a step'"):
         read_rows(write(tmp_path / "a.json", {"machine": {}, "rows": rows}))
 
 

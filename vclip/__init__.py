@@ -29,95 +29,52 @@ if TYPE_CHECKING:
     from vclip.search.index import MomentIndex
     from vclip.tasks.evaluate import evaluate
     from vclip.training.clusters import VideoIndex, sample_clusters, video_vectors
-    from vclip.training.config import (
-        FinetuneConfig,
-        PretrainConfig,
+    from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate
+    from vclip.training.finetune import finetune
+    from vclip.training.pretrain import pretrain
+    from vclip.training.table7 import (
         exact_alignment,
         first_32_seconds,
-        learning_rate,
         mil_nce_clips,
         retrieve_k,
         shared_towers,
         use_cls,
         without_retrieval,
     )
-    from vclip.training.finetune import finetune
-    from vclip.training.pretrain import pretrain
 
 _HOMES = {
-    "models.dual_encoder": ("DualEncoder", "VideoCLIP"),
-    "models.loading": ("load",),
-    "data.captions": (
-        "Captions",
-        "deduplicate",
-        "read_captions",
-    ),
-    "data.corpus": ("Corpus",),
-    "data.extraction": ("extract",),
-    "data.merging": ("merge",),
-    "data.samplers": (
-        "AlignedClips",
-        "MILNCEClips",
-        "OverlappedClips",
-    ),
-    "data.spec": ("FeatureSpec",),
-    "data.video": ("read_seconds",),
-    "datasets.minihowto": ("minihowto",),
-    "encoders.loading": (
-        "from_spec",
-        "load_encoder",
-    ),
-    "encoders.networks": (
-        "AutoModelEncoder",
-        "EfficientNetLite0",
-        "S3DEncoder",
-    ),
-    "encoders.projection": ("Projection",),
-    "encoders.s3d": (
-        "S3D",
-        "load_s3d",
-    ),
-    "losses": (
-        "info_nce",
-        "mil_nce",
-    ),
-    "models.config": (
-        "VideoCLIPConfig",
-        "VideoCLIPTextConfig",
-        "VideoCLIPVideoConfig",
-    ),
-    "models.convert": ("convert",),
-    "models.processor": ("VideoCLIPProcessor",),
-    "models.released": ("load_videoclip",),
-    "models.segmenter": ("VideoCLIPForSegmentation",),
-    "models.videoclip": (
-        "VideoCLIPModel",
-        "VideoCLIPOutput",
-    ),
-    "search.browser": ("RetrievalBrowser",),
-    "search.index": ("MomentIndex",),
-    "tasks.evaluate": ("evaluate",),
-    "training.clusters": (
-        "VideoIndex",
-        "sample_clusters",
-        "video_vectors",
-    ),
-    "training.config": (
-        "FinetuneConfig",
-        "PretrainConfig",
-        "exact_alignment",
-        "first_32_seconds",
-        "learning_rate",
-        "mil_nce_clips",
-        "retrieve_k",
-        "shared_towers",
-        "use_cls",
-        "without_retrieval",
-    ),
-    "training.finetune": ("finetune",),
-    "training.pretrain": ("pretrain",),
+    "data.captions": "Captions deduplicate read_captions",
+    "data.corpus": "Corpus",
+    "data.extraction": "extract",
+    "data.merging": "merge",
+    "data.samplers": "AlignedClips MILNCEClips OverlappedClips",
+    "data.spec": "FeatureSpec",
+    "data.video": "read_seconds",
+    "datasets.minihowto": "minihowto",
+    "encoders.loading": "from_spec load_encoder",
+    "encoders.networks": "AutoModelEncoder EfficientNetLite0 S3DEncoder",
+    "encoders.projection": "Projection",
+    "encoders.s3d": "S3D load_s3d",
+    "losses": "info_nce mil_nce",
+    "models.config": "VideoCLIPConfig VideoCLIPTextConfig VideoCLIPVideoConfig",
+    "models.convert": "convert",
+    "models.dual_encoder": "DualEncoder VideoCLIP",
+    "models.loading": "load",
+    "models.processor": "VideoCLIPProcessor",
+    "models.released": "load_videoclip",
+    "models.segmenter": "VideoCLIPForSegmentation",
+    "models.videoclip": "VideoCLIPModel VideoCLIPOutput",
+    "search.browser": "RetrievalBrowser",
+    "search.index": "MomentIndex",
+    "tasks.evaluate": "evaluate",
+    "training.clusters": "VideoIndex sample_clusters video_vectors",
+    "training.config": "FinetuneConfig PretrainConfig learning_rate",
+    "training.finetune": "finetune",
+    "training.pretrain": "pretrain",
+    "training.table7": "exact_alignment first_32_seconds mil_nce_clips retrieve_k "
+    "shared_towers use_cls without_retrieval",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

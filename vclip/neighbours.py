@@ -1,9 +1,9 @@
-"""The nearest of many rows: all compared, by FAISS or on a CUDA device, or those in the nearest k-means cells.
+"""Nearest rows: exact by Euclidean distance, or by inner product in a FAISS index, exact or in k-means cells.
 
 n rows of D numbers, m queries.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,60 +12,28 @@ from jaxtyping import Bool, Float32, Int
 from tqdm.auto import tqdm
 
 TRAINED_ON = 64  # rows a cell
-ADDED_AT_ONCE = 65_536
+ADDED_AT_ONCE = 64  # blocks
 COMPARED_AT_ONCE = 65_536
 QUERIES_AT_ONCE = 4096  # on a device: a GB of scores
 
 
-def index_rows(
-    blocks: Sequence[Float32[np.ndarray, "_ D"]],
-    metric: str = "ip",
-    cells: bool = False,
-    half: bool = False,
-    origin: Float32[np.ndarray, " D"] | None = None,
-) -> Any:
-    """A FAISS index of the rows of all `blocks`, at least one, in their order, less `origin`.
-
-    `metric`: "ip" (inner product) or "l2" (Euclidean). In `cells`, of which there are sqrt(n) but one for 39 rows at
-    the most, a search visits a sixteenth of them; `half` keeps their rows as float16.
-    """
-    import faiss
-
-    n, dim = sum(map(len, blocks)), blocks[0].shape[1]
-    index: Any = faiss.IndexFlatL2(dim) if metric == "l2" else faiss.IndexFlatIP(dim)
-    if cells:
-        nlist = max(1, min(round(n**0.5), n // 39))
-        index = faiss.index_factory(dim, f"IVF{nlist},{'SQfp16' if half else 'Flat'}", index.metric_type)
-        index.cp.min_points_per_centroid = 1
-        index.nprobe = max(1, nlist // 16)
-        index.train(_less(origin, _some(blocks, n, TRAINED_ON * nlist)))
-    for block in _large(blocks):
-        index.add(_less(origin, block))
-    return index
-
-
 def nearest_of_all(
-    rows: Float32[np.ndarray, "n D"],
-    queries: Float32[np.ndarray, "m D"],
-    k: int,
-    metric: str = "l2",
-    origin: Float32[np.ndarray, " D"] | float = 0.0,
+    rows: Float32[np.ndarray, "n D"], queries: Float32[np.ndarray, "m D"], k: int, origin: Float32[np.ndarray, " D"]
 ) -> Int[np.ndarray, "m k"]:
-    """The `k` rows, n at the most, that are nearest to each query, best first: all compared, no index kept of them.
+    """The `k` <= n rows nearest to each query, best first, all compared.
 
-    `origin` is taken from the rows, not from the queries. The rows are read once, so ask for all queries together.
+    `origin` is subtracted from `rows` only. One pass over `rows`: batch all queries.
     """
     import faiss
 
     library: Any = faiss
-    kind = library.METRIC_L2 if metric == "l2" else library.METRIC_INNER_PRODUCT
-    best = library.ResultHeap(len(queries), k, keep_max=metric == "ip")
-    shifted = np.empty_like(rows[:COMPARED_AT_ONCE])  # one, for new memory is slow to be given
+    best = library.ResultHeap(len(queries), k)
+    shifted = np.empty_like(rows[:COMPARED_AT_ONCE])  # one for all blocks: fresh memory is slow to get
     for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
         block = rows[first : first + COMPARED_AT_ONCE]
         block = np.subtract(block, origin, out=shifted[: len(block)])
-        scores, found = library.knn(queries, block, min(k, len(block)), kind)
-        best.add_result(scores, found + first)
+        distances, found = library.knn(queries, block, min(k, len(block)))
+        best.add_result(distances, found + first)
     best.finalize()
     return best.I
 
@@ -74,21 +42,19 @@ def nearest_on_device(
     rows: Float32[np.ndarray, "n D"],
     queries: Float32[np.ndarray, "m D"],
     k: int,
-    metric: str,
-    origin: Float32[np.ndarray, " D"] | float,
+    origin: Float32[np.ndarray, " D"],
     device: torch.device,
 ) -> Int[np.ndarray, "m k"]:
     """`nearest_of_all` by PyTorch on `device`, through which the rows pass block by block.
 
     In float32, unless `torch.set_float32_matmul_precision` allows less.
     """
-    asked, shift = torch.from_numpy(queries).to(device), torch.as_tensor(origin, device=device)
+    asked, shift = torch.from_numpy(queries).to(device), torch.from_numpy(origin).to(device)
     best = asked.new_full((len(asked), k), -torch.inf)
     found = torch.zeros(best.shape, dtype=torch.long, device=device)
     for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
         block = torch.from_numpy(rows[first : first + COMPARED_AT_ONCE]).to(device) - shift
-        # |q - x|^2 grows as |x|^2 / 2 - q x does
-        offset = block.square().sum(1) / -2 if metric == "l2" else block.new_zeros(len(block))
+        offset = block.square().sum(1) / -2  # |q - x|^2 grows as |x|^2 / 2 - q x does
         for at in range(0, len(asked), QUERIES_AT_ONCE):
             part = slice(at, at + QUERIES_AT_ONCE)
             top = torch.addmm(offset, asked[part], block.T).topk(min(k, len(block)))
@@ -98,10 +64,30 @@ def nearest_on_device(
     return found.cpu().numpy()
 
 
+def index_rows(blocks: Sequence[Float32[np.ndarray, "_ D"]], cells: bool = False) -> Any:
+    """A FAISS index, by inner product, of the rows of all `blocks`, at least one, in their order.
+
+    In `cells`, sqrt(n) of them but at most one for 39 rows, a search visits a sixteenth of them, and rows are float16.
+    """
+    import faiss
+
+    n, dim = sum(map(len, blocks)), blocks[0].shape[1]
+    index: Any = faiss.IndexFlatIP(dim)
+    if cells:
+        nlist = max(1, min(round(n**0.5), n // 39))
+        index = faiss.index_factory(dim, f"IVF{nlist},SQfp16", faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1
+        index.nprobe = max(1, nlist // 16)
+        index.train(_some(blocks, n, TRAINED_ON * nlist))
+    for first in range(0, len(blocks), ADDED_AT_ONCE):
+        index.add(np.concatenate(blocks[first : first + ADDED_AT_ONCE]))
+    return index
+
+
 def nearest(
     index: Any, queries: Float32[np.ndarray, "m D"], n: int, allowed: Bool[np.ndarray, " rows"] | None = None
 ) -> tuple[Float32[np.ndarray, "m n"], Int[np.ndarray, "m n"]]:
-    """Scores (or squared distances) and rows, best first, of the n nearest `allowed` ones; -1 where there are fewer.
+    """Scores and rows, best first, of the n nearest `allowed` rows of an index; -1 where there are fewer.
 
     All cells are visited where a sixteenth holds fewer than n rows, and for `allowed` rows, which may lie in any.
     """
@@ -120,24 +106,9 @@ def nearest(
     return scores, found
 
 
-def _less(origin: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
-    return rows if origin is None else rows - origin
-
-
 def _some(blocks: Sequence[np.ndarray], n: int, most: int) -> np.ndarray:
     """At most `most` of the n rows, drawn at random, in their order."""
     drawn = np.sort(np.random.default_rng(0).choice(n, min(n, most), replace=False))
     ends = np.cumsum([len(block) for block in blocks])
     parts = zip(blocks, np.split(drawn, np.searchsorted(drawn, ends[:-1])), [0, *ends[:-1]], strict=True)
     return np.concatenate([block[rows - first] for block, rows, first in parts])
-
-
-def _large(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    pending: list[np.ndarray] = []
-    for block in blocks:
-        pending.append(block)
-        if sum(map(len, pending)) >= ADDED_AT_ONCE:
-            yield np.concatenate(pending) if len(pending) > 1 else block
-            pending = []
-    if pending:
-        yield np.concatenate(pending) if len(pending) > 1 else pending[0]

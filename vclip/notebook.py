@@ -1,4 +1,4 @@
-"""What the notebooks share: checked parameters, written scores, and the rows that the benchmarks measured."""
+"""What only the notebooks need: checked parameters, written scores, and the rows that the benchmarks measured."""
 
 import ast
 import json
@@ -16,11 +16,17 @@ COMMAND = "pytest tests/benchmarks/bench_*.py --benchmark-json=FILE"
 
 
 def check_parameters(namespace: Mapping) -> None:
-    """Refuse a parameter that papermill's `-p` set but the notebook does not have; papermill itself only warns.
+    """Refuse a parameter given by papermill's `-p` that the notebook does not have; papermill itself only warns.
 
-    `namespace` is the notebook's `globals()`: the kernel keeps the source of the cells it ran in `In`. The first
-    holds the parameters; papermill's cell, if there is one, comes next and begins with "# Parameters".
-    Raises TypeError that offers the nearest name.
+    Args:
+        namespace: the notebook's `globals()`. The kernel keeps the source of its cells in `In`: the first holds the
+            parameters, and papermill's, if any, comes next and begins with "# Parameters".
+
+    Raises:
+        TypeError: the parameter is unknown; offers the nearest name.
+
+    Example:
+        >>> check_parameters({"In": ["epochs = 3", "# Parameters\\nepochs = 4"]})
     """
     cells = [source for source in namespace.get("In", []) if source.strip()]
     injected = [source for source in cells[1:2] if source.lstrip().startswith("# Parameters")]
@@ -36,12 +42,22 @@ def _assigned(source: str) -> list[str]:
 
 
 class Rows(dict[str, dict]):
-    """A benchmark's rows by their `what`; `machine` says where they were measured, `path` in which file they are.
+    """A benchmark's rows by their name, `what`.
 
-    Raises ValueError that names a `what` which two rows have.
+    Args:
+        path: the file they were read from.
+        machine: where they were measured.
+        rows: one dict a row.
+
+    Raises:
+        ValueError: two rows have the same name.
+
+    Example:
+        >>> Rows("cpu.json", {}, [{"what": "a step", "rate": "58 GFLOP/s"}]).value("a step", "rate")
+        58.0
     """
 
-    def __init__(self, path: Path, machine: dict, rows: list[dict]):
+    def __init__(self, path: str | Path, machine: dict, rows: list[dict]):
         super().__init__((row["what"], row) for row in rows)
         names = [row["what"] for row in rows]
         if twice := [name for name in self if names.count(name) > 1]:
@@ -49,29 +65,49 @@ class Rows(dict[str, dict]):
         self.path, self.machine = path, machine
 
     def value(self, what: str, name: str) -> float:
-        """The figure `name` of a row: a number, or the one that a text such as "58 GFLOP/s" begins with.
+        """A figure of a row: a number, or the number at the start of a text such as "58 GFLOP/s".
 
-        Raises ValueError that names what is missing, in which file, and how to measure it.
+        Args:
+            what: the row.
+            name: the figure.
+
+        Returns:
+            The number.
+
+        Raises:
+            ValueError: the row or the figure is missing; says how to measure it.
         """
         found = re.match(r"[+-]?[\d,.]*\d(e[+-]?\d+)?", str(self.get(what, {}).get(name, "")))
         if found is None:
             missing = f"figure {name!r} in row {what!r}" if what in self else f"row {what!r}"
             raise ValueError(
-                f"{self.path} has no {missing}: measure it again, by {COMMAND} (full size; it says what it skips)"
+                f"{self.path} has no {missing}: measure it again with {COMMAND} (full size; it says what it skips)"
             )
         return float(found[0].replace(",", ""))
 
 
 def read_rows(path: str | Path = "") -> Rows:
-    """The file that `--benchmark-json` wrote, or the one that ships.
+    """Read the rows of a benchmark.
 
-    Raises FileNotFoundError if there is none, ValueError for another file or two rows of one name.
+    Args:
+        path: what `--benchmark-json` wrote; empty for the file that ships.
+
+    Returns:
+        The rows.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else, or two rows of the same name.
+
+    Example:
+        >>> read_rows().machine["cores"]
+        2
     """
     path = Path(path) if path else minihowto().parent / "benchmarks" / "cpu.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return Rows(path, dict(found["machine"]), found["rows"])
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no {path}: write it by {COMMAND}") from None
+        raise FileNotFoundError(f"there is no {path}: write it with {COMMAND}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no rows of a benchmark ({error!r}): write it by {COMMAND}") from None
+        raise ValueError(f"{path} does not hold the rows of a benchmark ({error!r}): write it with {COMMAND}") from None

@@ -10,7 +10,6 @@ from ablations.results import (
     mean,
     read_runs,
     results,
-    shipped_results,
     verdict,
     write_runs,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "results",
     "run_all",
     "run_row",
-    "shipped_results",
     "spread_corpus",
     "topic_corpus",
     "trial_key",

@@ -1,4 +1,4 @@
-"""The runs of the ablation as one table, and the effects in it: paired by seed, with intervals."""
+"""Runs of the ablation as one table, and its effects: differences of rows, paired by seed, with intervals."""
 
 import json
 import warnings
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ablations.intervals import Interval, holm, mean_interval, p_value, paired_difference
+from ablations.intervals import Interval, holm, mean_interval, paired_difference
 from ablations.rows import LAG, ROWS
 from vclip.data.storage import replace
 from vclip.datasets.minihowto import STYLES, minihowto
@@ -25,7 +25,7 @@ TITLES = {
 # (task, its headline score) -> name in tables and figures
 HEADLINE = {(task, HEADLINES[task.partition(",")[0]]): title for task, title in TITLES.items()}
 PRIMARY = ("test", TITLES["retrieval"])  # style and score that decide; the others are secondary
-COLUMNS = ["row", "seed", "lag", "topics", "per_topic", "style", "task", "score", "value", "floor", "n", "seconds"]
+COLUMNS = ["row", "seed", "lag", "topics", "per_topic", "style", "task", "score", "value", "baseline", "n", "seconds"]
 
 
 def shipped_results() -> Path:
@@ -34,9 +34,21 @@ def shipped_results() -> Path:
 
 
 def read_runs(path: str | Path = "") -> list[dict]:
-    """What `run_row` returned: the lines of a file, the `.json` files of a cache folder, or the runs that ship.
+    """Read finished runs as `run_row` returned them.
 
-    Raises FileNotFoundError if nothing is there, ValueError that names file and line for one that is damaged.
+    Args:
+        path: a file with one run a line, or a cache folder of `.json` files; empty for the runs that ship.
+
+    Returns:
+        One dict a run.
+
+    Raises:
+        FileNotFoundError: `path` is missing or holds no run.
+        ValueError: a line is damaged; names file and line.
+
+    Example:
+        >>> len(read_runs())
+        100
     """
     path = Path(path) if path else shipped_results()
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
@@ -48,14 +60,26 @@ def read_runs(path: str | Path = "") -> list[dict]:
                 run = json.loads(line)
                 runs.append(run | {"among": tuple(run["among"]), "scores": dict(run["scores"])})
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{file}, line {number} is no run of the ablation ({error}): remove it") from None
+                raise ValueError(f"{file}, line {number} is not a run of the ablation ({error}): remove it") from None
     if not runs:
-        raise FileNotFoundError(f"{path} holds no finished run")
+        raise FileNotFoundError(f"{path} holds no finished run: name another file, or train some with `run_all`")
     return runs
 
 
 def write_runs(runs: list[dict], file: str | Path) -> None:
-    """The runs, one a line, by lag, topics, videos, seed and row; replaced as a whole."""
+    """Write runs, one a line, ordered by lag, topics, videos, seed and row. The file is replaced as a whole.
+
+    Args:
+        runs: what `run_row` returned.
+        file: where to write; its folder is made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_runs(read_runs(), Path(folder) / "results.jsonl")
+        ...     len(read_runs(folder + "/results.jsonl"))
+        100
+    """
     place = {row: i for i, row in enumerate(ROWS)}
     ordered = sorted(
         runs, key=lambda r: (r["lag"], r["topics"], r["videos"], r["seed"], place.get(r["row"], len(place)))
@@ -67,58 +91,117 @@ def write_runs(runs: list[dict], file: str | Path) -> None:
 
 
 def results(path: str | Path = "") -> pd.DataFrame:
-    """One line a run and score: the columns are `COLUMNS`. `path` and errors as in `read_runs`.
+    """Finished runs as a table with one line a run and score. Warns where they mix versions of torch or vclip.
 
-    `lag` in seconds; `topics` of the training corpus and videos `per_topic`, both numbers, the latter rounded; `value`
-    and `floor` are shares from 0 to 1, but median ranks; `n` is what the score counts; `seconds` what the run took,
-    training and scoring. Warns if the runs were made with several versions of torch or vclip.
+    Args:
+        path: as in `read_runs`.
+
+    Returns:
+        A table with the columns `COLUMNS`. `lag` is in seconds; `topics` and `per_topic` count the topics of the
+        training corpus and its videos a topic (rounded); `value` and `baseline` are fractions, but for median ranks;
+        `n` is how many clips, questions or steps the score is over; `seconds` is what training and scoring took.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_runs`.
+
+    Example:
+        >>> results().columns.tolist() == COLUMNS
+        True
     """
     runs = read_runs(path)
     for library in ("vclip", "torch"):
         versions = sorted({run.get("versions", {}).get(library, "unknown") for run in runs})
         if len(versions) > 1:
-            warnings.warn(f"runs of {library} {' and '.join(versions)} are mixed: effects may be theirs", stacklevel=2)
+            message = f"the runs mix {library} {' and '.join(versions)}, which may cause effects of its own"
+            warnings.warn(message, stacklevel=2)
     rows = [
         (run["row"], run["seed"], run["lag"], run["topics"], round(run["videos"] / run["topics"]), style, task, score,
-         value, floor, n, sum(run["seconds"].values()))
+         value, baseline, n, sum(run["seconds"].values()))
         for run in runs
         for style, tasks in run["scores"].items()
         for task, scores in tasks.items()
-        for score, (value, floor, n) in scores.items()
+        for score, (value, baseline, n) in scores.items()
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def by_seed(table: pd.DataFrame, row: str, **chosen) -> dict[int, float]:
-    """{seed: value} of a row. `chosen` are values of columns, which must leave one value a seed.
+    """The values of a row by seed.
 
-    Lag, topics and videos a topic are those of the corpus that ships unless chosen. Raises ValueError if there is none,
-    or several a seed.
+    Args:
+        table: from `results`.
+        row: a key of `ROWS`.
+        **chosen: column = value; must leave one value a seed. Lag, topics and videos a topic are those of the corpus
+            that ships unless given.
+
+    Returns:
+        {seed: value}.
+
+    Raises:
+        ValueError: nothing is left, or several values a seed.
+
+    Example:
+        >>> sorted(by_seed(results(), "shared towers", style="test", task="retrieval", score="r1"))
+        [0, 1, 2, 3, 4]
     """
     chosen = {"row": row, "lag": LAG, "topics": 42, "per_topic": 14} | chosen
     keep = np.logical_and.reduce([table[column] == value for column, value in chosen.items()])
     seeds, values = table.loc[keep, "seed"].tolist(), table.loc[keep, "value"].tolist()
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{len(seeds)} values of {chosen}: one a seed is wanted, choose style, task and score")
+        raise ValueError(f"{len(seeds)} values of {chosen}: choose style, task and score that leave one a seed")
     return dict(zip(seeds, values, strict=True))
 
 
 def mean(table: pd.DataFrame, row: str, **chosen) -> Interval:
-    """A row's mean over its seeds, with its 95 % interval; `chosen` as in `by_seed`."""
+    """Mean of a row over its seeds.
+
+    Args:
+        table, row, chosen: as in `by_seed`.
+
+    Returns:
+        The mean with its 95 % interval.
+
+    Example:
+        >>> round(100 * mean(results(), "full", style="test", task="retrieval", score="r1").mean, 1)
+        16.0
+    """
     return mean_interval(list(by_seed(table, row, **chosen).values()))
 
 
 def difference(table: pd.DataFrame, first: str, second: str, **chosen) -> Interval:
-    """Mean of row `first` less row `second`, paired by seed, with its 95 % interval; `chosen` as in `by_seed`."""
+    """Mean of row `first` minus row `second`, paired by seed.
+
+    Args:
+        table, chosen: as in `by_seed`.
+        first: a key of `ROWS`.
+        second: the row to compare it with.
+
+    Returns:
+        The mean difference with its 95 % interval and p.
+
+    Example:
+        >>> verdict(difference(results(), "w/o retrieval", "full", style="test", task="retrieval", score="r1"))
+        '+5.3 (+2.1 to +8.4)'
+    """
     return paired_difference(by_seed(table, first, **chosen), by_seed(table, second, **chosen))
 
 
 def effects(
     table: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], styles: Sequence[str] = STYLES, **chosen
 ) -> pd.DataFrame:
-    """`difference` of each pair of rows, named by its key, for every one of `HEADLINE` and each style.
+    """`difference` of several pairs of rows, for every score in `HEADLINE` and each style.
 
-    Columns: row (the pair's name), style, task (with its score's name), mean, low, high and n, the number of seeds.
+    Args:
+        table, chosen: as in `by_seed`.
+        pairs: {name: (first, second)}, names of rows.
+        styles: test sets to compare on.
+
+    Returns:
+        A table with the columns row (the pair's name), style, task (with its score), mean, low, high, n (seeds) and p.
+
+    Example:
+        >>> len(effects(results(), {"overlap": ("full", "w/o overlap")}))
+        10
     """
     lines = []
     for name, (first, second) in pairs.items():
@@ -130,27 +213,44 @@ def effects(
 
 
 def adjusted(effects: pd.DataFrame) -> pd.DataFrame:
-    """`effects` with `primary` (is it `PRIMARY`?), `p` of a two-sided test, and `holm`, p adjusted for many tests.
+    """Correct effects for how many were tested (Holm). Primary and secondary effects are a family each.
 
-    Primary and secondary effects are a family each: below 0.05 in `holm`, no more than one family of twenty in which
-    no part mattered would show any.
+    In 19 of 20 families without any true effect, no `holm` is below 0.05.
+
+    Args:
+        effects: from `effects`.
+
+    Returns:
+        `effects` with the columns `primary` (is it `PRIMARY`?) and `holm` (the corrected p).
+
+    Example:
+        >>> adjusted(effects(results(), {"overlap": ("full", "w/o overlap")}))["primary"].sum()
+        np.int64(1)
     """
     primary = (effects["style"] == PRIMARY[0]) & (effects["task"] == PRIMARY[1])
-    p = [p_value(Interval(*of)) for of in effects[["mean", "low", "high", "n"]].itertuples(index=False)]
-    found = effects.assign(primary=primary, p=p)
-    return found.assign(holm=found.groupby("primary")["p"].transform(lambda family: holm(family.to_numpy())))
+    corrected = effects.groupby(primary)["p"].transform(lambda family: holm(family.to_numpy()))
+    return effects.assign(primary=primary, holm=corrected)
 
 
 def verdict(effect: Interval) -> str:
-    """A difference of two shares in points: "+4.6 (+0.8 to +8.5)", or, with 0 in its interval, "none seen (...)".
+    """A difference of two fractions in words, in points.
 
-    What lies outside the brackets is ruled out at the interval's level.
+    Args:
+        effect: from `difference`.
+
+    Returns:
+        The mean and its interval; "none seen" instead of the mean where the interval holds 0. What lies outside the
+        brackets is ruled out at the interval's level.
+
+    Example:
+        >>> verdict(Interval(0.01, -0.02, 0.04, n=5))
+        'none seen (-2.0 to +4.0)'
     """
     seen = "none seen" if 0 in effect else _points(effect.mean)
     return f"{seen} ({_points(effect.low)} to {_points(effect.high)})"
 
 
-def _points(share: float) -> str:
-    """A tenth of a point, or two digits more where that would hide the sign."""
-    points = 100 * share
+def _points(fraction: float) -> str:
+    """Tenths of a point, or thousandths where tenths would hide the sign."""
+    points = 100 * fraction
     return f"{points:+.1f}" if abs(points) >= 0.05 else f"{points + 0.0:+.3f}"

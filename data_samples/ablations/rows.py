@@ -1,4 +1,4 @@
-"""Table 7's rows as edits of one small config, and the corpora that the two further experiments train on."""
+"""Table 7's rows as edits of one small config, and the training corpora of the two further experiments."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets._records import Dataset
 from vclip.datasets.minihowto import minihowto, truth
-from vclip.training.config import (
-    PretrainConfig,
+from vclip.training.config import PretrainConfig
+from vclip.training.table7 import (
     exact_alignment,
     first_32_seconds,
     mil_nce_clips,
@@ -22,19 +22,30 @@ from vclip.training.config import (
     without_retrieval,
 )
 
-VIDEOS = 8  # a batch; with as many clips of each, 64 pairs
-UPDATES = 375  # five epochs of the shipped corpus
+VIDEOS = 8  # in a batch, with 8 clips each: 64 pairs
+STEPS = 375  # five epochs of the shipped corpus
 LAG = 4.0  # standard deviation (s) of the lag of MiniHowTo's narration
-STREAM = 2  # last number of the seed sequence that draws topics and videos
+STREAM = 2  # last number of the seed sequence for drawing topics and videos
 
 
 def ablation_base(corpus: str | Path = "", **changes) -> PretrainConfig:
-    """The full method at a size that a single CPU thread can train and score: what every row edits.
+    """The full method, small enough to train and score on one CPU thread. Every row edits this config.
 
-    `corpus` is the training corpus's folder, MiniHowTo's by default; `epochs` follow from its size, so that any corpus
-    gets as many updates, up to part of an epoch. Learning rate, width and length were chosen on MiniHowTo's validation
-    videos by the full method alone. A video's vector is the mean of 2 clips (16 in the paper), which brings the row
-    "first 32 s", the vector of one, nearer to it. There is no validation during a run: its last weights count.
+    Learning rate, width and length were chosen on MiniHowTo's validation videos with the full method alone. A video's
+    vector is the mean of 2 clips (16 in the paper), so the row "first 32 s", the vector of one clip, differs less from
+    it. Nothing is validated during a run; its last weights count.
+
+    Args:
+        corpus: folder of the training corpus; empty for MiniHowTo's. `epochs` follow from its size: every corpus gets
+            as many steps, up to part of an epoch.
+        **changes: fields of `PretrainConfig` to set instead.
+
+    Returns:
+        The config.
+
+    Example:
+        >>> ablation_base(seed=3).epochs
+        5
     """
     folder = Path(corpus) if corpus else minihowto() / "train"
     tower = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 384}
@@ -44,14 +55,14 @@ def ablation_base(corpus: str | Path = "", **changes) -> PretrainConfig:
         "corpus": folder,
         "tokenizer": minihowto() / "tokenizer",
         "model": {"video_config": tower, "text_config": tower},
-        "epochs": max(1, round(UPDATES / max(1, len(Corpus.open(folder)) // VIDEOS))),
+        "epochs": max(1, round(STEPS / max(1, len(Corpus.open(folder)) // VIDEOS))),
         "videos_per_batch": VIDEOS,
         "clips_per_video": 8,
         "candidates": 2 * VIDEOS,
         "retrieval_clips": 2,
         "learning_rate": 3e-3,
         "warmup_steps": 37,
-        "total_steps": UPDATES,
+        "total_steps": STEPS,
     }
     return PretrainConfig(**values | changes)
 
@@ -62,12 +73,12 @@ def full(config: PretrainConfig) -> PretrainConfig:
 
 
 def without_retrieval_and_overlap(config: PretrainConfig) -> PretrainConfig:
-    """Shuffled batches of clips that are exactly aligned."""
+    """Shuffled batches of exactly aligned clips."""
     return exact_alignment(without_retrieval(config))
 
 
-# Table 7 in its order, as we read it. Third and fourth change two things (retrieval and clips; clips and loss), the
-# others one; the last is ours. "w/o retrieval" shuffles, where the released code takes videos in groups as they follow.
+# Table 7 in its order, as we read it; the last row is ours. The third and fourth rows change two things (retrieval and
+# clips; clips and loss). "w/o retrieval" shuffles the videos; the released code takes them in consecutive groups.
 ROWS: dict[str, Callable[[PretrainConfig], PretrainConfig]] = {
     "full": full,
     "w/o retrieval": without_retrieval,
@@ -85,10 +96,21 @@ ROWS: dict[str, Callable[[PretrainConfig], PretrainConfig]] = {
 class Trial:
     """One run: a row of the table, a seed, and what it trains on.
 
-    `corpus` is a folder, "" MiniHowTo's training corpus, whose narration lags by `lag` (s, a standard deviation) = 4.
-    `among` are topics among whose clips alone retrieval is scored too. `changes` are fields of the base config: for
-    another size of the whole table. Raises TypeError for an unknown row or topic, or a change of what the trial itself
-    decides, ValueError for another lag of MiniHowTo's own corpus.
+    Args:
+        row: a key of `ROWS`.
+        seed: of every random choice.
+        corpus: folder of the training corpus; empty for MiniHowTo's.
+        lag: standard deviation (s) of the lag of its narration; 4 for MiniHowTo's own.
+        among: topics; retrieval is scored among their clips alone, too.
+        changes: fields of the base config to set, for another size of the whole table.
+
+    Raises:
+        TypeError: the row or a topic is unknown, or `changes` sets the corpus, the seed or the output.
+        ValueError: another lag of MiniHowTo's own corpus.
+
+    Example:
+        >>> Trial("w/o overlap", seed=0).config().sampler
+        'aligned'
     """
 
     row: str
@@ -102,9 +124,9 @@ class Trial:
         refuse_unknown([self.row], ROWS, "row of the table")
         refuse_unknown(self.among, all_topics(), "topic")
         if own := {"corpus", "seed", "output"} & self.changes.keys():
-            raise TypeError(f"changes hold {', '.join(sorted(own))}: these are the trial's own, or the cache's, to say")
+            raise TypeError(f"changes hold {', '.join(sorted(own))}: set these by the trial and the cache")
         if not self.corpus and self.lag != LAG:
-            raise ValueError(f"narration of the corpus that ships lags by {LAG:g} s: lag {self.lag:g} needs its corpus")
+            raise ValueError(f"the narration that ships lags by {LAG:g} s: for lag {self.lag:g} name its corpus")
 
     def config(self, output: str | Path = "runs/ablation") -> PretrainConfig:
         """The row's edit of the base config."""
@@ -113,29 +135,57 @@ class Trial:
 
 @lru_cache
 def topic_of() -> dict[str, str]:
-    """The topic of each of MiniHowTo's own videos, by video_id."""
+    """{video_id: topic} of MiniHowTo's own videos."""
     return {video_id: topic for (video_id, _), (_, _, topic) in truth().items()}
 
 
 def all_topics() -> list[str]:
+    """The 42 topics of MiniHowTo, sorted."""
     return sorted(set(topic_of().values()))
 
 
 def draw_topics(number: int, seed: int) -> tuple[str, ...]:
-    """`number` of MiniHowTo's topics, by their own random stream: the same for every row of a seed.
+    """Draw topics of MiniHowTo by a random stream of their own: the same for every row of a seed.
 
-    Raises ValueError unless there are so many.
+    Args:
+        number: how many.
+        seed: of the draw.
+
+    Returns:
+        Their names.
+
+    Raises:
+        ValueError: there are fewer topics, or `number` is below 1.
+
+    Example:
+        >>> len(draw_topics(3, seed=0))
+        3
     """
     topics = all_topics()
     if not 1 <= number <= len(topics):
-        raise ValueError(f"{number} topics cannot be drawn: there are {len(topics)}, and one is the least")
+        raise ValueError(f"cannot draw {number} topics: ask for 1 to {len(topics)}")
     return tuple(str(t) for t in np.random.default_rng([seed, number, STREAM]).choice(topics, number, replace=False))
 
 
 def topic_corpus(topics: tuple[str, ...], folder: str | Path) -> Corpus:
-    """The training videos of MiniHowTo that show one of `topics`, as a corpus in `folder`.
+    """Make a corpus of the training videos of some topics; one that is already in `folder` is opened.
 
-    One that is there is just opened; ValueError if its videos are others.
+    Args:
+        topics: names of topics.
+        folder: where the corpus lies.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        TypeError: a topic is unknown.
+        ValueError: `folder` holds a corpus of other videos.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     len(topic_corpus(("space lunch",), folder))
+        14
     """
     refuse_unknown(topics, all_topics(), "topic")
     whole = Corpus.open(minihowto() / "train")
@@ -143,15 +193,33 @@ def topic_corpus(topics: tuple[str, ...], folder: str | Path) -> Corpus:
 
 
 def spread_corpus(number: int, seed: int, folder: str | Path) -> Corpus:
-    """`number` training videos of MiniHowTo that show as many topics as they can; else as `topic_corpus`.
+    """Make a corpus of a few training videos that show as many topics as they can.
 
-    Topics take turns, in random order, and give a random video each time: beside a `topic_corpus` of as many videos,
-    only the number of topics differs.
+    Topics take turns in random order, each with a random video. Beside a `topic_corpus` of as many videos, only the
+    number of topics differs.
+
+    Args:
+        number: how many videos.
+        seed: of the draw.
+        folder: where the corpus lies; one that is already there is opened.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        ValueError: there are fewer videos, `number` is below 1, or `folder` holds a corpus of other videos.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     corpus = spread_corpus(5, seed=0, folder=folder)
+        ...     len({topic_of()[video_id] for video_id in corpus.video_ids})
+        5
     """
     whole = Corpus.open(minihowto() / "train")
     rng, turns = np.random.default_rng([seed, number, STREAM]), dict.fromkeys(all_topics(), 0)
     if not 1 <= number <= len(whole):
-        raise ValueError(f"{number} videos cannot be drawn: there are {len(whole)}, and one is the least")
+        raise ValueError(f"cannot draw {number} videos: ask for 1 to {len(whole)}")
     first = {topic: place for place, topic in enumerate(rng.permutation(list(turns)))}
     order = []
     for video_id in rng.permutation(whole.video_ids):
@@ -163,14 +231,14 @@ def spread_corpus(number: int, seed: int, folder: str | Path) -> Corpus:
 
 
 def _part(whole: Corpus, video_ids: list[str], folder: str | Path) -> Corpus:
+    """The corpus of some videos of `whole` in `folder`, made unless it is there."""
     folder = Path(folder)
     if (folder / "corpus.json").is_file():
         found = Corpus.open(folder)
         if found.video_ids != video_ids:
-            raise ValueError(f"{folder} holds a corpus of other videos: name another folder, or remove it")
+            raise ValueError(f"{folder} holds a corpus of other videos: name another folder or remove it")
         return found
-    if whole.spec is None:
-        raise ValueError(f"{whole.path} names no features: is this MiniHowTo?")
+    assert whole.spec is not None
     places = [whole.index(video_id) for video_id in video_ids]
     rows = ((whole.video_ids[i], whole.features(i), whole.captions(i)) for i in places)
     return Corpus.create(folder, whole.spec, rows, split=whole.split, licence=whole.licence)

@@ -1,4 +1,4 @@
-"""Runs of the ablation: trained, scored on all tasks, kept by what decides them, spread over processes."""
+"""Runs of the ablation: trained, scored on all tasks, cached by what decides their numbers, spread over processes."""
 
 import dataclasses
 import hashlib
@@ -29,10 +29,11 @@ from vclip.datasets.minihowto import STYLES, evaluation_sets
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:
-    from vclip.training.runs import Run
+    from vclip.models.dual_encoder import DualEncoder
+    from vclip.training.checkpoint import Run
 
 
-# task's name here -> data set, options of its reader, task, options of the task, {score: floor beside it}
+# task's name here -> data set, options of its reader, task, options of the task, {score: its baseline}
 SCORED = {
     "retrieval": (
         "youcook2", {}, "retrieval", {}, dict.fromkeys(("r1", "r5", "r10", "median_rank"), "chance")
@@ -46,17 +47,29 @@ SCORED = {
     "localization": ("crosstask", {"n_train": 0}, "localization", {}, {"recall": "uniform"}),
 }  # fmt: skip
 HARD = "MSR_MC_test_hard.csv"
-AMONG = "retrieval, few topics"  # among the clips of a trial's topics alone
+AMONG = "retrieval, few topics"  # retrieval among the clips of a trial's topics alone
 
 
 def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
-    """Train and score one trial, or read it from `cache` if a run of the same key (`trial_key`) is there.
+    """Train and score one trial, or read it from the cache.
 
-    The result is what `<key>.json` in `cache` holds: the trial's fields, `videos` and `topics` (numbers) of its corpus,
-    `config` (the key), `scores`, updates, library versions and the machine, and the seconds that it took, those before
-    an interruption too. `scores[style][task][score]` is (value, floor, n).
     A run that was stopped goes on from its last epoch; its folder is removed once it is scored. Two processes that want
-    one run take turns. Raises ValueError that names a damaged file of the cache.
+    the same run take turns.
+
+    Args:
+        trial: what to run.
+        cache: folder of results, each `<trial_key>.json`.
+
+    Returns:
+        What the file holds: the trial's fields, numbers of `videos` and `topics` of its corpus, `config` (the key),
+        `scores[style][task][score]` = (value, baseline, n), `updates` (optimizer steps), versions, the machine, and the
+        seconds that training and scoring took, those before an interruption too.
+
+    Raises:
+        ValueError: the file in the cache is damaged; names it.
+
+    Example:
+        >>> run = run_row(Trial("full", seed=0), "runs/ablations")  # doctest: +SKIP
     """
     cache, key = Path(cache), trial_key(trial)
     file, lock = cache / f"{key}.json", cache / f"{key}.lock"
@@ -70,25 +83,23 @@ def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
     try:
         return json.loads(file.read_text(encoding="utf-8")) | _labels(trial)
     except ValueError as error:
-        raise ValueError(f"{file} is no finished run ({error}): remove it, and it is made again") from None
+        raise ValueError(f"{file} is not a finished run ({error}): remove it to make it again") from None
 
 
 def _labels(trial: Trial) -> dict:
-    """What the key does not tell: two rows or lags may be one run."""
+    """What the key leaves open: two rows or lags may be the same run."""
     return {"row": trial.row, "lag": trial.lag}
 
 
 def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
     import torch
 
-    from vclip.models.processor import VideoCLIPProcessor
-    from vclip.models.videoclip import VideoCLIPModel
+    from vclip.models.loading import load
 
     config = trial.config(folder)
     run, training = _train(config)
     begin = time.perf_counter()
-    model = VideoCLIPModel.from_pretrained(run.checkpoint)
-    scores = score_tasks(model, VideoCLIPProcessor.from_pretrained(run.checkpoint), trial.among)
+    scores = score_tasks(load(run.checkpoint), trial.among)
     video_ids = Corpus.open(config.corpus).video_ids
     gpu = torch.cuda.is_available()
     result = {
@@ -104,7 +115,7 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
 
 
 def _train(config: PretrainConfig) -> "tuple[Run, float]":
-    """A run, gone on with if it was stopped, and the seconds up to its end; those after its last state are lost."""
+    """Train, or resume, a run. The seconds count earlier stretches up to their last checkpoint."""
     from vclip.training.pretrain import pretrain
 
     clock, epoch, begin = Path(config.output) / "seconds.json", 0, time.perf_counter()
@@ -112,7 +123,7 @@ def _train(config: PretrainConfig) -> "tuple[Run, float]":
 
     def on_row(row: dict) -> None:
         nonlocal epoch
-        if row["epoch"] > epoch:  # the one before has just been saved
+        if row["epoch"] > epoch:  # the epoch before has just been saved
             epoch = row["epoch"]
             write_json(clock, {"training": before + time.perf_counter() - begin})
 
@@ -120,30 +131,27 @@ def _train(config: PretrainConfig) -> "tuple[Run, float]":
     return run, before + time.perf_counter() - begin
 
 
-def score_tasks(model, processor, among: tuple[str, ...] = ()) -> dict:
-    """Every task in both styles, {style: {task: {score: (value, floor, n)}}}.
-
-    With `among`, retrieval among the clips of these topics alone too, as task `AMONG`.
-    """
+def score_tasks(clip: "DualEncoder", among: tuple[str, ...] = ()) -> dict:
+    """{style: {task: {score: (value, baseline, n)}}}; given `among`, `AMONG` is retrieval among these topics' clips."""
     from vclip.tasks.evaluate import evaluate
 
     scores: dict = {style: {} for style in STYLES}
     for name, (_, _, task, options, wanted) in SCORED.items():
         for style, (dataset, corpus) in _sets(name).items():
-            scores[style][name] = _values(evaluate(model, processor, dataset, corpus, task, **options), wanted)
+            scores[style][name] = _values(evaluate(clip, dataset, corpus, task, **options), wanted)
     for style, (dataset, corpus) in _sets("retrieval").items() if among else ():
-        report = evaluate(model, processor, of_topics(dataset, among), corpus, "retrieval")
+        report = evaluate(clip, of_topics(dataset, among), corpus, "retrieval")
         scores[style][AMONG] = _values(report, SCORED["retrieval"][-1])
     return scores
 
 
 def _values(report, wanted: dict[str, str]) -> dict:
-    return {score: (report.scores[score], report.floors[floor][score], report.n) for score, floor in wanted.items()}
+    return {score: (report.scores[score], report.baselines[name][score], report.n) for score, name in wanted.items()}
 
 
 @lru_cache
 def _sets(name: str) -> dict:
-    """The test sets of a task, opened once a process."""
+    """Test sets of a task, opened once a process."""
     dataset, options = SCORED[name][:2]
     sets = evaluation_sets(dataset, **options)
     if name != "videoqa, hard":
@@ -156,9 +164,19 @@ def _sets(name: str) -> dict:
 
 
 def trial_key(trial: Trial) -> str:
-    """16 hexadecimal digits for all that decides a run's numbers: every field of its config, and what is scored.
+    """Hash of all that decides the numbers of a run: every field of its config, and what is scored.
 
-    Corpora, tokenizer and BERT count by what their folders hold, `output` not at all; versions are in the result.
+    Corpora, tokenizer and BERT count by the content of their folders. `output` and library versions do not count.
+
+    Args:
+        trial: the run.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Example:
+        >>> trial_key(Trial("full", seed=0)) in {run["config"] for run in read_runs()}  # doctest: +SKIP
+        True
     """
     config = trial.config()
     values = dataclasses.asdict(config) | {"among": sorted(trial.among), "scored": _scored_hash()}
@@ -172,7 +190,7 @@ def trial_key(trial: Trial) -> str:
 
 @lru_cache
 def corpus_hash(folder: str) -> str:
-    """16 hexadecimal digits for the ids, features and captions of a corpus, wherever it lies."""
+    """Hash of the ids, features and captions of a corpus."""
     return _corpus_hash(Corpus.open(folder))
 
 
@@ -188,7 +206,7 @@ def _corpus_hash(corpus: Corpus) -> str:
 
 @lru_cache
 def _scored_hash() -> str:
-    """The same for the tasks with their options, and for the records and features of their test sets."""
+    """Hash of the tasks with their options, and of the records and features of their test sets."""
     sets = {name: _sets(name) for name in SCORED}
     parts = [
         (style, dataset.records, _corpus_hash(corpus))
@@ -199,7 +217,7 @@ def _scored_hash() -> str:
 
 
 def _digest(source: str) -> str:
-    """The files of a folder; the id of what is fetched from a hub."""
+    """Hash of the files of a folder; an id of the hub stays as it is."""
     files = sorted(file for file in Path(source).rglob("*") if file.is_file())
     return _hash(b"".join(file.name.encode() + file.read_bytes() for file in files)) if files else source
 
@@ -209,11 +227,25 @@ def _hash(data: bytes) -> str:
 
 
 def run_all(trials: Iterable[Trial], cache: str | Path = "runs/ablations", processes: int | None = None) -> list[dict]:
-    """`run_row` of all trials in their order, in as many processes (one a CPU core by default) of one thread each.
+    """Run trials in several processes of one thread each.
 
-    Interrupted and called again it goes on: finished runs are read, one that was stopped goes on from its last epoch.
-    An exception of a run ends all of them, and comes out here; RuntimeError that names what is left if a process died.
-    The processes import the main module anew: in a script, call it below `if __name__ == "__main__":`.
+    Interrupted and called again, it goes on: finished runs are read, a stopped one resumes at its last epoch. An
+    exception of a run ends all others and is raised here. The processes import the main module anew: a script must call
+    this below `if __name__ == "__main__":`.
+
+    Args:
+        trials: what to run.
+        cache: as in `run_row`.
+        processes: how many; one a CPU core by default.
+
+    Returns:
+        What `run_row` returns, in the order of `trials`.
+
+    Raises:
+        RuntimeError: a process died; names the runs that are left.
+
+    Example:
+        >>> run_all([Trial("full", seed) for seed in range(5)])  # doctest: +SKIP
     """
     trials = list(trials)
     keys = [trial_key(trial) for trial in trials]
@@ -231,7 +263,7 @@ def run_all(trials: Iterable[Trial], cache: str | Path = "runs/ablations", proce
         except BrokenProcessPool:
             names = ", ".join(f"{trial.row} (seed {trial.seed})" for key, trial in left.items() if key not in done)
             raise RuntimeError(
-                f"a process ended before its run did; left are {names}. Call again to go on; if none ever starts, the "
+                f"a process died during its run; left are {names}. Call again to go on; if no run ever starts, the "
                 'script lacks `if __name__ == "__main__":`'
             ) from None
         except BaseException:
@@ -243,9 +275,9 @@ def run_all(trials: Iterable[Trial], cache: str | Path = "runs/ablations", proce
 
 
 def _start() -> None:
-    """A worker computes on one thread and says nothing: its runs' bars would write over each other.
+    """Set up a worker: one thread, no output (progress bars would overwrite each other).
 
-    An interrupt, which reaches all processes of a notebook, is the first one's to answer: it ends the others.
+    An interrupt reaches all processes of a notebook; the first one handles it and ends the others.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch

@@ -32,7 +32,7 @@ from vclip.training.batches import pack
 import howto
 
 VIDEOS, CLIPS, BATCHES, ROUNDS = 32, 16, 4, 11  # a batch's, and how many batches a round has
-SECONDS, PIECES = 32, 63  # of a padded row, video and text
+SECONDS, TOKENS = 32, 63  # of a padded row, video and text
 TARGET = 33_000  # pairs a second feed one H200
 
 
@@ -94,8 +94,8 @@ def plain_clip(video: Video, whole: Tensor | None) -> tuple[Tensor, Tensor, Tens
     rows = read(video, start, end) if whole is None else whole[start:end]
     features, video_mask = torch.zeros(SECONDS, howto.WIDTH), torch.zeros(SECONDS, dtype=torch.bool)
     features[: len(rows)], video_mask[: len(rows)] = rows.float(), True
-    words = torch.tensor([101, *pieces[: PIECES - 2], 102])
-    ids, mask = torch.zeros(PIECES, dtype=torch.int64), torch.zeros(PIECES, dtype=torch.bool)
+    words = torch.tensor([101, *pieces[: TOKENS - 2], 102])
+    ids, mask = torch.zeros(TOKENS, dtype=torch.int64), torch.zeros(TOKENS, dtype=torch.bool)
     ids[: len(words)], mask[: len(words)] = words, True
     return features, video_mask, ids, mask
 

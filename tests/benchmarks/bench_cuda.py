@@ -15,17 +15,17 @@ from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
 from vclip.datasets.minihowto import minihowto
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.training.clusters import VideoIndex
 from vclip.training.config import PretrainConfig
 from vclip.training.pretrain import Contrast, new_model
-from vclip.training.runs import start_accelerator
-from vclip.training.trainer import Trainer
+from vclip.training.trainer import Trainer, start_accelerator
 
 import howto
 from vectors import FOUND, like_a_trained_models, recall, true_neighbours
 
-UPDATES, WARM_UP = 120, 40
+STEPS, WARM_UP = 120, 40
 VIDEOS = 1_100_000
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -35,21 +35,21 @@ class Enough(Exception):
     """Ends a run before it writes a checkpoint."""
 
 
-def seconds_of_updates(corpus: Corpus, config: PretrainConfig) -> np.ndarray:
-    """Of the updates behind WARM_UP, until UPDATES."""
+def seconds_of_steps(corpus: Corpus, config: PretrainConfig) -> np.ndarray:
+    """Of the steps after WARM_UP, up to STEPS."""
     ends = []
 
     def on_row(row: dict) -> None:
         ends.append(perf_counter())
-        if len(ends) == UPDATES:
+        if len(ends) == STEPS:
             raise Enough
 
     accelerator = start_accelerator(config)
     model = new_model(config, corpus).to(accelerator.device)
-    processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(config.tokenizer))
+    clip = VideoCLIP(model, VideoCLIPProcessor(AutoTokenizer.from_pretrained(config.tokenizer)))
     objective = Contrast(config, accelerator, model, corpus, None)
-    trainer, rng = Trainer(config, accelerator, model, processor, objective, on_row), np.random.default_rng(0)
-    drawn = [rng.choice(len(corpus), config.videos_per_batch, replace=False) for _ in range(UPDATES)]
+    trainer, rng = Trainer(config, accelerator, clip, objective, on_row), np.random.default_rng(0)
+    drawn = [rng.choice(len(corpus), config.videos_per_batch, replace=False) for _ in range(STEPS)]
     with pytest.raises(Enough):
         trainer.run_epoch(1, drawn)
     return np.diff(ends)[WARM_UP:]
@@ -60,7 +60,7 @@ def bench_update_from_disk(report, tmp_path):
     tokenizer = minihowto() / "tokenizer"
     config = PretrainConfig.paper(precision="bf16", bert=None, tokenizer=tokenizer, output=tmp_path / "run")
     Path(config.output).mkdir()
-    seconds = seconds_of_updates(howto.make(tmp_path / "corpus"), config)
+    seconds = seconds_of_steps(howto.make(tmp_path / "corpus"), config)
     median = float(np.median(seconds))
     shown = {"ms": round(1000 * median, 1), "slowest, ms": round(1000 * float(seconds.max()), 1), "dropout": 0.1}
     shown |= {"precision": config.precision, "card": torch.cuda.get_device_name()}

@@ -67,7 +67,7 @@ def stage() -> dict[str, float]:
     vectors = like_a_trained_models(VIDEOS)
     seeds = np.random.default_rng(1).choice(VIDEOS // 8, SEEDS, replace=False)  # all in the one process's share
     few = seeds[: SEEDS // 4]
-    build, index = timed(lambda: VideoIndex(vectors, kind="flat"))
+    build, index = timed(lambda: VideoIndex(vectors))
     ours = index.neighbours(seeds, FOUND)
     got: dict[str, float] = {"build_s": build, "peak_gib": peak_mb() / 1024}
     squares, single = np.einsum("nd,nd->n", vectors, vectors), seeds[:SINGLE]
@@ -81,13 +81,7 @@ def stage() -> dict[str, float]:
     theirs = released(vectors)
     plain_s, plain = timed(lambda: np.concatenate([theirs.search(vectors[i : i + 1], FOUND)[1] for i in seeds]))
     true = true_neighbours(vectors, seeds[:64])
-    got |= {"plain_s": plain_s, "plain_recall": recall(plain[:64], true), "recall": recall(ours[:64], true)}
-    part, few = vectors[:300_000], np.arange(256)
-    exact_s, exact = timed(lambda: VideoIndex(part, kind="flat").neighbours(few, FOUND))
-    cells = VideoIndex(part, kind="ivf")
-    cells_s, found = timed(lambda: cells.neighbours(few, FOUND))
-    got |= {"exact_s": exact_s, "cells_s": cells_s, "cells_recall": recall(found, exact)}
-    return got | {"cells": cells.cells.nlist, "visited": cells.cells.nprobe}
+    return got | {"plain_s": plain_s, "plain_recall": recall(plain[:64], true), "recall": recall(ours[:64], true)}
 
 
 def pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,17 +173,6 @@ def bench_memory_of_neighbours(report, measured):
     shown = {"peak": f"{peak:.2f} GiB", "measured": f"{measured['peak_gib']:.2f} GiB with {SEEDS:,} seeds"}
     shown["the other seeds, computed"] = f"{more:.2f} GiB"
     report(f"{STAGE}, 8 GiB over the peak of {ALL_SEEDS:,} seeds", 8 / peak, target=1.0, **shown)
-
-
-def bench_cells(report, measured):
-    """Above two million videos: exact search over search in cells."""
-    visited = f"{measured['visited']} of {measured['cells']}"
-    report(
-        f"neighbours in cells, {min(VIDEOS, 300_000):,} x 768, 256 seeds",
-        measured["exact_s"] / measured["cells_s"],
-        visited=visited,
-        recall=f"{measured['cells_recall']:.4f} (target 0.98)",
-    )
 
 
 def sorted_ranks(z_t: np.ndarray, z_v: np.ndarray) -> np.ndarray:

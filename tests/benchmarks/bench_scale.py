@@ -94,7 +94,7 @@ def bench_epoch(against, tmp_path):
         nonlocal updates
         name = "retrieval" if "stage" in row else "index" if "index" in row else "update"
         times[name] = process_time()
-        updates = row["update"]
+        updates = row["step"]
 
     pretrain(config, on_row)
     update_s, vectors_s = updates * (draw_s + step_s), len(corpus) * embed_s

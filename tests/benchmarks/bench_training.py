@@ -24,7 +24,7 @@ from vclip.training.batches import Batch, pack
 from processor import has_bf16
 
 VIDEOS, CLIPS = 4, 16
-SECONDS, PIECES = 32, 63  # of a padded row, video and text
+SECONDS, TOKENS = 32, 63  # of a padded row, video and text
 LAYERS = {768: (1, 2), 256: (2, 4)}  # of the video and the text tower, by width
 ROUNDS = {768: 5, 256: 11}
 
@@ -53,12 +53,12 @@ def padded(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         out[mask] = flat
         return torch.from_numpy(out), torch.from_numpy(mask)
 
-    features, video_mask = rows(batch.features, batch.seconds, SECONDS)
-    return *rows(batch.ids, batch.pieces, PIECES), features.float(), video_mask
+    features, video_mask = rows(batch.features, batch.video_lengths, SECONDS)
+    return *rows(batch.ids, batch.text_lengths, TOKENS), features.float(), video_mask
 
 
 def step(model: VideoCLIPModel, loss: Callable[[], Tensor], fused: bool, bf16: bool = False) -> Callable[[], None]:
-    """Forward, backward, clipping and Adam's update, which unfused goes from parameter to parameter."""
+    """Forward, backward, clipping and Adam's step, which unfused goes from parameter to parameter."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), fused=fused, foreach=False)
 
     def run() -> None:
@@ -96,16 +96,16 @@ def limit(batch: Batch) -> float:
     Linear layers take time in proportion to rows. Attention takes it in proportion to their squares, so that at small
     widths, where it weighs more, packing saves a little more than this.
     """
-    video, text = batch.seconds + 2, batch.pieces
-    return len(video) * ((SECONDS + 2) + 2 * PIECES) / float(video.sum() + 2 * text.sum())
+    video, text = batch.video_lengths + 2, batch.text_lengths
+    return len(video) * ((SECONDS + 2) + 2 * TOKENS) / float(video.sum() + 2 * text.sum())
 
 
 def described(batch: Batch, width: int) -> dict[str, object]:
     return {
         "dropout": 0.1,
         "layers": "{} + {}".format(*LAYERS[width]),
-        "seconds": f"{batch.seconds.mean():.1f} of {SECONDS}",
-        "pieces": f"{batch.pieces.mean():.1f} of {PIECES}",
+        "seconds": f"{batch.video_lengths.mean():.1f} of {SECONDS}",
+        "tokens": f"{batch.text_lengths.mean():.1f} of {TOKENS}",
     }
 
 
@@ -129,10 +129,10 @@ def bench_step_in_bf16(compare, batch, width):
 
 def bench_attention(compare, batch):
     """One layer's attention of the texts, 768 wide, forward and backward: masked over padded rows, or by length."""
-    packing, dropout = Packing(torch.from_numpy(batch.pieces), torch.device("cpu")), 0.1
+    packing, dropout = Packing(torch.from_numpy(batch.text_lengths), torch.device("cpu")), 0.1
     rows = [torch.randn(len(packing.clip), 12, 64, requires_grad=True) for _ in range(3)]
     place = packing.clip, packing.within
-    mask = torch.zeros(len(batch.pieces), PIECES, dtype=torch.bool).index_put(place, torch.tensor(True))
+    mask = torch.zeros(len(batch.text_lengths), TOKENS, dtype=torch.bool).index_put(place, torch.tensor(True))
     bias = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None, None]
 
     def plain() -> None:
@@ -144,8 +144,8 @@ def bench_attention(compare, batch):
     def ours() -> None:
         by_length(*rows, packing, 1 / 8, dropout).sum().backward()
 
-    pieces = f"{batch.pieces.mean():.1f} of {PIECES}"
-    compare("attention of 64 texts on a CPU", plain, ours, rounds=11, dropout=dropout, pieces=pieces)
+    tokens = f"{batch.text_lengths.mean():.1f} of {TOKENS}"
+    compare("attention of 64 texts on a CPU", plain, ours, rounds=11, dropout=dropout, tokens=tokens)
 
 
 def bench_update(compare):

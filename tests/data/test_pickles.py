@@ -228,7 +228,8 @@ COPIES = {
     "bytes of one text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x00c_codecs\nencode\nq\x01"
     + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 40_000 + b".",
     "states of one dict": b"\x80\x02}("
-    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000)) + b"uq\x00"
+    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000))
+    + b"uq\x00"
     + b"cargparse\nNamespace\n)Rh\x00b" * 20_000 + b".",
 }  # fmt: skip
 
@@ -360,12 +361,11 @@ def test_what_a_checkpoint_holds_beside_tensors_is_inert(tmp_path, zipped):
     saved = held | {"lists": collections.defaultdict(list, a=[1]), "model": {"w": torch.ones(2)}}
     path = tmp_path / "a.pt"
     torch.save(saved, path, _use_new_zipfile_serialization=zipped)
-    before = torch.serialization.get_safe_globals()
     loaded = load_torch(path)
     assert loaded["model"]["w"].tolist() == [1, 1] and loaded["lists"] == {"a": [1]} and type(loaded["lists"]) is dict
     for value in [loaded["args"], *loaded["hints"], loaded["best"], loaded["array"]]:
         assert isinstance(value, Placeholder) or issubclass(value, Placeholder)
-    assert torch.serialization.get_safe_globals() == before
+    assert not any(isinstance(known, tuple) for known in torch.serialization.get_safe_globals())  # none of ours stays
 
 
 def test_a_placeholder_runs_nothing_of_its_package(tmp_path):

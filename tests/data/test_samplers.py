@@ -4,12 +4,9 @@ import json
 import math
 import random
 from collections import Counter
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,34 +14,13 @@ from hypothesis import strategies as st
 from vclip.data.captions import Captions
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, Clips, MILNCEClips, OverlappedClips, _grow_text, _grow_video
-from vclip.training.batches import pack
 
-from corpora import make, spec, tokenizer
+from corpora import Video, make, narrated, spec, tokenizer, write_corpus
 
 OVERLAPPED, ALIGNED = OverlappedClips(), AlignedClips()
 FIXED, START = AlignedClips(text_tokens=None), AlignedClips(text_tokens=None, first=True)
 ALL = [OVERLAPPED, ALIGNED, FIXED, START, MILNCEClips()]
 GOLDEN = {"overlapped": OVERLAPPED, "varied": ALIGNED, "fixed": FIXED, "start": START}
-
-
-@dataclass
-class Video:
-    start: list[float]
-    end: list[float]
-    cap: list[list[int]]
-    n_frames: int
-
-
-def write_corpus(path, videos: list[Video]) -> Corpus:
-    """A corpus with these very word pieces; second t of every video has the feature (t, t / 2)."""
-    rows = [np.stack([np.arange(v.n_frames), np.arange(v.n_frames) / 2], axis=1) for v in videos]
-    captions = [Captions(v.start, v.end, ["text"] * len(v.start)) for v in videos]
-    ids = [f"video {k}" for k in range(len(videos))]
-    Corpus.create(path, spec(dim=2), zip(ids, rows, captions, strict=True))
-    table = pq.read_table(path / "captions.parquet")
-    pieces = pa.array([cap for v in videos for cap in v.cap], pa.list_(pa.int32()))
-    pq.write_table(table.append_column("input_ids", pieces), path / "captions.parquet")
-    return Corpus.open(path)
 
 
 def grow_text(video: Video, centre: int, target: int, coin, skip=lambda: None) -> tuple[int, int]:
@@ -111,23 +87,13 @@ def corpus(inputs, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_loop_in_original_order_and_pack_equal_golden(name, golden, inputs, corpus):
+def test_loop_in_original_order_equals_golden(name, golden, inputs, corpus):
     expected = np.load(golden / f"{name}.npz", allow_pickle=False)
     for k, (video, seed) in enumerate(zip(*inputs, strict=True)):
         random.seed(seed)
         want = {part: expected[f"v{k}_{part}"] for part in ("video_start", "video_end", "text_start", "text_end")}
         drawn = [draw(GOLDEN[name], video) for _ in want["video_start"]]
         np.testing.assert_array_equal(drawn, np.stack(list(want.values()), axis=1))
-
-        clips = Clips(*want.values())
-        batch = pack(corpus, k, clips)
-        frames = expected[f"v{k}_frame_index"]
-        np.testing.assert_array_equal(batch.seconds, expected[f"v{k}_vmasks"].sum(axis=1))
-        np.testing.assert_array_equal(batch.features[:, 0], frames[frames >= 0])
-        # the original's rows carry the video's [SEP] at slot 1
-        used = expected[f"v{k}_cmasks"] & (np.arange(expected[f"v{k}_caps"].shape[1]) != 1)
-        np.testing.assert_array_equal(batch.ids, expected[f"v{k}_caps"][used])
-        np.testing.assert_array_equal(batch.pieces, used.sum(axis=1))
 
 
 def test_primitive_loops_equal_golden(golden, inputs):
@@ -145,13 +111,14 @@ def test_primitive_loops_equal_golden(golden, inputs):
 
 def columns(corpus, k: int, clips: Clips) -> np.ndarray:
     """The columns of stats.json for clips of video k."""
-    batch, at = pack(corpus, k, clips), corpus.caption_offsets[k]
-    start, end = clips.video_start, clips.video_start + batch.seconds
+    at = corpus.caption_offsets[k]
+    start, end = clips.video_start, np.minimum(clips.video_end, clips.video_start + 32)
+    tokens = np.diff(corpus.piece_offsets[at + np.stack([clips.caption_first, clips.caption_last])], axis=0)[0]
     overlap = (corpus.caption_start[at + clips.caption_first] < end) & (
         corpus.caption_end[at + clips.caption_last - 1] > start
     )
     return np.stack(
-        [start, clips.video_end, batch.seconds, batch.pieces - 2, clips.caption_first, clips.caption_last, overlap]
+        [start, clips.video_end, end - start, np.minimum(tokens, 61), clips.caption_first, clips.caption_last, overlap]
     )
 
 
@@ -207,14 +174,6 @@ def test_odd_times_are_distributed_as_the_loop(tmp_path):
         check_same_distribution(Counter(map(tuple, ours)), Counter(draw(sampler, video) for _ in range(n)))
 
 
-@st.composite
-def narrated(draw_from):
-    n = draw_from(st.integers(1, 12))
-    times = st.lists(st.floats(0, 600, width=32), min_size=n, max_size=n)
-    cap = [list(range(draw_from(st.integers(0, 20)))) for _ in range(n)]
-    return Video(draw_from(times), draw_from(times), cap, draw_from(st.integers(1, 60)))
-
-
 @settings(max_examples=60, deadline=None)
 @given(narrated(), st.integers(1, 64), st.integers(0, 2**32 - 1))
 def test_one_growing_text_clip_is_the_loop_draw_by_draw(tmp_path_factory, video, target, seed):
@@ -267,30 +226,6 @@ def test_clips_lie_in_their_video_and_repeat_with_the_generator(tmp_path_factory
     np.testing.assert_array_equal(again, clips)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(narrated(), min_size=1, max_size=3), st.sampled_from(ALL), st.booleans(), st.integers(0, 2**32 - 1))
-def test_pack_is_the_loop_over_clips(tmp_path_factory, videos, sampler, separate, seed):
-    corpus = write_corpus(tmp_path_factory.mktemp("some") / "corpus", videos)
-    rng = np.random.default_rng(seed)
-    chosen = rng.integers(len(videos), size=3)
-    clips = sampler.sample(corpus, chosen, 2, rng)
-    limits = {"max_video_tokens": 7, "max_text_tokens": 9, "cls_token_id": 1001, "sep_token_id": 1002}
-    batch = pack(corpus, chosen, clips, **limits, separate_captions=separate)
-    seconds, rows, owner = [], [], []
-    for b, (v, start, end, first, last) in enumerate(zip(np.repeat(chosen, 2), *clips, strict=True)):
-        seconds.append(corpus.features(v)[start : min(end, start + 7)])
-        for captions in [[c] for c in range(first, last)] if separate else [range(first, last)]:
-            rows.append([1001, *[i for c in captions for i in videos[v].cap[c]][:9], 1002])
-            owner.append(b)
-    np.testing.assert_array_equal(batch.features, np.concatenate(seconds))
-    np.testing.assert_array_equal(batch.seconds, [len(s) for s in seconds])
-    np.testing.assert_array_equal(batch.ids, np.concatenate(rows))
-    np.testing.assert_array_equal(batch.pieces, [len(r) for r in rows])
-    np.testing.assert_array_equal(np.arange(6) if batch.owner is None else batch.owner, owner)
-    assert (batch.owner is not None) == separate
-    assert batch.features.dtype == np.float16 and batch.ids.dtype == np.int64
-
-
 def nearest_captions(video: Video, centre: int, count: int) -> tuple[int, int]:
     first, last = centre, centre
     while last - first + 1 < min(count, len(video.cap)):
@@ -326,18 +261,10 @@ def test_mil_nce_clips_are_the_loop(inputs, corpus):
         assert (np.square(counts - expected) / expected).sum() <= freedom + 4 * math.sqrt(2 * freedom)
 
 
-def test_mil_nce_candidates_are_rows_of_their_own(inputs, corpus):
-    clips = MILNCEClips(candidates=3).sample(corpus, np.array([3, 1]), 2, np.random.default_rng(0))
-    batch = pack(corpus, np.array([3, 1]), clips, separate_captions=True)
-    # video 3 has a single caption
-    np.testing.assert_array_equal(batch.owner, [0, 1, 2, 2, 2, 3, 3, 3])
-    np.testing.assert_array_equal(batch.pieces[:2], [len(inputs[0][3].cap[0]) + 2] * 2)
-
-
 def test_text_far_behind_the_features(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", [Video([50.0], [52.0], [[7, 8]], 10)])
     aligned = ALIGNED.sample(corpus, 0, 3, np.random.default_rng(0))
-    assert pack(corpus, 0, aligned).seconds.tolist() == [0, 0, 0]
+    assert (aligned.video_end - aligned.video_start).tolist() == [0, 0, 0]
     overlapped = OVERLAPPED.sample(corpus, 0, 500, np.random.default_rng(0))
     # the centre is second 9, and half a clip's growth goes to the front until the end is reached
     assert overlapped.video_end.max() == 10 and overlapped.video_end.min() >= 9
@@ -353,8 +280,6 @@ def test_bad_requests_say_what_is_wrong(tmp_path):
         for outside in (-1, 3):
             with pytest.raises(IndexError, match=f"video {outside} .* 0 to 2"):
                 sampler.sample(corpus, outside, 2, rng)
-    with pytest.raises(ValueError, match="5 clips .* 2 videos"):
-        pack(corpus, np.array([0, 2]), OVERLAPPED.sample(corpus, 0, 5, rng))
     with pytest.raises(ValueError, match="video_seconds"):
         OverlappedClips(video_seconds=(5, 4))
     with pytest.raises(ValueError, match="text_tokens"):
@@ -369,24 +294,18 @@ def test_a_corpus_without_word_pieces_says_how_to_get_them(tmp_path):
     with pytest.raises(ValueError, match="tokenize"):
         OVERLAPPED.sample(corpus, 0, 1, np.random.default_rng(0))
     corpus.tokenize(tokenizer())
-    batch = pack(corpus, 0, OVERLAPPED.sample(corpus, 0, 1, np.random.default_rng(0)))
-    assert batch.ids.tolist() == [101, 105, 106, 102]
+    assert OVERLAPPED.sample(corpus, 0, 1, np.random.default_rng(0)).caption_last.tolist() == [1]
 
 
-def test_a_batch_of_512_costs_a_few_calls(tmp_path, monkeypatch):
-    """The gather is one call for all clips, and growth takes as many draws as its longest clip."""
+def test_a_batch_of_512_costs_a_few_calls(tmp_path):
+    """Growth takes as many draws as its longest clip."""
     corpus = make(tmp_path / "corpus", 32)
     calls = Counter()
-    gather = Corpus.gather_features
-    monkeypatch.setattr(Corpus, "gather_features", lambda *args: calls.update(["gather"]) or gather(*args))
 
     class Generator(np.random.Generator):
         def random(self, *args, **kwargs):
             calls.update(["random"])
             return super().random(*args, **kwargs)
 
-    videos = np.arange(32)
-    clips = OVERLAPPED.sample(corpus, videos, 16, Generator(np.random.PCG64(0)))
-    pack(corpus, videos, clips)
-    assert calls["gather"] == 1
+    clips = OVERLAPPED.sample(corpus, np.arange(32), 16, Generator(np.random.PCG64(0)))
     assert calls["random"] == (clips.caption_last - clips.caption_first).max() - 1

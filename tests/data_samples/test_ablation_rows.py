@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from ablations.rows import (
     ROWS,
-    UPDATES,
+    STEPS,
     VIDEOS,
     Trial,
     ablation_base,
@@ -56,17 +56,17 @@ def test_what_a_trial_cannot_be_is_refused_when_it_is_made():
         Trial("full", 0, among=("soop",))
     with pytest.raises(TypeError, match="changes hold seed"):
         Trial("full", 0, changes={"seed": 3})
-    with pytest.raises(ValueError, match="lags by 4 s: lag 8 needs its corpus"):
+    with pytest.raises(ValueError, match="lags by 4 s: for lag 8 name its corpus"):
         Trial("full", 0, lag=8.0)
 
 
-def test_every_corpus_gets_the_same_updates_but_for_part_of_an_epoch(tmp_path):
-    assert ablation_base().epochs * (600 // VIDEOS) == UPDATES
+def test_every_corpus_gets_as_many_steps_up_to_part_of_an_epoch(tmp_path):
+    assert ablation_base().epochs * (600 // VIDEOS) == STEPS
     for number in (1, 3):
         corpus = topic_corpus(draw_topics(number, seed=0), tmp_path / str(number))
         config, an_epoch = ablation_base(corpus.path), len(corpus) // VIDEOS
-        assert abs(config.epochs * an_epoch - UPDATES) <= an_epoch / 2
-        assert config.total_steps == UPDATES
+        assert abs(config.epochs * an_epoch - STEPS) <= an_epoch / 2
+        assert config.total_steps == STEPS
 
 
 def test_topics_are_drawn_by_their_own_stream_and_hold_all_their_videos(tmp_path):
@@ -91,7 +91,7 @@ def test_topics_are_drawn_by_their_own_stream_and_hold_all_their_videos(tmp_path
 
 @pytest.mark.parametrize("number", [0, 43])
 def test_topics_that_there_are_not_cannot_be_drawn(number):
-    with pytest.raises(ValueError, match=f"{number} topics cannot be drawn: there are 42"):
+    with pytest.raises(ValueError, match=f"cannot draw {number} topics: ask for 1 to 42"):
         draw_topics(number, 0)
 
 
@@ -105,5 +105,5 @@ def test_a_spread_corpus_shows_as_many_topics_as_it_can(tmp_path):
     few = Counter(shown[v] for v in spread_corpus(5, 0, tmp_path / "5").video_ids)
     assert set(few.values()) == {1} and len(few) == 5
     assert spread_corpus(43, 0, tmp_path / "again").video_ids == corpus.video_ids
-    with pytest.raises(ValueError, match="601 videos cannot be drawn"):
+    with pytest.raises(ValueError, match="cannot draw 601 videos: ask for 1 to 600"):
         spread_corpus(601, 0, tmp_path / "all")

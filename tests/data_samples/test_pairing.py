@@ -9,17 +9,15 @@ import pytest
 
 from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
-from vclip.models.embedding import embed_texts, embed_videos
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.loading import load
 from vclip.tasks.retrieval import score
 from vclip.training.config import PretrainConfig
 from vclip.training.pretrain import pretrain
 
 
-def is_chance(share: float, p: float, n: int, level: float = 0.999) -> bool:
-    """Whether `share` of n lies in the central binomial interval of probability p."""
-    hits, tail = round(share * n), (1 - level) / 2
+def is_chance(rate: float, p: float, n: int, level: float = 0.999) -> bool:
+    """Whether `rate`, a fraction of n, lies in the central binomial interval of probability p."""
+    hits, tail = round(rate * n), (1 - level) / 2
     mass = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
     return sum(mass[: hits + 1]) > tail and sum(mass[hits:]) > tail
 
@@ -35,9 +33,9 @@ def permuted(n: int, seed: int) -> np.ndarray:
 def embed(minihowto: Path, checkpoint: Path):
     """The test clips, their z_t and z_v."""
     clips, corpus = youcook2.load(minihowto / "youcook2" / "test"), Corpus.open(minihowto / "test")
-    model, processor = (c.from_pretrained(checkpoint) for c in (VideoCLIPModel, VideoCLIPProcessor))
+    model = load(checkpoint)
     rows = [corpus.features(corpus.index(clip.video_id))[clip.start : clip.end] for clip in clips]
-    return clips, embed_texts(model, processor, [clip.sentence for clip in clips]), embed_videos(model, rows)
+    return clips, model.encode_texts([clip.sentence for clip in clips]), model.encode_clips(rows)
 
 
 @pytest.fixture(scope="module")

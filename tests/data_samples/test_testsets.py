@@ -112,7 +112,7 @@ def test_each_step_has_a_thumbnail_and_it_is_a_frame_of_its_own(minihowto, datas
 
 def test_thumbnails_without_a_name_are_the_clips_in_youcook2s_format():
     assert {video_id.rstrip("0123456789") for video_id, _ in thumbnails()} == {"test", "unseen"}
-    with pytest.raises(FileNotFoundError, match="'train': there are those of youcook2, coin, crosstask"):
+    with pytest.raises(TypeError, match="unknown data set 'train'.*coin, crosstask, didemo, msrvtt, youcook2"):
         thumbnails("train")
 
 

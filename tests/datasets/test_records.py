@@ -16,3 +16,5 @@ def test_a_sequence_of_records():
 def test_the_name_is_light():
     code = "import sys, vclip.datasets; sys.exit(bool({'numpy', 'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    code = "import sys, vclip.datasets.coin, vclip.datasets.youcook2; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

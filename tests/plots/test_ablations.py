@@ -26,7 +26,7 @@ def points(axes) -> list[tuple]:
 
 
 def test_forest_marks_each_effect_in_points(effects, tmp_path):
-    figure = plots.forest(effects, "row less full (points)")
+    figure = plots.forest(effects, "row minus full (points)")
     figure.savefig(tmp_path / "forest.png")
     assert len(figure.axes) == len(TASKS)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ROWS)
@@ -36,7 +36,7 @@ def test_forest_marks_each_effect_in_points(effects, tmp_path):
         assert [x for x, _ in points(axes)] == pytest.approx(wanted)
         assert [round(y) for _, y in points(axes)] == [0, 1, 0, 1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*STYLES, "one seed: no interval"]
-    assert figure.get_supxlabel() == "row less full (points)"
+    assert figure.get_supxlabel() == "row minus full (points)"
 
 
 @pytest.mark.parametrize("draw", [lambda e: plots.forest(e, "x"), lambda e: plots.gains(e, "lag", "x", "y")])

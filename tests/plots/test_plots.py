@@ -31,8 +31,8 @@ def test_every_axis_with_data_is_labelled(tmp_path):
     corpus = corpora.make(tmp_path / "c", 3)
     clips = OverlappedClips().sample(corpus, 0, 5, np.random.default_rng(0))
     score = retrieval.score(np.random.default_rng(0).random((9, 9)))
-    rows = [{"update": i, "loss": 1.0 / i} for i in range(1, 9)]
-    rows += [{"update": 8, "validation_loss": 1.0, "r1": 0.1, "r5": 0.2, "r10": 0.3, "n": 9, "chance_r1": 0.1}]
+    rows = [{"step": i, "loss": 1.0 / i} for i in range(1, 9)]
+    rows += [{"step": 8, "validation_loss": 1.0, "r1": 0.1, "r5": 0.2, "r10": 0.3, "n": 9, "chance_r1": 0.1}]
     figures = [
         plots.timeline(FRAMES, CAPTIONS, every=2),
         plots.timeline(FRAMES, Captions([], [], [])),
@@ -83,7 +83,25 @@ def test_answers_are_drawn_where_they_are(tmp_path):
 
 def test_a_live_curve_keeps_the_whole_run(tmp_path):
     curve = plots.LiveCurve()
-    (tmp_path / "log.jsonl").write_text('{"update": 1, "loss": 2.0}\n{"update": 2, "loss": 1.0}\n')
-    curve({"update": 2, "loss": 1.0})
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    curve({"step": 2, "loss": 1.0})
     curve.finish(tmp_path)
-    assert [row["update"] for row in curve.rows] == [1, 2]
+    assert [row["step"] for row in curve.rows] == [1, 2]
+
+
+def test_errors_stand_beside_what_was_sought(tmp_path):
+    """Untrusted sentences, a clip without a picture, rows of different length."""
+    strange = (None, "$<img src=x>$ " * 20)
+    rows = {
+        "model, test": [((FRAMES[0], "fry it"), (FRAMES[0], "boil it")), (strange, (FRAMES[0], "cut it"))],
+        "none": [],
+    }
+    rows["other"] = [((FRAMES[0], "stir it"), (FRAMES[0], "stir this"))]
+    figure = plots.side_by_side(rows)
+    figure.savefig(tmp_path / "figure.png")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["fry it", "→ boil it"] and titles[4] == "→ cut it" and len(titles[3]) < 80
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0]
+    assert [axes.get_ylabel() for axes in figure.axes[::6]] == ["model, test", "other"]
+    with pytest.raises(ValueError, match="no error to show"):
+        plots.side_by_side({"model": []})

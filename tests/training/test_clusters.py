@@ -29,10 +29,10 @@ def numbers(record: dict, lists: str) -> list[list[int]]:
     return [[place[video_id] for video_id in ids] for ids in record[lists]]
 
 
-def brute_force(vectors: np.ndarray, i: int, n: int, metric: str = "l2") -> list[int]:
+def brute_force(vectors: np.ndarray, i: int, n: int) -> list[int]:
     """Video i, then the others by distance in float64; equal distances by number."""
     v = vectors.astype(np.float64)
-    distance = np.square(v - v[i]).sum(axis=1) if metric == "l2" else -(v @ v[i])
+    distance = np.square(v - v[i]).sum(axis=1)
     return [i, *(j for j in np.argsort(distance, kind="stable") if j != i)][:n]
 
 
@@ -53,35 +53,11 @@ def test_exact_neighbours_equal_golden(golden, as_given):
     np.testing.assert_array_equal([index.neighbours(i, record["num_cands"]) for i in range(200)], expected)
 
 
-def test_neighbours_in_golden_cells_equal_golden(golden):
-    """With the original's cells and one cell searched, its lists; where its cell is too small, the exact neighbours."""
-    arrays, record = golden
-    index = VideoIndex(arrays["z_video"])
-    mean = arrays["z_video"].mean(axis=0, dtype=np.float64)
-    cells = faiss.IndexFlatL2(32)
-    cells.add((arrays["ivf_centroids"] - mean).astype(np.float32))
-    ivf = faiss.IndexIVFFlat(cells, 32, 6)
-    rows = index.vectors - index.origin
-    ivf.add(rows)
-    np.testing.assert_array_equal(cells.search(rows, 1)[1][:, 0], arrays["ivf_cell"])
-    index.cells = ivf
-    n = record["num_cands"]
-    found = index.neighbours(np.arange(200), n)
-    expected = numbers(record, "ivf6_nprobe1_neighbours")
-    assert min(map(len, expected)) < n
-    for i, (ours, theirs) in enumerate(zip(found.tolist(), expected, strict=True)):
-        assert ours == (theirs if len(theirs) == n else brute_force(arrays["z_video"], i, n))
-    assert (found >= 0).all() and all(len(set(row)) == n for row in found.tolist())
-
-
-@pytest.mark.parametrize("metric", ["l2", "ip"])
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_neighbours_equal_brute_force(metric, kind):
-    # 60 videos are too few for a second cell, so IVF is exact
+def test_neighbours_equal_brute_force():
     vectors = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
-    index = VideoIndex(vectors, metric=metric, kind=kind)
+    index = VideoIndex(vectors)
     for n in (1, 7, 60):
-        expected = [brute_force(vectors, i, n, metric) for i in range(60)]
+        expected = [brute_force(vectors, i, n) for i in range(60)]
         np.testing.assert_array_equal(index.neighbours(np.arange(60), n), expected)
 
 
@@ -89,17 +65,19 @@ CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
-@pytest.mark.parametrize("metric", ["l2", "ip"])
-def test_neighbours_on_cuda_are_exact_whatever_their_number(metric, device, monkeypatch):
+def test_neighbours_on_cuda_equal_brute_force(device, monkeypatch):
     """The same computation without a card, on the CPU."""
-    monkeypatch.setattr("vclip.training.clusters.IVF_ABOVE", 99)
     vectors = (9 + np.random.default_rng(0).standard_normal((100, 5))).astype(np.float32)
-    index, asked = VideoIndex(vectors, metric, device="cuda"), []
-    index.device = torch.device(device)
-    monkeypatch.setattr("vclip.neighbours.nearest_on_device", lambda *a: asked.append(a) or nearest_on_device(*a))
+    index, asked = VideoIndex(vectors, device="cuda"), []
+
+    def on_device(*arguments):
+        asked.append(arguments)
+        return nearest_on_device(*arguments[:-1], torch.device(device))
+
+    monkeypatch.setattr("vclip.training.clusters.nearest_on_device", on_device)
     found = index.neighbours(np.arange(100), 7)
     assert len(asked) == 1
-    np.testing.assert_array_equal(found, [brute_force(vectors, i, 7, metric) for i in range(100)])
+    np.testing.assert_array_equal(found, [brute_force(vectors, i, 7) for i in range(100)])
 
 
 def test_nearly_equal_vectors_keep_their_neighbours(monkeypatch):
@@ -112,57 +90,32 @@ def test_nearly_equal_vectors_keep_their_neighbours(monkeypatch):
     np.testing.assert_array_equal(found, [brute_force(vectors, i, 10) for i in range(300)])
 
 
-def test_ivf_finds_most_neighbours_of_clustered_videos():
-    rng = np.random.default_rng(2)
-    vectors = np.repeat(rng.standard_normal((100, 16)), 40, axis=0) + 0.1 * rng.standard_normal((4000, 16))
-    ivf = VideoIndex(vectors.astype(np.float32), kind="ivf")
-    assert ivf.cells.nlist > 60 and ivf.cells.nprobe < ivf.cells.nlist / 3
-    videos = np.arange(0, 4000, 20)
-    found, exact = (VideoIndex(vectors, kind=kind).neighbours(videos, 32) for kind in ("ivf", "flat"))
-    assert np.mean([len({*a} & {*b}) / 32 for a, b in zip(found.tolist(), exact.tolist(), strict=True)]) > 0.9
-    # far more than the searched cells hold
-    np.testing.assert_array_equal(np.sort(ivf.neighbours(7, 4000)), np.arange(4000))
-
-
-def test_kind_is_chosen_by_size(monkeypatch):
-    vectors = np.random.default_rng(3).standard_normal((100, 4)).astype(np.float32)
-    assert VideoIndex(vectors).cells is None
-    monkeypatch.setattr("vclip.training.clusters.IVF_ABOVE", 99)
-    assert isinstance(VideoIndex(vectors).cells, faiss.IndexIVFFlat)
-
-
 @st.composite
 def small_index(draw):
     n = draw(st.integers(1, 90))
     # whole numbers in few dimensions: many videos share a vector
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    vectors = rng.integers(-2, 3, (n, draw(st.integers(1, 3)))).astype(np.float32)
-    return vectors, draw(st.sampled_from(["l2", "ip"])), draw(st.sampled_from(["flat", "ivf"]))
+    return VideoIndex(rng.integers(-2, 3, (n, draw(st.integers(1, 3)))).astype(np.float32))
 
 
 @settings(max_examples=60, deadline=None)
 @given(small_index(), st.data())
-def test_neighbours_of_any_vectors(made, data):
-    vectors, metric, kind = made
-    index, n = VideoIndex(*made), data.draw(st.integers(1, len(vectors)))
+def test_neighbours_of_any_vectors(index, data):
+    vectors, n = index.vectors, data.draw(st.integers(1, len(index)))
     videos = np.array(data.draw(st.lists(st.integers(0, len(vectors) - 1), max_size=5)), dtype=np.int64)
     found = index.neighbours(videos, n)
     assert found.shape == (len(videos), n) and found.dtype == np.int64
     for i, row in zip(videos.tolist(), found.tolist(), strict=True):
         assert row[0] == i and len(set(row)) == n and min(row) >= 0
         v = vectors.astype(np.float64)
-        distance = np.square(v - v[i]).sum(axis=1) if metric == "l2" else -(v @ v[i])
-        if kind == "ivf" and index.cells.nlist > 1:
-            assert (np.diff(distance[row[1:]]) > -1e-4).all()
-        else:
-            # up to the choice among equals
-            np.testing.assert_allclose(distance[row], distance[brute_force(vectors, i, n, metric)], atol=1e-4)
+        distance = np.square(v - v[i]).sum(axis=1)
+        # up to the choice among equals
+        np.testing.assert_allclose(distance[row], distance[brute_force(vectors, i, n)], atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
 @given(small_index(), st.data())
-def test_clusters_of_any_vectors(made, data):
-    index = VideoIndex(*made)
+def test_clusters_of_any_vectors(index, data):
     n = len(index)
     size, candidates = data.draw(st.integers(1, n)), data.draw(st.integers(1, 2 * n))
     n_clusters, seed = data.draw(st.integers(1, 2 * n)), data.draw(st.integers(0, 2**32 - 1))
@@ -201,9 +154,9 @@ def test_the_seed_drops_out_as_often_as_any_candidate():
     vectors = np.arange(8, dtype=np.float32)[:, None]
     clusters = np.stack(sample_clusters(VideoIndex(vectors), 8000, 2, 4, np.random.default_rng(0)))
     seeds = np.random.default_rng(0).choice(8, 8000)
-    share = (clusters == seeds[:, None]).any(axis=1).mean()
+    kept = (clusters == seeds[:, None]).any(axis=1).mean()
     # 2 of 4 candidates
-    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 8000)
+    assert abs(kept - 0.5) < 4 * np.sqrt(0.25 / 8000)
 
 
 def one_of_three(rank: int, folder: str) -> None:
@@ -219,7 +172,7 @@ def one_of_three(rank: int, folder: str) -> None:
 
 
 @pytest.mark.long
-def test_processes_search_a_share_each_and_draw_the_same(tmp_path):
+def test_processes_search_a_part_each_and_draw_the_same(tmp_path):
     torch.multiprocessing.spawn(one_of_three, (str(tmp_path),), nprocs=3)
     index = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32))
     for n_clusters in (2, 7):
@@ -253,8 +206,6 @@ def test_bad_requests_say_what_is_wrong():
             VideoIndex(bad)
     with pytest.raises(ValueError, match="at least one"):
         VideoIndex(np.zeros((0, 3), np.float32))
-    with pytest.raises(ValueError, match="cosine"):
-        VideoIndex(vectors, metric="cosine")
     with pytest.raises(ValueError, match="10 neighbours of 9"):
         index.neighbours(0, 10)
     for outside in (-1, 9):

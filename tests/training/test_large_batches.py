@@ -1,4 +1,4 @@
-"""Micro-batches and processes against the whole batch in one, in value and gradient."""
+"""Mini-batches and processes against the whole batch in one, in value and gradient."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from torch import nn
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.training.large_batches import embed_in_micro_batches, gather_embeddings
+from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
 
 import corpora
 
@@ -31,13 +31,13 @@ def model(**config) -> VideoCLIPModel:
 
 
 def batch(clips: int = CLIPS, texts: int | None = None, seed: int = 0) -> list[torch.Tensor]:
-    """features, seconds, ids, pieces of a packed batch; an empty video and an empty text among them."""
+    """features, video_lengths, ids, text_lengths of a packed batch; an empty video and an empty text among them."""
     rng = torch.Generator().manual_seed(seed)
-    seconds = torch.randint(0, 33, (clips,), generator=rng)
-    pieces = torch.randint(2, 64, (texts or clips,), generator=rng)
-    seconds[0], pieces[0] = 0, 2
-    features = torch.randn(int(seconds.sum()), WIDTH, generator=rng)
-    return [features, seconds, torch.randint(200, (int(pieces.sum()),), generator=rng), pieces]
+    video_lengths = torch.randint(0, 33, (clips,), generator=rng)
+    text_lengths = torch.randint(2, 64, (texts or clips,), generator=rng)
+    video_lengths[0], text_lengths[0] = 0, 2
+    features = torch.randn(int(video_lengths.sum()), WIDTH, generator=rng)
+    return [features, video_lengths, torch.randint(200, (int(text_lengths.sum()),), generator=rng), text_lengths]
 
 
 def gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -46,13 +46,15 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def plainly(model: VideoCLIPModel, features, seconds, ids, pieces, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same micro-batches, embedded in a loop that keeps every activation."""
+def plainly(
+    model: VideoCLIPModel, features, video_lengths, ids, text_lengths, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same mini-batches, embedded in a loop that keeps every activation."""
     at, z_v, z_t = 0, [], []
-    for group in seconds.split(size):
+    for group in video_lengths.split(size):
         z_v.append(model.embed_videos(features[at : (at := at + int(group.sum()))], group))
     at = 0
-    for group in pieces.split(size):
+    for group in text_lengths.split(size):
         z_t.append(model.embed_texts(ids[at : (at := at + int(group.sum()))], group))
     return torch.cat(z_v), torch.cat(z_t)
 
@@ -65,7 +67,7 @@ def test_equal_to_the_whole_batch(size, clips, share, seed):
     inputs = [features.double(), *lengths]
     loss = info_nce(*whole.embed_packed(*inputs))
     expected = gradients(whole, loss)
-    ours = info_nce(*embed_in_micro_batches(whole, *inputs, size=size))
+    ours = info_nce(*embed_in_mini_batches(whole, *inputs, size=size))
     torch.testing.assert_close(ours, loss, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(gradients(whole, ours), expected, rtol=1e-9, atol=1e-12)
     assert len(expected) == len(list(whole.parameters()))
@@ -76,7 +78,7 @@ def test_equal_to_the_whole_batch_with_candidate_captions():
     owner = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3])
     loss = mil_nce(*whole.embed_packed(features.double(), *lengths), owner)
     expected = gradients(whole, loss)
-    ours = mil_nce(*embed_in_micro_batches(whole, features.double(), *lengths, size=2), owner)
+    ours = mil_nce(*embed_in_mini_batches(whole, features.double(), *lengths, size=2), owner)
     torch.testing.assert_close(ours, loss, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(gradients(whole, ours), expected, rtol=1e-9, atol=1e-12)
 
@@ -86,7 +88,7 @@ def test_equal_to_the_whole_batch_with_candidate_captions():
 def test_dropout_is_replayed(size, precision):
     """Bit by bit: the second pass drops what the first one did, and leaves the generator where the first did."""
     dropping, inputs, found = model(), batch(), []
-    for embed in (plainly, embed_in_micro_batches):
+    for embed in (plainly, embed_in_mini_batches):
         torch.manual_seed(7)
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
             loss = info_nce(*embed(dropping, *inputs, size=size))
@@ -101,17 +103,17 @@ def test_dropout_is_replayed(size, precision):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_dropout_is_replayed_on_a_gpu():
-    dropping, (features, seconds, ids, pieces), found = model().cuda(), batch(), []
-    for embed in (plainly, embed_in_micro_batches):
+    dropping, (features, video_lengths, ids, text_lengths), found = model().cuda(), batch(), []
+    for embed in (plainly, embed_in_mini_batches):
         torch.manual_seed(7)
-        loss = info_nce(*embed(dropping, features.cuda(), seconds, ids.cuda(), pieces, size=3))
+        loss = info_nce(*embed(dropping, features.cuda(), video_lengths, ids.cuda(), text_lengths, size=3))
         found.append((loss, gradients(dropping, loss)))
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)  # atomic sums come in any order
 
 
 def test_no_activations_are_kept():
     embedding, inputs, kept = model(), batch(40), []
-    for embed in (lambda: embedding.embed_packed(*inputs), lambda: embed_in_micro_batches(embedding, *inputs, size=4)):
+    for embed in (lambda: embedding.embed_packed(*inputs), lambda: embed_in_mini_batches(embedding, *inputs, size=4)):
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.nbytes) or t, lambda t: t):
             embed()
@@ -126,34 +128,34 @@ model = t.model(tower=t.corpora.TOWER | {"hidden_size": 256, "intermediate_size"
 step = lambda embed, clips, **size: t.info_nce(*embed(model, *t.batch(clips), **size)).backward()
 step(model.__class__.embed_packed, 16)
 start = peak_mb()
-step(t.embed_in_micro_batches, 512, size=16)
-micro = peak_mb()
+step(t.embed_in_mini_batches, 512, size=16)
+mini = peak_mb()
 step(model.__class__.embed_packed, 512)
-print(micro - start, peak_mb() - start)
+print(mini - start, peak_mb() - start)
 """
 
 
 @pytest.mark.long
-def test_memory_is_that_of_a_micro_batch():
+def test_memory_is_that_of_a_mini_batch():
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[n]) for n in (0, 1)),
     }
     done = subprocess.run([sys.executable, "-c", PEAK], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    micro, whole = map(float, done.stdout.split())
-    assert whole > 200 and micro < 0.25 * whole, done.stdout  # MB above a step of 16 clips
+    mini, whole = map(float, done.stdout.split())
+    assert whole > 200 and mini < 0.25 * whole, done.stdout  # MB above a step of 16 clips
 
 
 def test_what_does_not_add_up_is_refused():
-    features, seconds, ids, pieces = batch()
-    with pytest.raises(ValueError, match="at least one clip, not 0"):
-        embed_in_micro_batches(model(), features, seconds, ids, pieces, size=0)
-    for wrong in (seconds + 1, seconds - seconds.max(), seconds[:0]):
-        with pytest.raises(ValueError, match="`seconds`"):
-            embed_in_micro_batches(model(), features, wrong, ids, pieces, size=3)
-    with pytest.raises(ValueError, match="`pieces` must lie between 2"):
-        embed_in_micro_batches(model(), features, seconds, ids, pieces + 1, size=3)
+    features, video_lengths, ids, text_lengths = batch()
+    with pytest.raises(ValueError, match="at least one clip, got 0"):
+        embed_in_mini_batches(model(), features, video_lengths, ids, text_lengths, size=0)
+    for wrong in (video_lengths + 1, video_lengths - video_lengths.max(), video_lengths[:0]):
+        with pytest.raises(ValueError, match="`video_lengths`"):
+            embed_in_mini_batches(model(), features, wrong, ids, text_lengths, size=3)
+    with pytest.raises(ValueError, match="`text_lengths` must lie between 2"):
+        embed_in_mini_batches(model(), features, video_lengths, ids, text_lengths + 1, size=3)
 
 
 def test_one_process_gathers_nothing():
@@ -171,10 +173,11 @@ class Step(nn.Module):
         return info_nce(*self.gather(*self.embed(self.model, *inputs)))
 
 
-def halves(features, seconds, ids, pieces):
-    n = len(seconds) // 2
-    at, cut = int(seconds[:n].sum()), int(pieces[:n].sum())
-    return (features[:at], seconds[:n], ids[:cut], pieces[:n]), (features[at:], seconds[n:], ids[cut:], pieces[n:])
+def halves(features, video_lengths, ids, text_lengths):
+    n = len(video_lengths) // 2
+    at, cut = int(video_lengths[:n].sum()), int(text_lengths[:n].sum())
+    first = features[:at], video_lengths[:n], ids[:cut], text_lengths[:n]
+    return first, (features[at:], video_lengths[n:], ids[cut:], text_lengths[n:])
 
 
 def one_of_two(rank: int, folder: str) -> None:
@@ -184,7 +187,7 @@ def one_of_two(rank: int, folder: str) -> None:
     mine, found = halves(features.double(), *lengths)[rank], {}
     for name, step in {
         "gathered": Step(VideoCLIPModel.embed_packed, gather_embeddings),
-        "both": Step(lambda *inputs: embed_in_micro_batches(*inputs, size=2), gather_embeddings),
+        "both": Step(lambda *inputs: embed_in_mini_batches(*inputs, size=2), gather_embeddings),
         "alone": Step(VideoCLIPModel.embed_packed, lambda *z: z),
     }.items():
         averaging = nn.parallel.DistributedDataParallel(step)  # as long as it lives

@@ -1,4 +1,4 @@
-"""Training reproduces the original's updates, goes on after any interruption, and runs in several processes."""
+"""Pre-training reproduces the original's steps, goes on after any interruption, and runs in several processes."""
 
 import contextlib
 import dataclasses
@@ -6,8 +6,10 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +21,29 @@ from safetensors.torch import load_file
 from stops import after_rows, kill_when
 from transformers import BertConfig
 
+import vclip
 from vclip.data.corpus import Corpus
-from vclip.losses import info_nce
+from vclip.data.samplers import AlignedClips
+from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPTextConfig
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import load_videoclip
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.tasks import retrieval
+from vclip.training import table7
+from vclip.training.batches import packed_tensors
+from vclip.training.checkpoint import Run, read_log, read_run
+from vclip.training.clusters import VideoIndex
 from vclip.training.config import PretrainConfig, learning_rate
 from vclip.training.pretrain import Contrast, main, new_model, pretrain
-from vclip.training.runs import Run, read_run
-from vclip.training.state import read_log
-from vclip.training.trainer import DROPOUT, TRAINING, random_stream
+from vclip.training.trainer import DROPOUT, RETRIEVAL, TRAINING, Trainer, random_stream
 
 import corpora
 import reference
 from corpora import TOWER, pretraining_data
 from corpora import pretrain_config as config
+
+DROPLESS = TOWER | {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert list(read_log(a)) == list(read_log(b))
 
 
-def test_updates_equal_the_original(shared):
+def test_steps_equal_the_original(shared):
     golden = json.loads((shared / "golden/training/steps.json").read_text())
     folder = shared / "golden/model_separate"
     model, batch = load_videoclip(folder / "checkpoint.pt", reference.config(folder)), reference.batch(folder)
@@ -98,6 +107,18 @@ def test_it_learns_and_says_so(data, tmp_path):
     assert b"best" in state[:10000] and repr(best)[:8].encode() in state[:10000]
 
 
+def test_a_runs_folder_finds_its_frozen_encoder_wherever_it_lies(tmp_path):
+    """The corpus' projection comes along; that lies in the parent of the shipped corpus."""
+    small = {"corpus": vclip.minihowto() / "val", "clips_per_video": 2, "retrieval": False, "epochs": 1}
+    run = pretrain(PretrainConfig.sample(output=tmp_path / "run", **small))
+    texts = run.clip.encode_texts(["chop the carrot"])
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    for name in ("best", "last"):
+        clip = vclip.load(tmp_path / "elsewhere" / name)
+        assert clip.encoder.spec == Corpus.open(vclip.minihowto() / "val").spec
+        np.testing.assert_array_equal(clip.encode_texts(["chop the carrot"]), texts)
+
+
 def test_a_finished_run_is_only_read_and_may_be_prolonged(data, tmp_path):
     first = pretrain(config(data, tmp_path / "a", epochs=1))
     before = tensors(tmp_path / "a")
@@ -118,7 +139,7 @@ def test_another_config_is_refused_and_the_run_left_alone(data, tmp_path):
 
 def test_a_tokenizer_that_does_not_fit_the_model_is_refused(data, tmp_path):
     small = TOWER | {"vocab_size": 150}
-    with pytest.raises(ValueError, match="164 word pieces, but the model's vocab_size is 150"):
+    with pytest.raises(ValueError, match="164 tokens, but the model's vocab_size is 150"):
         pretrain(config(data, tmp_path / "a", model={"video_config": small, "text_config": small}))
     towers = {"video_config": TOWER, "text_config": TOWER}
     with pytest.raises(ValueError, match="has sep_token_id 102, but the model's is 3"):
@@ -174,7 +195,7 @@ def test_string_fields_of_the_command_line_stay_strings_and_others_are_read(monk
 def test_a_value_that_cannot_be_read_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--retrieval", "no"])
-    assert "--retrieval no is no Python literal" in capsys.readouterr().err
+    assert "--retrieval no is not a Python literal" in capsys.readouterr().err
 
 
 def test_towers_may_be_config_objects(data, tmp_path):
@@ -186,7 +207,7 @@ def test_towers_may_be_config_objects(data, tmp_path):
     other = towers | {"text_config": BertConfig(**tower | {"intermediate_size": 64})}
     with pytest.raises(ValueError, match="'intermediate_size': 48.*'intermediate_size': 64"):
         pretrain(config(data, tmp_path / "a", epochs=1, model=other))
-    with pytest.raises(TypeError, match="`model` holds .*Path"):
+    with pytest.raises(TypeError, match="`model` must hold .*Path"):
         pretrain(config(data, tmp_path / "c", epochs=1, model={"feature_spec": Path("x")}))
 
 
@@ -230,21 +251,21 @@ def writing(output: Path) -> bool:
 @pytest.mark.long
 def test_killed_at_any_moment_it_ends_with_the_same_tensors(data, tmp_path):
     # towers wide enough that writing a checkpoint takes its time
-    wide = TOWER | {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2}
-    changes = {"model": {"video_config": wide, "text_config": wide}, "epochs": 4, "save_every": 2}
+    wide = TOWER | {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 1}
+    changes = {"model": {"video_config": wide, "text_config": wide}, "epochs": 3, "save_every": 2}
     subprocess.run(command(config(data, tmp_path / "whole", **changes)), env=environment(), check=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the killed processes: sums in another order differ in the last bit
     moments = [(writing, 0.0)] * 6 + [(in_retrieval, 0.0)] * 2
     rows = len(list(read_log(tmp_path / "whole")))
     moments += [(after_rows(random.randint(1, rows * 3 // 4)), random.uniform(0.0, 0.05)) for _ in range(12)]
-    for number, (moment, wait) in enumerate(moments):
-        again = config(data, tmp_path / f"run {number}", **changes)
-        output = Path(again.output)
-        kill_when(partial(start, again), output, moment, wait)
-        pretrain(again)
-        assert_same_run(output, tmp_path / "whole")
-        assert not writing(output)
+    runs = [config(data, tmp_path / f"run {number}", **changes) for number in range(len(moments))]
+    with ThreadPoolExecutor(2) as two:  # most of a killed run's time is its imports
+        list(two.map(lambda run, at: kill_when(partial(start, run), Path(run.output), *at), runs, moments))
+    for run in runs:
+        pretrain(run)
+        assert_same_run(Path(run.output), tmp_path / "whole")
+        assert not writing(Path(run.output))
     torch.set_num_threads(threads)
 
 
@@ -256,7 +277,7 @@ def two_processes(config: PretrainConfig) -> None:
 
 
 def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCLIPModel]:
-    """One process does what `world` do: an update by the mean of so many batches' losses, or by the loss of all of
+    """One process does what `world` do: a step by the mean of so many batches' losses, or by the loss of all of
     their clips where negatives are gathered, dropout as theirs."""
     tokenizer = corpora.tokenizer()
     training, validation = (Corpus.open(str(path)).tokenize(tokenizer) for path in (config.corpus, config.validation))
@@ -266,12 +287,12 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas)
     for epoch in range(1, config.epochs + 1):
         batches = contrast.batches(epoch, lambda row: None)
-        for step in range(len(batches) // world):
+        for place in range(len(batches) // world):
             rate = learning_rate(len(losses) + 1, config.learning_rate, config.warmup_steps, config.total_steps)
             optimizer.param_groups[0]["lr"] = rate
             z = []
             model.train()
-            for stream in range(step * world, (step + 1) * world):
+            for stream in range(place * world, (place + 1) * world):
                 inputs = contrast.inputs(batches[stream], random_stream(config.seed, epoch, stream, TRAINING))
                 torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
                 z.append(model.embed_packed(*inputs[:4]))
@@ -302,10 +323,10 @@ def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, 
         assert len(stage["index"]) == 2 and len(set(stage["index"])) == 1
         assert stage["videos_embedded"] == [64 + 22, 64]
     assert [row["videos_embedded"] for row in alone] == [[150], [150]]
-    # before the first update both runs have the same weights, and so the same index
+    # before the first step both runs have the same weights, and so the same index
     assert stages[0]["index"][0] == alone[0]["index"][0]
 
-    # ten batches an epoch, five updates of two: the same losses, scores and weights as in a plain loop of one process
+    # ten batches an epoch, five steps of two: the same losses, scores and weights as in a plain loop of one process
     run, (losses, model) = read_run(tmp_path / "two"), plain_loop(config(data, tmp_path / "loop", **changes), 2)
     assert len(run.losses) == 2 * 10 // 2
     np.testing.assert_allclose(run.losses, losses, rtol=1e-4)
@@ -326,3 +347,163 @@ def test_a_second_start_says_so(data, tmp_path, capsys):
 def test_what_cannot_be_fetched_is_named(data, tmp_path, field):
     with pytest.raises(OSError, match=f"^{field}='.*/no folder' is neither a folder here"):
         pretrain(config(data, tmp_path / "run", **{field: str(tmp_path / "no folder")}))
+
+
+# an epoch's batches, losses and scores, each beside the plain computation
+
+
+@pytest.fixture
+def begun(data, tmp_path, monkeypatch):
+    """`begun(edit, **changes)`: the trainer of a run, before its first step; no dropout, so losses can be redone."""
+
+    def begun(edit=lambda config: config, **changes) -> Trainer:
+        found = []
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "run", lambda self: found.append(self))
+            model = {"video_config": DROPLESS, "text_config": DROPLESS}
+            pretrain(edit(config(data, tmp_path / f"run {len(list(tmp_path.iterdir()))}", model=model, **changes)))
+        return found[0]
+
+    return begun
+
+
+def batches(trainer: Trainer, epoch: int = 1) -> list[np.ndarray]:
+    return trainer.objective.batches(epoch, lambda row: trainer._write(epoch, row))
+
+
+def first_step(trainer: Trainer):
+    """The videos and clips of the first step, and its loss computed plainly and by the trainer."""
+    contrast = trainer.objective
+    videos = batches(trainer)[0]
+    rng = random_stream(0, 1, 0, TRAINING)
+    clips = contrast.sampler.sample(contrast.training, videos, trainer.config.clips_per_video, rng)
+    each = trainer.config.sampler == "mil_nce"
+    *packed, owner = packed_tensors(trainer.model, contrast.training, videos, clips, each)
+    with torch.no_grad():
+        z_v, z_t = trainer.model.embed_packed(*packed)
+        expected = float(mil_nce(z_v, z_t, owner) if each else info_nce(z_v, z_t))
+    return videos, clips, expected, trainer._step(1, 0, trainer._inputs(1, 0, videos))[0]
+
+
+def spans(trainer: Trainer, videos, clips):
+    """First and last second of each text clip."""
+    at = trainer.objective.training.caption_offsets[np.repeat(videos, trainer.config.clips_per_video)]
+    low = trainer.objective.training.caption_start[at + clips.caption_first]
+    return low, trainer.objective.training.caption_end[at + clips.caption_last - 1]
+
+
+def test_the_paper_overlaps_clips_and_contrasts_whole_texts(begun):
+    trainer = begun()
+    videos, clips, expected, loss = first_step(trainer)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    low, high = spans(trainer, videos, clips)
+    assert np.mean((clips.video_start != low) | (clips.video_end != high)) > 0.8
+    assert np.mean((clips.video_start < high) & (clips.video_end > low)) > 0.95
+
+
+def test_exact_alignment_cuts_video_where_its_text_is(begun):
+    trainer = begun(table7.exact_alignment)
+    videos, clips, expected, loss = first_step(trainer)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    low, high = spans(trainer, videos, clips)
+    np.testing.assert_array_equal(clips.video_start, low)
+    np.testing.assert_array_equal(clips.video_end, high)
+
+
+def test_mil_nce_takes_short_clips_and_each_caption_as_a_candidate(begun):
+    trainer = begun(table7.mil_nce_clips)
+    _, clips, expected, loss = first_step(trainer)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert set(clips.video_end - clips.video_start) == {3} and set(clips.caption_last - clips.caption_first) == {4}
+
+
+@pytest.mark.parametrize("edit", [lambda config: config, table7.mil_nce_clips])
+def test_mini_batches_make_the_same_step(begun, edit):
+    whole, mini = begun(edit), begun(edit, mini_batch_size=5)
+    videos = batches(whole)[0]
+    loss, norm, _ = whole._step(1, 0, whole._inputs(1, 0, videos))
+    assert mini._step(1, 0, mini._inputs(1, 0, videos))[:2] == (
+        pytest.approx(loss, rel=1e-5),
+        pytest.approx(norm, rel=1e-4),
+    )
+
+
+def test_shared_towers_are_one(begun):
+    trainer = begun(table7.shared_towers)
+    assert len(trainer.model.towers) == 1 and len(begun().model.towers) == 2
+    *_, expected, loss = first_step(trainer)
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_cls_pooling_changes_the_vectors_and_nothing_else(begun):
+    mean, cls = begun(), begun(table7.use_cls)
+    torch.testing.assert_close(mean.model.state_dict(), cls.model.state_dict(), atol=0, rtol=0)
+    losses = [first_step(trainer)[2:] for trainer in (mean, cls)]
+    assert all(loss == pytest.approx(expected, rel=1e-5) for expected, loss in losses)
+    assert losses[0][0] != pytest.approx(losses[1][0], rel=1e-3)
+
+
+def clusters(trainer: Trainer):
+    """The first epoch's batches, and the index that they are drawn from."""
+    return batches(trainer), VideoIndex(trainer.objective.video_vectors(1)[0])
+
+
+def test_batches_are_clusters_of_similar_videos(begun):
+    batches, index = clusters(begun())
+    allowed = [set(index.neighbours(seed, 16)) for seed in range(48)]
+    assert len(batches) == 6 and all(len(set(batch)) == 8 for batch in batches)
+    assert all(any(set(batch) <= candidates for candidates in allowed) for batch in batches)
+    nearest = [set(index.neighbours(seed, 8)) for seed in range(48)]
+    assert not all(set(batch) in nearest for batch in batches)
+
+
+def test_retrieve_k_takes_the_nearest(begun):
+    batches, index = clusters(begun(table7.retrieve_k))
+    nearest = [set(index.neighbours(seed, 8)) for seed in range(48)]
+    assert len(batches) == 6 and all(set(batch) in nearest for batch in batches)
+
+
+def test_without_retrieval_every_video_comes_once_in_random_order(begun):
+    trainer = begun(table7.without_retrieval)
+    first, second = (np.concatenate(batches(trainer, epoch)).tolist() for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(48)) and first != second != list(range(48))
+    assert not list(read_log(trainer.output))  # no retrieval stage
+
+
+@pytest.mark.parametrize("edit", [lambda config: config, table7.first_32_seconds])
+def test_a_videos_vector_is_the_mean_of_its_clips(begun, edit):
+    trainer = begun(edit)
+    vectors, embedded = trainer.objective.video_vectors(1)
+    assert embedded == len(vectors) == 48
+    first = trainer.config.retrieval_first
+    sampler = AlignedClips(None, first=True) if first else AlignedClips((8, 64))
+    drawn = sampler.sample(
+        trainer.objective.training, np.arange(48), 1 if first else 4, random_stream(0, 1, 1, RETRIEVAL)
+    )
+    assert not first or set(drawn.caption_first) == {0}
+    with torch.no_grad():
+        tensors = packed_tensors(trainer.model.eval(), trainer.objective.training, np.arange(48), drawn)
+        z_v, z_t = (z.reshape(48, -1, 32) for z in trainer.model.embed_packed(*tensors[:4]))
+    for i in (0, 17, 47):
+        np.testing.assert_allclose(vectors[i], (z_v[i].mean(0) + z_t[i].mean(0)) / 2, atol=1e-5)
+
+
+def test_validation_scores_all_clips_and_repeats_itself(begun):
+    contrast = begun(videos_per_batch=12).objective
+    embed, embedded = contrast._embed, []
+    contrast._embed = lambda *arguments: embedded.append(embed(*arguments)) or embedded[-1]
+    row, value = contrast.validate()
+    ((z_v, z_t),) = embedded
+    assert row["n"] == len(z_v) == 12 * 4 and row["chance_r1"] == pytest.approx(1 / 48)
+    loss = float(info_nce(torch.from_numpy(z_v), torch.from_numpy(z_t)))
+    assert row["validation_loss"] == value == pytest.approx(loss, rel=1e-6)
+    assert row["r10"] == retrieval.score(z_t @ z_v.T).r10
+    assert contrast.validate() == (row, value)
+
+
+def test_unusable_corpora_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="48 videos with captions, fewer than videos_per_batch"):
+        pretrain(config(data, tmp_path / "a", videos_per_batch=49, candidates=49))
+    corpora.make(tmp_path / "other", 12, encoder="another")
+    with pytest.raises(ValueError, match="encoder: 'another' against 'made'"):
+        pretrain(config(data, tmp_path / "b", validation=str(tmp_path / "other")))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from vclip.training import config as p
+from vclip.training import table7 as p
 from vclip.training.config import PretrainConfig, learning_rate
 
 BASE = PretrainConfig.paper(corpus="a", output="b")
@@ -19,8 +19,8 @@ def test_the_papers_numbers():
 def test_learning_rate_equals_the_original(shared, schedule):
     golden = json.loads((shared / "golden/training/steps.json").read_text())[schedule]
     warmup, total = golden.get("warmup_updates", 122), golden.get("total_num_update", 1_000_000)
-    for update, value in golden["values"].items():
-        assert learning_rate(int(update), golden["lr"], warmup, total) == pytest.approx(value, abs=1e-12)
+    for step, value in golden["values"].items():
+        assert learning_rate(int(step), golden["lr"], warmup, total) == pytest.approx(value, abs=1e-12)
 
 
 def test_learning_rate_never_exceeds_its_peak():
@@ -70,7 +70,7 @@ def test_an_unknown_field_is_an_error_that_offers_the_nearest(make):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sampler", "random"), ("precision", "fp64"), ("epochs", 0), ("candidates", 31), ("micro_batch", 0)],
+    [("sampler", "random"), ("precision", "fp64"), ("epochs", 0), ("candidates", 31), ("mini_batch_size", 0)],
 )
 def test_values_that_cannot_work_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field}.*{value}"):

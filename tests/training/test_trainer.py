@@ -1,4 +1,4 @@
-"""The loop beside plain updates, with an objective of a few lines, and its end after an interruption."""
+"""The loop beside plain steps, with an objective of a few lines, and its end after an interruption."""
 
 import gc
 import json
@@ -10,18 +10,17 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from torch import nn
 from tqdm import TMonitor
 
 from vclip.losses import info_nce
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.training.checkpoint import read_log
 from vclip.training.config import TrainConfig
 from vclip.training.pretrain import pretrain
-from vclip.training.runs import start_accelerator
-from vclip.training.state import read_log
-from vclip.training.trainer import DROPOUT, TRAINING, Trainer, random_stream, return_memory
+from vclip.training.trainer import DROPOUT, TRAINING, Loss, Trainer, random_stream, return_memory, start_accelerator
 
 import corpora
 from corpora import DIM, TOWER, pretrain_config, pretraining_data
@@ -30,22 +29,14 @@ CLIPS, BATCH, SECONDS = 12, 4, 6
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap needs it")
 
 
-class Pull(nn.Module):
-    """The contrast of clips with their own words."""
-
-    def __init__(self, model: VideoCLIPModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, features, seconds, ids, pieces):
-        return info_nce(*self.model.embed_packed(features, seconds, ids, pieces))
-
-
 class Words:
     """An objective that a test can follow: batches in random order, noise on the features, given scores."""
 
     def __init__(self, model: VideoCLIPModel, scores=()):
-        self.loss, self.scores = Pull(model), list(scores)
+        self.loss, self.scores = (
+            Loss(model, lambda model, *packed: info_nce(*model.embed_packed(*packed))),
+            list(scores),
+        )
         rng = np.random.default_rng(5)
         self.features = torch.from_numpy(rng.standard_normal((CLIPS, SECONDS, DIM)).astype(np.float32))
         self.ids = torch.tensor([[101, 104 + clip, 102] for clip in range(CLIPS)])
@@ -56,8 +47,13 @@ class Words:
 
     def inputs(self, batch, rng):
         noise = torch.from_numpy(rng.standard_normal((BATCH, SECONDS, DIM)).astype(np.float32))
-        seconds, pieces = (torch.full((BATCH,), n) for n in (SECONDS, self.ids.shape[1]))
-        return (self.features[batch] + 0.1 * noise).flatten(0, 1), seconds, self.ids[batch].flatten(), pieces
+        video_lengths, text_lengths = (torch.full((BATCH,), n) for n in (SECONDS, self.ids.shape[1]))
+        return (
+            (self.features[batch] + 0.1 * noise).flatten(0, 1),
+            video_lengths,
+            self.ids[batch].flatten(),
+            text_lengths,
+        )
 
     def validate(self):
         value = self.scores.pop(0) if self.scores else None
@@ -77,30 +73,29 @@ def config(output: Path, **changes) -> TrainConfig:
 
 def trainer(output: Path, scores=(), first: bool = False, **changes) -> Trainer:
     output.mkdir(exist_ok=True)
-    settings, model = config(output, **changes), new_model()
-    processor = VideoCLIPProcessor(corpora.tokenizer())
-    return Trainer(settings, start_accelerator(settings), model, processor, Words(model, scores), validate_first=first)
+    settings, clip = config(output, **changes), VideoCLIP(new_model(), VideoCLIPProcessor(corpora.tokenizer()))
+    return Trainer(settings, start_accelerator(settings), clip, Words(clip.model, scores), validate_first=first)
 
 
-def test_updates_equal_a_plain_loop(tmp_path):
+def test_steps_equal_a_plain_loop(tmp_path):
     ours = trainer(tmp_path)
     ours.run()
     model = new_model()
     words, optimizer = Words(model), torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
-    expected, update = [], 0
+    expected, step = [], 0
     for epoch in (1, 2, 3):
-        for step, batch in enumerate(words.batches(epoch, lambda row: None)):
-            update += 1
-            rate = 1e-2 * (update / 4 if update <= 4 else 1 - (update - 4) / 16)
+        for place, batch in enumerate(words.batches(epoch, lambda row: None)):
+            step += 1
+            rate = 1e-2 * (step / 4 if step <= 4 else 1 - (step - 4) / 16)
             optimizer.param_groups[0]["lr"] = rate
-            inputs = words.inputs(batch, random_stream(0, epoch, step, TRAINING))
-            torch.manual_seed(int(random_stream(0, epoch, step, DROPOUT).integers(2**63)))
+            inputs = words.inputs(batch, random_stream(0, epoch, place, TRAINING))
+            torch.manual_seed(int(random_stream(0, epoch, place, DROPOUT).integers(2**63)))
             loss = words.loss(*inputs)
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
-            expected.append({"update": update, "epoch": epoch, "loss": loss.item(), "learning_rate": rate})
+            expected.append({"step": step, "epoch": epoch, "loss": loss.item(), "learning_rate": rate})
             expected[-1]["grad_norm"] = norm.item()
     rows = [row for row in read_log(tmp_path) if "loss" in row]
     assert len(rows) == len(expected) == 9
@@ -132,7 +127,7 @@ def test_interrupted_it_ends_with_the_same_weights_and_log(tmp_path, at):
     assert list(read_log(tmp_path / "broken")) == list(read_log(tmp_path / "whole"))
 
 
-def test_no_thread_outlives_a_failed_update(tmp_path):
+def test_no_thread_outlives_a_failed_step(tmp_path):
     broken, threads = trainer(tmp_path), set(threading.enumerate())
 
     def fail(*inputs):
@@ -149,11 +144,11 @@ def test_the_best_checkpoint_has_the_least_value_and_the_beginning_is_none(tmp_p
     ours = trainer(tmp_path, scores=[0.1, 0.7, 0.4, 0.5], first=True)
     kept = []
     save = ours._save_weights
-    ours._save_weights = lambda name: (kept.append((ours.progress.update, name)), save(name))
+    ours._save_weights = lambda name: (kept.append((ours.progress.step, name)), save(name))
     ours.run()
     assert kept == [(3, "best"), (3, "last"), (6, "best"), (6, "last"), (9, "last")]
     scored = [row for row in read_log(tmp_path) if "validation_loss" in row]
-    rows = [(row["epoch"], row["update"], row["validation_loss"]) for row in scored]
+    rows = [(row["epoch"], row["step"], row["validation_loss"]) for row in scored]
     assert rows == [(0, 0, 0.1), (1, 3, 0.7), (2, 6, 0.4), (3, 9, 0.5)]
 
 
@@ -161,14 +156,14 @@ def test_half_precision_is_near_and_not_equal(tmp_path):
     losses = {}
     for precision in ("fp32", "bf16"):
         ours = trainer(tmp_path / precision, precision=precision)
-        losses[precision] = ours._update(1, 0, ours._inputs(1, 0, np.arange(BATCH)))[0]
+        losses[precision] = ours._step(1, 0, ours._inputs(1, 0, np.arange(BATCH)))[0]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != pytest.approx(losses["fp32"], rel=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     ours = trainer(tmp_path, learning_rate=1e30, warmup_steps=0, clip_norm=1e30, epochs=20)
-    with pytest.raises(ValueError, match="the loss is (nan|inf) at update .* lower learning_rate"):
+    with pytest.raises(ValueError, match="the loss is (nan|inf) at step .* lower learning_rate"):
         ours.run()
 
 
@@ -194,30 +189,30 @@ def test_freed_memory_goes_back_to_the_system():
 
 @glibc
 @pytest.mark.long
-def test_2000_updates_of_ever_new_shapes_leave_memory_flat(tmp_path, monkeypatch):
-    ours, held = trainer(tmp_path, epochs=1, total_steps=2000, save_every=500), {}
+def test_800_steps_of_ever_new_shapes_leave_memory_flat(tmp_path, monkeypatch):
+    ours, held = trainer(tmp_path, epochs=1, total_steps=800, save_every=200), {}
 
     def lengths(batch, rng):
-        seconds, pieces = (torch.from_numpy(rng.integers(3, most, len(batch))) for most in (33, 64))
-        features = torch.from_numpy(rng.standard_normal((int(seconds.sum()), DIM), np.float32))
-        return features, seconds, torch.from_numpy(rng.integers(104, 164, int(pieces.sum()))), pieces
+        video, text = (torch.from_numpy(rng.integers(3, most, len(batch))) for most in (33, 64))
+        features = torch.from_numpy(rng.standard_normal((int(video.sum()), DIM), np.float32))
+        return features, video, torch.from_numpy(rng.integers(104, 164, int(text.sum()))), text
 
     def measured():
         gc.collect()
         return_memory()
-        held[ours.progress.update] = resident_mb(), len(gc.get_objects()), psutil.Process().num_fds()
+        held[ours.progress.step] = resident_mb(), len(gc.get_objects()), psutil.Process().num_fds()
 
-    ours.objective.batches = lambda epoch, write: [np.arange(16)] * 2000
+    ours.objective.batches = lambda epoch, write: [np.arange(16)] * 800
     ours.objective.inputs = lengths
     monkeypatch.setattr("vclip.training.trainer.return_memory", measured)
     ours.run()
-    early, late = (np.max([held[u] for u in held if low < u <= low * 2], axis=0) for low in (500, 1000))
-    # MB, Python objects, open files: 1,000 updates that each keep 20 KB or one object would be seen
-    assert (late - early < (8, 100, 1)).all(), f"{early} at most up to update 1000, {late} after it"
+    early, late = (np.max([held[u] for u in held if low < u <= low * 2], axis=0) for low in (200, 400))
+    # MB, Python objects, open files: 400 steps that each keep 20 KB or one object would be seen
+    assert (late - early < (8, 100, 1)).all(), f"{early} at most up to step 400, {late} after it"
 
 
 def test_the_log_is_json_whatever_overflows(tmp_path):
     ours = trainer(tmp_path)
     ours._write(1, {"grad_norm": float("inf"), "loss": 1.0})
     last = (tmp_path / "log.jsonl").read_text().splitlines()[-1]
-    assert json.loads(last, parse_constant=pytest.fail) == {"update": 0, "epoch": 1, "grad_norm": None, "loss": 1.0}
+    assert json.loads(last, parse_constant=pytest.fail) == {"step": 0, "epoch": 1, "grad_norm": None, "loss": 1.0}

@@ -5,8 +5,7 @@ import io
 import json
 import tarfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -120,12 +119,12 @@ def parse_json(text: str, where: str, kind: type[T]) -> T:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
-    if twice := _repeated(key for key, _ in pairs):
+    if twice := _repeated([key for key, _ in pairs]):
         raise ValueError(f"the key {twice!r} occurs twice in one object")
 
 
-def _repeated(names: Iterable[str]) -> str | None:
-    return next((name for name, n in Counter(names).items() if n > 1), None)
+def _repeated(names: list[str]) -> str | None:
+    return max(names, key=names.count) if len(set(names)) < len(names) else None
 
 
 def checked(where: str, validate: Callable[[], T]) -> T:

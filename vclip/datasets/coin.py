@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from vclip.datasets._files import Release, Seconds, Text, find_file, parse_csv, parse_json, read_text
+from vclip.datasets._files import Release, Text, find_file, parse_json, read_text
 from vclip.datasets._files import Segment as Span
 from vclip.datasets._records import Dataset
 
@@ -69,22 +69,6 @@ class _Video:
     recipe_type: int | None = None
 
 
-@dataclass
-class _ListedVideo:
-    file: Text
-    task: str
-    duration: str
-
-
-@dataclass
-class _ListedStep:
-    file: Text
-    step: int
-    duration: str
-    start: Seconds
-    end: Seconds
-
-
 def load(
     path: str | Path,
     split: Literal["testing", "training"] = "testing",
@@ -107,8 +91,7 @@ def load(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: unknown split, a value that is not as in the official files, a step id without a text or with two,
-            ids that are not 1 to K, a listed video of the other split, a listed step that its video does not have; it
-            names file, place and value.
+            ids that are not 1 to K, a listed video of the other split; it names file, place and value.
 
     Example:
         >>> import json, tempfile
@@ -127,13 +110,11 @@ def load(
     records = [_record(name, video, texts, file) for name, video in data.items() if video.subset == split]
     if videos is None:
         return COIN(split, records, texts)
-    found, listed = {record.video_id: record for record in records}, {}
-    for where, video_id, step in _read_list(Path(videos)):
-        listed[video_id] = where
+    found = {record.video_id: record for record in records}
+    listed = _read_list(Path(videos))
+    for video_id, where in listed.items():
         if video_id in data and video_id not in found:
             raise ValueError(f"{where}: {video_id!r} is not in the {split} split of {file}")
-        if step is not None and video_id in found and step not in found[video_id].segments:
-            raise ValueError(f"{where}: {file} has no such step of video {video_id!r}: {step}")
     left_out = [video_id for video_id in listed if video_id not in data]
     return COIN(split, [found[video_id] for video_id in listed if video_id in found], texts, left_out)
 
@@ -178,11 +159,11 @@ def _record(video_id: str, video: _Video, texts: Sequence[str], file: Path) -> V
     return Video(video_id, video.duration, video.task, video.recipe_type, segments)
 
 
-def _read_list(file: Path) -> list[tuple[str, str, Segment | None]]:
-    """(where, video_id, the step or None) of each line."""
-    text = read_text(file)
-    if len(text.partition("\n")[0].split()) == len(_ListedStep.__annotations__):
-        steps = parse_csv(text, str(file), _ListedStep, " ", header=False)
-        return [(where, Path(row.file).stem, Segment(row.start, row.end, row.step + 1)) for where, row in steps]
-    rows = parse_csv(text, str(file), _ListedVideo, " ", header=False)
-    return [(where, Path(row.file).stem, None) for where, row in rows]
+def _read_list(file: Path) -> dict[str, str]:
+    """Each video id with the words that say where it is listed."""
+    listed = {}
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        if len(line.split()) not in (3, 5):
+            raise ValueError(f"{file}, row {number}: neither file, task, duration nor file, step, duration, start, end")
+        listed.setdefault(Path(line.split()[0]).stem, f"{file}, row {number}")
+    return listed

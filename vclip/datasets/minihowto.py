@@ -1,4 +1,4 @@
-"""Where the corpus that ships is found, whatever the working directory; its test and training sets, their pictures."""
+"""The corpus that ships: its folder, its test and training sets, their pictures and what they show."""
 
 import importlib
 import io
@@ -21,9 +21,17 @@ CROSSTASK_TRAIN = 8  # of MiniHowTo's videos a task
 
 
 def minihowto() -> Path:
-    """The folder `data_samples/minihowto` beside the installed package.
+    """The folder of MiniHowTo, `data_samples/minihowto` in the clone that `vclip` was installed from.
 
-    Raises FileNotFoundError if the package was installed without it.
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: the package was not installed from a clone.
+
+    Example:
+        >>> (minihowto() / "train").is_dir()
+        True
     """
     path = Path(__file__).resolve().parents[2] / "data_samples" / "minihowto"
     if not path.is_dir():
@@ -32,17 +40,26 @@ def minihowto() -> Path:
 
 
 def thumbnails(dataset: str = "youcook2") -> dict[tuple[str, int], np.ndarray]:
-    """Small RGB frames by (video_id, second).
+    """Small frames of a data set's test videos, in both styles.
 
-    Of the clips in YouCook2's format two each, a second after its start first; of another `dataset` ("msrvtt",
-    "didemo", "coin", "crosstask") one in the middle of each step, both styles. Raises FileNotFoundError for any other.
+    Args:
+        dataset: "youcook2" has two frames per clip, the first one second in. "msrvtt", "didemo", "coin" and "crosstask"
+            have one per step, mid-step.
+
+    Returns:
+        {(video_id, second): RGB frame (96, 96, 3)}.
+
+    Raises:
+        TypeError: the data set is unknown.
+
+    Example:
+        >>> thumbnails()["test0000", 7].shape
+        (96, 96, 3)
     """
     import pyarrow.parquet as pq
     from PIL import Image
 
-    sets = sorted(path.parent.name for path in minihowto().glob("*/thumbnails.parquet"))
-    if dataset not in ("youcook2", *sets):
-        raise FileNotFoundError(f"no thumbnails of {dataset!r}: there are those of youcook2, {', '.join(sets)}")
+    refuse_unknown([dataset], DATASETS, "data set")
     # the clips in YouCook2's format are of the corpora's own videos
     folder = minihowto() if dataset == "youcook2" else minihowto() / dataset
     rows = pq.read_table(folder / "thumbnails.parquet").to_pylist()
@@ -50,7 +67,20 @@ def thumbnails(dataset: str = "youcook2") -> dict[tuple[str, int], np.ndarray]:
 
 
 def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray | None:
-    """Of `thumbnails` the one nearest the middle of a record's clip, `start`:`end` or the whole video; else None."""
+    """The frame nearest the middle of a record's clip.
+
+    Args:
+        pictures: from `thumbnails`.
+        record: has a `video_id` and, where its clip is not the whole video, `start` and `end` in seconds.
+
+    Returns:
+        The frame; None if there is none of the clip.
+
+    Example:
+        >>> clips, _ = evaluation_sets("youcook2")["test"]
+        >>> picture(thumbnails(), clips[0]).shape
+        (96, 96, 3)
+    """
     seconds = [second for video_id, second in pictures if video_id == record.video_id]
     start, end = getattr(record, "start", 0), getattr(record, "end", None)
     seconds = [second for second in seconds if second >= start and (end is None or second < end)]
@@ -61,7 +91,15 @@ def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray |
 
 
 def truth() -> dict[tuple[str, int], tuple[str, str, str]]:
-    """What MiniHowTo's own videos show: (video_id, start of the step) -> (action, thing, topic)."""
+    """What MiniHowTo's own videos show.
+
+    Returns:
+        {(video_id, start of the step in seconds): (action, thing, topic)}.
+
+    Example:
+        >>> truth()["test0000", 6]
+        ('fry', 'cactus', 'space lunch')
+    """
     import pyarrow.parquet as pq
 
     rows = pq.read_table(minihowto() / "truth.parquet").to_pylist()

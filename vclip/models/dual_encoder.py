@@ -230,11 +230,19 @@ class VideoCLIP(DualEncoder):
 
         if self.spec is None:
             raise ValueError("the model's config names no feature_spec: set `encoder` to the one it was trained on")
+        projection = self.projection
+        return from_spec(self.spec, projection.parent if projection else Path(str(self.model.name_or_path)))
+
+    @property
+    def projection(self) -> Path | None:
+        """The projection's file in the model's folder, that folder's parent or the model's repository on the hub."""
         folder = Path(str(self.model.name_or_path))
         places = [place for place in (folder, folder.parent) if (place / PROJECTION).is_file()]
-        if self.spec.projection is not None and not places and not folder.is_dir():
+        if self.spec is None or self.spec.projection is None:
+            return None
+        if not places and not folder.is_dir():
             places = self._on_the_hub()
-        return from_spec(self.spec, next(iter(places), folder))
+        return places[0] / PROJECTION if places else None
 
     def _on_the_hub(self) -> list[Path]:
         """The folder of the hub's cache that holds the projection of the model's own revision, fetched if need be."""

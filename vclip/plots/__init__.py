@@ -1,4 +1,4 @@
-"""Pictures for the notebooks. Each function returns a matplotlib Figure; seconds run along x wherever there is time."""
+"""Pictures for the notebooks. Each function returns a matplotlib Figure; time runs along x, in seconds."""
 
 from vclip.plots.ablations import forest, gains
 from vclip.plots.answers import (
@@ -9,10 +9,10 @@ from vclip.plots.answers import (
     questions,
     rank_curves,
     ranking,
+    side_by_side,
     step_map,
 )
 from vclip.plots.corpus import clip_pairs, groups, lengths, similarity, timeline
-from vclip.plots.errors import side_by_side
 from vclip.plots.training import LiveCurve, curves, recalls
 
 __all__ = [

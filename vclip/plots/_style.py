@@ -1,19 +1,19 @@
-"""What all pictures share: colours, closing, and text that cannot do harm."""
+"""What all pictures share: colours, closing, and text made safe to draw."""
 
 import textwrap
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # told apart by colour-blind readers too
+VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
 
 
 def closed(figure: Figure) -> Figure:
-    """Leave showing to the notebook, which would draw an open figure a second time."""
+    """Close the figure: a notebook would draw an open one twice."""
     plt.close(figure)
     return figure
 
 
 def plain(text: str, width: int) -> str:
-    """Untrusted text for a picture: one line, no formulas, cut."""
+    """Untrusted text on one line, without formulas, cut to `width`."""
     return textwrap.shorten(" ".join(text.split()).replace("$", r"\$"), width, placeholder="…")

@@ -1,4 +1,4 @@
-"""Effects with their intervals: of a table's rows, and along a quantity that was varied."""
+"""Effects with their intervals: by row of a table, and over a quantity that was varied."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,16 +6,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vclip.plots._style import CHANCE, TEXT, VIDEO, closed, plain
+from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
 
 ENDLESS = "one seed: no interval"
-COLOURS = (VIDEO, TEXT, "#009e73", "#cc79a7")  # told apart by colour-blind readers too
+COLOURS = (VIDEO, TEXT, RIGHT, "#cc79a7")
 
 
 def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
-    """A panel a task, a line a row, a mark a style at `mean` with its interval `low` to `high`; shares become points.
+    """Effects of rows: a panel a task, a line a row, a mark with its interval a style.
 
-    `effects` has the columns row, style, task, mean, low and high; rows, styles and tasks keep their order.
+    Args:
+        effects: columns row, style, task, mean, low and high (fractions, drawn in percentage points). Order is kept.
+        xlabel: below all panels.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> import pandas as pd
+        >>> effect = {"row": "a", "style": "test", "task": "QA", "mean": 0.1, "low": 0.05, "high": 0.15}
+        >>> len(forest(pd.DataFrame([effect]), "points").axes)
+        1
     """
     rows, styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("row", "style", "task"))
     size = (2.3 * len(tasks) + 2.2, 0.42 * len(rows) + 1.3)
@@ -25,9 +36,7 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
         for i, style in enumerate(styles):
             here = _chosen(effects, task, style)
             y = np.array([rows.index(row) for row in here["row"]]) + 0.24 * (i - (len(styles) - 1) / 2)
-            mark = {"fmt": "os^D"[i % 4], "color": COLOURS[i % 4], "markersize": 4, "linewidth": 1.2}
-            axes.errorbar(100 * here["mean"], y, xerr=_arms(here), label=plain(style, 40), **mark)
-            _hollow(axes, 100 * here["mean"], y, here, mark)
+            _draw(axes, here, i, 100 * here["mean"], y, xerr=_arms(here), label=plain(style, 40))
         axes.set_title(plain(task, 40), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(axis="y", alpha=0.3)
@@ -38,10 +47,23 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
 
 
 def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
-    """A panel a task, a line a style: `mean` with its interval over column `x`; shares become points.
+    """Effects over a quantity that was varied: a panel a task, a line a style.
 
-    `effects` has the columns style, task, mean, low, high and `x`, whose values keep their order and stand at equal
-    distances; numbers are joined by a line, names are not.
+    Args:
+        effects: columns style, task, mean, low, high (fractions, drawn in percentage points) and `x`.
+        x: the column whose values stand along the axis, equally spaced and in the given order. Numbers are joined by a
+            line, names are not.
+        xlabel: below each panel.
+        ylabel: beside the first panel.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> import pandas as pd
+        >>> effect = {"lag": 2.0, "style": "test", "task": "QA", "mean": 0.1, "low": 0.05, "high": 0.15}
+        >>> gains(pd.DataFrame([effect]), "lag", "lag (s)", "points").axes[0].get_xlabel()
+        'lag (s)'
     """
     styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("style", "task"))
     ticks = list(dict.fromkeys(effects[x]))
@@ -53,15 +75,8 @@ def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
         for i, style in enumerate(styles):
             here = _chosen(effects, task, style)
             place = np.array([ticks.index(value) for value in here[x]]) + 0.08 * (i - (len(styles) - 1) / 2)
-            mark = {
-                "fmt": "os^D"[i % 4] + ("" if named else "-"),
-                "color": COLOURS[i % 4],
-                "markersize": 4,
-                "linewidth": 1.2,
-                "capsize": 3,
-            }
-            axes.errorbar(place, 100 * here["mean"], yerr=_arms(here), label=plain(style, 40), **mark)
-            _hollow(axes, place, 100 * here["mean"], here, mark)
+            line = {"linestyle": "" if named else "-", "capsize": 3, "label": plain(style, 40)}
+            _draw(axes, here, i, place, 100 * here["mean"], yerr=_arms(here), **line)
         axes.set(
             xticks=range(len(ticks)),
             xticklabels=[tick if named else f"{tick:g}" for tick in ticks],
@@ -79,22 +94,23 @@ def _chosen(effects: pd.DataFrame, task: str, style: str) -> pd.DataFrame:
 
 
 def _arms(effects: pd.DataFrame) -> np.ndarray:
-    """(2, effects) how far an interval reaches below and above its mean, in points; NaN where it has no end."""
+    """(2, effects) points from the mean to the interval's low and high end; NaN for an infinite end."""
     arms = 100 * np.array([effects["mean"] - effects["low"], effects["high"] - effects["mean"]], dtype=float)
     return np.where(np.isfinite(arms), arms, np.nan)
 
 
-def _hollow(axes: Axes, x, y, effects: pd.DataFrame, mark: dict) -> None:
-    """Effects whose interval has no end: marks that no one takes for certain."""
+def _draw(axes: Axes, effects: pd.DataFrame, i: int, x, y, linestyle: str = "", **options) -> None:
+    """The effects of style number `i` at (x, y); hollow where the interval is infinite."""
+    mark = {"marker": "os^D"[i % 4], "color": COLOURS[i % 4], "markersize": 4}
+    axes.errorbar(x, y, linestyle=linestyle, linewidth=1.2, elinewidth=1.2, **mark, **options)
     endless = ~np.isfinite(_arms(effects)).all(axis=0)
     if endless.any():
         x, y = np.asarray(x)[endless], np.asarray(y)[endless]
-        shape = {"marker": mark["fmt"][0], "markeredgecolor": mark["color"], "markersize": mark["markersize"]}
-        axes.plot(x, y, linestyle="", markerfacecolor="white", zorder=3, label=ENDLESS, **shape)
+        axes.plot(x, y, linestyle="", markerfacecolor="white", zorder=3, label=ENDLESS, **mark)
 
 
 def _with_legend(figure: Figure) -> Figure:
-    """One entry a label, whatever the panels that hold it."""
+    """Add one legend entry for each label that any panel has."""
     found = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     entries = {label: handle for handle, label in reversed(found)}
     labels = [label for label in dict.fromkeys(label for _, label in found) if label != ENDLESS]

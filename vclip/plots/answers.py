@@ -1,7 +1,7 @@
-"""Pictures of a model's answers beside the truth: ranked clips, questions, moments, labelled seconds, steps."""
+"""Pictures of a model's answers beside the truth: ranked clips, errors, questions, moments, labels, steps."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,9 +12,24 @@ from matplotlib.patches import Patch, Rectangle
 from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
 from vclip.tasks.segment_metrics import segments
 
+Shown = tuple[np.ndarray | None, str]  # picture (H, W, 3) of a clip, or None, and its sentence
+
 
 def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
-    """Small pictures in rows, each under its title."""
+    """Small pictures in rows, each under its title.
+
+    Args:
+        images: (H, W, 3) each.
+        titles: one each.
+        columns: pictures a row.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> len(contact_sheet([np.zeros((8, 8, 3), np.uint8)], ["chop"]).axes)
+        6
+    """
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(1.9 * columns, 2.2 * rows), squeeze=False, layout="constrained", dpi=72
@@ -30,7 +45,20 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
 def ranking(
     queries: Sequence[str], images: Sequence[Sequence[np.ndarray | None]], right: Sequence[int | None]
 ) -> Figure:
-    """A row a query: the pictures of the clips ranked first, the right one framed. `right` is its place, or None."""
+    """A row a query: pictures of the clips ranked first, the right one framed.
+
+    Args:
+        queries: sentences.
+        images: of each query, the pictures of its best clips; None leaves a place empty.
+        right: of each query, the place of its own clip; None where it is not among them.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> len(ranking(["chop"], [[np.zeros((8, 8, 3), np.uint8), None]], [1]).axes)
+        2
+    """
     columns = max(map(len, images))
     figure, axes = plt.subplots(
         len(queries), columns, figsize=(1.5 * columns, 1.8 * len(queries)), squeeze=False, layout="constrained", dpi=72
@@ -40,8 +68,8 @@ def ranking(
     engine.set(h_pad=0.1)  # pyright: ignore[reportCallIssue]
     for row, query, shown, place in zip(axes, queries, images, right, strict=True):
         title = row[0].text(0, 1.07, plain(query, 90), transform=row[0].transAxes, fontsize=10)
-        title.set_in_layout(False)  # else a long sentence would push the other columns away
-        row[0].set_title("I", fontsize=10, alpha=0)  # keeps its place
+        title.set_in_layout(False)  # a long sentence must not push the other columns away
+        row[0].set_title("I", fontsize=10, alpha=0)  # reserves the height of the sentence
         for i, axis in enumerate(row):
             axis.set(xticks=[], yticks=[])
             if i < len(shown) and (image := shown[i]) is not None:
@@ -51,8 +79,57 @@ def ranking(
     return closed(figure)
 
 
+def side_by_side(rows: Mapping[str, Sequence[tuple[Shown, Shown]]]) -> Figure:
+    """Errors of retrieval: left the clip that was sought, right the one ranked first, each under its sentence.
+
+    Args:
+        rows: {name: pairs (sought, found)}; each is (picture or None, sentence). A name without errors has no row.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is no error at all.
+
+    Example:
+        >>> len(side_by_side({"model": [((None, "chop"), (None, "stir"))]}).axes)
+        3
+    """
+    rows = {name: errors for name, errors in rows.items() if errors}
+    if not rows:
+        raise ValueError("no error to show: leave the picture out")
+    pairs = max(map(len, rows.values()))
+    figure, axes = plt.subplots(
+        len(rows), 3 * pairs, figsize=(4.1 * pairs, 2.3 * len(rows)), squeeze=False, layout="constrained", dpi=80,
+        width_ratios=[1, 1, 0.1] * pairs,
+    )  # fmt: skip
+    for row, (name, errors) in zip(axes, rows.items(), strict=True):
+        for axis in row:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        row[0].set_ylabel(plain(name, 40), fontsize=10)
+        for i, (sought, found) in enumerate(errors):
+            for axis, (image, sentence), mark in zip(row[3 * i :], (sought, found), ("", "→ "), strict=False):
+                axis.set_title(textwrap.fill(plain(mark + sentence, 54), 27), fontsize=9)
+                if image is None:
+                    axis.text(0.5, 0.5, "no picture", ha="center", va="center", color=CHANCE, transform=axis.transAxes)
+                else:
+                    axis.imshow(image)
+    return closed(figure)
+
+
 def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
-    """R@k over k for each set of ranks (from 1), with chance, k of N, dashed in the same colour."""
+    """R@k over k, with chance dashed in the same colour.
+
+    Args:
+        ranks: {name: rank of each text's own clip, from 1}.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> rank_curves({"test": np.arange(1, 10)}).axes[0].get_xlabel()
+        'k'
+    """
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for i, (name, rank) in enumerate(ranks.items()):
         k, colour = np.arange(1, len(rank) + 1), plt.get_cmap("tab10")(i)
@@ -64,7 +141,20 @@ def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
 
 
 def bars(values: pd.Series, xlabel: str, chance: float) -> Figure:
-    """A horizontal bar for each value under its name, with chance as a line."""
+    """A horizontal bar for each value, with chance as a line.
+
+    Args:
+        values: numbers from 0 to 1, indexed by name.
+        xlabel: what they are.
+        chance: the level of the line.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> bars(pd.Series({"make tea": 0.4}), "recall", 0.2).axes[0].get_xlabel()
+        'recall'
+    """
     figure, axes = plt.subplots(figsize=(8, 0.17 * len(values) + 0.9), layout="constrained", dpi=80)
     axes.barh(range(len(values)), values, color=VIDEO)
     axes.axvline(chance, color=CHANCE, linestyle="--", label="chance")
@@ -81,10 +171,23 @@ def questions(
     answers: Sequence[int],
     titles: Sequence[str] | None = None,
 ) -> Figure:
-    """A row a question: its clip, and a bar for each candidate's score, the true answer's ticked and green.
+    """A row a question: its clip, and a bar for each candidate's score.
 
-    Bars begin at 0; the highest score is the model's answer, orange where it is wrong. None for an image leaves its
-    place empty. `titles` stand above the clips: which model answers, for instance.
+    The true answer is ticked and green; the model's answer (the highest score) is orange where it is wrong.
+
+    Args:
+        images: a picture of each clip; None leaves its place empty.
+        candidates: the sentences of each question.
+        scores: their scores.
+        answers: index of each true answer.
+        titles: above the clips, such as which model answers.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> len(questions([None], [["chop", "stir"]], [np.array([0.2, 0.1])], [0]).axes)
+        2
     """
     heights = [len(options) + 1 for options in candidates]
     figure, axes = plt.subplots(
@@ -119,9 +222,22 @@ def moments(
     block: int = 5,
     blocks: int = 6,
 ) -> Figure:
-    """A row a description: frames of the video by second, a line for each annotator's moment and the model's below.
+    """A row a description: frames of its video, and below them a line for each annotator's and the model's moment.
 
-    A moment is (first, last), counted in blocks of `block` seconds, both included.
+    Args:
+        queries: descriptions.
+        images: of each video, {second: picture}.
+        times: of each description, the annotators' moments: (first, last) in blocks, both inclusive.
+        answers: the model's moment of each description.
+        block: seconds of a block.
+        blocks: blocks of a video.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> moments(["chop"], [{}], [[[0, 1]]], [[2, 2]]).axes[0].get_xlabel()
+        'time (s)'
     """
     figure, axes = plt.subplots(
         len(queries), 1, figsize=(9, 2.1 * len(queries)), squeeze=False, sharex=True, layout="constrained", dpi=80
@@ -146,9 +262,23 @@ def moments(
 def labelled_seconds(
     truth: np.ndarray, predicted: np.ndarray, best: np.ndarray, threshold: float, texts: Sequence[str], ylabel: str
 ) -> Figure:
-    """A video's seconds: the best label's score with the threshold drawn, and two coloured bands, truth and prediction.
+    """A video's seconds: the score of the best label, and below it the true and the predicted labels as bands.
 
-    `truth` and `predicted` (T,) hold 0 for Outside (left white), else label + 1; `texts[label]` names it.
+    Args:
+        truth: (T,), 0 for Outside (left white), else label + 1.
+        predicted: the same from the model.
+        best: (T,), each second's best score.
+        threshold: drawn as a line.
+        texts: names of the labels.
+        ylabel: what the score is.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> labels = np.array([0, 1, 1])
+        >>> labelled_seconds(labels, labels, np.ones(3), 0.5, ["chop"], "score").axes[1].get_xlabel()
+        'time (s)'
     """
     seen = sorted(set(np.concatenate([truth, predicted]).tolist()) - {0})
     colours = {label: plt.get_cmap("tab20")(i % 20) for i, label in enumerate(seen)}
@@ -175,9 +305,20 @@ def step_map(
     segments: Sequence[tuple[int, float, float]],
     steps: Sequence[str],
 ) -> Figure:
-    """Heat map of log p(step | second) (T, K): a row a step, its true spans framed, its assigned second marked.
+    """Heat map of p(step | second): a row a step, its true spans framed, its assigned second marked.
 
-    `assigned[k]` is the second given to step k; `segments` are (step from 0, start, end).
+    Args:
+        log_probability: (T, K), log p(step | second).
+        assigned: the second given to each step.
+        segments: true spans, (step from 0, start, end).
+        steps: names of the steps.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> step_map(np.log([[0.9, 0.1], [0.2, 0.8]]), [0, 1], [(0, 0.0, 1.0)], ["chop", "stir"]).axes[0].get_xlabel()
+        'time (s)'
     """
     figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
     seconds = len(log_probability)

@@ -1,4 +1,4 @@
-"""Pictures of a corpus: frames and captions on one time line, clips, features; seconds run along x."""
+"""Pictures of a corpus: frames and captions on one time line, clips, features."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,13 +12,27 @@ from vclip.plots._style import CHANCE, TEXT, VIDEO, closed, plain
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
-    """One frame every `every` seconds above the captions, each a bar from its start to its end."""
+    """Frames above captions, each caption a bar from its start to its end.
+
+    Args:
+        frames: one (H, W, 3) uint8 a second.
+        captions: of the same video.
+        every: draw every n-th frame.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> frames = [np.zeros((8, 8, 3), np.uint8)] * 4
+        >>> timeline(frames, Captions([0.0], [2.0], ["chop"])).axes[1].get_xlabel()
+        'time (s)'
+    """
     shown = list(frames)[::every]
     seconds = len(shown) * every
     seen = np.flatnonzero(captions.start < seconds)
     captions = Captions(captions.start[seen], captions.end[seen], [captions.text[i] for i in seen])
     texts = [plain(text, 60) for text in captions.text]
-    # a text that is longer than its bar needs its room too
+    # reserve room for texts longer than their bars
     letters = seconds / 150
     ends = [max(e, s + letters * len(t)) for s, e, t in zip(captions.start, captions.end, texts, strict=True)]
     lanes = _lanes(captions.start, ends)
@@ -37,7 +51,22 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
 
 
 def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
-    """The first `count` pairs over one video of `seconds`: the video clip and, below it, its text clip's span."""
+    """Pairs sampled from one video: each video clip and, below it, the span of its text clip.
+
+    Args:
+        captions: of the video.
+        seconds: its length.
+        clips: the pairs.
+        count: how many to draw, from the first.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> clips = Clips(np.array([0]), np.array([4]), np.array([0]), np.array([1]))
+        >>> clip_pairs(Captions([0.0], [2.0], ["chop"]), 6, clips).axes[0].get_ylabel()
+        'pair'
+    """
     count = min(count, len(clips.video_start))
     figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
     for i in range(count):
@@ -52,19 +81,43 @@ def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -
     return closed(figure)
 
 
-def lengths(clips: Clips, pieces: np.ndarray) -> Figure:
-    """Histograms of the video clips' seconds and the text clips' word pieces."""
+def lengths(clips: Clips, tokens: np.ndarray) -> Figure:
+    """Histograms of the lengths of video clips and of text clips.
+
+    Args:
+        clips: sampled pairs.
+        tokens: number of tokens of each text clip.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> clips = Clips(np.array([0]), np.array([4]), np.array([0]), np.array([1]))
+        >>> lengths(clips, np.array([7])).axes[1].get_xlabel()
+        'length of the text clip (tokens)'
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     duration = clips.video_end - clips.video_start
     left.hist(duration, bins=[*np.arange(duration.min(), duration.max() + 2) - 0.5], color=VIDEO)
     left.set(xlabel="length of the video clip (s)", ylabel="clips")
-    right.hist(pieces, bins=[*np.arange(0, pieces.max() + 2) - 0.5], color=TEXT)
-    right.set(xlabel="length of the text clip (word pieces)", ylabel="clips")
+    right.hist(tokens, bins=[*np.arange(0, tokens.max() + 2) - 0.5], color=TEXT)
+    right.set(xlabel="length of the text clip (tokens)", ylabel="clips")
     return closed(figure)
 
 
 def similarity(features: np.ndarray) -> Figure:
-    """Cosine between every two seconds (T, F) of a video, about the video's mean: scenes show as squares."""
+    """Cosine between every two seconds of a video, after subtracting the video's mean. Scenes show as squares.
+
+    Args:
+        features: (T, F).
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> similarity(np.eye(4)).axes[0].get_xlabel()
+        'time (s)'
+    """
     rows = features.astype(np.float32) - features.astype(np.float32).mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
     figure, axes = plt.subplots(figsize=(5, 4.2), layout="constrained")
@@ -75,7 +128,19 @@ def similarity(features: np.ndarray) -> Figure:
 
 
 def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
-    """Histograms on one axis, one a group, with each group's mean as a dashed line."""
+    """Histograms of up to three groups on one axis, with each group's mean as a dashed line.
+
+    Args:
+        values: {name: numbers}.
+        xlabel: what the numbers are.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> groups({"same video": np.arange(9.0), "other": np.arange(5.0)}, "similarity").axes[0].get_xlabel()
+        'similarity'
+    """
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
     for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
@@ -94,7 +159,7 @@ def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
 
 
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
-    """The first free row for each span, so that none overlaps another."""
+    """The first free lane for each span, so that no two spans overlap."""
     busy_until: list[float] = []
     lanes = []
     for start, end in zip(starts, ends, strict=True):

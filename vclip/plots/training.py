@@ -1,4 +1,4 @@
-"""Pictures of a training run: its curves, and what it has gained."""
+"""Pictures of a training run: its curves, and recall before and after."""
 
 import time
 from collections.abc import Sequence
@@ -10,13 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed
-from vclip.training.state import read_log
+from vclip.training.checkpoint import read_log
 
-REFRESH = 10.0  # seconds between two drawings of a live curve
+REFRESH = 10.0  # seconds between drawings of a live curve
 
 
 def recalls(scores: dict[str, object]) -> Figure:
-    """R@1, R@5, R@10 of several `RetrievalScore`s side by side, with chance as a line."""
+    """R@1, R@5 and R@10 of several models side by side, with chance as a line.
+
+    Args:
+        scores: {name: RetrievalScore}.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> from vclip.tasks.retrieval import score
+        >>> recalls({"perfect": score(np.eye(9))}).axes[0].get_ylabel()
+        'texts that find their clip (%)'
+    """
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     names = ("r1", "r5", "r10")
     width = 0.8 / len(scores)
@@ -34,7 +46,13 @@ def recalls(scores: dict[str, object]) -> Figure:
 
 
 class LiveCurve:
-    """Loss and validation recall while a run goes on: `pretrain(config, on_row=LiveCurve())` redraws in a notebook."""
+    """Loss and validation recall of a run in progress, redrawn in a notebook: `pretrain(config, on_row=LiveCurve())`.
+
+    Example:
+        >>> curve = LiveCurve()
+        >>> curve.rows
+        []
+    """
 
     def __init__(self):
         self.rows: list[dict] = []
@@ -47,12 +65,16 @@ class LiveCurve:
             self.show()
 
     def finish(self, output: str | Path) -> None:
-        """Draw the whole run in `output`, what went before an interruption included."""
+        """Draw the whole run from the log in `output`, including what preceded an interruption.
+
+        Args:
+            output: folder of the run.
+        """
         self.rows = list(read_log(Path(output)))
         self.show()
 
     def show(self) -> None:
-        """Draw now, in place of the last drawing."""
+        """Draw now, replacing the last drawing."""
         from IPython.display import display
 
         figure = curves(self.rows)
@@ -64,25 +86,36 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """The rows of a run's log: training and validation loss, and validation recall beside chance, over updates."""
+    """A run's log: training and validation loss, and validation recall beside chance, over optimizer steps.
+
+    Args:
+        rows: of `log.jsonl`.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> curves([{"step": 1, "loss": 2.0}]).axes[0].get_xlabel()
+        'optimizer step'
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
-    training = [(row["update"], row["loss"]) for row in rows if "loss" in row]
+    training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]
     if training:
-        updates, losses = np.array(training).T
-        left.plot(updates, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
+        steps, losses = np.array(training).T
+        left.plot(steps, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
         window = min(20, len(losses))
         smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        left.plot(updates[window - 1 :], smooth, color=VIDEO, label="training")
+        left.plot(steps[window - 1 :], smooth, color=VIDEO, label="training")
     if held_out:
-        x = [row["update"] for row in held_out]
+        x = [row["step"] for row in held_out]
         left.plot(x, [row["validation_loss"] for row in held_out], "o-", color=TEXT, markersize=3, label="validation")
         for name, style in (("r1", "-"), ("r5", "--"), ("r10", ":")):
             label = f"R@{name[1:]} of {held_out[-1]['n']} clips"
             right.plot(x, [100 * row[name] for row in held_out], style, color=TEXT, label=label)
         right.axhline(100 * held_out[-1]["chance_r1"], color=CHANCE, linewidth=1, label="chance R@1")
-    left.set(xlabel="update", ylabel="InfoNCE, both directions (nats)")
-    right.set(xlabel="update", ylabel="texts that find their clip (%)")
+    left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
+    right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:

@@ -24,7 +24,7 @@ SHORTEST = 2  # seconds of a moment
 def build(blocks: Sequence[Float32[np.ndarray, "_ D"]]) -> Any:
     """A FAISS inner-product index of z_v, a block a video: exact up to EXACT_UP_TO rows, above float16 in cells."""
     cells = sum(map(len, blocks)) > EXACT_UP_TO
-    return index_rows(blocks, "ip", cells, half=cells)
+    return index_rows(blocks, cells)
 
 
 def write(index: Any, file: Path) -> None:

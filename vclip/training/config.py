@@ -1,6 +1,5 @@
-"""Runs as small dataclasses: what every run decides, what pre-training adds, and the rows of Table 7 as edits of it."""
+"""Training settings as small dataclasses: those of every run, of pre-training and of fine-tuning."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -12,16 +11,28 @@ from vclip.tasks.localization import PROBABILITIES
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What every run decides, whatever it trains for (`vclip.training.trainer`).
+    """Settings that pre-training and fine-tuning share.
 
-    output: folder for checkpoints and log; a run that finds its own state there goes on.
-    epochs, seed: passes over the training data; what every random choice comes from.
-    learning_rate, betas: peak rate and moments of Adam.
-    warmup_steps, total_steps: updates of the linear rise to the peak; length of the linear decay to 0, not of the run.
-    clip_norm: largest norm of all gradients together.
-    precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
-    save_every: updates between two states within an epoch; each epoch's end is saved too.
-    tensorboard: write its event files beside the log.
+    Args:
+        output: folder of checkpoints and log; a run that finds its own training state there goes on from it.
+        epochs: passes over the training data.
+        seed: what every random choice comes from.
+        learning_rate: peak rate of Adam.
+        betas: decay rates of Adam's moments.
+        warmup_steps: optimizer steps of the linear rise to the peak.
+        total_steps: optimizer steps of the linear decay to 0; it does not end the run.
+        clip_norm: largest norm of all gradients together.
+        precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
+        save_every: optimizer steps between two saved training states; each epoch's end is saved too.
+        tensorboard: also write TensorBoard's event files.
+
+    Raises:
+        TypeError: for an unknown field; it offers the nearest.
+        ValueError: for a value that cannot work; it names the field.
+
+    Example:
+        >>> TrainConfig(epochs=3).betas
+        (0.9, 0.98)
     """
 
     output: str | PathLike[str] = "runs/train"
@@ -49,17 +60,17 @@ class TrainConfig:
 
     def _one_of(self, name: str, allowed: Sequence[str]) -> None:
         if (value := getattr(self, name)) not in allowed:
-            raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
     def _at_least(self, least: int, *names: str) -> None:
         for name in names:
             if not isinstance(value := getattr(self, name), int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
     def _positive(self, *names: str) -> None:
         for name in names:
             if not isinstance(value := getattr(self, name), int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a number above 0, not {value!r}")
+                raise ValueError(f"{name} must be a number above 0, got {value!r}")
 
     def _plain(self, paths: Sequence[str], tuples: Sequence[str] = ()) -> None:
         """Paths as strings, and as tuples what comes from a file as a list."""
@@ -72,27 +83,36 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(TrainConfig):
-    """All that decides a pre-training run, beside the fields of `TrainConfig`.
+    """Settings of a pre-training run; `paper()` is section 5.3 of the paper, `sample()` suits the corpus that ships.
 
-    `paper()` is section 4.2 of the paper, `sample()` the same for the corpus that ships.
+    Args:
+        corpus: folder of the training corpus.
+        validation: folder of a corpus of held-out videos; None: no validation, and the last weights count as the best.
+        tokenizer: Hugging Face tokenizer, a folder or a hub id.
+        bert: BERT to start from, a folder or a hub id; None: from scratch.
+        model: arguments of VideoCLIPConfig that differ from its defaults.
+        videos_per_batch: videos of a batch, for each process: eight processes take an eighth of the steps.
+        clips_per_video: clips drawn from each; a batch has videos_per_batch * clips_per_video pairs, |B| in the paper.
+        sampler: "overlapped" (section 3.3), "aligned" (exactly in time), "mil_nce" (candidate captions, MIL-NCE loss).
+        video_seconds: shortest and longest video clip, in seconds, both included.
+        text_tokens: shortest and longest text clip, in tokens, both included.
+        retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
+        candidates: nearest videos, the seed counted, from which a cluster is drawn; 2k in the paper.
+        retrieval_clips: clips of a video whose mean is its vector.
+        retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
+        temperature: tau of InfoNCE, 1 in the paper.
+        mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients,
+            GradCache); None: all at once. The gradient is the whole batch's; the forward pass is computed twice.
+        gather_negatives: contrast with the clips of all processes, not only one's own as in the paper; InfoNCE only.
 
-    corpus, validation: folders of the training corpus and of one of held-out videos; without the latter there is no
-        validation, and the last weights count as the best.
-    tokenizer: Hugging Face tokenizer, a folder or a hub id.
-    bert: a BERT to start from, a folder or a hub id; None: from scratch.
-    model: arguments of VideoCLIPConfig that differ from its defaults.
-    videos_per_batch, clips_per_video: a batch is their product of pairs, |B| in the paper; of each process, so eight
-        make an eighth of the updates.
-    sampler: "overlapped" (section 3.3), "aligned" (exactly in time), "mil_nce" (candidate captions, MIL-NCE loss).
-    video_seconds, text_tokens: shortest and longest video clip (s) and text clip (word pieces), both included.
-    retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
-    candidates: nearest videos, the seed counted, that a cluster's videos are drawn from; 2k in the paper.
-    retrieval_clips: clips a video whose mean is its vector.
-    retrieval_first: the vector from its first caption's clip alone, Table 7's "first 32 s".
-    temperature: tau of InfoNCE, 1 in the paper.
-    micro_batch: clips, or texts, embedded at a time, for a batch that does not fit the memory; None: all of them. The
-        gradient is the whole batch's (`vclip.training.large_batches`); the towers' forward pass is computed twice.
-    gather_negatives: contrast with the clips of all processes, not of one's own alone as in the paper; InfoNCE only.
+    Raises:
+        TypeError: for an unknown field; it offers the nearest.
+        ValueError: for a value that cannot work; it names the field.
+
+    Example:
+        >>> config = PretrainConfig.paper(corpus="howto100m", output="runs/mine")
+        >>> config.videos_per_batch * config.clips_per_video
+        512
     """
 
     corpus: str | PathLike[str] = "corpus"
@@ -112,7 +132,7 @@ class PretrainConfig(TrainConfig):
     retrieval_clips: int = 16
     retrieval_first: bool = False
     temperature: float = 1.0
-    micro_batch: int | None = None
+    mini_batch_size: int | None = None
     gather_negatives: bool = False
 
     def __post_init__(self):
@@ -120,10 +140,10 @@ class PretrainConfig(TrainConfig):
         self._one_of("sampler", ("overlapped", "aligned", "mil_nce"))
         self._at_least(1, "videos_per_batch", "clips_per_video", "retrieval_clips")
         self._positive("temperature")
-        if self.micro_batch is not None:
-            self._at_least(1, "micro_batch")
+        if self.mini_batch_size is not None:
+            self._at_least(1, "mini_batch_size")
         if self.gather_negatives and self.sampler == "mil_nce":
-            raise ValueError("gather_negatives is for InfoNCE: sampler 'mil_nce' contrasts within its process alone")
+            raise ValueError("gather_negatives is for InfoNCE: sampler 'mil_nce' contrasts within one process only")
         if self.retrieval and self.candidates < self.videos_per_batch:
             raise ValueError(
                 f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
@@ -133,7 +153,7 @@ class PretrainConfig(TrainConfig):
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
-        """Section 4.2 and projects/retri/videoclip/how2.yaml; `corpus` is yours to name."""
+        """Section 5.3 and projects/retri/videoclip/how2.yaml; `corpus` is yours to name."""
         values: dict = {"bert": "bert-base-uncased", "precision": "fp16"}
         return cls(**values | changes)
 
@@ -148,68 +168,36 @@ class PretrainConfig(TrainConfig):
         tower = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
         tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
         values: dict = {
-            "corpus": str(minihowto() / "train"),
-            "validation": str(minihowto() / "val"),
-            "tokenizer": str(minihowto() / "tokenizer"),
+            "corpus": minihowto() / "train", "validation": minihowto() / "val", "tokenizer": minihowto() / "tokenizer",
             "model": {"video_config": tower, "text_config": tower},
-            "epochs": 13,
-            "videos_per_batch": 16,
-            "candidates": 32,
-            "retrieval_clips": 4,
-            "learning_rate": 3e-3,
-            "warmup_steps": 50,
-            "save_every": 10,
-        }
+            "epochs": 13, "videos_per_batch": 16, "candidates": 32, "retrieval_clips": 4,
+            "learning_rate": 3e-3, "warmup_steps": 50, "save_every": 10,
+        }  # fmt: skip
         changes.setdefault("total_steps", 40 * changes.get("epochs", values["epochs"]))
         return cls(**values | changes)
 
 
-def without_retrieval(config: PretrainConfig) -> PretrainConfig:
-    """Shuffled batches instead of clusters."""
-    return dataclasses.replace(config, retrieval=False)
+def learning_rate(step: int, peak: float, warmup: int, total: int) -> float:
+    """Learning rate of an optimizer step: linear warm-up, then linear decay to 0.
 
+    Args:
+        step: counts from 1.
+        peak: rate at the end of the warm-up.
+        warmup: steps of the warm-up.
+        total: step at which the rate reaches 0; it stays there.
 
-def exact_alignment(config: PretrainConfig) -> PretrainConfig:
-    """A video clip spans exactly its text clip: no overlap, no length of its own."""
-    return dataclasses.replace(config, sampler="aligned")
+    Returns:
+        The rate.
 
-
-def mil_nce_clips(config: PretrainConfig) -> PretrainConfig:
-    """Short clips with several candidate captions, and the MIL-NCE loss."""
-    return dataclasses.replace(config, sampler="mil_nce")
-
-
-def shared_towers(config: PretrainConfig) -> PretrainConfig:
-    """One tower for both modalities, as deep as the text tower."""
-    model = dict(config.model)
-    text = model.pop("text_config", None)
-    if text is not None:
-        model["video_config"] = text
-    return dataclasses.replace(config, model=model | {"share_towers": True})
-
-
-def retrieve_k(config: PretrainConfig) -> PretrainConfig:
-    """A cluster is the k nearest videos, not k drawn from 2k."""
-    return dataclasses.replace(config, candidates=config.videos_per_batch)
-
-
-def first_32_seconds(config: PretrainConfig) -> PretrainConfig:
-    """A video's vector comes from the clip of its first caption alone."""
-    return dataclasses.replace(config, retrieval_first=True)
-
-
-def use_cls(config: PretrainConfig) -> PretrainConfig:
-    """z_v and z_t are the states of [CLS] instead of means."""
-    return dataclasses.replace(config, model=config.model | {"pooling": "cls"})
-
-
-def learning_rate(update: int, peak: float, warmup: int, total: int) -> float:
-    """Linear warm-up to `peak`, then linear decay to 0 at `total`, 0 from there on; `update` counts from 1."""
-    if update <= warmup:
-        return peak * update / warmup
-    if update >= total:
+    Example:
+        >>> [learning_rate(step, 1.0, warmup=2, total=6) for step in (1, 2, 4, 6, 7)]
+        [0.5, 1.0, 0.5, 0.0, 0.0]
+    """
+    if step <= warmup:
+        return peak * step / warmup
+    if step >= total:
         return 0.0
-    return peak * (1 - (update - warmup) / (total - warmup))
+    return peak * (1 - (step - warmup) / (total - warmup))
 
 
 # projects/retri/videoclip/{youcook,vttqa,coin,crosstask}_videoclip.yaml
@@ -219,9 +207,6 @@ RELEASED: dict[str, dict] = {
     "segmentation": {"epochs": 8, "batch_size": 1, "stride": 8},
     "localization": {"epochs": 5, "batch_size": 1, "stride": 16},
 }
-
-# released with fairseq's checkpoint_best, that of the least loss; the other recipes try every epoch on test data
-BEST_BY_LOSS = ("segmentation", "localization")
 
 # learning rates and epochs were chosen by scores on validation videos
 SAMPLE: dict[str, dict] = {
@@ -234,23 +219,33 @@ SAMPLE: dict[str, dict] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(TrainConfig):
-    """What decides a fine-tuning run, beside the fields of `TrainConfig` and the data, which `finetune` is given.
+    """Settings of a fine-tuning run; the data are given to `finetune`.
 
-    `paper(task)` is the released recipe, `sample(task)` suits the data that ship.
+    Args:
+        task: "retrieval", "videoqa", "segmentation" or "localization".
+        checkpoint: folder or hub id of the model to start from, with its processor.
+        batch_size: pairs (retrieval, videoqa) or videos (segmentation, localization) of a batch, for each process.
+        repeats: visits of a clip in an epoch, each with a sentence drawn from all of the clip's. All clips come once
+            before any comes again, so a batch rarely contrasts a clip with itself.
+        window: seconds of a window in which a long video is trained.
+        stride: seconds between two windows' starts.
+        selection: data that decide which epoch is the best: "validation", or "released": the test data, by the task's
+            score or, for segmentation and localization, by the loss.
+        held_out: fraction of the training videos held out for validation where no validation data are given.
+        candidates: sentences of a validation question (videoqa), one of which is right.
+        probability: of a step at a second in validation (localization), see `localization.assign_steps`: "softmax" as
+            released, or "sigmoid", which is what the loss trains.
 
-    checkpoint: folder or hub id of the model to start from, with its processor.
-    batch_size: pairs (retrieval, videoqa) or videos (segmentation, localization) a batch, of each process.
-    repeats: visits of a clip an epoch, each with a sentence drawn from all of the clip's. All clips come once before
-        any comes again, so that hardly a batch contrasts a clip with itself.
-    window, stride: a long video is trained in windows of so many seconds, one every `stride` seconds.
-    selection: which epoch is the best is decided by the task's score on "validation" data or, "released", on test data,
-        there by the least loss for segmentation and localization.
-    held_out: share of the training videos that are held out for validation, where no other videos are given for it.
-    candidates: sentences of a validation question (videoqa), of which one is right.
-    probability: of a step at a second when validation puts steps (localization), see `localization.assign_steps`:
-        "softmax" as released, or "sigmoid", which is what the loss trains.
+    Raises:
+        TypeError: for an unknown task or field; it offers the nearest.
+        ValueError: for a value that cannot work; it names the field.
+
+    Example:
+        >>> FinetuneConfig.paper("segmentation", checkpoint="videoclip").stride
+        8
     """
 
+    task: str
     output: str | PathLike[str] = "runs/finetune"
     checkpoint: str | PathLike[str] = "checkpoint"
     epochs: int = 10
@@ -266,35 +261,32 @@ class FinetuneConfig(TrainConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        refuse_unknown([self.task], RELEASED, "task to fine-tune on")
         self._one_of("selection", ("validation", "released"))
         self._one_of("probability", PROBABILITIES)
         self._at_least(1, "batch_size", "repeats", "window", "stride")
         self._at_least(2, "candidates")
         if self.stride > self.window:
-            raise ValueError(f"stride ({self.stride} s) above window ({self.window} s) would leave seconds unseen")
+            raise ValueError(f"stride ({self.stride} s) must not exceed window ({self.window} s): seconds go unseen")
         if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is a share between 0 and 1, not {self.held_out}")
+            raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}")
         self._plain(paths=("checkpoint",))
 
     @classmethod
     def paper(cls, task: str, **changes) -> "FinetuneConfig":
-        """The released configuration of a task: Adam as in pre-training, a warm-up of 122 updates, 1e6 to decay over.
+        """The released configuration of a task: Adam as in pre-training, a warm-up of 122 steps, 1e6 to decay over.
 
         Retrieval is YouCook2's; MSR-VTT's is `paper("retrieval", batch_size=224, repeats=20)`, on the split "train" and
         the videos of "test.full" that are not in JSFusion's test. VideoQA has "train" alone. Batches are those of one
-        GPU; the authors had 2, and 8 for segmentation.
-        `checkpoint` is yours to name.
-        Raises TypeError for an unknown task.
+        GPU; the authors had 2, and 8 for segmentation. `checkpoint` is yours to name.
         """
-        refuse_unknown([task], RELEASED, "task to fine-tune on")
-        values: dict = {"precision": "fp16"}
-        return cls(**values | RELEASED[task] | changes)
+        values: dict = {"task": task, "precision": "fp16"}
+        return cls(**values | RELEASED.get(task, {}) | changes)
 
     @classmethod
     def sample(cls, task: str, **changes) -> "FinetuneConfig":
-        """The shipped checkpoint on MiniHowTo's training sets, a minute or so on two cores. Raises as `paper`."""
+        """The shipped checkpoint on MiniHowTo's training sets, a minute or so on two cores."""
         from vclip.datasets.minihowto import minihowto
 
-        refuse_unknown([task], SAMPLE, "task to fine-tune on")
-        values: dict = {"checkpoint": str(minihowto() / "checkpoint"), "warmup_steps": 20, "save_every": 50}
-        return cls(**values | RELEASED[task] | SAMPLE[task] | changes)
+        values: dict = {"task": task, "checkpoint": minihowto() / "checkpoint", "warmup_steps": 20, "save_every": 50}
+        return cls(**values | RELEASED.get(task, {}) | SAMPLE.get(task, {}) | changes)

@@ -1,6 +1,6 @@
-"""Contrastive batches larger than a card's memory, or than a process.
+"""Contrastive batches larger than the memory of a GPU, or than a process.
 
-Shapes: B video clips, M texts (B, or one a candidate caption), F feature size, D hidden size, P processes.
+Shapes: B video clips, M texts (B, or one for each candidate caption), F feature size, D hidden size, P processes.
 """
 
 from collections.abc import Callable
@@ -15,29 +15,50 @@ from torch.utils.checkpoint import checkpoint
 from vclip.models.videoclip import VideoCLIPModel
 
 
-def embed_in_micro_batches(
+def embed_in_mini_batches(
     model: VideoCLIPModel,
     features: Float[Tensor, "sum_T F"],
-    seconds: Int[Tensor, " B"],
+    video_lengths: Int[Tensor, " B"],
     ids: Int[Tensor, " sum_L"],
-    pieces: Int[Tensor, " M"],
+    text_lengths: Int[Tensor, " M"],
     size: int | None,
 ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
-    """`model.embed_packed`, `size` clips or texts at a time, keeping the activations of none (GradCache, Gao et al.
-    2021, arXiv:2101.06983, section 3.2).
+    """`model.embed_packed` with cached gradients (GradCache, Gao et al. 2021, arXiv:2101.06983, section 3.2).
 
-    `loss(z_v, z_t).backward()` first computes the gradients of all z, which stay, then embeds micro-batch after
-    micro-batch again, with the dropout it had (the state of the CPU's and the device's generator is kept for each),
-    and adds up the gradients of the parameters. Value and gradient are the whole batch's; in memory are the z of all
-    and the activations of one micro-batch; the towers' forward pass is computed twice.
-    `size` None is all at once, once. Raises ValueError for `size` below 1 and as `embed_packed` does.
+    Clips and texts are embedded `size` at a time, and no activations are kept. `loss(z_v, z_t).backward()` first
+    computes the gradients of all z, then embeds one mini-batch after another again, with the dropout it had, and adds
+    up the parameters' gradients. Value and gradient are the whole batch's; memory holds all z and the activations of
+    one mini-batch; the towers' forward pass is computed twice.
+
+    Args:
+        model: the towers.
+        features: seconds of all clips, laid end to end.
+        video_lengths: seconds of each clip.
+        ids: tokens of all texts, laid end to end.
+        text_lengths: tokens of each text.
+        size: clips or texts of a mini-batch; None: all at once, computed once.
+
+    Returns:
+        z_v, shape (B, D), and z_t, shape (M, D).
+
+    Raises:
+        ValueError: for `size` below 1, and as `embed_packed` does.
+
+    Example:
+        >>> import vclip
+        >>> model = vclip.load(vclip.minihowto() / "checkpoint").model
+        >>> two, three = torch.tensor([4, 2]), torch.tensor([3, 3])
+        >>> ids = torch.tensor([101, 7, 102, 101, 8, 102])
+        >>> z_v, z_t = embed_in_mini_batches(model, torch.zeros(6, 128), two, ids, three, size=1)
+        >>> z_v.shape, z_t.shape
+        (torch.Size([2, 128]), torch.Size([2, 128]))
     """
     if size is None:
-        return model.embed_packed(features, seconds, ids, pieces)
+        return model.embed_packed(features, video_lengths, ids, text_lengths)
     if size < 1:
-        raise ValueError(f"a micro-batch holds at least one clip, not {size}")
-    z_v = _embed_in_groups(model.embed_videos, features, seconds, size)
-    return z_v, _embed_in_groups(model.embed_texts, ids, pieces, size)
+        raise ValueError(f"a mini-batch must hold at least one clip, got {size}")
+    z_v = _embed_in_groups(model.embed_videos, features, video_lengths, size)
+    return z_v, _embed_in_groups(model.embed_texts, ids, text_lengths, size)
 
 
 def _embed_in_groups(embed: Callable[[Tensor, Tensor], Tensor], rows: Tensor, lengths: Tensor, size: int) -> Tensor:
@@ -52,18 +73,33 @@ def _embed_in_groups(embed: Callable[[Tensor, Tensor], Tensor], rows: Tensor, le
 def gather_embeddings(
     z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"]
 ) -> tuple[Float[Tensor, "PB D"], Float[Tensor, "PB D"]]:
-    """The z_v and z_t of all P processes in their order, so that each contrasts its clips with those of all.
+    """Gather the embeddings of all P processes, so that each contrasts its clips with those of all.
 
     Only this process's rows carry a graph. Distributed training averages the gradients of P processes, each of which
-    holds the share of its own rows alone, so these are multiplied by P here: the averaged gradient is then that of the
-    same loss, as a mean over all P B clips, on one process that holds the whole batch. One process: z_v and z_t.
-    The paper contrasts with the clips of one process. Raises ValueError if the processes hold different numbers.
+    holds only the part of its own rows, so these are multiplied by P here: the averaged gradient is then that of the
+    same loss, a mean over all P B clips, on one process that holds the whole batch. The paper contrasts with the clips
+    of one process.
+
+    Args:
+        z_v: video embeddings of this process, shape (B, D).
+        z_t: text embeddings of this process, shape (B, D).
+
+    Returns:
+        Those of all processes in their order, shape (P B, D); with one process, z_v and z_t themselves.
+
+    Raises:
+        ValueError: if the processes hold different numbers of clips.
+
+    Example:
+        >>> z_v, z_t = gather_embeddings(torch.eye(2), torch.eye(2))
+        >>> z_v.shape
+        torch.Size([2, 2])
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z_v, z_t
     shapes = [other.tolist() for other in _gather(torch.tensor([*z_v.shape, *z_t.shape], device=z_v.device))]
     if any(shape != shapes[0] for shape in shapes):
-        raise ValueError(f"every process needs as many clips as the others; (B, D, B, D) of z_v and z_t are {shapes}")
+        raise ValueError(f"every process needs the same number of clips; (B, D, B, D) of z_v and z_t are {shapes}")
     return _gather_rows(z_v), _gather_rows(z_t)
 
 

@@ -1,4 +1,4 @@
-"""Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 4.2).
+"""Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 5.3).
 
 From a notebook `pretrain(PretrainConfig.sample(output="runs/mine"))`, from a shell
 `python -m vclip.training.pretrain --preset sample --output runs/mine`, in several processes
@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType
 from typing import get_args
 
@@ -25,30 +26,56 @@ from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.dual_encoder import PROJECTION, VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, packed_tensors
+from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
-from vclip.training.config import (
-    PretrainConfig,
-    TrainConfig,
+from vclip.training.config import PretrainConfig, TrainConfig
+from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
+from vclip.training.trainer import (
+    REFRESH,
+    RETRIEVAL,
+    VALIDATION,
+    Loss,
+    Trainer,
+    fetched,
+    random_stream,
+    start_accelerator,
 )
-from vclip.training.large_batches import embed_in_micro_batches, gather_embeddings
-from vclip.training.runs import Run, check_tokenizer, claim, fetched, read_run, start_accelerator
-from vclip.training.trainer import REFRESH, RETRIEVAL, VALIDATION, Trainer, random_stream
 
 CONFIG = "pretrain.json"
+VIDEOS_AT_ONCE = 64
+VALIDATION_CLIPS = 4
 
 
 def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = None) -> Run:
-    """Train from `config`, or go on where the run in `config.output` stopped; a finished run is only read.
+    """Train from scratch or from a BERT, or go on where the run in `config.output` stopped.
 
-    Writes into `config.output`: `log.jsonl` (a row an update, an epoch and a retrieval stage; `on_row` sees each),
-    `best/` and `last/` (`from_pretrained` folders with the processor), `state.safetensors`, `pretrain.json`.
-    Raises ValueError if `output` belongs to another config, if a corpus has too few videos with captions, if its
-    features or word pieces are not those the model wants, or if the loss is no longer finite; OSError if the disk
-    is full, with the last checkpoint whole.
+    A finished run is only read. The run's folder holds `log.jsonl` (a row for each optimizer step, epoch and retrieval
+    stage), `best/` and `last/` (for `vclip.load`), `state.safetensors` and `pretrain.json`.
+
+    Args:
+        config: settings, `PretrainConfig.sample()` or `.paper(corpus=...)` for instance.
+        on_row: called with each row of the log.
+
+    Returns:
+        Losses, validation scores and the best checkpoint; `run.clip` is its dual encoder.
+
+    Raises:
+        ValueError: if `output` belongs to another config, a corpus has too few videos with captions, its features or
+            tokens are not those the model wants, or the loss is no longer finite.
+        OSError: if the disk is full; the last checkpoint is whole.
+
+    Example:
+        >>> import tempfile, vclip
+        >>> with tempfile.TemporaryDirectory() as output:
+        ...     config = PretrainConfig.sample(epochs=1, clips_per_video=2, retrieval=False, output=output)
+        ...     run = pretrain(config)
+        >>> len(run.losses), run.scores[0]["n"]
+        (37, 256)
     """
     accelerator = start_accelerator(config)
     if accelerator.is_main_process:
@@ -60,14 +87,13 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         validation = Corpus.open(config.validation).tokenize(tokenizer) if config.validation else None
     torch.manual_seed(config.seed)
     model = new_model(config, training).to(accelerator.device)
+    limits = {name: getattr(model.config, name) for name in ("max_text_tokens", "max_video_tokens")}
+    clip = VideoCLIP(model, VideoCLIPProcessor(tokenizer, **limits))
     for corpus in (training, validation):
         if corpus is not None:
-            corpus.check(model.config)
-    check_tokenizer(tokenizer, model, config.tokenizer)
-    limits = {name: getattr(model.config, name) for name in ("max_text_tokens", "max_video_tokens")}
-    processor = VideoCLIPProcessor(tokenizer, **limits)
+            clip.check(corpus)
     objective = Contrast(config, accelerator, model, training, validation)
-    Trainer(config, accelerator, model, processor, objective, on_row).run()
+    Trainer(config, accelerator, clip, objective, on_row, projection=_projection(training)).run()
     accelerator.wait_for_everyone()
     return read_run(config.output)
 
@@ -81,38 +107,12 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     return VideoCLIPModel(VideoCLIPConfig(**values))
 
 
-def _value(name: str, text: str):
-    """Fields that hold strings take the text as it is, the others a Python literal; empty is None where that may be."""
-    kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
-    kinds = get_args(kind) or (kind,)
-    if not text and NoneType in kinds:
+def _projection(corpus: Corpus) -> Path | None:
+    """The matrix that the corpus' features were projected with, beside its folder or in it, where it is there."""
+    if corpus.spec is None or corpus.spec.projection is None:
         return None
-    if str in kinds:
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise ValueError(f"--{name} {text} is no Python literal, 3, 1e-4, True or (3, 32) for instance") from None
-
-
-VIDEOS_AT_ONCE = 64
-VALIDATION_CLIPS = 4
-
-
-class ContrastiveStep(nn.Module):
-    """The loss of one packed batch."""
-
-    def __init__(self, model: VideoCLIPModel, config: PretrainConfig):
-        super().__init__()
-        self.model, self.config = model, config
-
-    def forward(self, features: Tensor, seconds: Tensor, ids: Tensor, pieces: Tensor, owner: Tensor | None) -> Tensor:
-        z_v, z_t = embed_in_micro_batches(self.model, features, seconds, ids, pieces, self.config.micro_batch)
-        if owner is not None:
-            return mil_nce(z_v, z_t, owner)
-        if self.config.gather_negatives:
-            z_v, z_t = gather_embeddings(z_v, z_t)
-        return info_nce(z_v, z_t, self.config.temperature)
+    places = [folder / PROJECTION for folder in (corpus.path, corpus.path.parent)]
+    return next((file for file in places if file.is_file()), None)
 
 
 class Contrast:
@@ -132,7 +132,7 @@ class Contrast:
     ):
         self.config, self.accelerator, self.model = config, accelerator, model
         self.training, self.validation = training, validation
-        self.loss: nn.Module = ContrastiveStep(model, config)
+        self.loss: nn.Module = Loss(model, self.contrast)
         self.videos = np.flatnonzero(np.diff(training.caption_offsets))
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(
@@ -165,10 +165,7 @@ class Contrast:
         return [self.videos[batch] for batch in batches]
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
-        """Vectors (N, D) of all videos with captions, the same on every process; each embeds its share once.
-
-        Also how many this process embedded.
-        """
+        """Vectors (N, D) of all videos with captions, the same on every process, and how many this process embedded."""
         config = self.config
         text_tokens, clips = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
         sampler = AlignedClips(text_tokens, self.model.config.max_text_tokens, first=config.retrieval_first)
@@ -194,6 +191,24 @@ class Contrast:
         """Clips of the videos, packed."""
         clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
         return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
+
+    def contrast(
+        self,
+        model: VideoCLIPModel,
+        features: Tensor,
+        video_lengths: Tensor,
+        ids: Tensor,
+        text_lengths: Tensor,
+        owner: Tensor | None,
+    ) -> Tensor:
+        """The loss of one packed batch: MIL-NCE where text rows have owners, else InfoNCE."""
+        size = self.config.mini_batch_size
+        z_v, z_t = embed_in_mini_batches(model, features, video_lengths, ids, text_lengths, size)
+        if owner is not None:
+            return mil_nce(z_v, z_t, owner)
+        if self.config.gather_negatives:
+            z_v, z_t = gather_embeddings(z_v, z_t)
+        return info_nce(z_v, z_t, self.config.temperature)
 
     def validate(self) -> tuple[dict, float] | None:
         """InfoNCE in batches of `videos_per_batch` videos, and text-to-video retrieval among all, on fixed clips."""
@@ -221,6 +236,20 @@ class Contrast:
             return embed_clips(self.model, corpus, videos, clips)
 
 
+def _value(name: str, text: str):
+    """Fields that hold strings take the text as it is, the others a Python literal; empty is None where that may be."""
+    kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
+    kinds = get_args(kind) or (kind,)
+    if not text and NoneType in kinds:
+        return None
+    if str in kinds:
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"--{name} {text} is not a Python literal such as 3, 1e-4, True or (3, 32)") from None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """`--preset paper|sample` and any field of PretrainConfig as `--name value`; `--bert ""` is None."""
     parser = argparse.ArgumentParser(
@@ -229,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
     fields = f"{TrainConfig.__doc__}\n{PretrainConfig.__doc__}"
-    parser.epilog = f"Fields, each as --name value; an empty bert, validation or micro_batch is None.\n\n{fields}"
+    parser.epilog = f"Fields, each as --name value; an empty bert, validation or mini_batch_size is None.\n\n{fields}"
     known, rest = parser.parse_known_args(arguments)
     if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
         parser.error(f"expected pairs of --name value, got {' '.join(rest)}")
@@ -241,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     run = pretrain(config)
     if PartialState().is_main_process:
-        print(f"{len(run.losses)} updates, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
+        print(f"{len(run.losses)} steps, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
 
 
 if __name__ == "__main__":

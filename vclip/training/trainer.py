@@ -1,4 +1,4 @@
-"""The loop that every training shares: updates, epochs, checkpoints, log and state; what is learnt is an objective."""
+"""The training loop that pre-training and fine-tuning share; an `Objective` supplies batches, loss and validation."""
 
 import contextlib
 import ctypes
@@ -11,27 +11,28 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from vclip.data.extraction import processes
 from vclip.data.prefetch import ahead
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.dual_encoder import VideoCLIP
+from vclip.training.checkpoint import Log, Progress, load_state, save_clip, save_state
 from vclip.training.config import TrainConfig, learning_rate
-from vclip.training.state import Log, Progress, load_state, save_state, write_tensors
 
-REFRESH = 10.0  # seconds between two steps of a progress bar: a notebook's client drops messages beyond a thousand
-RETURN_EVERY = 100  # updates between two returns of memory, which cost 1 ms a MB: below 1 % of the time of these
-# what a random stream is for; the last number of its seed sequence
+REFRESH = 10.0  # seconds between two states of a progress bar: a notebook's client drops messages beyond a thousand
+RETURN_EVERY = 100  # steps between two returns of memory, which cost 1 ms a MB: below 1 % of the time of these
+# purpose of a random stream; the last number of its seed sequence
 TRAINING, RETRIEVAL, VALIDATION, DROPOUT = range(4)
 
 
 class Objective(Protocol):
-    """What a run learns. A batch is an int64 array of whatever numbers the objective counts its data by.
+    """Batches, loss and validation of a run. A batch is an int64 array of positions in the objective's data.
 
-    `loss` is a module, so that several processes can average its gradients; all its randomness but dropout comes from
-    the generators it is given.
+    `loss` is a module, so several processes can average its gradients. All its randomness except dropout comes from the
+    generators it is given.
     """
 
     loss: nn.Module
@@ -45,39 +46,52 @@ class Objective(Protocol):
         ...
 
     def validate(self) -> tuple[dict, float] | None:
-        """A row for the log and the number that is least at the best checkpoint; None without validation."""
+        """A row for the log and the number that is smallest at the best checkpoint; None without validation."""
         ...
 
 
-class Trainer:
-    """A run from its last state, or its beginning, to its end. All randomness comes from (seed, epoch, step).
+class Loss(nn.Module):
+    """`loss(model, *inputs)` as a module with the model's parameters."""
 
-    With `validate_first` the model is also scored before its first update; that row says where it began and does not
-    count as a checkpoint.
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.loss(self.model, *inputs)
+
+
+class Trainer:
+    """A run from its last state, or its beginning, to its end. All randomness comes from (seed, epoch, batch).
+
+    With `validate_first` the model is also scored before its first step; that row does not count as a checkpoint.
+    `projection` is a file to put beside the weights, for the frozen encoder of whoever loads them.
+    Raises ValueError if the tokenizer is not the model's, or the state is of another number of processes.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         accelerator: Accelerator,
-        model: VideoCLIPModel,
-        processor: VideoCLIPProcessor,
+        clip: VideoCLIP,
         objective: Objective,
         on_row: Callable[[dict], None] | None = None,
         validate_first: bool = False,
+        projection: Path | None = None,
     ):
-        self.config, self.accelerator, self.model, self.processor = config, accelerator, model, processor
+        _check_tokenizer(clip)
+        self.config, self.accelerator, self.clip, self.model = config, accelerator, clip, clip.model
         self.objective, self.on_row, self.validate_first = objective, on_row, validate_first
-        self.output = Path(config.output)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=config.betas, fused=True)
-        self.progress, self._unfinished = load_state(self.output, model, optimizer) or (Progress(), [])
+        self.output, self.projection = Path(config.output), projection
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0, betas=config.betas, fused=True)
+        self.progress, self._unfinished = load_state(self.output, self.model, optimizer) or (Progress(), [])
         progress = self.progress
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
-        self.writer = _tensorboard(self.output, progress.update) if config.tensorboard and self.log else None
-        if progress.step and progress.processes != accelerator.num_processes:
+        self.writer = _tensorboard(self.output, progress.step) if config.tensorboard and self.log else None
+        if progress.batch and progress.processes != accelerator.num_processes:
             raise ValueError(
-                f"{self.output} stopped within an epoch of {progress.processes} processes: go on with as many, "
-                f"not {accelerator.num_processes}"
+                f"{self.output} stopped within an epoch on {progress.processes} processes: go on with as many, "
+                f"not with {accelerator.num_processes}"
             )
         progress.processes = accelerator.num_processes
         self.loss = accelerator.prepare(objective.loss)
@@ -87,7 +101,7 @@ class Trainer:
 
     def run(self) -> None:
         """Every epoch that is left, the first with the batches it was interrupted in."""
-        if self.validate_first and not self.progress.update and (scored := self.objective.validate()):
+        if self.validate_first and not self.progress.step and (scored := self.objective.validate()):
             self._write(0, scored[0])
         for epoch in range(self.progress.epoch, self.config.epochs + 1):
             batches = self._unfinished or self.objective.batches(epoch, partial(self._write, epoch))
@@ -95,39 +109,39 @@ class Trainer:
             self._unfinished = []
 
     def run_epoch(self, epoch: int, batches: list[np.ndarray]) -> None:
-        """The updates of an epoch from `progress.step` on, then validation and checkpoints."""
+        """The steps of an epoch from `progress.batch` on, then validation and checkpoints."""
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
-        steps = range(self.progress.step, len(batches) // world)
+        left = range(self.progress.batch, len(batches) // world)
         bar = tqdm(
-            steps, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
+            left, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
         )
-        prepared = ahead(self._inputs(epoch, step, batches[step * world + rank]) for step in steps)
+        prepared = ahead(self._inputs(epoch, batch, batches[batch * world + rank]) for batch in left)
         with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
-            for step, inputs in zip(bar, prepared, strict=True):
-                loss, norm, rate = self._update(epoch, step, inputs)
-                self.progress.step, self.progress.update = step + 1, self.progress.update + 1
+            for batch, inputs in zip(bar, prepared, strict=True):
+                loss, norm, rate = self._step(epoch, batch, inputs)
+                self.progress.batch, self.progress.step = batch + 1, self.progress.step + 1
                 self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                if self.progress.update % config.save_every == 0:
+                if self.progress.step % config.save_every == 0:
                     self._save_state(batches)
-                if self.progress.update % RETURN_EVERY == 0:
+                if self.progress.step % RETURN_EVERY == 0:
                     return_memory()
         self._finish(epoch)
 
-    def _stream(self, epoch: int, step: int, purpose: int) -> np.random.Generator:
-        stream = step * self.accelerator.num_processes + self.accelerator.process_index
+    def _stream(self, epoch: int, batch: int, purpose: int) -> np.random.Generator:
+        stream = batch * self.accelerator.num_processes + self.accelerator.process_index
         return random_stream(self.config.seed, epoch, stream, purpose)
 
-    def _inputs(self, epoch: int, step: int, batch: np.ndarray) -> tuple:
-        return self.objective.inputs(batch, self._stream(epoch, step, TRAINING))
+    def _inputs(self, epoch: int, batch: int, positions: np.ndarray) -> tuple:
+        return self.objective.inputs(positions, self._stream(epoch, batch, TRAINING))
 
-    def _update(self, epoch: int, step: int, inputs: tuple) -> tuple[float, float, float]:
-        """One optimiser update: the loss (mean over processes), the gradient's norm, and the rate that was used."""
+    def _step(self, epoch: int, batch: int, inputs: tuple) -> tuple[float, float, float]:
+        """One optimizer step: the loss (mean over processes), the gradient's norm, and the rate that was used."""
         config, accelerator = self.config, self.accelerator
-        rate = learning_rate(self.progress.update + 1, config.learning_rate, config.warmup_steps, config.total_steps)
+        rate = learning_rate(self.progress.step + 1, config.learning_rate, config.warmup_steps, config.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(int(self._stream(epoch, step, DROPOUT).integers(2**63)))
+        torch.manual_seed(int(self._stream(epoch, batch, DROPOUT).integers(2**63)))
         self.loss.train()
         loss = self.loss(*inputs)
         accelerator.backward(loss)
@@ -138,7 +152,7 @@ class Trainer:
         value = float(torch.as_tensor(reduce(loss.detach(), "mean")))
         if not math.isfinite(value):
             raise ValueError(
-                f"the loss is {value} at update {self.progress.update + 1} (epoch {epoch}): lower learning_rate "
+                f"the loss is {value} at step {self.progress.step + 1} (epoch {epoch}): lower learning_rate "
                 f"({config.learning_rate}) or train in fp32; the last checkpoint is in {self.output}"
             )
         return value, float(torch.as_tensor(norm)), rate
@@ -153,20 +167,13 @@ class Trainer:
         elif epoch == self.config.epochs:
             self._save_weights("best")
         self._save_weights("last")
-        self.progress.epoch, self.progress.step = epoch + 1, 0
+        self.progress.epoch, self.progress.batch = epoch + 1, 0
         self._save_state([])
         return_memory()
 
     def _save_weights(self, name: str) -> None:
-        """A `from_pretrained` folder with the processor; the weights are replaced as a whole."""
-        if self.log is None:
-            return
-        folder = self.output / name
-        folder.mkdir(exist_ok=True)
-        self.model.config.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-        write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
+        if self.log is not None:
+            save_clip(self.output / name, self.clip, self.projection)
 
     def _save_state(self, batches: list[np.ndarray]) -> None:
         if self.log is None:
@@ -179,19 +186,57 @@ class Trainer:
     def _write(self, epoch: int, values: dict) -> None:
         if self.log is None:
             return
-        row = {"update": self.progress.update, "epoch": epoch} | values
+        row = {"step": self.progress.step, "epoch": epoch} | values
         self.log.append(row)
         if self.writer is not None:
             for name, value in values.items():
                 if isinstance(value, float):
-                    self.writer.add_scalar(name, value, row["update"])
+                    self.writer.add_scalar(name, value, row["step"])
         if self.on_row is not None:
             self.on_row(row)
 
 
-def random_stream(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:
+def start_accelerator(config: TrainConfig) -> Accelerator:
+    """Accelerate in the config's precision, over the processes of `torchrun` or `accelerate launch`."""
+    processes()
+    precision = "no" if config.precision == "fp32" else config.precision
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        # a second run in one notebook may want another precision
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision)
+
+
+def fetched(name: str, value, load: Callable[[Any], Any]) -> Any:
+    """`load(value)`; an OSError of transformers says which field of the config it is about."""
+    try:
+        return load(value)
+    except OSError as error:
+        raise OSError(
+            f"{name}={str(value)!r} is neither a folder here nor could it be fetched from the hub: set {name} to a "
+            f"folder, or go on where there is a network ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _check_tokenizer(clip: VideoCLIP) -> None:
+    """Refuse tokens that the model has no rows for, and other special ids than its own."""
+    tokenizer, config = clip.processor.tokenizer, clip.model.config
+    name = tokenizer.name_or_path
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise ValueError(
+            f"tokenizer {name} has {len(tokenizer)} tokens, but the model's vocab_size is "
+            f"{config.text_config.vocab_size}: enlarge it, or take the model's own tokenizer"
+        )
+    for token in ("cls_token_id", "sep_token_id"):
+        theirs, ours = getattr(tokenizer, token), getattr(config, token)
+        if theirs != ours:
+            raise ValueError(
+                f"tokenizer {name} has {token} {theirs}, but the model's is {ours}: set {token} in `model`"
+            )
+
+
+def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.Generator:
     """The generator of one purpose at one place of a run."""
-    return np.random.default_rng([seed, epoch, step, purpose])
+    return np.random.default_rng([seed, epoch, batch, purpose])
 
 
 def return_memory() -> None:
@@ -205,7 +250,7 @@ def return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _tensorboard(output: Path, update: int) -> Any:
+def _tensorboard(output: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(output / "tensorboard"), purge_step=update + 1)
+    return SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)

@@ -1,7 +1,8 @@
 // The page of RetrievalBrowser. Names, captions and errors come from files, so they are set as text, never as markup.
 const PATIENCE = 20000; // ms without an answer before the reader is told
 const LATE = "No answer from Python yet: it may be busy, or its kernel has stopped (run the cell again).";
-const QUANTILE = "the fraction of 256 everyday sentences whose best score in these videos is lower";
+const MARGIN = "margin: the score minus the best score in any other video";
+const QUANTILE = "quantile, 0 to 1: the fraction of 256 everyday sentences whose best score in these videos is lower";
 
 function make(tag, name, text = "", attributes = {}) {
   const element = Object.assign(document.createElement(tag), { className: `vclip-${name}`, textContent: text });
@@ -40,18 +41,18 @@ function makeForm() {
   const query = field("query", "Describe a moment, for example: pour coffee into a mug", "what to search for");
   form.append(make("button", "go", "Search"));
   const files = field("files", "only files named…", "part of a file's name, or a pattern such as cooking/*.mp4");
-  const least = field("least", "min. quantile", `smallest quantile: ${QUANTILE}`, { type: "number", min: 0, max: 1, step: "any" });
+  const least = field("least", "min. quantile", `the smallest ${QUANTILE}`, { type: "number", min: 0, max: 1, step: "any" });
   const save = form.appendChild(make("button", "save", "Save as CSV", { type: "button" }));
   return { form, query, files, least, save };
 }
 
 function makeRow(hit, chosen) {
   const item = make("li", "hit", "", { role: "option", "data-start": hit.start, "data-end": hit.end });
-  const margin = hit.margin === null ? "" : ` · ${hit.margin < 0 ? "" : "+"}${number(hit.margin)} over the best other video`;
+  const margin = hit.margin === null ? "" : ` · margin ${hit.margin < 0 ? "" : "+"}${number(hit.margin)}`;
   const score = `score ${number(hit.score)}${margin} · quantile ${hit.quantile.toFixed(2)}`;
   const words = item.appendChild(make("div", "words"));
   words.append(make("div", "video", hit.video), make("div", "time", `${clock(hit.start)} – ${clock(hit.end)}`));
-  words.append(make("div", "score", score, { title: `quantile: ${QUANTILE}` }));
+  words.append(make("div", "score", score, { title: `${MARGIN}; ${QUANTILE}` }));
   if (hit.text) words.append(make("div", "said", hit.text));
   item.addEventListener("click", chosen);
   return item;
