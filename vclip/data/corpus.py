@@ -40,7 +40,16 @@ class Corpus:
 
     Besides `video_ids`, `spec`, `split` and `licence`, the flat arrays that the samplers read for a whole batch:
     `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
-    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
+    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array. `media` are the
+    paths of the videos' files, None where they are unknown.
+
+    Example:
+        >>> from vclip import Corpus, minihowto
+        >>> corpus = Corpus.open(minihowto() / "val")
+        >>> corpus
+        Corpus('val': 64 videos, 1.0 h, 1006 captions)
+        >>> corpus.features(0).shape, corpus.captions(0).text[0]
+        ((62, 128), "today we're doing pirate dish")
     """
 
     def __init__(

@@ -28,7 +28,8 @@ def merge(corpora: Iterable, out) -> Corpus:
     Example:
         >>> import tempfile
         >>> from vclip import merge, minihowto
-        >>> merge([minihowto() / "val", minihowto() / "msrvtt" / "train" / "features"], tempfile.mkdtemp()) # doctest: +SKIP
+        >>> len(merge([minihowto() / "val"], tempfile.mkdtemp()))
+        64
     """
     out, opened = Path(out), [Corpus.open(folder) for folder in corpora]
     if (out / "corpus.json").is_file():

@@ -85,6 +85,15 @@ class MomentIndex:
         folder: the folder of videos that `update` looks at; None for an index of a corpus.
         path: where the index is, for `open`.
         report: what the last update did, a `Change` for each video that is not as it was.
+
+    Example:
+        >>> import tempfile, vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> index = vclip.MomentIndex.build(clip, vclip.minihowto() / "val", tempfile.mkdtemp())
+        >>> index
+        MomentIndex('val': 64 videos, 1.0 h, 187 windows)
+        >>> len(index.search("fry the cactus", k=3))
+        3
     """
 
     def __init__(self, clip: DualEncoder, path: Path, folder: Path | None = None, corpus: Corpus | None = None):
