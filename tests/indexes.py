@@ -8,6 +8,7 @@ from videos import write_video
 
 from vclip.data.spec import FeatureSpec
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 
@@ -36,6 +37,12 @@ def model(seed: int = 0, **config) -> VideoCLIPModel:
 
 def processor() -> VideoCLIPProcessor:
     return VideoCLIPProcessor(tokenizer())
+
+
+def clip(encoder=None, seed: int = 0, **config) -> VideoCLIP:
+    made = VideoCLIP(model(seed, **config), processor())
+    made.encoder = encoder or Quadrants()
+    return made
 
 
 def write(path: Path, seconds: int, seed: int) -> Path:

@@ -14,22 +14,20 @@ import av
 import numpy as np
 import torch
 
+from vclip.data.captions import read_captions
+from vclip.data.corpus import Corpus
 from vclip.data.video import read_seconds
 from vclip.datasets.minihowto import minihowto
 from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
 from vclip.encoders.projection import Projection
 from vclip.encoders.s3d import S3D
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.embedding import embed_texts
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.models.windows import STRIDE
+from vclip.models.windows import STRIDE, sliding_windows
 from vclip.neighbours import TRAINED_ON, index_rows, nearest
-from vclip.search.folder import captions_during, stat_of
-from vclip.search.identity import embed_windows, made_by
 from vclip.search.index import MomentIndex
-from vclip.search.state import Entry
-from vclip.search.store import Store
 from vclip.search.windows import EXACT_UP_TO
 
 HOURS = 10_000
@@ -85,19 +83,14 @@ def encoding(video: Path, encoder, seconds: int) -> tuple[float, float]:
 def make_index(folder: Path, encoder) -> tuple[MomentIndex, float]:
     """An index of two videos of random features, and the CPU seconds that embedding a window takes."""
     model = VideoCLIPModel(VideoCLIPConfig(video_feature_dim=encoder.spec.dim)).eval()
-    processor = VideoCLIPProcessor.from_pretrained(minihowto() / "checkpoint")
-    store = Store.prepare(folder / ".vclip", made_by(model, processor, encoder), "..")
+    clip = VideoCLIP(model, VideoCLIPProcessor.from_pretrained(minihowto() / "checkpoint"))
     features = list(np.random.default_rng(0).standard_normal((2, LONG, encoder.spec.dim)).astype(np.float16))
-    embed_windows(model, [features[0][:40]])
-    z_v: list[np.ndarray] = []
-    time = cpu(lambda: z_v.extend(embed_windows(model, features)))
-    rows = []
-    for i, (x, z) in enumerate(zip(features, z_v, strict=True)):
-        (folder / f"{i}.mp4").touch()
-        rows.append((Entry(f"{i}.mp4", *stat_of(folder / f"{i}.mp4"), "0" * 64, LONG, len(z), "ok", ""), x, z))
-    index = MomentIndex(store, model, processor, folder, encoder)
-    index._publish(store.add(rows))
-    return index, time / sum(map(len, z_v))
+    videos = [(f"{i}", rows, read_captions(write_captions(folder / f"{i}.vtt"))) for i, rows in enumerate(features)]
+    corpus = Corpus.create(folder / "corpus", encoder.spec, videos)
+    clips = [rows[a:b] for rows in features for a, b in sliding_windows(LONG)]
+    clip.encode_clips(clips[:1])
+    time = cpu(lambda: clip.encode_clips(clips))
+    return MomentIndex.build(clip, corpus), time / len(clips)
 
 
 def measure(video: Path, folder: Path) -> dict[str, float]:
@@ -108,11 +101,10 @@ def measure(video: Path, folder: Path) -> dict[str, float]:
     found["lite decode"], found["lite encode"] = encoding(video, lite, 24)
 
     index, found["embed"] = make_index(folder, s3d)
-    (shard,) = index.path.glob("features-*")
-    windows = sum(entry.windows for entry in index._store.entries)
-    found["z_v bytes"] = (shard.stat().st_size - 2 * LONG * s3d.spec.dim * 2) / windows
-    embed_texts(index.model, index.processor, ["warm"])
-    found["text"] = cpu(lambda: embed_texts(index.model, index.processor, ["fry the onion"]))
+    (vectors,) = index.path.rglob("vectors-*")
+    found["z_v bytes"] = vectors.stat().st_size / (2 * len(sliding_windows(LONG)))
+    index.clip.encode_texts(["warm"])
+    found["text"] = cpu(lambda: index.clip.encode_texts(["fry the onion"]))
     found["hits"] = cpu(lambda: index.search("fry the onion", 10)) - found["text"]
 
     rows = np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)
@@ -126,8 +118,6 @@ def measure(video: Path, folder: Path) -> dict[str, float]:
 
     faiss.write_index(made[0], str(folder / "rows.faiss"))
     found["faiss bytes"] = (folder / "rows.faiss").stat().st_size / ROWS
-    write_captions(folder / "0.vtt")
-    found["captions"] = cpu(lambda: captions_during(folder / "0.mp4", 10, 15))
     return found
 
 
@@ -155,7 +145,7 @@ def table(found: dict[str, float]) -> str:
             f"| FAISS index | {found['faiss bytes'] * WINDOWS / 1e9:.1f} GB | mapped; {building:.1f} GB to build it | "
             f"at most {found['build'] * rows**1.5 / 60:.0f} minutes, at every update that finds a change |",
             f"| a search | | | {found['text'] + found['cells'] * rows:.2f} s, then {found['hits']:.1f} s for the "
-            f"seconds of ten hits; {found['captions']:.2f} s for an hour of captions when a hit first shows them |",
+            "seconds of ten hits |",
             "",
             f"Exact up to {EXACT_UP_TO:,} windows ({EXACT_UP_TO * STRIDE / 3600:.0f} hours): "
             f"{4 * DIM * EXACT_UP_TO / 1e9:.1f} GB of memory, {found['exact'] * EXACT_UP_TO / ROWS:.2f} s a query.",

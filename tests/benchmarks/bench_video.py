@@ -18,7 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vclip.data.extraction import extract_one
+from vclip.data.extraction import encode_file
 from vclip.data.video import read_seconds
 from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
 from vclip.encoders.s3d import S3D
@@ -159,7 +159,7 @@ def bench_stages(report, videos, s3d, name, seconds):
         "encoder": timed(lambda: encoder(frames)),
     }
     slowest = max(times, key=lambda stage: times[stage])
-    whole = timed(lambda: extract_one("v", path, encoder))
+    whole = timed(lambda: encode_file(path, encoder))
     stages = times | {"together": whole}
     shown = {f"{stage}, s of video a second": round(len(frames) / time, 1) for stage, time in stages.items()}
     title = f"extraction with {name}, {spec.fps} frames of {spec.size} a second, 360p, bound by the {slowest}"

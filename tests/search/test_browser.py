@@ -23,7 +23,7 @@ def index(tmp_path_factory) -> MomentIndex:
     for seed, name in enumerate(NAMES):
         indexes.write(folder / name, 40 + seed, seed)
     (folder / "=cmd()|x.vtt").write_text("WEBVTT\n\n00:00.000 --> 01:00.000\n+1 spoon\n")
-    return MomentIndex.build(indexes.model(), indexes.processor(), folder, indexes.Quadrants())
+    return MomentIndex.build(indexes.clip(), folder)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_no_cell_begins_as_a_formula(browser, first):
 
 def test_the_page_knows_lengths_and_new_videos(tmp_path):
     indexes.write(tmp_path / "a.mov", 40, 0)
-    browser = RetrievalBrowser(MomentIndex.build(indexes.model(), indexes.processor(), tmp_path, indexes.Quadrants()))
+    browser = RetrievalBrowser(MomentIndex.build(indexes.clip(), tmp_path))
     assert browser.videos == 1
     indexes.write(tmp_path / "b.mov", 20, 1)
     browser.index.update()
@@ -124,7 +124,7 @@ def test_answers_and_errors_go_to_the_page(browser, index):
 def test_a_video_that_goes_is_said_in_the_page(tmp_path):
     for seed, name in enumerate(("a.mov", "b.mov")):
         indexes.write(tmp_path / name, 3, seed)
-    browser = RetrievalBrowser(MomentIndex.build(indexes.model(), indexes.processor(), tmp_path, indexes.Quadrants()))
+    browser = RetrievalBrowser(MomentIndex.build(indexes.clip(), tmp_path))
     browser.search(QUERY)
     gone = browser.hits[0]
     (tmp_path / gone["video"]).unlink()

@@ -1,3 +1,4 @@
+import indexes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +6,8 @@ from hypothesis import strategies as st
 
 from vclip.models.windows import sliding_windows
 from vclip.neighbours import nearest
-from vclip.search.windows import Windows, build, read, standing_out, write
+from vclip.search.index import MomentIndex
+from vclip.search.windows import Windows, build, moments, read, seconds_of, standing_out, write
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
@@ -82,14 +84,13 @@ def test_a_file_gives_the_same(tmp_path, monkeypatch):
     rows, query = clustered(2000), clustered(2003)[2000:]
     index = build([rows])
     write(index, tmp_path / "w.faiss")
-    size = (tmp_path / "w.faiss").stat().st_size
-    again = read(tmp_path / "w.faiss", size)
+    again = read(tmp_path / "w.faiss")
     np.testing.assert_array_equal(nearest(again, query, 5)[1], nearest(index, query, 5)[1])
     assert again.nprobe == index.nprobe
-    (tmp_path / "cut.faiss").write_bytes((tmp_path / "w.faiss").read_bytes()[:1000])
-    for name in ("cut.faiss", "none.faiss"):
+    (tmp_path / "other.faiss").write_bytes(b"something else")
+    for name in ("other.faiss", "none.faiss"):
         with pytest.raises(ValueError, match=f"{name}.*makes it again"):
-            read(tmp_path / name, size)
+            read(tmp_path / name)
 
 
 @settings(max_examples=60)
@@ -111,3 +112,21 @@ def test_standing_out_finds_a_step():
     assert standing_out(np.array([0, 1, 0, 0, 5, 6, 5, 7, 0, 1, 0, 4, 0, 0], np.float32)) == (4, 8)
     assert standing_out(np.array([0, 0, 9, 0, 0], np.float32)) in ((1, 3), (2, 4))
     assert standing_out(np.full(7, 3, np.float32))[1] >= 2 and standing_out(np.ones(1, np.float32)) == (0, 1)
+
+
+def test_windows_are_looked_into_as_they_are_wanted(tmp_path):
+    index = MomentIndex.build(indexes.clip(), indexes.folder(tmp_path / "videos", (50, 20)))
+    z_t, windows, asked = index.clip.encode_texts(["w3"])[0], index._load(), []
+    ranked = (asked.append(w) or (w, score) for w, score in windows.ranked(z_t))
+    found = moments(index.clip, index.corpus, windows, ranked, z_t)
+    assert not asked
+    (video, start, end, score), *others = found
+    assert len(asked) == len(windows) == 4 and score == next(windows.ranked(z_t))[1]
+    assert all(v != video or e <= start or end <= s for v, s, e, _ in others)
+    assert list(moments(index.clip, index.corpus, windows, iter([]), z_t)) == []
+    clips = [np.array(index.corpus.features(i)) for i in range(2)]
+    clips[1][3, 2] = np.nan
+    with pytest.raises(
+        ValueError, match=r"NaN or infinity of 'video 1.mov': .* features-00001.*delete.*call update\(\)"
+    ):
+        seconds_of(index.clip, index.corpus, [0, 1], clips)

@@ -1,243 +1,327 @@
+import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import indexes
 import numpy as np
 import pytest
-from permissions import unprivileged
+from kills import killed
+from test_index import QUERY, SECONDS, same
 
-from vclip.data.extraction import extract_one
-from vclip.search.store import Store
-from vclip.search.update import Change, UpdateReport, update
-
-
-def ones(videos):
-    return [np.ones((1, 2), "f4") for _ in videos]
+from vclip.data import extraction, storage
+from vclip.data.corpus import Corpus
+from vclip.search.index import MomentIndex
 
 
-def run(store, folder, encoder):
-    entries, failed, report = update(store, folder, lambda: encoder, ones)
-    store.publish("..", store.pack(entries), failed)
-    return {entry.path: entry for entry in store.entries}, sorted((row.video, row.change) for row in report)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = indexes.folder(tmp_path_factory.mktemp("made") / "videos", SECONDS)
+    MomentIndex.build(indexes.clip(), folder)
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return indexes.folder(tmp_path / "videos", (1, 2, 3))
+def folder(made, tmp_path) -> Path:
+    return shutil.copytree(made, tmp_path / "videos")
 
 
-def test_only_what_changed_is_encoded(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    entries, report = run(store, folder, encoder)
-    assert report == [(f"video {i}.mov", "added") for i in range(3)] and encoder.calls == 3
-    assert [entry.seconds for entry in entries.values()] == [1, 2, 3]
-    (folder / "video 0.mov").touch()
-    again, report = run(store, folder, encoder)
-    assert report == [] and encoder.calls == 3 and again["video 0.mov"].mtime > entries["video 0.mov"].mtime
-    (folder / "video 1.mov").rename(folder / "b.mov")
-    indexes.write(folder / "video 2.mov", 4, 9)
-    entries, report = run(store, folder, encoder)
-    assert report == [("b.mov", "moved"), ("video 2.mov", "changed")] and encoder.calls == 4
-    assert list(entries) == ["b.mov", "video 0.mov", "video 2.mov"]
-    features = store.features(entries["video 2.mov"])
-    np.testing.assert_allclose(features, pictures(4, 9), atol=2e-3)
+@pytest.fixture
+def clip():
+    return indexes.clip()
 
 
-def test_two_that_change_places_have_moved(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    run(store, folder, encoder)
-    for old, new in (("0", "x"), ("1", "0"), ("x", "1")):
-        (folder / f"video {old}.mov").rename(folder / f"video {new}.mov")
-    entries, report = run(store, folder, encoder)
-    assert report == [("video 0.mov", "moved"), ("video 1.mov", "moved")] and encoder.calls == 3
-    assert [entry.seconds for entry in entries.values()] == [2, 1, 3]
-    np.testing.assert_array_equal(store.features(entries["video 1.mov"]), pictures(1, 0).astype("f2"))
+def test_files_that_change_between_build_and_search(clip, folder):
+    index = MomentIndex.open(folder / ".vclip", clip)
+    for file in folder.iterdir():
+        os.utime(file)
+    index.update()  # copied files have another time and the same bytes
+    assert clip.encoder.calls == 0 and index.report == []
+    before = index.search(QUERY, 100)
+    (folder / "video 3.mov").unlink()
+    (folder / "video 0.mov").rename(folder / "new name.mov")
+    (folder / "video 2.mov").write_bytes((folder / "video 2.mov").read_bytes()[:4000])
+    (folder / "video 4.mov").write_bytes(b"\0" * 5000)
+    with pytest.warns(UserWarning) as caught:
+        hits = index.search(QUERY, 100)
+    assert [str(warning.message).split("; ")[0] for warning in caught] == [
+        "gone since the last update, so left out: 'video 0.mov', 'video 3.mov'",
+        "changed since the last update: 'video 2.mov', 'video 4.mov'",
+    ]
+    assert {h.video for h in hits} == {f"video {i}.mov" for i in (1, 2, 4, 5)}
+    assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
+    with pytest.raises(FileNotFoundError, match=r"the file of 'video 3.mov' is gone: .*call update\(\)"):
+        index.file("video 3.mov")
+    report = {row.video: (row.change, row.status) for row in index.update()}
+    assert report == {
+        "video 3.mov": ("dropped", "ok"),
+        "new name.mov": ("moved", "ok"),
+        "video 2.mov": ("changed", report["video 2.mov"][1]),
+        "video 4.mov": ("changed", "failed"),
+    }
+    assert report["video 2.mov"][1] in ("damaged", "failed") and "video 4.mov (0 s) failed" in str(index.report)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = index.search(QUERY, 100)
+    assert {"new name.mov", "video 1.mov"} <= {h.video for h in hits} <= {*index.videos}
+    assert "video 4.mov" not in index.videos and index.file("new name.mov").is_file()
+    with pytest.raises(KeyError, match="search again"):
+        index.explain(before[[h.video for h in before].index("video 3.mov")])
+    assert [row.change for row in index.update() if row.video == "video 4.mov"] == ["skipped"]
+    shutil.rmtree(folder / ".vclip")
+    assert same(MomentIndex.build(clip, folder).search(QUERY, 100), hits)
 
 
-def test_a_renamed_file_whose_name_another_takes_is_not_encoded_again(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    run(store, folder, encoder)
-    (folder / "sub").mkdir()
-    (folder / "video 1.mov").rename(folder / "sub/old.mov")
-    indexes.write(folder / "video 1.mov", 5, 9)
-    (folder / "video 2.mov").rename(folder / "z.mov")
-    entries, report = run(store, folder, encoder)
-    assert report == [("sub/old.mov", "moved"), ("video 1.mov", "changed"), ("z.mov", "moved")] and encoder.calls == 4
-    np.testing.assert_array_equal(store.features(entries["sub/old.mov"]), pictures(2, 1).astype("f2"))
+def test_a_thousand_files_of_which_three_change_and_two_go(clip, tmp_path, monkeypatch):
+    first = indexes.write(tmp_path / "videos/0000.mov", 2, 0).read_bytes()
+    for i in range(1, 1000):  # a byte behind the pictures tells them apart
+        (tmp_path / f"videos/{i:04d}.mov").write_bytes(first + b"\0\0\0\x0cfree" + i.to_bytes(4, "big"))
+    index = MomentIndex.build(clip, tmp_path / "videos", tmp_path / "index")
+    assert clip.encoder.calls == len(index) == 1000 and len(index.search(QUERY, 50)) == 50
+    assert len([*(tmp_path / "index").glob("features-*")]) == 4
+    for i in (3, 500, 999):
+        indexes.write(tmp_path / f"videos/{i:04d}.mov", 130, i)
+    for i in (4, 998):
+        (tmp_path / f"videos/{i:04d}.mov").unlink()
+    clip.encoder.calls = 0
+    report = index.update()
+    assert clip.encoder.calls == 3 and repr(report) == "5 videos: 3 changed, 2 dropped"
+    assert {row.video for row in report if row.change == "changed"} == {"0003.mov", "0500.mov", "0999.mov"}
+    again = MomentIndex.open(tmp_path / "index", clip)
+    assert len(again) == 998 and sum(again.seconds) == 2 * 995 + 3 * 130
+    assert same(again.search(QUERY, 9), index.search(QUERY, 9))
+    monkeypatch.setattr("vclip.data.feature_store.content_of", None)  # a file that is as it was is not read
+    assert again.update() == [] and clip.encoder.calls == 3
 
 
-def test_a_copy_is_another_video(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    run(store, folder, encoder)
-    shutil.copy(folder / "video 2.mov", folder / "video 0.mov")
-    assert run(store, folder, encoder)[1] == [("video 0.mov", "changed")] and encoder.calls == 4
-    (folder / "video 0.mov").unlink()
-    (folder / "video 2.mov").rename(folder / "x.mov")  # of two that are gone one has moved
-    report = run(store, folder, encoder)[1]
-    assert [change for _, change in report] == ["dropped", "moved"] and report[1][0] == "x.mov" and encoder.calls == 4
+def test_captions_that_are_mended_are_read_at_the_next_update(clip, folder):
+    index = MomentIndex.open(folder / ".vclip", clip)
+    for text, status, said in (
+        ("no captions", "captions unreadable", ""),
+        ("00:00.000 --> 00:50.000\nhi\n", "ok", "hi"),
+    ):
+        (folder / "video 3.vtt").write_text(f"WEBVTT\n\n{text}" if said else text)
+        assert [tuple(row)[:4] for row in index.update()] == [("video 3.mov", "captions", 50, status)]
+        assert {hit.text for hit in index.search(QUERY, 100) if hit.video == "video 3.mov"} == {said}
+    assert clip.encoder.calls == 0 and len(Corpus.open(folder / ".vclip").caption_text) == 1
 
 
-def pictures(seconds: int, seed: int) -> np.ndarray:
-    """The features of what `indexes.write` writes."""
-    shown = np.random.default_rng(seed).integers(0, 256, (seconds, 2, 2, 3), dtype=np.uint8)
-    return (shown.reshape(seconds, 12) / 255).astype("f4")
+def slow_build(folder: str, path: str) -> None:
+    extraction.SAVE_EVERY, storage.SHARD_VIDEOS = 0, 3
+    MomentIndex.build(indexes.clip(), folder, path)
 
 
-def test_a_failed_file_is_tried_again_when_it_changes(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    bad = folder / "bad.mov"
-    bad.write_bytes(b"no video")
-    entries, report = run(store, folder, encoder)
-    assert ("bad.mov", "added") in report and "bad.mov" not in entries
-    before = [row for row in update(Store(store.path), folder, lambda: encoder, ones)[2] if row.video == "bad.mov"]
-    for _ in range(2):
-        assert run(store, folder, encoder)[1] == [("bad.mov", "skipped")] and encoder.calls == 3
-    assert [(row.change, row.status) for row in before] == [("skipped", "failed")] and "bad.mov" in before[0].error
-    os.utime(bad, (0, 0))
-    assert run(store, folder, encoder)[1] == [("bad.mov", "added")]
-    indexes.write(bad, 2, 5)
-    assert "bad.mov" in run(store, folder, encoder)[0] and store.state.failed == []
-    bad.write_bytes(b"no video")
-    assert run(store, folder, encoder)[1] == [("bad.mov", "changed")]
-    assert run(store, folder, encoder)[1] == [("bad.mov", "skipped")]
-    bad.unlink()
-    assert run(store, folder, encoder)[1] == [] and store.state.failed == [] and encoder.calls == 4
+@pytest.mark.long
+def test_killed_at_any_moment_it_goes_on(clip, tmp_path):
+    folder, paths = indexes.folder(tmp_path / "videos", (3, 9, 33, 5, 40, 1)), (tmp_path / str(n) for n in range(99))
+    expected = MomentIndex.build(clip, folder, tmp_path / "whole").search(QUERY, 50)
+
+    def finished(_, path):
+        fresh = indexes.clip()
+        assert same(MomentIndex.open(path, fresh).search(QUERY, 50), expected)
+        assert MomentIndex.build(fresh, folder, path).report == [] and fresh.encoder.calls == 0
+        assert not list(Path(path).rglob(".*"))
+
+    killed(slow_build, 12, 1.0, finished, lambda: (folder, next(paths)))
 
 
-def test_a_lost_shard_is_made_again(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    run(store, folder, encoder)
-    for shard in store.path.glob("features-*"):
-        shard.write_bytes(b"")
-    store = Store(store.path)
-    entries, report = run(store, folder, encoder)
-    assert encoder.calls == 6 and all(len(store.features(entry)) == entry.seconds for entry in entries.values())
-    assert report == [(f"video {i}.mov", "repaired") for i in range(3)]
+def test_what_was_done_before_a_stop_is_not_done_again(tmp_path):
+    class Stopped(indexes.Quadrants):
+        def __call__(self, frames):
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return super().__call__(frames)
+
+    folder, clip = indexes.folder(tmp_path / "videos"), indexes.clip()
+    with pytest.raises(KeyboardInterrupt):
+        MomentIndex.build(indexes.clip(Stopped()), folder)
+    for look in (lambda: MomentIndex.open(folder / ".vclip", clip), lambda: Corpus.open(folder / ".vclip")):
+        with pytest.raises(
+            FileNotFoundError, match="is not finished: call extract or MomentIndex.build again to go on"
+        ):
+            look()
+    indexes.write(folder / "video 1.mov", 21, 77)  # done before the stop, changed since
+    index = MomentIndex.build(clip, folder)
+    assert clip.encoder.calls == 5 and index.seconds == [3, 21, 33, 50, 70, 1]
+    fresh = MomentIndex.build(clip, folder, tmp_path / "fresh")
+    assert same(index.search(QUERY, 50), fresh.search(QUERY, 50))
 
 
-def test_a_video_of_which_the_model_makes_nan_has_failed_until_it_changes(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-
-    def embed(videos):
-        return [np.full((1, 2), np.inf if len(features) == 2 else 1, "f4") for features in videos]
-
-    entries, failed, report = update(store, folder, lambda: encoder, embed)
-    assert [entry.path for entry in entries] == ["video 0.mov", "video 2.mov"]
-    row = next(row for row in report if row.status == "failed")
-    assert row.video == "video 1.mov" and "NaN or infinity" in row.error and len(report) == 3
-    store.publish("..", store.pack(entries), failed)
-    again = update(store, folder, lambda: encoder, embed)
-    assert again[:2] == (store.entries, failed) and encoder.calls == 3
-    assert [(r.video, r.change, r.error) for r in again[2]] == [("video 1.mov", "skipped", row.error)]
+def test_an_index_that_was_opened_before_an_update_elsewhere(clip, folder, tmp_path):
+    other = MomentIndex.build(clip, folder, tmp_path / "other")
+    for i in range(6):
+        indexes.write(folder / f"video {i}.mov", 9, 100 + i)
+    MomentIndex.open(tmp_path / "other", clip).update()
+    with pytest.warns(UserWarning, match="changed since"):
+        assert [h.video for h in other.search(QUERY)]
+    other.update()
+    assert other.seconds == [9] * 6
+    fresh = MomentIndex.build(clip, folder, tmp_path / "fresh")
+    assert same(other.search(QUERY, 50), fresh.search(QUERY, 50))
 
 
-def test_a_file_that_changes_while_it_is_encoded_is_tried_again(tmp_path, folder, monkeypatch):
-    def while_it_is_written(name, path, encoder):
-        row = extract_one(name, path, encoder)
-        if path.name == "video 1.mov":
-            os.utime(path, (0, store.path.stat().st_mtime + encoder.calls))
-        return row
-
-    monkeypatch.setattr("vclip.data.extraction.extract_one", while_it_is_written)
-    (folder / "video 1.mov").write_bytes(b"the first half")
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    assert ("video 1.mov", "added") in run(store, folder, encoder)[1] and store.state.failed == []
+def test_folder_and_index_move_together(clip, folder, tmp_path):
+    moved = folder.rename(tmp_path / "elsewhere")
+    index = MomentIndex.open(moved / ".vclip", clip)
+    assert index.folder == moved and index.update() == [] and len(index.search(QUERY)) == 10
+    moved.rename(tmp_path / "away")
+    for look in (index.update, lambda: index.search(QUERY)):
+        with pytest.raises(FileNotFoundError, match="elsewhere'?.*(is not there|no such folder)"):
+            look()
 
 
-def test_an_emptied_folder_empties_no_index(tmp_path, folder):
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    before, _ = run(store, folder, encoder)
-    away = folder.rename(tmp_path / "away")
+def test_an_index_elsewhere_follows_its_folder(clip, folder, tmp_path):
+    before = MomentIndex.build(clip, folder, tmp_path / "index").search(QUERY, 50)
+    moved, clip.encoder.calls = folder.rename(tmp_path / "moved"), 0
+    with pytest.raises(FileNotFoundError, match="build the index of its new place"):
+        MomentIndex.open(tmp_path / "index", clip).search(QUERY)
+    index = MomentIndex.build(clip, moved, tmp_path / "index")
+    assert clip.encoder.calls == 0 and index.report == [] and same(index.search(QUERY, 50), before)
+    again = MomentIndex.open(tmp_path / "index", clip)
+    assert again.folder == moved and same(again.search(QUERY, 50), before) and again.update() == []
+
+
+def test_a_folder_that_is_empty_or_holds_other_videos_empties_no_index(clip, folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no video in"):
+        MomentIndex.build(clip, tmp_path / "empty")
+    index = MomentIndex.build(clip, folder, tmp_path / "index")
+    before, away = index.search(QUERY, 50), folder.rename(tmp_path / "away")
     folder.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"videos is empty: mount it, or remove the index .*index"):
-        run(store, folder, encoder)
+    with pytest.raises(FileNotFoundError, match="no video in"):
+        index.update()
+    with pytest.warns(UserWarning, match="gone"):
+        assert index.search(QUERY) == []
     indexes.write(folder / "other.mov", 4, 9)
-    (folder / "same size.mov").write_bytes(b"\0" * before["video 0.mov"].size)
-    with pytest.raises(FileNotFoundError, match="holds none of the 3 videos of the index: mount it"):
-        run(store, folder, encoder)
-    assert encoder.calls == 3 and store.readable(list(before.values())) == list(before.values())
-    (away / "video 1.mov").rename(folder / "another name.mov")
-    entries, report = run(store, folder, encoder)
-    assert {"another name.mov", "other.mov"} == entries.keys() and ("another name.mov", "moved") in report
-
-
-def test_what_links_to_a_drive_that_is_away_is_kept(tmp_path, folder):
-    farm = tmp_path / "farm"
-    farm.mkdir()
-    for i in range(2):
-        (farm / f"{i}.mov").symlink_to(folder / f"video {i}.mov")
-    (farm / "all").symlink_to(folder)
-    indexes.write(farm / "own.mov", 2, 8)
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    before, _ = run(store, farm, encoder)
-    assert len(before) == 6 and encoder.calls == 6
-    away = folder.rename(tmp_path / "away")
-    (farm / "own.mov").rename(farm / "renamed.mov")
-    entries, _, report = update(store, farm, lambda: encoder, ones)
-    assert [(row.video, row.change, row.status) for row in sorted(report)] == [
-        ("0.mov", "kept", "unreadable"),
-        ("1.mov", "kept", "unreadable"),
-        ("all", "unlisted", "failed"),
-        ("renamed.mov", "moved", "ok"),
-    ]
-    assert {e.path for e in entries} == before.keys() - {"own.mov"} | {"renamed.mov"}
-    assert "cannot be read (No such file or directory)" in repr(report) and "is its drive away?" in repr(report)
+    said = "holds none of the 6 videos of .*index: is the drive mounted. If they were deleted on purpose, delete"
+    for look in (index.update, lambda: MomentIndex.build(clip, folder, tmp_path / "index")):
+        with pytest.raises(FileNotFoundError, match=said):
+            look()
+    shutil.rmtree(folder)
     away.rename(folder)
-    (farm / "renamed.mov").rename(farm / "own.mov")
-    assert run(store, farm, encoder) == (before, []) and encoder.calls == 6
+    assert index.update() == [] and same(index.search(QUERY, 50), before)
 
 
-def test_names_that_a_reader_confuses_are_told_apart(tmp_path):
-    names = ["caf\xe9.mov", "cafe\u0301.mov", "A.mov", "a.mov", "d\\udcff.mov", "d\udcff.mov", ".hidden/e.mov"]
-    for i, name in enumerate(names):
-        indexes.write(tmp_path / "v" / "plain.mov", i + 1, i)
-        (tmp_path / "v" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "v" / "plain.mov").rename(tmp_path / "v" / name)
-    store = Store.prepare(tmp_path / "index", {}, "..")
-    entries, _, report = update(store, tmp_path / "v", indexes.Quadrants, ones)
-    assert {entry.path: entry.seconds for entry in entries} == {name: i + 1 for i, name in enumerate(names[:5])}
-    said = {row.video + str(row.seconds): (row.status, row.error) for row in report}
-    assert said["caf\xe9.mov1"] == ("named alike", r"its name looks like 'cafe\u0301.mov', another file")
-    assert said["a.mov4"] == ("named alike", "its name looks like 'A.mov', another file")
-    assert said["d\\udcff.mov5"] == ("ok", "")
-    assert said["d\\udcff.mov0"] == ("failed", "another file's name is printed just like this one's: rename it")
+def test_nothing_is_embedded_of_what_is_gone(clip, tmp_path, monkeypatch):
+    folder = indexes.folder(tmp_path / "videos", (20,) * 12)
+    index, looked, encode = MomentIndex.build(clip, folder, tmp_path / "index"), [], clip.encode_seconds
+    monkeypatch.setattr(clip, "encode_seconds", lambda clips: looked.extend(clips) or encode(clips))
+    assert len(index.search(QUERY, 12)) == len(looked) == 12
+    for i in range(11):
+        (folder / f"video {i}.mov").unlink()
+    looked.clear()
+    with pytest.warns(UserWarning) as caught:
+        assert [hit.video for hit in index.search(QUERY, 12)] == ["video 11.mov"]
+    assert len(looked) == len(caught) == 1 and "and 8 more; call update()" in str(caught[0].message)
 
 
-def test_what_may_not_be_read_is_reported(tmp_path, folder):
-    indexes.write(folder / "sub" / "b.mov", 2, 7)
-    store, encoder = Store.prepare(tmp_path / "index", {}, ".."), indexes.Quadrants()
-    before, _ = run(store, folder, encoder)
-    (folder / "sub").chmod(0)
-    (folder / "video 0.mov").chmod(0)
-    os.utime(folder / "video 0.mov")
-    try:
-        with unprivileged(tmp_path):
-            entries, failed, report = update(Store("index"), Path("videos"), lambda: encoder, lambda videos: [])
-    finally:
-        (folder / "sub").chmod(0o755)
-    assert entries == [before[path] for path in ("sub/b.mov", "video 0.mov", "video 1.mov", "video 2.mov")]
-    assert failed == [] and [(row.video, row.change, row.status) for row in report] == [
-        ("sub", "unlisted", "failed"),
-        ("video 0.mov", "kept", "unreadable"),
-    ]
-    assert all("Permission denied" in row.error for row in report)
+def test_names_are_shown_and_not_trusted(clip, tmp_path):
+    strange = b"d\xff<i>.mov"
+    video = indexes.write(tmp_path / "<img src=x onerror=alert(1)>.mov", 3, 0)
+    shutil.copy(video, os.fsencode(tmp_path) + b"/" + strange)
+    (tmp_path / "<b>.mp4").write_bytes(b"")
+    index = MomentIndex.build(clip, tmp_path)
+    assert index.videos == ["<img src=x onerror=alert(1)>.mov", "d\\udcff<i>.mov"]
+    assert os.fsencode(index.file(index.videos[1]).name) == strange
+    assert "<b>" not in index.report._repr_html_() and "&lt;b&gt;" in index.report._repr_html_()
+    assert len(index.search(QUERY)) == 2 and index.update()[0].video == "<b>.mp4"
+    shutil.copy(video, tmp_path / "d\\udcff<i>.mov")
+    with pytest.raises(ValueError, match="two files are both written 'd.*udcff<i>.mov': rename"):
+        index.update()
+    assert len(index.search(QUERY)) == 2
 
 
-def test_work_is_saved_as_it_goes(tmp_path, folder, monkeypatch):
-    saved = []
-    add = Store.add
-    monkeypatch.setattr(Store, "add", lambda self, rows: saved.append(len(rows)) or add(self, rows))
-    store = Store.prepare(tmp_path / "index", {}, "..")
-    update(store, folder, indexes.Quadrants, ones)
-    monkeypatch.setattr("vclip.search.update.SAVE_EVERY", 0)
-    store = Store.prepare(tmp_path / "other", {}, "..")
-    update(store, folder, indexes.Quadrants, ones)
-    assert saved == [3, 1, 1, 1]
+def overwrite(file: Path, name: str, byte: int) -> None:
+    """Other bytes in a tensor of a safetensors file: its size and its header stay."""
+    data = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(data[:8], "little")
+    first, last = json.loads(data[8:header])[name]["data_offsets"]
+    data[header + first : header + last] = bytes([byte]) * (last - first)
+    file.write_bytes(data)
 
 
-def test_a_report_shows_what_is_wrong():
-    report = UpdateReport([Change("a.mp4", "added", 3, "ok", ""), Change("<b>\x1b", "changed", 0, "failed", "<i>")])
-    assert repr(report) == "1 added, 1 failed\n  <b>\\x1b (changed) failed: <i>"
-    assert "<b>" not in report._repr_html_() and report._repr_html_().count("<tr") == 3
-    assert repr(UpdateReport()) == "nothing changed"
+@pytest.mark.parametrize("how", ["lost", "cut", "overwritten"])
+@pytest.mark.parametrize("name, tensor, calls", [("features", "features", 6), ("vectors", "z_v", 0)])
+def test_what_an_index_loses_is_made_again(clip, folder, tmp_path, how, name, tensor, calls):
+    path = tmp_path / "index"
+    before = MomentIndex.build(clip, folder, path).search(QUERY, 50)
+    for start in ("build", "open", "go on"):
+        going = MomentIndex.open(path, clip)
+        (file,) = path.rglob(f"{name}-*")
+        if how == "overwritten":
+            overwrite(file, tensor, 7)
+        else:
+            file.unlink() if how == "lost" else os.truncate(file, file.stat().st_size // 2)
+        clip.encoder.calls = 0
+        if start == "build":
+            index = MomentIndex.build(clip, folder, path)
+        elif start == "open" and name == "vectors":
+            index = MomentIndex.open(path, clip)
+            with pytest.raises(ValueError, match=r"vectors-.*call update\(\)"):
+                index.search(QUERY)
+            index.update()
+        else:
+            index = going
+            index.update()
+        assert clip.encoder.calls == calls and [row.change for row in index.report] == ["repaired"] * calls
+        assert same(index.search(QUERY, 50), before)
+        assert same(MomentIndex.open(path, clip).search(QUERY, 50), before)
+
+
+@pytest.mark.parametrize("name, tensor", [("features", "features"), ("vectors", "z_v")])
+def test_what_to_do_with_a_file_that_only_a_search_sees_is_damaged(clip, folder, tmp_path, name, tensor):
+    path = tmp_path / "index"
+    before = MomentIndex.build(clip, folder, path).search(QUERY, 50)
+    (file,) = path.rglob(f"{name}-*")
+    time = file.stat().st_mtime_ns
+    overwrite(file, tensor, 255)
+    os.utime(file, ns=(time, time))  # as a failing disk would
+    index = MomentIndex.open(path, clip)
+    with pytest.raises(ValueError, match=rf"{file.name} .*damaged.*delete .*call update\(\)"):
+        index.search(QUERY)
+    file.unlink()
+    index.update()
+    assert same(index.search(QUERY, 50), before)
+
+
+def test_a_lost_video_of_a_lost_shard_is_dropped(clip, folder, tmp_path):
+    index = MomentIndex.build(clip, folder, tmp_path / "index")
+    next((tmp_path / "index").glob("features-*")).unlink()
+    (folder / "video 3.mov").unlink()
+    assert repr(index.update()) == "6 videos: 5 repaired, 1 dropped" and len(index) == 5
+
+
+def test_only_new_videos_are_embedded(clip, folder, tmp_path, monkeypatch):
+    index, seen, encode = MomentIndex.build(clip, folder, tmp_path / "index"), [], clip.encode_clips
+    monkeypatch.setattr(clip, "encode_clips", lambda clips: seen.append(len(clips)) or encode(clips))
+    indexes.write(folder / "new.mov", 40, 99)
+    (folder / "video 0.mov").unlink()
+    index.update()
+    assert seen == [2]  # windows of 40 seconds; the others' were copied into the packed shard's file
+    fresh = MomentIndex.build(indexes.clip(), folder, tmp_path / "fresh")
+    assert same(index.search(QUERY, 50), fresh.search(QUERY, 50))
+    index.update()
+    assert seen == [2] and len(list((tmp_path / "index").rglob("vectors-*"))) == 1
+
+
+def test_a_model_that_is_trained_on_makes_an_index_of_its_own(folder, tmp_path):
+    clip = indexes.clip()
+    index = MomentIndex.build(clip, folder, tmp_path / "index")
+    before = index.search(QUERY, 50)
+    for weight in clip.model.parameters():
+        weight.data *= 1.5
+    index.update()
+    assert clip.encoder.calls == 6 and not same(index.search(QUERY, 50), before)
+    assert same(MomentIndex.open(tmp_path / "index", indexes.clip()).search(QUERY, 50), before)
+
+
+def test_counts_are_those_after_the_update(clip, folder):
+    index = MomentIndex.open(folder / ".vclip", clip)
+    assert repr(index) == "MomentIndex('videos': 6 videos, 0.0 h, 12 windows)"
+    (folder / "video 3.mov").unlink()
+    indexes.write(folder / "video 1.mov", 34, 4)
+    index.update()
+    assert repr(index) == "MomentIndex('videos': 5 videos, 0.0 h, 10 windows)" and len(index) == 5
+    assert index.videos == [f"video {i}.mov" for i in (0, 1, 2, 4, 5)] and index.seconds == [3, 34, 33, 70, 1]
+    np.testing.assert_array_equal(index.corpus.seconds, index.seconds)

@@ -3,9 +3,11 @@
 A corpus is a folder::
 
     corpus.json                 FeatureSpec, split, licence, tokenizer
-    videos.parquet              video_id, seconds, shard, row, media
+    videos.parquet              video_id, seconds, shard, row, media (the file's path in its folder, if known)
     captions.parquet            video_id, start, end, text (and input_ids once tokenized)
     features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
+
+One that was made from video files also holds `store.sqlite` (`vclip.data.feature_store`): what became of each file.
 
 Shapes: N videos, M captions of all videos, T seconds of one video, F feature size.
 """
@@ -14,7 +16,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,8 +30,9 @@ from vclip.data.captions import Captions, word_pieces
 from vclip.data.spec import FeatureSpec
 
 # Opening a file takes longer than reading a clip, so all of HowTo100M's 6,500 shards may stay open, and most folders of
-# .npy files. An open one keeps no descriptor, but is one of the 65,530 maps Linux allows a process: two corpora fit.
+# .npy files. Memory maps hold no file descriptor but count towards Linux's vm.max_map_count (65,530): two corpora fit.
 FILES_OPEN = 30_000
+STORE = "store.sqlite"
 
 
 class Corpus:
@@ -36,7 +40,16 @@ class Corpus:
 
     Besides `video_ids`, `spec`, `split` and `licence`, the flat arrays that the samplers read for a whole batch:
     `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
-    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
+    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array. `media` are the
+    paths of the videos' files, None where they are unknown.
+
+    Example:
+        >>> from vclip import Corpus, minihowto
+        >>> corpus = Corpus.open(minihowto() / "val")
+        >>> corpus
+        Corpus('val': 64 videos, 1.0 h, 1006 captions)
+        >>> corpus.features(0).shape, corpus.captions(0).text[0]
+        ((62, 128), "today we're doing pirate dish")
     """
 
     def __init__(
@@ -49,7 +62,7 @@ class Corpus:
         self.video_ids: list[str] = videos["video_id"].to_pylist()
         self.media: list[str | None] = videos["media"].to_pylist()
         self.seconds = videos["seconds"].to_numpy()
-        self._shard, self._row = videos["shard"].to_numpy(), videos["row"].to_numpy()
+        self._shard, self.first_row = videos["shard"].to_numpy(), videos["row"].to_numpy()
         self._blocks = blocks
         self._read = lru_cache(FILES_OPEN)(storage.read_rows)
         # our own files were checked before they were written, other tools' are when a video is first read
@@ -67,23 +80,44 @@ class Corpus:
         split: str | None = None,
         licence: str | None = None,
     ) -> "Corpus":
-        """Write a corpus of `(video_id, features (T, F), captions)`, all or nothing, and open it.
+        """Write a corpus, all or nothing, and open it.
 
-        Raises FileExistsError if `path` holds something, and ValueError that names the id for an empty or duplicate
-        id, features that are not (T, spec.dim) with T > 0, NaN, or values beyond float16.
+        Args:
+            path: the folder to make.
+            spec: how the features were made.
+            videos: (video_id, features (T, F), captions or None), each read when it is its turn.
+            split: such as "train".
+            licence: of the videos.
+
+        Raises:
+            FileExistsError: if `path` holds something.
+            ValueError: names the id, for an empty or duplicate id, features that are not (T, spec.dim) with T > 0,
+                NaN, or values beyond float16.
+
+        Example:
+            >>> import tempfile
+            >>> spec = FeatureSpec("mine", "0" * 16, 1, 8, "centre", "none", "mean", None, 4)
+            >>> said = Captions([0], [2], ["stir the soup"])
+            >>> Corpus.create(tempfile.mkdtemp(), spec, [("a", np.ones((3, 4)), said)]).features(0).shape
+            (3, 4)
         """
-        path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise FileExistsError(f"{path} is not empty: choose another folder or remove it first")
+        path = Path(path).resolve()
+        if path.exists() and (not path.is_dir() or any(path.iterdir()) or path == Path.cwd()):
+            raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
         path.parent.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        try:
-            rows, captions = [], []
+        rows: list[tuple] = []
+
+        def captions() -> Iterator[tuple[str, Captions]]:
+            """Those of one shard after the other, each of which is written first."""
             for shard, group in enumerate(storage.shards(videos, spec.dim)):
                 storage.write_shard(making / storage.shard_name(shard), [features for _, features, _ in group])
-                rows += [(video_id, len(features), shard, row) for row, (video_id, features, _) in enumerate(group)]
-                captions += [(video_id, c) for video_id, _, c in group if c is not None]
-            storage.write_tables(making, spec, rows, captions, split, licence)
+                rows.extend((i, len(features), shard, row, None) for row, (i, features, _) in enumerate(group))
+                yield from ((video_id, said) for video_id, _, said in group if said is not None)
+
+        try:
+            meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
+            storage.write_tables(making, rows, captions(), meta)
             making.chmod(0o755)
             if path.exists():
                 path.rmdir()
@@ -95,14 +129,21 @@ class Corpus:
 
     @staticmethod
     def open(path, split: str | None = None) -> "Corpus":
-        """A corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`layouts`); nothing is copied.
+        """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`layouts`); nothing is copied.
 
-        `split` says which shards where a folder holds those of several ("train", "val"). Features of other tools are
-        checked when a video is first read: NaN, infinity or values beyond float16 are a ValueError that names the id.
-        Raises FileNotFoundError or ValueError that names the file.
+        Args:
+            path: the folder.
+            split: which shards, where a folder holds those of several ("train", "val").
+
+        Raises:
+            FileNotFoundError: for a folder or file that is missing, or a corpus that is not finished.
+            ValueError: names a damaged file. Features of other tools are checked when a video is first read: NaN,
+                infinity or values beyond float16 name the id.
         """
         path = Path(path)
         if not (path / "corpus.json").is_file():
+            if (path / STORE).is_file():
+                raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
             return Corpus(path, *layouts.read(path, split))
         try:
             meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
@@ -158,7 +199,7 @@ class Corpus:
         The disk is asked for the clips of all videos at once; the copy then waits for one after the other.
         """
         self._check_new(videos)
-        first, last = self._row[videos] + starts, self._row[videos] + ends
+        first, last = self.first_row[videos] + starts, self.first_row[videos] + ends
         shards = self._shard[videos].tolist()
         blocks = {shard: self._block(shard) for shard in set(shards)}
         for video in np.unique(videos):
@@ -214,6 +255,16 @@ class Corpus:
         expected = FeatureSpec.read(expected, "the model") if isinstance(expected, dict) else expected
         self.spec.check(expected, "the model")
 
+    def file(self, i: int) -> Path:
+        """The features file of video i."""
+        return self._blocks[self._shard[i]]
+
+    def by_file(self) -> dict[Path, np.ndarray]:
+        """The videos of each features file, in the order of its rows."""
+        order = np.lexsort((self.first_row, self._shard))
+        shards, first = np.unique(self._shard[order], return_index=True)
+        return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
+
     def _set_captions(self, table: pa.Table) -> None:
         order, owner = _by_video(table, self._index)
         if not np.array_equal(order, np.arange(len(order))):
@@ -245,7 +296,7 @@ class Corpus:
         return self._read(self._blocks[shard])
 
     def _rows(self, i: int) -> np.ndarray:
-        return self._block(self._shard[i])[self._row[i] : self._row[i] + self.seconds[i]]
+        return self._block(self._shard[i])[self.first_row[i] : self.first_row[i] + self.seconds[i]]
 
     def _check_new(self, videos: np.ndarray) -> None:
         for i in np.unique(videos[~self._checked[videos]]):

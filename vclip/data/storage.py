@@ -4,10 +4,9 @@ import ctypes
 import json
 import mmap
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +39,6 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under a second name, or its copy where that cannot be. Files here are replaced, never changed."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another disk, or a file system without links
-        replace(target, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def _to_disk(path: Path) -> None:
@@ -117,39 +108,36 @@ def read_ahead(rows: np.ndarray) -> None:
         LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(address - begin + rows.nbytes), mmap.MADV_WILLNEED)
 
 
-def write_tables(
-    path: Path,
-    spec,
-    videos: list[tuple[str, int, int, int]],
-    captions: list[tuple[str, Captions]],
-    split: str | None = None,
-    licence: str | None = None,
-    media: dict[str, str] | None = None,
-) -> None:
-    """The tables beside the features files: `videos` rows are (video_id, seconds, shard, row); corpus.json last."""
-    ids, seconds, shards, rows = zip(*videos, strict=True) if videos else ((), (), (), ())
-    table = {
-        "video_id": pa.array(ids, pa.string()),
-        "seconds": pa.array(seconds, pa.int64()),
-        "shard": pa.array(shards, pa.int64()),
-        "row": pa.array(rows, pa.int64()),
-        "media": pa.array([(media or {}).get(i) for i in ids], pa.string()),
-    }
-    replace(path / "videos.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
-    table = {
-        "video_id": pa.array([i for i, c in captions for _ in c.text], pa.string()),
-        "start": pa.array(np.concatenate([np.zeros(0), *(c.start for _, c in captions)])),
-        "end": pa.array(np.concatenate([np.zeros(0), *(c.end for _, c in captions)])),
-        "text": pa.array([text for _, c in captions for text in c.text], pa.string()),
-    }
-    replace(path / "captions.parquet", lambda temporary: pq.write_table(pa.table(table), temporary))
-    write_meta(path, spec, split, licence)
+CAPTIONS = pa.schema({"video_id": pa.string(), "start": pa.float64(), "end": pa.float64(), "text": pa.string()})
+VIDEOS = pa.schema(
+    {"video_id": pa.string(), "seconds": pa.int64(), "shard": pa.int64(), "row": pa.int64(), "media": pa.string()}
+)
+VIDEOS_AT_ONCE = 4096
 
 
-def write_meta(path: Path, spec, split: str | None, licence: str | None) -> None:
-    """corpus.json, which makes a folder a corpus: written last."""
-    meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
+def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[tuple[str, Captions]], meta: dict) -> None:
+    """The tables beside the features files: `videos` are rows of VIDEOS. corpus.json makes a folder a corpus: last.
+
+    `captions` are used up first: what makes them may still add to `videos`.
+    """
+    replace(path / "captions.parquet", lambda temporary: _write_captions(temporary, iter(captions)))
+    columns = [list(column) for column in zip(*videos, strict=True)] or [[] for _ in VIDEOS]
+    table = pa.table(columns, schema=VIDEOS)
+    replace(path / "videos.parquet", lambda temporary: pq.write_table(table, temporary))
     write_json(path / "corpus.json", meta)
+
+
+def _write_captions(path: Path, captions: Iterator[tuple[str, Captions]]) -> None:
+    """Some videos at a time: the captions of a large corpus do not fit memory as Python's objects."""
+    with pq.ParquetWriter(path, CAPTIONS) as writer:
+        while some := list(islice(captions, VIDEOS_AT_ONCE)):
+            columns = [
+                [video for video, said in some for _ in said.text],
+                np.concatenate([said.start for _, said in some]),
+                np.concatenate([said.end for _, said in some]),
+                [text for _, said in some for text in said.text],
+            ]
+            writer.write_table(pa.table(columns, schema=CAPTIONS))
 
 
 def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:

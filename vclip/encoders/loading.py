@@ -9,8 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vclip.data.extraction import extract, is_in_share, processes
+from vclip.data.extraction import extract, processes
 from vclip.data.spec import FeatureSpec
+from vclip.data.video_files import is_in_shard
 from vclip.encoders.networks import (
     EFFICIENTNET_LITE0,
     S3D_G,
@@ -107,12 +108,12 @@ def _beside(folder, names: Sequence[str], what: str) -> Path:
     )
 
 
-def _share(text: str) -> tuple[int, int]:
+def _shard(text: str) -> tuple[int, int]:
     try:
         k, n = map(int, text.split("/"))
-        is_in_share("", (k, n))
+        is_in_shard("", (k, n))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no share; of two there are 1/2 and 2/2") from None
+        raise argparse.ArgumentTypeError(f"shard must be k/n with 1 <= k <= n, e.g. 1/2 or 2/2; got {text}") from None
     return k, n
 
 
@@ -126,13 +127,13 @@ def main() -> None:
     parser.add_argument("--weights", help="file of S3D's weights, or folder of the model")
     parser.add_argument("--fps", type=int, help="frames a second")
     parser.add_argument("--size", type=int, help="pixels a side")
-    parser.add_argument("--share", type=_share, default=(1, 1), help="2/8: the second of eight machines' shares")
+    parser.add_argument("--shard", type=_shard, default=(1, 1), help="2/8: the second of eight machines' shards")
     parser.add_argument("--projection", help="safetensors file of a matrix, as made by Projection.save")
     arguments = parser.parse_args()
     encoder = load_encoder(arguments.encoder, arguments.weights, arguments.fps, arguments.size)
     if arguments.projection:
         encoder = Projection.load(encoder, arguments.projection)
-    report = extract(arguments.folder, arguments.out, encoder, arguments.share)
+    report = extract(arguments.folder, arguments.out, encoder, arguments.shard)
     if processes().is_main_process:
         print(report)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32
 
 from vclip.data.corpus import Corpus, vocabulary_hash
-from vclip.data.extraction import extract_one
+from vclip.data.extraction import encode_file
 from vclip.data.spec import FeatureSpec, weights_hash
 from vclip.models.packing import on_device
 from vclip.models.processor import VideoCLIPProcessor
@@ -105,9 +105,9 @@ class DualEncoder(ABC):
         Raises:
             ValueError: if the file cannot be decoded.
         """
-        row, features, _ = extract_one(Path(path).stem, Path(path), self.encoder)
+        features, error = encode_file(Path(path), self.encoder)
         if features is None:
-            raise ValueError(f"{path}: {row.error}")
+            raise ValueError(f"{path}: {error}")
         return self.encode_seconds([features])[0]
 
     def index(self, source: Any, path: str | Path | None = None) -> Any:

@@ -1,12 +1,13 @@
-"""Search a folder of videos by text, down to the second.
+"""Search videos by text, down to the second.
 
 T seconds of a video, N windows of all videos (32 s every 16 s). Scores are plain dot products: a window's is z_v . z_t
-(the paper's similarity, section 3.2), a second's h_v . z_t.
+(the paper's similarity, section 3.1), a second's h_v . z_t.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -14,28 +15,37 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Int
+from tqdm.auto import tqdm
 
+from vclip.data.corpus import STORE, Corpus
+from vclip.data.extraction import Report, encode, row_of
+from vclip.data.feature_store import FeatureStore, writing
+from vclip.data.folder_changes import Files, compare
 from vclip.data.text import printable
-from vclip.neighbours import nearest
-from vclip.search.background import SENTENCES
-from vclip.search.folder import captions_during, inside, place_of, refuse_missing, state_of, warn_of
-from vclip.search.identity import embed_sentences, embed_windows, fingerprint, made_by, named_encoder, sizes
-from vclip.search.state import Entry
-from vclip.search.store import Store
-from vclip.search.update import UpdateReport, update
-from vclip.search.windows import Windows, build, moments, read, seconds_of, write
+from vclip.data.video_files import find_videos
+from vclip.models.dual_encoder import DualEncoder
+from vclip.models.windows import sliding_windows
+from vclip.search.vectors import INDEX, Vectors, encode_texts, index_folder, read_index
+from vclip.search.windows import Windows, moments, seconds_of
+
+NAMED = 3  # of the videos that a warning is about
 
 
 @dataclass(frozen=True)
 class Hit:
     """A moment that a text found.
 
-    `video` is the path in the index's folder (printable: use `MomentIndex.file` to open it), `start` and `end` are
-    seconds from its start, at most its length, `score` is z_v . z_t of the window around it, `rank` counts from 1.
-    `margin` is the score less the best of any other video (NaN if there is none), `quantile` the fraction of 256
-    everyday sentences whose best score on this index is lower, 0 to 1. `query` is what was asked, `text` what the
-    captions say meanwhile.
+    Attributes:
+        video: its id in the corpus; in an indexed folder its path there. `MomentIndex.file` opens it.
+        start: seconds from the video's start.
+        end: seconds, at most the video's length.
+        score: z_v . z_t of the window around it.
+        rank: counts from 1.
+        margin: the score minus the best of any other video (NaN if there is none).
+        quantile: the fraction, 0 to 1, of 256 everyday sentences whose best score on this index is lower.
+        query: what was asked.
+        text: what the captions say meanwhile.
     """
 
     video: str
@@ -56,225 +66,271 @@ class Curve(NamedTuple):
     scores: Float[np.ndarray, " T"]
 
 
-class MomentIndex:
-    """A folder of videos that can be searched. Made by `MomentIndex.build`, opened again by `MomentIndex.open`.
+class Change(NamedTuple):
+    """One video of an update that is not as it was, or not as it should be: `change` as in
+    `vclip.data.folder_changes.compare`, `status` and `error` as in `vclip.data.extraction.Row`."""
 
-    `videos` are the paths in `folder`, `seconds` how many each has, a begun one counted, `report` what the
-    last update did.
+    video: str
+    change: str
+    seconds: int
+    status: str
+    error: str
+
+
+class MomentIndex:
+    """Videos that can be searched. Made by `MomentIndex.build`, opened again by `MomentIndex.open`.
+
+    Attributes:
+        corpus: their features and captions.
+        folder: the folder of videos that `update` looks at; None for an index of a corpus.
+        path: where the index is, for `open`.
+        report: what the last update did, a `Change` for each video that is not as it was.
+
+    Example:
+        >>> import tempfile, vclip
+        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
+        >>> index = vclip.MomentIndex.build(clip, vclip.minihowto() / "val", tempfile.mkdtemp())
+        >>> index
+        MomentIndex('val': 64 videos, 1.0 h, 187 windows)
+        >>> len(index.search("fry the cactus", k=3))
+        3
     """
 
-    def __init__(self, store: Store, model, processor, folder: Path, encoder=None):
-        self.model, self.processor, self.folder, self.path = model, processor, folder, store.path
-        self.report = UpdateReport()
-        self._store, self._encoder, self._fingerprint = store, encoder, fingerprint(model)
-        self._read()
+    def __init__(self, clip: DualEncoder, path: Path, folder: Path | None = None, corpus: Corpus | None = None):
+        self.clip, self.path, self.folder, self.report = clip, path, folder, Report()
+        self._windows: Windows | None = None
+        if corpus is not None:
+            self._read(corpus)
 
     @staticmethod
-    def build(model, processor, folder, encoder=None, path=None) -> "MomentIndex":
-        """Index every video of `folder` in `path`, `.vclip` in the folder unless given.
+    def build(clip: DualEncoder, source, path=None) -> "MomentIndex":
+        """Index a folder of videos, or a corpus of the features that `clip` takes.
 
-        `encoder` None is the one that `model.config.feature_spec` names. What `path` holds already is brought up to
-        date, as `update` does, so a build that was stopped goes on, an index that lost files is mended, and one whose
-        folder has moved follows it. A file that cannot be read costs a row of `.report`. Linked folders are entered,
-        hidden files and folders are not.
-        Raises FileNotFoundError if there is no folder or it holds none of the index's videos, FileExistsError if `path`
-        holds something else, PermissionError if nothing can be written there, and ValueError that names the fields if
-        model or encoder are not those of the index.
+        Of a folder every video is encoded into a corpus, which can be trained on. What is there already is brought up
+        to date, as `update` does, so a build that was stopped goes on. Of a corpus nothing is encoded: its features are
+        read. Linked folders are entered, hidden files and folders are not.
+
+        Args:
+            clip: as `vclip.load` gives it; several models can index one corpus.
+            source: a folder of videos, a `Corpus`, or the folder of one, such as `extract` makes.
+            path: of a folder, where its corpus goes, `.vclip` in it by default. Of a corpus, where its window vectors
+                go, by default `index/` in it.
+
+        Raises:
+            FileNotFoundError: if there is no video, or all that the index knows are gone.
+            FileExistsError: if `path` holds something else.
+            PermissionError: if nothing can be written there.
+            RuntimeError: while another process updates the index.
+            ValueError: names the fields in which the features are not those that `clip` takes.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder of videos")
-        path = Path(path) if path is not None else folder / ".vclip"
-        identity = made_by(model, processor, encoder)
-        store = Store.prepare(path, identity, place_of(folder, path))
-        index = MomentIndex(store, model, processor, folder, encoder)
-        index._update(identity)
+        folder = Path(os.fspath(source)) if not isinstance(source, Corpus) else source.path
+        if isinstance(source, Corpus) or any((folder / name).is_file() for name in ("corpus.json", STORE)):
+            corpus = source if isinstance(source, Corpus) else Corpus.open(folder)
+            clip.check(corpus)
+            index = MomentIndex(clip, corpus.path if path is None else Path(path), corpus=corpus)
+        else:
+            index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path), folder)
+        index.update()
         return index
 
     @staticmethod
-    def open(path, model, processor, encoder=None) -> "MomentIndex":
-        """The index at `path`, as it is. Raises FileNotFoundError if there is none, ValueError as `build` does."""
-        store = Store(path)
-        store.check(made_by(model, processor, encoder))
-        folder = Path(os.path.normpath(store.path / store.state.folder))
-        index = MomentIndex(store, model, processor, folder, encoder)
-        with suppress(OSError, ValueError):  # what is lost or damaged can be mended: the first search says so
-            index._load()
+    def open(path, clip: DualEncoder) -> "MomentIndex":
+        """Open the index at `path`, as it is.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if another model made it, or an older vclip.
+        """
+        path = Path(path)
+        if (path / INDEX).is_file():
+            corpus = Corpus.open(Path(os.path.normpath(path / read_index(path)["corpus"])))
+        elif any((path / name).is_file() for name in ("corpus.json", STORE)):
+            corpus = Corpus.open(path)
+        else:
+            raise FileNotFoundError(f"{path} holds no index: make one with MomentIndex.build")
+        clip.check(corpus)
+        index = MomentIndex(clip, path, corpus=corpus)
+        index.folder = index._place and Path(os.path.normpath(corpus.path / index._place))
+        if not ((own := index._vectors_at()) / INDEX).is_file():
+            raise FileNotFoundError(f"{path} holds no index by this model: make one with MomentIndex.build")
+        index._vectors = Vectors(own, corpus, clip.identity)
         return index
 
-    def update(self) -> UpdateReport:
-        """Encode new and changed files, forget those that are gone; a row for each, see `vclip.search.update.Change`.
+    def update(self) -> Report:
+        """Encode new and changed files, forget those that are gone, and embed what is new.
 
-        A video or a file of the index whose size and time are as they were is not read; else its hash tells whether it
-        has changed. What the index has lost or finds changed is made again: a FAISS file from the vectors, features and
-        vectors from the videos. Of a video that is there but cannot be read the index keeps what it has; one that
-        cannot be encoded is tried again when it has changed.
-        Raises FileNotFoundError if the folder or every video of the index is gone, RuntimeError if the index is being
-        updated elsewhere, PermissionError if it cannot be written, and ValueError if the model, its weights in memory,
-        or the encoder are no longer those that made the index.
+        A file whose size and time are as they were is not read; else its hash tells whether it has changed. What the
+        index has lost or finds damaged is made again. A file that cannot be encoded is tried again when it has changed.
+
+        Returns:
+            A `Change` for each video that is not as it was.
+
+        Raises:
+            FileNotFoundError, PermissionError, RuntimeError, ValueError: as `build`.
         """
-        return self._update(made_by(self.model, self.processor, self._encoder))
+        if self.folder is not None:
+            self.report = self._encode(self.folder)
+        self._read(Corpus.open(self.path if self.folder is not None else self.corpus.path))
+        self._vectors = Vectors(self._vectors_at(), self.corpus, self.clip.identity)
+        self._windows = self._windows_of(self._vectors.update(self.clip))
+        return self.report
 
     def search(
         self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None, captions: bool = True
     ) -> list[Hit]:
-        """At most k moments, best first, no two of which overlap; a window gives its run that stands out.
+        """Find at most k moments, best first, no two of which overlap; a window gives its run that stands out.
 
-        `videos` is a pattern ("cooking/*.mp4") or a function of the path: no other is searched, though all count in
-        margin and quantile. A video that is gone is left out and one that has changed is kept, with a warning.
-        Without `captions` no caption file is read, and no hit has a text.
-        Raises ValueError for a text without words, k < 1, weights that have changed since they made the index, a text
-        or a video of which the model makes NaN, or a damaged file of the index, FileNotFoundError if the folder or a
-        file of the index is gone.
+        A video that is gone from the indexed folder is left out, and one that has changed is kept, with a warning.
+
+        Args:
+            text: what to look for.
+            k: how many moments at most.
+            videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
+                in margin and quantile.
+            captions: whether hits say what is said meanwhile.
+
+        Raises:
+            ValueError: for a text without words, k < 1, a text or a video of which the model makes NaN, or a damaged
+                file of the index.
+            FileNotFoundError: if the indexed folder or a file of the index is gone.
         """
         if not text.strip() or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
         hits: list[Hit] = []
+        if self.folder is not None and not self.folder.is_dir():
+            raise FileNotFoundError(f"{self.folder} is not there: mount it, or build the index of its new place")
         if not len(self):
             return hits
-        refuse_missing(self.folder)
         text = printable(text)
-        z_t = self._z_t(text)
+        z_t = encode_texts(self.clip, [text])[0]
         windows, states = self._load(), {}
         best, *scores = windows.best_two(z_t)
+        background = self._vectors.background
         ranked = windows.ranked(z_t, self._allowed(videos))
         there = ((w, score) for w, score in ranked if self._is_there(int(windows.video[w]), states))
-        for video, start, end, score in islice(moments(self.model, self._store, windows, there, z_t), k):
-            entry = self._store.entries[video]
-            margin = score - scores[video == best]
-            quantile = float(np.mean(self._background < score))
-            place = (float(start), min(float(end), entry.duration or float(end)))
-            said = captions_during(inside(self.folder, entry.path), *place) if captions else ""
-            hits.append(Hit(printable(entry.path), *place, score, len(hits) + 1, margin, quantile, text, said))
-        of = {self._store.entries[video].path: what for video, what in sorted(states.items())}
+        for i, start, end, score in islice(moments(self.clip, self.corpus, windows, there, z_t), k):
+            video = self.corpus.video_ids[i]
+            duration = self._files[video].duration if video in self._files else None
+            place = (float(start), min(float(end), duration or float(end)))
+            margin, quantile = score - scores[i == best], float(np.mean(background < score))
+            said = self._said_during(i, *place) if captions else ""
+            hits.append(Hit(video, *place, score, len(hits) + 1, margin, quantile, text, said))
         found = {hit.video for hit in hits}
-        warn_of([path for path in of if of[path] == "gone"], "gone since the last update, so left out")
-        warn_of([p for p in of if of[p] == "changed" and printable(p) in found], "changed since the last update")
+        of = {self.corpus.video_ids[i]: what for i, what in sorted(states.items())}
+        _warn([video for video in of if of[video] == "gone"], "gone since the last update, so left out")
+        _warn([v for v in of if of[v] == "changed" and v in found], "changed since the last update")
         return hits
 
     def explain(self, hit: Hit) -> Curve:
-        """The scores of all seconds of the hit's video. Raises KeyError if the index no longer holds the video, and
-        ValueError as `search` does."""
-        entry, z_t = self._entry(hit.video), self._z_t(hit.query)
-        scores = seconds_of(self.model, [entry], [self._store.features(entry)])[0] @ z_t
+        """Score every second of the hit's video.
+
+        Raises:
+            KeyError: if the index no longer holds the video.
+            ValueError: as `search`.
+        """
+        i, z_t = self._position(hit.video), encode_texts(self.clip, [hit.query])[0]
+        scores = seconds_of(self.clip, self.corpus, [i], [self.corpus.features(i)])[0] @ z_t
         return Curve(np.arange(len(scores)), scores)
 
     def file(self, video: str) -> Path:
-        """The file of a video. Raises KeyError if it is not in the index, ValueError if it leads out of the folder,
-        FileNotFoundError if it is gone since."""
-        file = inside(self.folder, self._entry(video).path)
+        """Find the file of a video.
+
+        Raises:
+            KeyError: if the video is not in the index.
+            FileNotFoundError: if its file is gone, or the corpus was made without files.
+        """
+        self._position(video)
+        if video not in self._files or not self._files[video].path:
+            raise FileNotFoundError(f"{self.corpus.path} does not say where the file of {video!r} is")
+        file = self._where(self._files[video])
         if not file.is_file():
-            raise FileNotFoundError(f"{video!r} is no longer in {self.folder}: call update()")
+            raise FileNotFoundError(f"the file of {video!r} is gone: {file}; put it back, or call update()")
         return file
 
     @property
     def videos(self) -> list[str]:
-        return [printable(entry.path) for entry in self._store.entries]
+        """The ids of all videos; in an indexed folder their paths."""
+        return self.corpus.video_ids
 
     @property
     def seconds(self) -> list[int]:
-        return [entry.seconds for entry in self._store.entries]
+        """How many seconds each video has, a begun one counted."""
+        return self.corpus.seconds.tolist()
 
     def __len__(self) -> int:
-        return len(self._store.entries)
+        return len(self.corpus)
 
     def __repr__(self) -> str:
-        hours = sum(self.seconds) / 3600
-        windows = sum(entry.windows for entry in self._store.entries)
-        return f"MomentIndex({self.folder.name!r}: {len(self)} videos, {hours:.1f} h, {windows} windows)"
+        windows = sum(len(sliding_windows(n, *self.clip.window)) for n in self.seconds)
+        name = (self.folder or self.corpus.path).name
+        return f"MomentIndex({name!r}: {len(self)} videos, {sum(self.seconds) / 3600:.1f} h, {windows} windows)"
 
-    def _update(self, identity: dict) -> UpdateReport:
-        with self._store.lock():
-            self._store.read()
-            self._read()
-            self._store.check(identity)
-            self._fingerprint = fingerprint(self.model)
-            entries, failed, self.report = update(
-                self._store, self.folder, self._the_encoder, lambda videos: embed_windows(self.model, videos)
-            )
-            rows, before = ([(e.shard, e.row) for e in some] for some in (entries, self._store.entries))
-            if rows != before or self._is_damaged():
-                self._publish(self._store.pack(entries), failed)
-                return self.report
-            state = self._store.state
-            self._store.publish(
-                place_of(self.folder, self.path), entries, failed, faiss=state.faiss, background=state.background
-            )
-            self._read(self._load().index)
-        return self.report
+    def _encode(self, folder: Path) -> Report:
+        """Bring the corpus of a folder up to date."""
+        videos, _ = find_videos(folder, stems=False)
+        with writing(self.path, self.clip.spec or self.clip.encoder.spec) as store:
+            files, before = Files(store, videos, folder), dict(store.entries)
+            todo, changes = compare(store, files, list(videos), forget=True)
+            if store.meta["folder"] != files.root:
+                store.remember(folder=files.root)
+            if todo:
+                self.clip.encoder.spec.check(store.spec, "the model")
+            bar = tqdm(todo, desc="index", unit="video", disable=not todo)
+            encode(store, files, bar, lambda: self.clip.encoder)
+            store.finish()
+            entries = before | store.entries
+            rows = [row_of(entries[video], changes) for video in sorted(changes)]
+            return Report(Change(row.video, changes[row.video][0], *row[1:]) for row in rows)
 
-    def _publish(self, entries: list[Entry], failed: Sequence[Entry] = ()) -> None:
-        background, faiss, index = {"sentences": SENTENCES, "scores": []}, None, None
-        if entries:
-            index = build([self._store.z_v(entry) for entry in entries])
-            z_t = embed_sentences(self.model, self.processor, SENTENCES)
-            background["scores"] = sorted(nearest(index, z_t, 1)[0][:, 0].tolist())
-            if hasattr(index, "nprobe"):
-                file = self.path / self._store.faiss_name()
-                write(index, file)
-                faiss, index = file.name, read(file, self._store.sign(file).size)
-        self._store.publish(place_of(self.folder, self.path), entries, failed, faiss, background)
-        self._read(index)
+    def _read(self, corpus: Corpus) -> None:
+        """Take over a corpus, and what its store says of its files."""
+        self.corpus, self._files, self._place = corpus, {}, None
+        if (corpus.path / STORE).is_file():
+            with closing(FeatureStore(corpus.path)) as store:
+                self._files, self._where, self._place = store.entries, store.file, store.meta["folder"]
 
-    def _read(self, index=None) -> None:
-        """Take over what the store says; `index` is FAISS's, if it is at hand."""
-        self._of = {printable(entry.path): i for i, entry in enumerate(self._store.entries)}
-        self._background = np.array((self._store.state.background or {}).get("scores", []))
-        self._windows = None if index is None else self._windows_of(index)
+    def _vectors_at(self) -> Path:
+        return self.path if self.path != self.corpus.path else index_folder(self.corpus, self.clip.identity)
 
     def _load(self) -> Windows:
         """The windows of all videos; FAISS's index is read or made when it is first wanted."""
         if self._windows is None:
-            state, index = self._store.state, None
-            if state.faiss:
-                index = read(self.path / Path(state.faiss).name, state.files[state.faiss].size)
-            elif self._store.entries:
-                index = build([self._store.z_v(entry) for entry in self._store.entries])
-            self._windows = self._windows_of(index)
+            self._windows = self._windows_of(self._vectors.load())
         return self._windows
 
     def _windows_of(self, index) -> Windows:
-        seconds, windows = (np.array([e[i] for e in self._store.entries], np.int64) for i in (4, 5))
-        return Windows(index, seconds, windows, *sizes(self.model))
+        windows = np.array([len(sliding_windows(n, *self.clip.window)) for n in self.seconds], np.int64)
+        return Windows(index, self.corpus.seconds, windows, *self.clip.window)
 
-    def _is_damaged(self) -> bool:
-        """Whether what is made of the vectors is damaged, or has never been made."""
-        state = self._store.state
-        if state.background is None or (state.faiss and not self._store.is_whole(state.faiss)):
-            return True
-        try:
-            self._load()
-        except (OSError, ValueError):
-            return True
-        return False
-
-    def _the_encoder(self):
-        if self._encoder is None:
-            self._encoder = named_encoder(self.model)
-        return self._encoder
-
-    def _entry(self, video: str) -> Entry:
-        if video not in self._of:
+    def _position(self, video: str) -> int:
+        if video not in self.corpus:
             raise KeyError(f"{video!r} is not in the index (any more): search again")
-        return self._store.entries[self._of[video]]
+        return self.corpus.index(video)
 
     def _allowed(self, videos: str | Callable[[str], bool] | None) -> Bool[np.ndarray, " N"] | None:
         if videos is None:
             return None
-        keep = videos if callable(videos) else lambda video: fnmatchcase(video, videos)
+        keep = videos if callable(videos) else lambda video: video == videos or fnmatchcase(video, videos)
         return np.array([bool(keep(video)) for video in self.videos], bool)[self._load().video]
 
-    def _is_there(self, video: int, states: dict[int, str]) -> bool:
-        """`states` takes what became of each video that is asked for."""
-        if video not in states:
-            entry = self._store.entries[video]
-            states[video] = state_of(self.folder, entry.path, (entry.size, entry.mtime))
-        return states[video] != "gone"
+    def _is_there(self, i: int, states: dict[int, str]) -> bool:
+        """Whether a video is still in the indexed folder; `states` takes what became of each that is asked for."""
+        if self.folder is not None and i not in states:
+            entry = self._files[self.corpus.video_ids[i]]
+            try:
+                found = os.stat(self._where(entry))
+                states[i] = "same" if (found.st_size, found.st_mtime_ns) == entry.content[:2] else "changed"
+            except OSError:
+                states[i] = "gone"
+        return states.get(i) != "gone"
 
-    def _z_t(self, text: str) -> Float32[np.ndarray, " D"]:
-        if fingerprint(self.model) != self._fingerprint:
-            raise ValueError(
-                "the model's weights have changed since they made the index: load them again, or build another index "
-                "under another path"
-            )
-        return embed_sentences(self.model, self.processor, [text])[0]
+    def _said_during(self, i: int, start: float, end: float) -> str:
+        captions = self.corpus.captions(i)
+        return " ".join(captions.text[j] for j in np.flatnonzero((captions.start < end) & (captions.end > start)))
+
+
+def _warn(videos: Sequence[str], what: str) -> None:
+    """One warning for all videos of which `what` is to be said, the first of them by name, for the caller's caller."""
+    if videos:
+        more = f" and {len(videos) - NAMED} more" if len(videos) > NAMED else ""
+        warnings.warn(f"{what}: {', '.join(map(repr, videos[:NAMED]))}{more}; call update()", stacklevel=3)

@@ -12,12 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from vclip.data import storage
-from vclip.data.storage import shard_name
-from vclip.data.text import printable
+from vclip.data.corpus import Corpus
+from vclip.models.dual_encoder import DualEncoder
 from vclip.neighbours import index_rows, nearest
-from vclip.search.identity import embed_each_second, sizes
-from vclip.search.state import Entry
-from vclip.search.store import Store
 
 # Up to here, 890 hours of video, the search is exact: at D = 768 in 0.6 GB of memory and 40 ms on one core.
 EXACT_UP_TO = 200_000
@@ -36,18 +33,13 @@ def write(index: Any, file: Path) -> None:
     storage.replace(file, lambda temporary: faiss.write_index(index, str(temporary)))
 
 
-def read(file: Path, size: int) -> Any:
-    """An index in cells, its vectors left on disk (mapped). Raises ValueError if the file is missing or damaged.
-
-    A file of another size than `size` bytes is not opened: behind the end of a mapped file lies no error but a signal.
-    """
+def read(file: Path) -> Any:
+    """An index in cells, its vectors left on disk (mapped). Raises ValueError if the file is damaged."""
     import faiss
 
     try:
-        if (there := file.stat().st_size) != size:
-            raise RuntimeError(f"it has {there} bytes instead of {size}")
         return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
         raise ValueError(f"{file} cannot be read ({error}): call update(), which makes it again") from None
 
 
@@ -117,7 +109,11 @@ AT_ONCE = 8  # windows looked into together
 
 
 def moments(
-    model, store: Store, windows: Windows, ranked: Iterator[tuple[int, float]], z_t: Float32[np.ndarray, " D"]
+    clip: DualEncoder,
+    corpus: Corpus,
+    windows: Windows,
+    ranked: Iterator[tuple[int, float]],
+    z_t: Float32[np.ndarray, " D"],
 ) -> Iterator[tuple[int, int, int, float]]:
     """Video, start, end and score of the run of each `ranked` window, but of those that overlap only the first.
 
@@ -125,7 +121,7 @@ def moments(
     """
     taken: dict[int, list[tuple[int, int]]] = {}
     while group := list(islice(ranked, AT_ONCE)):
-        runs = _runs(model, store, windows, [window for window, _ in group], z_t)
+        runs = _runs(clip, corpus, windows, [window for window, _ in group], z_t)
         for (window, score), (start, end) in zip(group, runs, strict=True):
             video = int(windows.video[window])
             others = taken.setdefault(video, [])
@@ -134,32 +130,31 @@ def moments(
                 yield video, start, end, score
 
 
-def seconds_of(model, entries: list[Entry], clips: list[np.ndarray]) -> list[np.ndarray]:
+def seconds_of(clip: DualEncoder, corpus: Corpus, videos: Sequence[int], clips: list[np.ndarray]) -> list[np.ndarray]:
     """h_v (T, D) float32 of a clip (T, F) of each video. Raises ValueError that names the video if it is not finite."""
-    h_v = embed_each_second(model, clips)
-    for entry, states in zip(entries, h_v, strict=True):
+    h_v = clip.encode_seconds([rows.astype(np.float32) for rows in clips])
+    for i, states in zip(videos, h_v, strict=True):
         if not np.isfinite(states).all():
             raise ValueError(
-                f"the model makes NaN or infinity of {printable(entry.path)!r}: its features in "
-                f"{shard_name(entry.shard)} are damaged, remove that file and call update(), which makes it again"
+                f"the model makes NaN or infinity of {corpus.video_ids[i]!r}: its features in {corpus.file(i).name} "
+                "are damaged; delete that file and call update(), which makes it again"
             )
     return h_v
 
 
 def _runs(
-    model, store: Store, windows: Windows, some: list[int], z_t: Float32[np.ndarray, " D"]
+    clip: DualEncoder, corpus: Corpus, windows: Windows, some: list[int], z_t: Float32[np.ndarray, " D"]
 ) -> list[tuple[int, int]]:
     """Start and end, in seconds of the video, of the run that stands out in each of some windows.
 
     Its neighbours are embedded with a window: then its seconds have the scores that `MomentIndex.explain` shows.
     """
-    step = sizes(model)[1]
+    step = clip.window[1]
     first = [max(0, int(windows.start[w]) - step) for w in some]
-    entries = [store.entries[windows.video[w]] for w in some]
-    features = [store.features(entry) for entry in entries]
-    clips = [rows[f : windows.end[w] + step] for rows, w, f in zip(features, some, first, strict=True)]
+    videos = [int(windows.video[w]) for w in some]
+    clips = [corpus.features(i)[f : windows.end[w] + step] for i, w, f in zip(videos, some, first, strict=True)]
     runs = []
-    for w, f, h_v in zip(some, first, seconds_of(model, entries, clips), strict=True):
+    for w, f, h_v in zip(some, first, seconds_of(clip, corpus, videos, clips), strict=True):
         start, end = standing_out(h_v[windows.start[w] - f : windows.end[w] - f] @ z_t)
         runs.append((int(windows.start[w]) + start, int(windows.start[w]) + end))
     return runs

@@ -1,0 +1,195 @@
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vclip.data import feature_store, storage
+from vclip.data.corpus import Corpus
+from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, still, writing
+
+import corpora
+
+SAID = '{"start": [0.0], "end": [1.0], "text": ["stir \\u00e9"]}'
+
+
+def entry(video: str, seconds: int = 2, **changes) -> Entry:
+    return Entry(video, f"{video}.mp4", b"d\xff.mp4", 1, 2, "hash", seconds)._replace(**changes)
+
+
+def made(video: str, seconds: int = 2) -> np.ndarray:
+    return np.random.default_rng([*video.encode()]).random((seconds, corpora.DIM)).astype(np.float16)
+
+
+def add(store: FeatureStore, names: str, seconds: int = 2) -> None:
+    store.add([(entry(video, seconds), SAID) for video in names], [made(video, seconds) for video in names])
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "deep/out"
+
+
+def test_has_this_file_changed(tmp_path, monkeypatch):
+    file, hashed = tmp_path / "a", []
+    file.write_bytes(b"one")
+    before = content_of(file)
+    monkeypatch.setattr(feature_store, "content_of", lambda file: hashed.append(file) or content_of(file))
+    assert still(file, before) == before and not hashed
+    os.utime(file, ns=(0, 7))
+    assert still(file, before) == before._replace(mtime=7) and len(hashed) == 1
+    file.write_bytes(b"two")
+    assert still(file, before) is None and len(hashed) == 2
+    file.write_bytes(b"three")
+    assert still(file, before) is None and still(file, Content()) is None and len(hashed) == 2  # by its size
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        still(file, before)
+
+
+def test_a_file_that_grows_while_it_is_read_has_changed(tmp_path, monkeypatch):
+    file, digest = tmp_path / "a", feature_store.hashlib.file_digest
+    file.write_bytes(b"half")
+
+    def growing(opened, name):
+        found = digest(opened, name)
+        file.write_bytes(b"half and half")
+        return found
+
+    monkeypatch.setattr(feature_store.hashlib, "file_digest", growing)
+    assert still(file, content_of(file)) is None
+
+
+def test_what_is_committed_is_read_again_and_published(out):
+    with writing(out, corpora.spec()) as store:
+        add(store, "ba")
+        add(store, "c", 3)
+        store.add([(entry("bad", 0, status="failed", error="no video"), None)], [None])
+        with pytest.raises(FileNotFoundError, match="out is not finished: call extract or MomentIndex.build again"):
+            Corpus.open(out)
+        store.remember(split="val", folder="..")
+        store.finish()
+    corpus, again = Corpus.open(out), FeatureStore(out)
+    assert corpus.video_ids == ["a", "b", "c"] and corpus.media[2] == "c.mp4" and corpus.split == "val"
+    for i, (video, seconds) in enumerate((("a", 2), ("b", 2), ("c", 3))):
+        np.testing.assert_array_equal(corpus.features(i), made(video, seconds))
+        assert corpus.captions(i).text == ["stir é"]
+    assert again.entries["bad"] == entry("bad", 0, status="failed", error="no video")
+    assert again.entries == store.entries and again.meta["folder"] == ".." and again.captions("a") == SAID
+    assert os.fsencode(again.file(again.entries["a"])) == os.fsencode(out) + b"/d\xff.mp4"
+
+
+def test_small_shards_are_packed_and_what_is_forgotten_goes(out, monkeypatch):
+    monkeypatch.setattr(storage, "SHARD_VIDEOS", 4)
+    with writing(out, corpora.spec()) as store:
+        for video in "abcdefghi":
+            add(store, video)
+        store.finish()
+
+        def shards() -> dict[int, str]:
+            found = [e.shard for e in store.entries.values()]
+            return {s: "".join(sorted(v for v, e in store.entries.items() if e.shard == s)) for s in sorted(found)}
+
+        before = shards()
+        assert list(before.values()) == ["abcd", "efgh", "i"] and min(before) == 10  # no number is used twice
+        store.commit([], forget="abcei")
+        store.finish()
+        assert list(shards().values()) == ["d", "fgh"]
+        assert Corpus.open(out).video_ids == [*"dfgh"] and len(list(out.glob("features-*"))) == 2
+        store.commit([], forget="dfgh")
+        store.finish()
+        add(store, "x")
+        assert len(Corpus.open(out)) == 0 and store.entries["x"].shard > max(before)
+
+
+def test_what_readers_do_not_see_is_not_published(out):
+    with writing(out, corpora.spec()) as store:
+        add(store, "a")
+        store.finish()
+        Corpus.open(out).tokenize(corpora.tokenizer())
+        store.commit([(store.entries["a"]._replace(mtime=9), store.captions("a"))], publish=False)
+        store.add([(entry("bad", 0, status="failed"), None)], [None])
+        store.finish()
+        assert Corpus.open(out).tokenizer is not None and FeatureStore(out).entries["a"].mtime == 9
+        store.commit([(store.entries["a"], None)])
+        assert not FeatureStore(out).meta["published"]
+        store.finish()
+    assert Corpus.open(out).captions(0).text == []
+
+
+def test_features_without_rows_are_swept_away(out):
+    with writing(out, corpora.spec()) as store:
+        add(store, "a")
+        store._write([made("b")])
+        (out / ".features-00009.safetensors.7.tmp").touch()
+        assert len(list(out.glob("*features-*"))) == 3
+    with writing(out, corpora.spec()) as store:
+        assert [file.name for file in out.glob("*features-*")] == ["features-00001.safetensors"]
+        assert store.db.execute("SELECT count(*) FROM shards").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "lost"])
+def test_damaged_shards_are_found(out, how):
+    with writing(out, corpora.spec()) as store:
+        add(store, "a")
+        add(store, "b")
+        assert store.damaged() == set()
+        os.utime(out / "features-00001.safetensors", (0, 0))
+        file = out / "features-00002.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-9] ^= 1
+        file.unlink() if how == "lost" else file.write_bytes(data if how == "flipped" else data[:-1])
+        assert store.damaged() == {2}
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(out):
+    with writing(out, corpora.spec()):
+        with pytest.raises(RuntimeError, match="out is being written by another process: run again"):
+            writing(out, corpora.spec()).__enter__()
+        assert FeatureStore(out).entries == {}
+    with writing(out, corpora.spec()):
+        pass
+
+
+def test_several_processes_may_add_at_once(out):
+    with writing(out, corpora.spec()) as store:
+        others = [FeatureStore(out) for _ in range(3)]
+        for i, other in enumerate(others):
+            add(other, "abc"[i])
+        store.finish()
+    assert Corpus.open(out).video_ids == ["a", "b", "c"] and len({e.shard for e in store.entries.values()}) == 1
+
+
+def test_what_is_something_else_or_damaged_says_so(tmp_path, out):
+    def refused(error, match, path=out, **changes):
+        with pytest.raises(error, match=match), writing(path, corpora.spec(**changes)):
+            pass
+
+    with writing(out, corpora.spec()) as store:
+        add(store, "a")
+        store.finish()
+    refused(ValueError, "another encoder's features .fps: 1 against 2", fps=2)
+    for name in ("a/index.copy.json", "b/unmerged/spec.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        refused(FileExistsError, "[ab] was made by an older vclip: delete it", tmp_path / name[0])
+    refused(FileExistsError, "something else", tmp_path)
+    refused(FileExistsError, "something else", tmp_path / "a/index.copy.json")
+    with pytest.raises(FileNotFoundError, match="has no store.sqlite"):
+        FeatureStore(tmp_path)
+    data = (out / "store.sqlite").read_bytes()
+    for broken in (b"no database" * 99, data[:3000]):
+        (out / "store.sqlite").write_bytes(broken)
+        refused(ValueError, r"store.sqlite cannot be read .*vclip.merge\(")
+    (out / "store.sqlite").write_bytes(b"")  # killed before its first commit
+    with writing(out, corpora.spec()) as store:
+        assert store.entries == {}
+
+
+def test_no_row_is_half_written(out, monkeypatch):
+    with writing(out, corpora.spec()) as store:
+        add(store, "ab")
+        with pytest.raises(sqlite3.Error):
+            store.commit([(entry("c"), None), (entry("d", status=["no text"]), None)], forget=["a"])
+        assert FeatureStore(out).entries.keys() == {"a", "b"}

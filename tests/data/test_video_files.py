@@ -1,0 +1,112 @@
+import os
+import re
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_extraction import MeanColour, make
+
+from vclip.data.extraction import extract
+from vclip.data.video_files import find_captions, is_in_shard, listing, video_files
+
+
+def test_captions_beside_the_video(tmp_path):
+    video = tmp_path / "a [1].mp4"
+    for name in ("a [1].info.json", "a [1]2.vtt", "b.vtt"):
+        (tmp_path / name).write_text("")
+    assert find_captions(video) is None
+    for name in ("a [1].de.vtt", "a [1].en-GB.vtt", "a [1].en.srt", "a [1].csv", "a [1].vtt"):
+        (tmp_path / name).write_text("")
+        assert find_captions(video) == tmp_path / name
+    (tmp_path / "a [1].vtt").unlink()
+    (tmp_path / "a [1].vtt").mkdir()
+    assert find_captions(video) == tmp_path / "a [1].csv"
+    assert find_captions(tmp_path / "gone" / "a.mp4") is None
+
+
+def test_capitals_and_translations(tmp_path):
+    for name in ("DJI_1.SRT", "b.EN.VTT", "talk.de.vtt", "talk.en-de.vtt", "talk.en.vtt"):
+        (tmp_path / name).write_text("")
+    for video, captions in {"DJI_1.MP4": "DJI_1.SRT", "b.mov": "b.EN.VTT", "talk.mp4": "talk.en.vtt"}.items():
+        assert find_captions(tmp_path / video) == tmp_path / captions
+
+
+@given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)), st.integers(1, 40))
+def test_each_video_is_in_one_shard(videos, n):
+    shards = [{video for video in videos if is_in_shard(video, (k, n))} for k in range(1, n + 1)]
+    assert sum(map(len, shards)) == len(videos) and set().union(*shards) == videos
+
+
+def test_shards_are_of_a_size_and_the_same_everywhere():
+    sizes = [sum(is_in_shard(f"video {i}", (k, 8)) for i in range(8000)) for k in range(1, 9)]
+    assert sum(sizes) == 8000 and 850 < min(sizes) <= max(sizes) < 1150  # five standard deviations of 30
+    known = {"dQw4w9WgXcQ": 7, "x/a.mov": 3, "9bZkp7q19f0": 7, "zwiebel schälen": 5}
+    assert all(is_in_shard(video, (k, 8)) for video, k in known.items())
+
+
+@given(
+    st.lists(st.text("ab./-\u0301\U0001f600", min_size=1, max_size=4), max_size=8),
+    st.text("ab", min_size=1, max_size=3),
+)
+def test_a_listing_gives_what_the_folder_does(tmp_path_factory, others, stem):
+    folder = tmp_path_factory.mktemp("v")
+    for other in (name for name in others if "/" not in name and name.strip(".")):
+        (folder / f"{other}.vtt").touch()
+    expected = {f for f in folder.iterdir() if f.name == f"{stem}.vtt" or f.name.startswith(f"{stem}.")}
+    found = find_captions(folder / f"{stem}.mp4", listing(folder))
+    assert found == find_captions(folder / f"{stem}.mp4") and (found is None or found in expected)
+    assert (found is not None) >= (folder / f"{stem}.vtt").exists()
+
+
+def test_a_folder_that_goes_while_it_is_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+    make(tmp_path / "videos", ["a"])
+    make(tmp_path / "videos" / "sub", ["b"])
+    assert [f.name for f in video_files(tmp_path / "videos")] == ["a.mov", "b.mov"]
+    walk = os.walk
+
+    def going(folder, **arguments):
+        for step, found in enumerate(walk(folder, **arguments)):
+            if not step:
+                shutil.rmtree(tmp_path / "videos" / "sub")
+            yield found
+
+    monkeypatch.setattr(os, "walk", going)
+    assert [f.name for f in video_files(tmp_path / "videos")] == ["a.mov"]
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        video_files(tmp_path / "gone")
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    make(tmp_path / "v", ["a", ".b"], captions=False)
+    make(tmp_path / "v" / ".trash", ["c"], captions=False)
+    assert video_files(tmp_path / "v") == [tmp_path / "v" / "a.mov"]
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    make(tmp_path / "disk", ["a"], captions=False)
+    make(tmp_path / "disk" / "deep", ["b"], captions=False)
+    folder = make(tmp_path / "v", ["c"], captions=False)
+    make(folder / "sub", ["d"], captions=False)
+    for name, target in {"up": "..", "self": ".", "disk": "../disk", "inner": "../disk/deep", "0": "sub"}.items():
+        (folder / name).symlink_to(target, target_is_directory=True)
+    (tmp_path / "disk" / "back").symlink_to(folder, target_is_directory=True)
+    (folder / "e.mov").symlink_to(tmp_path / "disk" / "a.mov")
+    (folder / "lost.mov").symlink_to(tmp_path / "nowhere.mov")
+    (folder / "round.mov").symlink_to(folder / "round.mov")
+    found = [f.relative_to(folder).as_posix() for f in video_files(folder)]
+    expected = ["c.mov", "disk/a.mov", "disk/deep/b.mov", "e.mov", "lost.mov", "round.mov", "sub/d.mov"]
+    assert found == expected
+    report = extract(folder, tmp_path / "out", MeanColour())
+    failed = {row.video: row.error for row in report if row.status == "failed"}
+    assert sorted(failed) == ["lost", "round"] and "No such file" in failed["lost"]
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0), (1,), (1, 2, 3), ("1", "2"), "12", (1.0, 2.0), True, None])
+def test_a_shard_that_is_none_is_refused(tmp_path, shard):
+    with pytest.raises(
+        ValueError, match=re.escape(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
+    ):
+        extract(make(tmp_path / "videos", ["a"]), tmp_path / "out", MeanColour(), shard)
+    assert not (tmp_path / "out").exists()
