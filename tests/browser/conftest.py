@@ -20,13 +20,11 @@ import vclip
 PATIENCE = 120_000  # ms; JupyterLab, a kernel that imports torch and Chromium share the cores with whatever else runs
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 MARKUP = "<img src=x onerror=alert(1)>"
-SET_UP = """from vclip import VideoCLIPModel, VideoCLIPProcessor, minihowto
-from vclip.search.browser import RetrievalBrowser
-from vclip.search.index import MomentIndex
+SET_UP = """import vclip
+from vclip import RetrievalBrowser
 
-model = VideoCLIPModel.from_pretrained(minihowto() / "checkpoint")
-processor = VideoCLIPProcessor.from_pretrained(minihowto() / "checkpoint")
-index = MomentIndex.open("../videos/.vclip", model, processor)"""
+clip = vclip.load(vclip.minihowto() / "checkpoint")
+index = vclip.MomentIndex.open("../videos/.vclip", clip)"""
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     # every cell stays in the page, whether it is in view or not
@@ -54,11 +52,7 @@ def world(tmp_path_factory) -> Path:
             shutil.copy(vclip.minihowto() / "videos" / f"{name}{suffix}", world / "videos" / f"{stem}{suffix}")
     said = f"WEBVTT\n\n00:00.000 --> 10:00.000\n{MARKUP.replace('<', '&lt;').replace('>', '&gt;')} we stir\n"
     (world / "videos" / f"{MARKUP}.vtt").write_text(said)
-    from vclip.search.index import MomentIndex
-
-    checkpoint = vclip.minihowto() / "checkpoint"
-    model = vclip.VideoCLIPModel.from_pretrained(checkpoint)
-    MomentIndex.build(model, vclip.VideoCLIPProcessor.from_pretrained(checkpoint), world / "videos")
+    vclip.load(vclip.minihowto() / "checkpoint").index(world / "videos")
     return world
 
 

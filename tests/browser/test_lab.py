@@ -121,9 +121,7 @@ def test_notebook_10_runs_and_its_moments_play(open_notebook, console, artefacts
 def test_a_video_with_sound_plays(open_notebook, console, world, shared):
     (world / "heard").mkdir()
     shutil.copy(shared / "videos" / "rabbit320.mp4", world / "heard")
-    checkpoint = vclip.minihowto() / "checkpoint"
-    model = vclip.VideoCLIPModel.from_pretrained(checkpoint)
-    vclip.MomentIndex.build(model, vclip.VideoCLIPProcessor.from_pretrained(checkpoint), world / "heard")
+    vclip.load(vclip.minihowto() / "checkpoint").index(world / "heard")
     page = open_notebook("heard.ipynb", videos="heard")
     hit = search(page)[0]
     page.click(".vclip-hits .vclip-hit >> nth=0")

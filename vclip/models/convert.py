@@ -172,9 +172,8 @@ def _videoclip(model: VideoCLIPModel, again: VideoCLIPModel) -> tuple[np.ndarray
 
     def z(m: VideoCLIPModel, clips: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
         with evaluating(m):
-            z_v = m.get_video_features(clips).pooler_output
-            z_t = m.get_text_features(ids).pooler_output
-        return torch.cat([z_v, z_t]).numpy()
+            out = m(ids, clips)
+        return torch.cat([out.video_embeds, out.text_embeds]).numpy()
 
     return z(model, clips, ids), z(model, noisy, other), z(again, clips, ids)
 
