@@ -32,15 +32,6 @@ if TYPE_CHECKING:
     from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate
     from vclip.training.finetune import finetune
     from vclip.training.pretrain import pretrain
-    from vclip.training.table7 import (
-        exact_alignment,
-        first_32_seconds,
-        mil_nce_clips,
-        retrieve_k,
-        shared_towers,
-        use_cls,
-        without_retrieval,
-    )
 
 _HOMES = {
     "data.captions": "Captions deduplicate read_captions",
@@ -71,8 +62,6 @@ _HOMES = {
     "training.config": "FinetuneConfig PretrainConfig learning_rate",
     "training.finetune": "finetune",
     "training.pretrain": "pretrain",
-    "training.table7": "exact_alignment first_32_seconds mil_nce_clips retrieve_k "
-    "shared_towers use_cls without_retrieval",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

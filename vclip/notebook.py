@@ -24,9 +24,6 @@ def check_parameters(namespace: Mapping) -> None:
 
     Raises:
         TypeError: the parameter is unknown; offers the nearest name.
-
-    Example:
-        >>> check_parameters({"In": ["epochs = 3", "# Parameters\\nepochs = 4"]})
     """
     cells = [source for source in namespace.get("In", []) if source.strip()]
     injected = [source for source in cells[1:2] if source.lstrip().startswith("# Parameters")]
@@ -51,10 +48,6 @@ class Rows(dict[str, dict]):
 
     Raises:
         ValueError: two rows have the same name.
-
-    Example:
-        >>> Rows("cpu.json", {}, [{"what": "a step", "rate": "58 GFLOP/s"}]).value("a step", "rate")
-        58.0
     """
 
     def __init__(self, path: str | Path, machine: dict, rows: list[dict]):
@@ -98,10 +91,6 @@ def read_rows(path: str | Path = "") -> Rows:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or two rows of the same name.
-
-    Example:
-        >>> read_rows().machine["cores"]
-        2
     """
     path = Path(path) if path else minihowto().parent / "benchmarks" / "cpu.json"
     try:

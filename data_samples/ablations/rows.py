@@ -11,8 +11,8 @@ from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets._records import Dataset
 from vclip.datasets.minihowto import minihowto, truth
-from vclip.training.config import PretrainConfig
-from vclip.training.table7 import (
+from vclip.training.config import (
+    PretrainConfig,
     exact_alignment,
     first_32_seconds,
     mil_nce_clips,

@@ -160,7 +160,7 @@ def test_the_seed_drops_out_as_often_as_any_candidate():
 
 
 def one_of_three(rank: int, folder: str) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=3)
     index, asked = VideoIndex(np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)), []
     index.neighbours = lambda seeds, n: asked.append(len(seeds)) or VideoIndex.neighbours(index, seeds, n)

@@ -30,7 +30,7 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.released import load_videoclip
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
-from vclip.training import table7
+from vclip.training import config as table7
 from vclip.training.batches import packed_tensors
 from vclip.training.checkpoint import Run, read_log, read_run
 from vclip.training.clusters import VideoIndex

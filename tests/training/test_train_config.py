@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from vclip.training import table7 as p
+from vclip.training import config as p
 from vclip.training.config import PretrainConfig, learning_rate
 
 BASE = PretrainConfig.paper(corpus="a", output="b")

@@ -202,7 +202,7 @@ def test_800_steps_of_ever_new_shapes_leave_memory_flat(tmp_path, monkeypatch):
         return_memory()
         held[ours.progress.step] = resident_mb(), len(gc.get_objects()), psutil.Process().num_fds()
 
-    ours.objective.batches = lambda epoch, write: [np.arange(16)] * 800
+    ours.objective.batches = lambda epoch, write: [np.arange(8)] * 800
     ours.objective.inputs = lengths
     monkeypatch.setattr("vclip.training.trainer.return_memory", measured)
     ours.run()

@@ -58,15 +58,6 @@ def load_pickle(path: str | Path) -> Any:
     Raises:
         ValueError: the file is damaged, or names a global (`os.system`, but also a numpy array's type), or asks for
             far more time or memory than its size explains; the message names file and global.
-
-    Example:
-        >>> import pickle, tempfile
-        >>> from pathlib import Path
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "train_meta.pkl"
-        ...     _ = path.write_bytes(pickle.dumps({0: ["video1", "video2"]}))
-        ...     load_pickle(path)
-        {0: ['video1', 'video2']}
     """
     path, data = Path(path), unpacked(path)
     try:
@@ -88,13 +79,6 @@ def load_torch(path: str | Path) -> Any:
     Raises:
         ValueError: the file is not of `torch.save`, is damaged, names another global, or asks for far more time or
             memory than its size explains; the message names file and global.
-
-    Example:
-        >>> import tempfile, torch
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     torch.save({"model": {"bias": torch.ones(2)}}, f"{folder}/checkpoint.pt")
-        ...     load_torch(f"{folder}/checkpoint.pt")
-        {'model': {'bias': tensor([1., 1.])}}
     """
     import torch  # here, so that who reads annotations does not wait for it
 

@@ -22,11 +22,6 @@ class Dataset(Sequence[R], Generic[R]):
         records: dataclasses with a `video_id`.
         tasks: the modules of `vclip.tasks` that score such records, the usual one first.
         left_out: the ids that a list asked for and the annotations say nothing of.
-
-    Example:
-        >>> from vclip.datasets.msrvtt import Clip
-        >>> Dataset("MSR-VTT", "test", [Clip("video1", "a man sings"), Clip("video1", "a song")], ["retrieval"])
-        MSR-VTT test: 2 records of 1 videos
     """
 
     def __init__(

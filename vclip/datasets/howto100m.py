@@ -129,13 +129,6 @@ def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
         FileNotFoundError: there is no such file.
         ValueError: a missing column or key, times that are no numbers, negative or in the wrong order, a damaged
             file, an id that is a path or occurs twice; it names file and place.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "G0f_nSBiHh4.csv").write_text("start,end,text\\n0.5,2,cut it\\n")
-        ...     [(video_id, found.text) for video_id, found in captions(folder)]
-        [('G0f_nSBiHh4', ['cut it'])]
     """
     path = Path(path)
     if not path.exists():

@@ -51,10 +51,6 @@ def thumbnails(dataset: str = "youcook2") -> dict[tuple[str, int], np.ndarray]:
 
     Raises:
         TypeError: the data set is unknown.
-
-    Example:
-        >>> thumbnails()["test0000", 7].shape
-        (96, 96, 3)
     """
     import pyarrow.parquet as pq
     from PIL import Image
@@ -75,11 +71,6 @@ def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray |
 
     Returns:
         The frame; None if there is none of the clip.
-
-    Example:
-        >>> clips, _ = evaluation_sets("youcook2")["test"]
-        >>> picture(thumbnails(), clips[0]).shape
-        (96, 96, 3)
     """
     seconds = [second for video_id, second in pictures if video_id == record.video_id]
     start, end = getattr(record, "start", 0), getattr(record, "end", None)
@@ -95,10 +86,6 @@ def truth() -> dict[tuple[str, int], tuple[str, str, str]]:
 
     Returns:
         {(video_id, start of the step in seconds): (action, thing, topic)}.
-
-    Example:
-        >>> truth()["test0000", 6]
-        ('fry', 'cactus', 'space lunch')
     """
     import pyarrow.parquet as pq
 
@@ -130,10 +117,6 @@ def evaluation_sets(
     Raises:
         TypeError: unknown data set.
         ValueError: one of `annotations` and `features` without the other.
-
-    Example:
-        >>> evaluation_sets("coin")["unseen"][0]
-        MiniHowTo unseen, as COIN testing: 64 records of 64 videos
     """
     refuse_unknown([dataset], DATASETS, "data set")
     _refuse_one(annotations, features)
@@ -172,10 +155,6 @@ def training_set(
     Raises:
         TypeError: a data set without videos for training.
         ValueError: one of `annotations` and `features` without the other.
-
-    Example:
-        >>> training_set("msrvtt")[0]
-        MiniHowTo train, as MSR-VTT train: 1200 records of 240 videos
     """
     refuse_unknown([dataset], TRAINING, "data set with videos for training")
     _refuse_one(annotations, features)
@@ -203,10 +182,6 @@ def made_set(dataset: str, style: str, **options) -> "tuple[Dataset, Corpus]":
 
     Returns:
         The records and the features of their videos.
-
-    Example:
-        >>> made_set("youcook2", "val")[0]
-        MiniHowTo val, as YouCook2 validation: 284 records of 64 videos
     """
     files = minihowto() / dataset / style
     # the clips in YouCook2's format are of the corpora's own videos

@@ -147,13 +147,6 @@ def answer_classes(path: str | Path) -> dict[str, int]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the numbers are not those of K answers, 0 to K - 1; it names the file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "msrvtt_qa_ans2label.json").write_text('{"man": 0, "dog": 1}')
-        ...     answer_classes(folder)
-        {'man': 0, 'dog': 1}
     """
     file = find_file(path, ANSWERS)
     classes = read_json(file, dict[str, int])

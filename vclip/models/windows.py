@@ -25,10 +25,6 @@ def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[
 
     Raises:
         ValueError: unless 1 <= step <= size and n >= 0.
-
-    Example:
-        >>> sliding_windows(50)
-        [(0, 32), (16, 48), (32, 50)]
     """
     if not 1 <= step <= size or n < 0:
         raise ValueError(f"windows need 1 <= step <= size and n >= 0; got step {step}, size {size}, n {n}")
@@ -50,10 +46,6 @@ def merge_windows(
     Raises:
         ValueError: if there is no window, not one block of rows for each, a block is too short, or a second is in no
             window.
-
-    Example:
-        >>> merge_windows([[[1.0], [1.0]], [[3.0], [3.0]]], [(0, 2), (1, 3)]).ravel().tolist()
-        [1.0, 2.0, 3.0]
     """
     if len(rows) != len(windows) or not len(windows):
         raise ValueError(f"got {len(rows)} blocks of rows for {len(windows)} windows: give one block for each window")

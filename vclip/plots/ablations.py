@@ -18,15 +18,6 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
     Args:
         effects: columns row, style, task, mean, low and high (fractions, drawn in percentage points). Order is kept.
         xlabel: below all panels.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> import pandas as pd
-        >>> effect = {"row": "a", "style": "test", "task": "QA", "mean": 0.1, "low": 0.05, "high": 0.15}
-        >>> len(forest(pd.DataFrame([effect]), "points").axes)
-        1
     """
     rows, styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("row", "style", "task"))
     size = (2.3 * len(tasks) + 2.2, 0.42 * len(rows) + 1.3)
@@ -55,15 +46,6 @@ def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
             line, names are not.
         xlabel: below each panel.
         ylabel: beside the first panel.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> import pandas as pd
-        >>> effect = {"lag": 2.0, "style": "test", "task": "QA", "mean": 0.1, "low": 0.05, "high": 0.15}
-        >>> gains(pd.DataFrame([effect]), "lag", "lag (s)", "points").axes[0].get_xlabel()
-        'lag (s)'
     """
     styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("style", "task"))
     ticks = list(dict.fromkeys(effects[x]))

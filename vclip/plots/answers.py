@@ -22,13 +22,6 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
         images: (H, W, 3) each.
         titles: one each.
         columns: pictures a row.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> len(contact_sheet([np.zeros((8, 8, 3), np.uint8)], ["chop"]).axes)
-        6
     """
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
@@ -51,13 +44,6 @@ def ranking(
         queries: sentences.
         images: of each query, the pictures of its best clips; None leaves a place empty.
         right: of each query, the place of its own clip; None where it is not among them.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> len(ranking(["chop"], [[np.zeros((8, 8, 3), np.uint8), None]], [1]).axes)
-        2
     """
     columns = max(map(len, images))
     figure, axes = plt.subplots(
@@ -85,15 +71,8 @@ def side_by_side(rows: Mapping[str, Sequence[tuple[Shown, Shown]]]) -> Figure:
     Args:
         rows: {name: pairs (sought, found)}; each is (picture or None, sentence). A name without errors has no row.
 
-    Returns:
-        The figure.
-
     Raises:
         ValueError: there is no error at all.
-
-    Example:
-        >>> len(side_by_side({"model": [((None, "chop"), (None, "stir"))]}).axes)
-        3
     """
     rows = {name: errors for name, errors in rows.items() if errors}
     if not rows:
@@ -122,13 +101,6 @@ def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
 
     Args:
         ranks: {name: rank of each text's own clip, from 1}.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> rank_curves({"test": np.arange(1, 10)}).axes[0].get_xlabel()
-        'k'
     """
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for i, (name, rank) in enumerate(ranks.items()):
@@ -147,13 +119,6 @@ def bars(values: pd.Series, xlabel: str, chance: float) -> Figure:
         values: numbers from 0 to 1, indexed by name.
         xlabel: what they are.
         chance: the level of the line.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> bars(pd.Series({"make tea": 0.4}), "recall", 0.2).axes[0].get_xlabel()
-        'recall'
     """
     figure, axes = plt.subplots(figsize=(8, 0.17 * len(values) + 0.9), layout="constrained", dpi=80)
     axes.barh(range(len(values)), values, color=VIDEO)
@@ -181,13 +146,6 @@ def questions(
         scores: their scores.
         answers: index of each true answer.
         titles: above the clips, such as which model answers.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> len(questions([None], [["chop", "stir"]], [np.array([0.2, 0.1])], [0]).axes)
-        2
     """
     heights = [len(options) + 1 for options in candidates]
     figure, axes = plt.subplots(
@@ -231,13 +189,6 @@ def moments(
         answers: the model's moment of each description.
         block: seconds of a block.
         blocks: blocks of a video.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> moments(["chop"], [{}], [[[0, 1]]], [[2, 2]]).axes[0].get_xlabel()
-        'time (s)'
     """
     figure, axes = plt.subplots(
         len(queries), 1, figsize=(9, 2.1 * len(queries)), squeeze=False, sharex=True, layout="constrained", dpi=80
@@ -271,14 +222,6 @@ def labelled_seconds(
         threshold: drawn as a line.
         texts: names of the labels.
         ylabel: what the score is.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> labels = np.array([0, 1, 1])
-        >>> labelled_seconds(labels, labels, np.ones(3), 0.5, ["chop"], "score").axes[1].get_xlabel()
-        'time (s)'
     """
     seen = sorted(set(np.concatenate([truth, predicted]).tolist()) - {0})
     colours = {label: plt.get_cmap("tab20")(i % 20) for i, label in enumerate(seen)}
@@ -312,13 +255,6 @@ def step_map(
         assigned: the second given to each step.
         segments: true spans, (step from 0, start, end).
         steps: names of the steps.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> step_map(np.log([[0.9, 0.1], [0.2, 0.8]]), [0, 1], [(0, 0.0, 1.0)], ["chop", "stir"]).axes[0].get_xlabel()
-        'time (s)'
     """
     figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
     seconds = len(log_probability)

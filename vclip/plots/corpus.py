@@ -18,14 +18,6 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
         frames: one (H, W, 3) uint8 a second.
         captions: of the same video.
         every: draw every n-th frame.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> frames = [np.zeros((8, 8, 3), np.uint8)] * 4
-        >>> timeline(frames, Captions([0.0], [2.0], ["chop"])).axes[1].get_xlabel()
-        'time (s)'
     """
     shown = list(frames)[::every]
     seconds = len(shown) * every
@@ -58,14 +50,6 @@ def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -
         seconds: its length.
         clips: the pairs.
         count: how many to draw, from the first.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> clips = Clips(np.array([0]), np.array([4]), np.array([0]), np.array([1]))
-        >>> clip_pairs(Captions([0.0], [2.0], ["chop"]), 6, clips).axes[0].get_ylabel()
-        'pair'
     """
     count = min(count, len(clips.video_start))
     figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
@@ -87,14 +71,6 @@ def lengths(clips: Clips, tokens: np.ndarray) -> Figure:
     Args:
         clips: sampled pairs.
         tokens: number of tokens of each text clip.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> clips = Clips(np.array([0]), np.array([4]), np.array([0]), np.array([1]))
-        >>> lengths(clips, np.array([7])).axes[1].get_xlabel()
-        'length of the text clip (tokens)'
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
     duration = clips.video_end - clips.video_start
@@ -110,13 +86,6 @@ def similarity(features: np.ndarray) -> Figure:
 
     Args:
         features: (T, F).
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> similarity(np.eye(4)).axes[0].get_xlabel()
-        'time (s)'
     """
     rows = features.astype(np.float32) - features.astype(np.float32).mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
@@ -133,13 +102,6 @@ def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
     Args:
         values: {name: numbers}.
         xlabel: what the numbers are.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> groups({"same video": np.arange(9.0), "other": np.arange(5.0)}, "similarity").axes[0].get_xlabel()
-        'similarity'
     """
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))

@@ -20,14 +20,6 @@ def recalls(scores: dict[str, object]) -> Figure:
 
     Args:
         scores: {name: RetrievalScore}.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> from vclip.tasks.retrieval import score
-        >>> recalls({"perfect": score(np.eye(9))}).axes[0].get_ylabel()
-        'texts that find their clip (%)'
     """
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     names = ("r1", "r5", "r10")
@@ -46,13 +38,7 @@ def recalls(scores: dict[str, object]) -> Figure:
 
 
 class LiveCurve:
-    """Loss and validation recall of a run in progress, redrawn in a notebook: `pretrain(config, on_row=LiveCurve())`.
-
-    Example:
-        >>> curve = LiveCurve()
-        >>> curve.rows
-        []
-    """
+    """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve())`."""
 
     def __init__(self):
         self.rows: list[dict] = []
@@ -90,13 +76,6 @@ def curves(rows: Sequence[dict]) -> Figure:
 
     Args:
         rows: of `log.jsonl`.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> curves([{"step": 1, "loss": 2.0}]).axes[0].get_xlabel()
-        'optimizer step'
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
     training = [(row["step"], row["loss"]) for row in rows if "loss" in row]

@@ -42,11 +42,6 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
     Raises:
         FileNotFoundError: there is no such file.
         VideoError: no frame can be decoded there.
-
-    Example:
-        >>> from vclip import minihowto
-        >>> [picture.shape for picture in pictures(minihowto() / "videos" / "test0000.mp4", [1, 2.5], side=96)]
-        [(96, 96, 3), (96, 96, 3)]
     """
     return (_picture(frame, side) for frame in _frames(path, times))
 
@@ -75,11 +70,6 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
 
     Raises:
         FileNotFoundError, VideoError: as `pictures` does.
-
-    Example:
-        >>> from vclip import minihowto
-        >>> clip(minihowto() / "videos" / "test0000.mp4", 3, 4)[:4]
-        b'\\x1aE\\xdf\\xa3'
     """
     with open_video(path) as container:
         rate = Fraction(round(min(max(frame_rate(picture_stream(container, repr(str(path)))), 10), 30)))

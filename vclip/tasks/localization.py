@@ -60,10 +60,6 @@ def assign_steps(
     Raises:
         ValueError: for another probability, T <= K (where the original is undefined), K = 0, or a logit that is not
             finite.
-
-    Example:
-        >>> assign_steps(np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [0.0, 0.0]])).argmax(axis=0).tolist()
-        [1, 2]
     """
     if probability not in PROBABILITIES:
         raise ValueError(f"probability must be one of {', '.join(PROBABILITIES)}, got {probability!r}")
@@ -111,10 +107,6 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
 
     Raises:
         ValueError: for lists of different length or none, and for arrays of different shape.
-
-    Example:
-        >>> average_recall([np.eye(3)[:, :2]], [np.ones((3, 2))], ["make coffee"]).recall
-        1.0
     """
     if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
         raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")

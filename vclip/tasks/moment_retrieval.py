@@ -57,10 +57,6 @@ def moment_scores(
 
     Raises:
         ValueError: for another padding, or `seconds` outside 0 to T.
-
-    Example:
-        >>> moment_scores(np.ones((30, 4)), np.ones(4)).shape
-        torch.Size([21])
     """
     if padding not in ("valid", "reference"):
         raise ValueError(f"padding must be 'valid' or 'reference', got {padding!r}")

@@ -31,10 +31,6 @@ def outside_threshold(
 
     Raises:
         ValueError: for NaN or infinity, fewer than two labels to compare, or another number of texts than labels.
-
-    Example:
-        >>> outside_threshold(np.array([[1.0, 0.0], [0.5, 1.0]]))
-        0.5
     """
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
@@ -66,10 +62,6 @@ def label_seconds(
 
     Raises:
         ValueError: if there is no label or a product is NaN.
-
-    Example:
-        >>> label_seconds(np.array([[1.0, 0.0], [0.1, 0.1]]), np.eye(2), threshold=0.5).tolist()
-        [1, 0]
     """
     return best_label(products(as_array(h), as_array(z_labels)), threshold)[0]
 

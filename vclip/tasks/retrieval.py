@@ -69,10 +69,6 @@ def score(
 
     Raises:
         ValueError: for a matrix that is not square, is empty or holds NaN.
-
-    Example:
-        >>> score(np.eye(4)).r1
-        1.0
     """
     n = len(similarity)
     if similarity.shape != (n, n) or n == 0:

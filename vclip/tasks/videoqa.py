@@ -44,10 +44,6 @@ def score(
     Raises:
         ValueError: names the question (from 0) whose answer is not one of its candidates or whose score is NaN; also
             for no question, or unequal numbers of videos, questions and answers.
-
-    Example:
-        >>> score(np.eye(2), np.stack([np.eye(2), np.eye(2)]), [0, 1]).accuracy
-        1.0
     """
     if not len(z_v) == len(z_t) == len(answers):
         raise ValueError(f"{len(z_v)} videos, {len(z_t)} questions and {len(answers)} answers: one of each is needed")

@@ -37,11 +37,6 @@ class Run:
         scores: a dict of validation scores for every epoch.
         checkpoint: folder of the best weights, with tokenizer and projection.
         clip: the best model as a dual encoder, as `vclip.load(run.checkpoint)` gives it.
-
-    Example:
-        >>> import vclip
-        >>> Run([4.2], [], vclip.minihowto() / "checkpoint").clip.encode_texts(["chop the carrot"]).shape
-        (1, 128)
     """
 
     losses: list[float]

@@ -1,8 +1,8 @@
-"""Training settings as small dataclasses: those of every run, of pre-training and of fine-tuning."""
+"""Training settings as small dataclasses, and the rows of the paper's Table 7 as edits of them."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike, fspath
 
 from vclip.data.text import refuse_unknown
@@ -29,10 +29,6 @@ class TrainConfig:
     Raises:
         TypeError: for an unknown field; it offers the nearest.
         ValueError: for a value that cannot work; it names the field.
-
-    Example:
-        >>> TrainConfig(epochs=3).betas
-        (0.9, 0.98)
     """
 
     output: str | PathLike[str] = "runs/train"
@@ -175,6 +171,45 @@ class PretrainConfig(TrainConfig):
         }  # fmt: skip
         changes.setdefault("total_steps", 40 * changes.get("epochs", values["epochs"]))
         return cls(**values | changes)
+
+
+def without_retrieval(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: train on shuffled batches instead of clusters of similar videos."""
+    return replace(config, retrieval=False)
+
+
+def exact_alignment(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: let a video clip span exactly its text clip, without overlap or a length of its own."""
+    return replace(config, sampler="aligned")
+
+
+def mil_nce_clips(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: take short clips with several candidate captions, and the MIL-NCE loss."""
+    return replace(config, sampler="mil_nce")
+
+
+def shared_towers(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: use one tower for both modalities, as deep as the text tower."""
+    model = dict(config.model)
+    text = model.pop("text_config", None)
+    if text is not None:
+        model["video_config"] = text
+    return replace(config, model=model | {"share_towers": True})
+
+
+def retrieve_k(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: let a cluster be the k nearest videos, not k drawn from the nearest 2k."""
+    return replace(config, candidates=config.videos_per_batch)
+
+
+def first_32_seconds(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: take a video's vector from the clip of its first caption alone."""
+    return replace(config, retrieval_first=True)
+
+
+def use_cls(config: PretrainConfig) -> PretrainConfig:
+    """Table 7: let z_v and z_t be the states of [CLS] instead of means."""
+    return replace(config, model=config.model | {"pooling": "cls"})
 
 
 def learning_rate(step: int, peak: float, warmup: int, total: int) -> float:

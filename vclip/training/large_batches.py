@@ -43,15 +43,6 @@ def embed_in_mini_batches(
 
     Raises:
         ValueError: for `size` below 1, and as `embed_packed` does.
-
-    Example:
-        >>> import vclip
-        >>> model = vclip.load(vclip.minihowto() / "checkpoint").model
-        >>> two, three = torch.tensor([4, 2]), torch.tensor([3, 3])
-        >>> ids = torch.tensor([101, 7, 102, 101, 8, 102])
-        >>> z_v, z_t = embed_in_mini_batches(model, torch.zeros(6, 128), two, ids, three, size=1)
-        >>> z_v.shape, z_t.shape
-        (torch.Size([2, 128]), torch.Size([2, 128]))
     """
     if size is None:
         return model.embed_packed(features, video_lengths, ids, text_lengths)
@@ -89,11 +80,6 @@ def gather_embeddings(
 
     Raises:
         ValueError: if the processes hold different numbers of clips.
-
-    Example:
-        >>> z_v, z_t = gather_embeddings(torch.eye(2), torch.eye(2))
-        >>> z_v.shape
-        torch.Size([2, 2])
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z_v, z_t

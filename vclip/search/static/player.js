@@ -46,7 +46,7 @@ function makePlayer(fetchClip, moved, say) {
     play();
   };
   const follow = () => {
-    if (!video.paused && start + video.currentTime >= stop) {
+    if (!video.paused && !video.seeking && start + video.currentTime >= stop) {
       video.pause();
       [video.currentTime, stop] = [stop - start, Infinity];
     }
