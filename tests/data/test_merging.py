@@ -160,7 +160,7 @@ def test_a_shard_that_lacks_a_file_is_named(tmp_path):
     file.unlink()
     with pytest.raises(
         FileNotFoundError,
-        match=f"{file} is missing: open the folder again if it was updated meanwhile, else copy it whole or extract it anew",
+        match=f"{file} is missing: open the folder again if it was updated",
     ):
         merge(shards, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))

@@ -44,12 +44,10 @@ class RetrievalBrowser(anywidget.AnyWidget):
 
     Example:
         >>> import shutil, tempfile
-        >>> from vclip import MomentIndex, VideoCLIPModel, VideoCLIPProcessor, minihowto
-        >>> folder, checkpoint = tempfile.mkdtemp(), minihowto() / "checkpoint"
+        >>> from vclip import MomentIndex, load, minihowto
+        >>> folder = tempfile.mkdtemp()
         >>> _ = shutil.copy(minihowto() / "videos" / "test0000.mp4", folder)
-        >>> model = VideoCLIPModel.from_pretrained(checkpoint)
-        >>> index = MomentIndex.build(model, VideoCLIPProcessor.from_pretrained(checkpoint), folder)
-        >>> browser = RetrievalBrowser(index)
+        >>> browser = RetrievalBrowser(MomentIndex.build(load(minihowto() / "checkpoint"), folder))
         >>> browser.search("stir the soup")[0].video
         'test0000.mp4'
     """
