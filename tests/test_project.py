@@ -38,7 +38,7 @@ def test_modules_stay_small_and_imports_run_one_way():
     imports = {}
     for path in (ROOT / "vclip").rglob("*.py"):
         source = path.read_text(encoding="utf-8")
-        assert source.count("\n") <= 305, f"{path.name}: more than one idea in the room?"
+        assert source.count("\n") <= 350, f"{path.name}: more than one idea in the module?"
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         if name != "vclip":
             tree = ast.parse(source)
@@ -51,6 +51,21 @@ def test_modules_stay_small_and_imports_run_one_way():
 
     for name in imports:
         reach(name, [name])
+
+
+RANKS = {"data": 0, "losses": 0, "neighbours": 0, "datasets": 1, "encoders": 1, "models": 2, "tasks": 3, "training": 4}
+RANKS |= {"search": 4, "plots": 5, "notebook": 5}
+
+
+def test_imports_of_rooms_run_one_way():
+    """data < datasets, encoders < models < tasks < training, search < plots, in functions too."""
+    for path in (ROOT / "vclip").rglob("*.py"):
+        room = path.relative_to(ROOT / "vclip").with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vclip."):
+                target = node.module.split(".")[1]
+                assert room in ("__init__", target) or RANKS[target] < RANKS[room], f"{path}: {node.module}"
+    assert len([entry for entry in (ROOT / "vclip").iterdir() if entry.name != "__pycache__"]) <= 15
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])

@@ -158,7 +158,10 @@ def test_a_shard_that_lacks_a_file_is_named(tmp_path):
     shards = shards_of(make(tmp_path / "videos", NAMES), tmp_path, 2)
     (file,) = shards[1].glob("features-*")
     file.unlink()
-    with pytest.raises(FileNotFoundError, match=f"{file} is missing: copy the folder again, whole, or extract it anew"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"{file} is missing: open the folder again if it was updated",
+    ):
         merge(shards, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
 

@@ -19,11 +19,10 @@ from vclip.encoders.networks import S3DEncoder
 from vclip.encoders.s3d import S3D, load_s3d
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.convert import convert, main
-from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.loading import load
 from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.search.index import MomentIndex
 
 import corpora
 import reference
@@ -416,16 +415,13 @@ def test_released_weights_search_own_videos(tmp_path, shared):
     for i in range(2):
         write(tmp_path / "videos" / f"{i}.mov", seconds=1 + i, seed=i)
 
-    model = VideoCLIPModel.from_pretrained(tmp_path / "videoclip")
-    processor = VideoCLIPProcessor.from_pretrained(tmp_path / "videoclip")
-    index = MomentIndex.build(model, processor, tmp_path / "videos")
-    hits = index.search("w3 w4", k=2)
+    clip = load(tmp_path / "videoclip")
+    hits = clip.index(tmp_path / "videos").search("w3 w4", k=2)
     assert {hit.video for hit in hits} == {"0.mov", "1.mov"}
-    encoder = S3DEncoder(load_s3d(tmp_path / "s3d_howto100m.pth"))
-    again = MomentIndex.build(model, processor, tmp_path / "videos", encoder=encoder, path=tmp_path / "index")
-    assert [(h.video, h.score) for h in again.search("w3 w4", k=2)] == [(h.video, h.score) for h in hits]
-    with pytest.raises(ValueError, match="features were made otherwise"):
-        MomentIndex.build(model, processor, tmp_path / "videos", encoder=S3DEncoder(S3D()), path=tmp_path / "other")
+    assert clip.encoder.spec == clip.spec == S3DEncoder(load_s3d(tmp_path / "s3d_howto100m.pth")).spec
+    clip.encoder = S3DEncoder(S3D())
+    with pytest.raises(ValueError, match="weights"):
+        clip.index(tmp_path / "videos", path=tmp_path / "other")
 
 
 def test_s3d_goes_along_only_where_it_fits(tmp_path):

@@ -51,7 +51,7 @@ def test_files_that_change_between_build_and_search(clip, folder):
     ]
     assert {h.video for h in hits} == {f"video {i}.mov" for i in (1, 2, 4, 5)}
     assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
-    with pytest.raises(FileNotFoundError, match=r"the file of 'video 3.mov' is gone: .*call update\(\)"):
+    with pytest.raises(FileNotFoundError, match=r"'video 3.mov' is no longer in .*call update\(\)"):
         index.file("video 3.mov")
     report = {row.video: (row.change, row.status) for row in index.update()}
     assert report == {

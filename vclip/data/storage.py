@@ -73,7 +73,9 @@ def read_tensor(file: Path, name: str) -> np.ndarray:
         with safe_open(file, "pt") as tensors:
             return tensors.get_tensor(name).numpy()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file} is missing: copy the folder again, whole, or extract it anew") from None
+        raise FileNotFoundError(
+            f"{file} is missing: open the folder again if it was updated meanwhile, else copy it whole"
+        ) from None
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged ({error}): copy or extract it again") from None
 

@@ -244,7 +244,7 @@ class MomentIndex:
             raise FileNotFoundError(f"{self.corpus.path} does not say where the file of {video!r} is")
         file = self._where(self._files[video])
         if not file.is_file():
-            raise FileNotFoundError(f"the file of {video!r} is gone: {file}; put it back, or call update()")
+            raise FileNotFoundError(f"{video!r} is no longer in {file.parent}: put it back, or call update()")
         return file
 
     @property
