@@ -11,7 +11,7 @@ def test_every_differing_field_is_named_with_both_values():
     spec = corpora.spec()
     spec.check(corpora.spec(), "the model")
     with pytest.raises(
-        ValueError, match=r"than the model expects \(fps: 1 against 2; pooling: 'none' against 'mean'\)"
+        ValueError, match=r"that the model expects \(fps: 1 against 2; pooling: 'none' against 'mean'\)"
     ):
         spec.check(corpora.spec(fps=2, pooling="mean"), "the model")
 

@@ -288,9 +288,9 @@ def test_a_file_that_would_run_code_is_refused_by_name(tmp_path, monkeypatch, zi
         {"model": released(model(False)) | {"mmmodel.extra": Calls(function, argument)}},
     ):
         torch.save(checkpoint, "c.pt", _use_new_zipfile_serialization=zipped)
-        for load in (load_videoclip, load_s3d):
+        for read in (load_videoclip, load_s3d):
             with pytest.raises(ValueError, match=f"{name}.*refused"):
-                load(tmp_path / "c.pt")
+                read(tmp_path / "c.pt")
     assert not (tmp_path / "BEACON").exists()
 
 

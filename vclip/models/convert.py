@@ -172,8 +172,8 @@ def _videoclip(model: VideoCLIPModel, again: VideoCLIPModel) -> tuple[np.ndarray
 
     def z(m: VideoCLIPModel, clips: torch.Tensor, ids: torch.Tensor) -> np.ndarray:
         with evaluating(m):
-            out = m(ids, clips)
-        return torch.cat([out.video_embeds, out.text_embeds]).numpy()
+            rows: list = [m.get_video_features(clips).pooler_output, m.get_text_features(ids).pooler_output]
+        return torch.cat(rows).numpy()
 
     return z(model, clips, ids), z(model, noisy, other), z(again, clips, ids)
 
