@@ -54,7 +54,7 @@ def corpus(tmp_path_factory) -> Corpus:
 
 @pytest.fixture(scope="module")
 def in_memory(corpus) -> list[Video]:
-    words = [c.tolist() for c in np.split(corpus.piece_ids, corpus.piece_offsets[1:-1])]
+    words = [c.tolist() for c in np.split(corpus.token_ids, corpus.token_offsets[1:-1])]
     videos = []
     for i in range(len(corpus)):
         own = slice(*corpus.caption_offsets[i : i + 2])

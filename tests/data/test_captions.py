@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from vclip.data.captions import Captions, deduplicate, read_captions, word_pieces
+from vclip.data.captions import Captions, deduplicate, read_captions, tokenize
 
 ROLLING = """WEBVTT
 Kind: captions
@@ -321,5 +321,5 @@ def tokenizer():
 
 
 def test_word_pieces_cut_characters_then_pieces(tokenizer):
-    assert word_pieces(["a ba", "", "a" * 40, " " * 95 + "ab"], tokenizer) == [[4, 6, 5], [], [4] + [5] * 31, [4]]
-    assert word_pieces([], tokenizer) == []
+    assert tokenize(["a ba", "", "a" * 40, " " * 95 + "ab"], tokenizer) == [[4, 6, 5], [], [4] + [5] * 31, [4]]
+    assert tokenize([], tokenizer) == []

@@ -79,11 +79,11 @@ def test_word_pieces(tmp_path):
     ]
     corpus = Corpus.create(tmp_path / "c", corpora.spec(), rows)
     with pytest.raises(ValueError, match="tokenize"):
-        corpus.piece_ids  # noqa: B018
+        corpus.token_ids  # noqa: B018
     corpus.tokenize(corpora.tokenizer())
     for c in (corpus, Corpus.open(tmp_path / "c")):
-        assert np.diff(c.piece_offsets).tolist() == [32, 0]
-        assert c.piece_ids[:3].tolist() == [105, 106, 105]
+        assert np.diff(c.token_offsets).tolist() == [32, 0]
+        assert c.token_ids[:3].tolist() == [105, 106, 105]
         assert c.tokenizer["vocabulary"]
     changed = (tmp_path / "c" / "captions.parquet").stat().st_mtime_ns
     Corpus.open(tmp_path / "c").tokenize(corpora.tokenizer())

@@ -24,7 +24,7 @@ def test_a_folder_of_npy_files(tmp_path):
     np.testing.assert_array_equal(corpus.features(2), rows[2][1].astype(np.float16))
     assert [corpus.captions(i).text for i in range(3)] == [["w1 w2"], ["w3"], []]
     before = sorted(tmp_path.iterdir())
-    assert corpus.tokenize(corpora.tokenizer()).piece_ids.tolist() == [105, 106, 107]
+    assert corpus.tokenize(corpora.tokenizer()).token_ids.tolist() == [105, 106, 107]
     assert sorted(tmp_path.iterdir()) == before
     bad = {"start": [float("nan")], "end": [2.0], "text": ["w3"]}
     for content, message in (
@@ -84,7 +84,7 @@ def test_the_released_shards(tmp_path):
     for i, (_, features, captions) in enumerate(rows):
         np.testing.assert_array_equal(corpus.features(i), features.astype(np.float16))
         np.testing.assert_array_equal(corpus.captions(i).start, captions.start)
-    assert set(np.diff(corpus.piece_offsets)) == {3}
+    assert set(np.diff(corpus.token_offsets)) == {3}
     (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: Evil(tmp_path / "ran")}))
     with pytest.raises(Exception, match="mkdir"):
         Corpus.open(tmp_path, "train")

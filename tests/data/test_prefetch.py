@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vclip.data.prefetch import ahead
+from vclip.data.prefetch import prefetch
 
 
 @given(items=st.lists(st.none() | st.integers()), n=st.integers(1, 5))
 def test_the_same_items_in_order(items, n):
-    assert list(ahead((item for item in items), n)) == items
+    assert list(prefetch((item for item in items), n)) == items
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -26,7 +26,7 @@ def test_n_are_computed_meanwhile_and_no_more(n):
             event.set()
             yield item
 
-    got = ahead(items(), n)
+    got = prefetch(items(), n)
     for item in range(9 - n):
         assert next(got) == item and all(event.wait(60) for event in asked[: item + 1 + n])
         time.sleep(0.01)
@@ -41,7 +41,7 @@ def test_an_error_comes_in_its_turn_and_says_where(error):
         yield 1
         raise error("as asked")
 
-    threads, got = set(threading.enumerate()), ahead(items(), 5)
+    threads, got = set(threading.enumerate()), prefetch(items(), 5)
     assert (next(got), next(got)) == (0, 1)
     with pytest.raises(error, match="as asked") as raised:
         next(got)
@@ -65,7 +65,7 @@ def test_closed_it_waits_for_the_item_under_way_and_closes_the_rest():
             closed.append(True)
 
     threads, source = set(threading.enumerate()), items()
-    got = ahead(source, 1)
+    got = prefetch(source, 1)
     assert next(got) == 0 and begun.wait(60)
     got.close()
     assert made == [0, 1] and closed and set(threading.enumerate()) <= threads
@@ -84,7 +84,7 @@ def test_what_was_computed_but_not_asked_for_is_let_go():
             del item
         ended.set()
 
-    got = ahead(items(), 5)
+    got = prefetch(items(), 5)
     first = next(got)
     assert ended.wait(60)
     gc.disable()
@@ -97,8 +97,8 @@ def test_what_was_computed_but_not_asked_for_is_let_go():
 
 
 FORGOTTEN = """
-from vclip.data.prefetch import ahead
-got = ahead(iter_forever for iter_forever in iter(int, 1))
+from vclip.data.prefetch import prefetch
+got = prefetch(iter_forever for iter_forever in iter(int, 1))
 print(next(got))
 """
 
@@ -121,7 +121,7 @@ def test_collected_in_its_own_thread_it_ends_quietly(monkeypatch):
 
     gc.disable()
     try:
-        cycle: list = [ahead(items(), 5)]
+        cycle: list = [prefetch(items(), 5)]
         cycle.append(cycle)
         assert next(cycle[0]) == 0
         del cycle

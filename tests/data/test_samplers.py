@@ -113,7 +113,7 @@ def columns(corpus, k: int, clips: Clips) -> np.ndarray:
     """The columns of stats.json for clips of video k."""
     at = corpus.caption_offsets[k]
     start, end = clips.video_start, np.minimum(clips.video_end, clips.video_start + 32)
-    tokens = np.diff(corpus.piece_offsets[at + np.stack([clips.caption_first, clips.caption_last])], axis=0)[0]
+    tokens = np.diff(corpus.token_offsets[at + np.stack([clips.caption_first, clips.caption_last])], axis=0)[0]
     overlap = (corpus.caption_start[at + clips.caption_first] < end) & (
         corpus.caption_end[at + clips.caption_last - 1] > start
     )

@@ -46,7 +46,7 @@ def test_counts_are_those_of_the_card(corpora):
         assert corpus.seconds.min() >= 40
         assert corpus.seconds.max() <= 65
         assert corpus.spec == corpora["train"].spec
-        assert len(corpus.piece_ids) > 1000  # tokenized: opening it in a notebook changes no file
+        assert len(corpus.token_ids) > 1000  # tokenized: opening it in a notebook changes no file
 
 
 def test_features_are_finite_and_scaled(corpora):

@@ -308,7 +308,7 @@ def test_examine_refuses(small):
     for name, value, error in (
         ("rule", "loud", "rule is one of classifier, eq6, .*, not 'loud'"),
         ("rule", "classifier", "needs a model fine-tuned for segmentation, which this one is not: take one of eq6"),
-        ("outside", 1.5, "outside is a share of the seconds, 0 to 1, not 1.5"),
+        ("outside", 1.5, "outside must be a fraction of the seconds, 0 to 1, got 1.5"),
         ("window", 4, "window is an odd number of seconds, 1 or more, not 4"),
         ("window", 0, "not 0"),
     ):

@@ -313,13 +313,13 @@ def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -
     return out
 
 
-def word_pieces(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_characters: int = 96, max_pieces: int = 32
+def tokenize(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_characters: int = 96, max_tokens: int = 32
 ) -> list[list[int]]:
-    """Ids of each text's word pieces, without special tokens, cut as in the released pre-tokenization:
-    first to 96 characters, then to 32 pieces (MMPT how2processor.py:859-882)."""
+    """Ids of each text's tokens, without special ones, cut as in the released pre-tokenization: first to 96
+    characters, then to 32 tokens (MMPT how2processor.py:859-882)."""
     if not texts:
         return []
     cut = [text[:max_characters] for text in texts]
     ids = tokenizer(cut, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
-    return [row[:max_pieces] for row in ids["input_ids"]]
+    return [row[:max_tokens] for row in ids["input_ids"]]

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vclip.data import layouts, storage
-from vclip.data.captions import Captions, word_pieces
+from vclip.data.captions import Captions, tokenize
 from vclip.data.spec import FeatureSpec
 
 # Opening a file takes longer than reading a clip, so all of HowTo100M's 6,500 shards may stay open, and most folders of
@@ -210,32 +210,32 @@ class Corpus:
         return np.concatenate([none, *clips], dtype=np.float16, casting="same_kind"), ends - starts
 
     @property
-    def piece_offsets(self) -> np.ndarray:
-        """(M + 1,) int64: word pieces of caption j are piece_ids[offsets[j]:offsets[j + 1]]."""
-        return self._word_pieces()[0]
+    def token_offsets(self) -> np.ndarray:
+        """(M + 1,) int64: the tokens of caption j are token_ids[offsets[j]:offsets[j + 1]]."""
+        return self._token_table()[0]
 
     @property
-    def piece_ids(self) -> np.ndarray:
-        """(word pieces of all captions,) int32, without special tokens."""
-        return self._word_pieces()[1]
+    def token_ids(self) -> np.ndarray:
+        """(tokens of all captions,) int32, without special tokens."""
+        return self._token_table()[1]
 
     def tokenize(self, tokenizer) -> "Corpus":
-        """Add each caption's word pieces (cut to 96 characters and 32 pieces) to the captions table on disk.
+        """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk.
 
         corpus.json remembers the tokenizer by name and vocabulary; the same one again changes nothing.
         """
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
-        if self._pieces is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+        if self._tokens is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
-        pieces = word_pieces(self.caption_text.to_pylist(), tokenizer)
+        rows = tokenize(self.caption_text.to_pylist(), tokenizer)
         if not (self.path / "corpus.json").is_file():
             # another tool's folder is read, never written
-            self._set_pieces(pa.array(pieces, pa.list_(pa.int32())))
+            self._set_tokens(pa.array(rows, pa.list_(pa.int32())))
             return self
         table = pq.read_table(self.path / "captions.parquet")
         order = _by_video(table, self._index)[0]
-        column: list = [None] * len(pieces)
-        for position, ids in zip(order, pieces, strict=True):
+        column: list = [None] * len(rows)
+        for position, ids in zip(order, rows, strict=True):
             column[position] = ids
         if "input_ids" in table.column_names:
             table = table.drop_columns("input_ids")
@@ -273,19 +273,19 @@ class Corpus:
         self.caption_start = table["start"].to_numpy().astype(np.float64)
         self.caption_end = table["end"].to_numpy().astype(np.float64)
         self.caption_text = table["text"]
-        self._pieces: tuple[np.ndarray, np.ndarray] | None = None
+        self._tokens: tuple[np.ndarray, np.ndarray] | None = None
         if "input_ids" in table.column_names:
             lists = table["input_ids"].combine_chunks()
-            self._set_pieces(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)
+            self._set_tokens(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)
 
-    def _set_pieces(self, lists: pa.ListArray) -> None:
+    def _set_tokens(self, lists: pa.ListArray) -> None:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-        self._pieces = np.concatenate([[0], np.cumsum(lengths)]), lists.flatten().to_numpy()
+        self._tokens = np.concatenate([[0], np.cumsum(lengths)]), lists.flatten().to_numpy()
 
-    def _word_pieces(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._pieces is None:
-            raise ValueError(f"{self.path} has no word pieces yet: call corpus.tokenize(tokenizer) once")
-        return self._pieces
+    def _token_table(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._tokens is None:
+            raise ValueError(f"{self.path} has no tokens yet: call corpus.tokenize(tokenizer) once")
+        return self._tokens
 
     def _position(self, i: int) -> int:
         if not -len(self) <= i < len(self):

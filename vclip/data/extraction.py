@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, still, writing
 from vclip.data.folder_changes import Files, captions_beside, compare
-from vclip.data.prefetch import ahead
+from vclip.data.prefetch import prefetch
 from vclip.data.spec import FeatureSpec
 from vclip.data.storage import check_features
 from vclip.data.text import printable
@@ -198,7 +198,7 @@ def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Generator[np.
     ends the video early is added to `problems`."""
     second = (spec.fps, spec.size, spec.size, 3)
     most = max(1, BYTES_AT_ONCE // math.prod(second))
-    with closing(ahead(read_seconds(path, spec.fps, spec.size), most)) as seconds:
+    with closing(prefetch(read_seconds(path, spec.fps, spec.size), most)) as seconds:
         n = most
         while n == most:
             block, n = np.empty((most, *second), np.uint8), 0  # what is never written takes no memory

@@ -98,7 +98,7 @@ def _captions(file: Path, video_id: str, columns) -> Captions:
 
 
 def _read_shards(path: Path, split: str) -> Layout:
-    """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; word pieces of `*.<split>_<k>.{startends,caps_ids}`."""
+    """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; tokens of `*.<split>_<k>.{startends,caps_ids}`."""
     meta = load_pickle(path / f"{split}_meta.pkl")
     if not isinstance(meta, dict) or not all(isinstance(i, str) for shard in meta.values() for i in shard):
         raise ValueError(f"{path / f'{split}_meta.pkl'}: expected a dict from shard number to a list of video ids")
@@ -118,14 +118,14 @@ def _read_shards(path: Path, split: str) -> Layout:
             {file.name.split(".startends")[0] for file in path.glob(f"*.{split}_{shard}.startends_*.npy")}
         ):
             offsets = read_npy(path / f"{prefix}.startends_starts.npy")
-            times, pieces = (read_npy(path / f"{prefix}.{name}_data.npy") for name in ("startends", "caps_ids"))
-            rows += [(i, times[a:b], pieces[a:b]) for i, a, b in zip(ids, offsets, offsets[1:], strict=False)]
+            times, tokens = (read_npy(path / f"{prefix}.{name}_data.npy") for name in ("startends", "caps_ids"))
+            rows += [(i, times[a:b], tokens[a:b]) for i, a, b in zip(ids, offsets, offsets[1:], strict=False)]
     times = np.concatenate([t for _, t, _ in rows] or [np.zeros((0, 2))]).astype(np.float64)
     owners = [i for i, t, _ in rows for _ in t]
-    pieces = [row[row >= 0] for _, _, p in rows for row in p]
+    tokens = [row[row >= 0] for _, _, p in rows for row in p]
     table: dict = {"video_id": owners, "start": times[:, 0], "end": times[:, 1], "text": [""] * len(owners)}
     if rows:
-        table["input_ids"] = pa.array(pieces, pa.list_(pa.int32()))
+        table["input_ids"] = pa.array(tokens, pa.list_(pa.int32()))
     return _layout(split, videos, table, blocks)
 
 

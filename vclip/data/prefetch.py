@@ -1,4 +1,4 @@
-"""Work done ahead, in a thread, while what came before it is used."""
+"""Compute items in a thread before they are asked for."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -9,10 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, None]:
-    """The same items in order, up to `n` of them computed in a thread before they are asked for.
+def prefetch(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, None]:
+    """Yield the items in order, up to `n` of them computed in a thread before they are asked for.
 
-    An error comes in its turn. Closed, or ended by an error, it waits for the item under way and closes `items`.
+    An error is raised when its turn comes. Closing waits for the item under way and closes `items`.
     """
     ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     free, stopped = Semaphore(n), False
@@ -27,7 +27,7 @@ def ahead(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, Non
         except BaseException as error:
             ready.put(error)
 
-    # a daemon, for a generator that nobody closes must not keep the program from its end
+    # a daemon thread, so that a generator which is never closed does not keep the process alive
     thread = Thread(target=work, daemon=True)
     try:
         thread.start()

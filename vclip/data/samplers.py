@@ -208,7 +208,7 @@ def _grow_text(
     while True:
         f, e = first[growing], last[growing]
         previous, following = f > begin[growing], e < end[growing]
-        tokens = corpus.piece_offsets[e] - corpus.piece_offsets[f]
+        tokens = corpus.token_offsets[e] - corpus.token_offsets[f]
         span = corpus.caption_end[e - 1] - corpus.caption_start[f]
         more = (previous | following) & (tokens < target[growing]) & (span < MAX_SPAN)
         growing, previous, following = growing[more], previous[more], following[more]

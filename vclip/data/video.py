@@ -17,7 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from vclip.data.prefetch import ahead
+from vclip.data.prefetch import prefetch
 
 NOT_A_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 NOT_OPEN = "cannot be opened: truncated file, or not a video; copy it again or re-mux it with ffmpeg"
@@ -60,7 +60,7 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
     reformatter = VideoReformatter()
     block, k, error = np.zeros((fps, size, size, 3), np.uint8), 0, None
     try:
-        with closing(ahead(_sampled(path, fps), FRAMES_AHEAD)) as frames:
+        with closing(prefetch(_sampled(path, fps), FRAMES_AHEAD)) as frames:
             for frame, times in frames:
                 picture = _resize_and_crop(frame, size, reformatter)
                 for _ in range(times):

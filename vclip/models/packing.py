@@ -71,7 +71,7 @@ def attend(
     scale: float,
     dropout: float = 0.0,
 ) -> Float[Tensor, "S H E"]:
-    """softmax(scale query key^T) value, each clip for itself; `dropout` is the share of weights that are dropped.
+    """softmax(scale query key^T) value, each clip for itself; `dropout` is the fraction of weights that are dropped.
 
     On CUDA in half precision, one variable-length flash attention. Elsewhere one attention for each distinct length.
     """

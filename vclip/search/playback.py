@@ -19,7 +19,7 @@ from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from vclip.data.prefetch import ahead
+from vclip.data.prefetch import prefetch
 from vclip.data.video import VideoError, decode, frame_rate, open_video, picture_stream, start_time, upright
 
 SIDE, THUMBNAIL_SIDE = 480, 160  # longest side in pixels
@@ -83,7 +83,7 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
         video.pix_fmt, video.bit_rate = "yuv420p", 800_000
         video.codec_context.gop_size = int(2 * rate)
         audio = out.add_stream("libopus", rate=SAMPLE_RATE, layout="stereo") if heard else None
-        with closing(ahead(_frames(path, times), 8)) as frames:  # decoding beside encoding: a sixth less time
+        with closing(prefetch(_frames(path, times), 8)) as frames:  # decoding beside encoding: a sixth less time
             for k, frame in enumerate(map(_frame, frames)):
                 if not k:
                     video.width, video.height = frame.width, frame.height

@@ -98,7 +98,7 @@ def threshold_by(
     best: Float[np.ndarray, " seconds"],
     outside: float,
 ) -> float:
-    """The threshold of `rule`: eq. 6, or the value that a share `outside` of all seconds' `best` scores stays below."""
+    """The threshold of `rule`: eq. 6, or the quantile `outside` of all seconds' `best` scores."""
     if rule in ("quantile", "margin"):
         return float(np.quantile(best, outside))
     return outside_threshold(

@@ -253,7 +253,7 @@ def examine_paragraphs(
 
     All descriptions of a video, joined in the order of the file, are one text that seeks the whole video.
 
-    The model's limits cut a paragraph to max_text_tokens word pieces and a video to its first max_video_tokens seconds.
+    The model's limits cut a paragraph to max_text_tokens tokens and a video to its first max_video_tokens seconds.
     """
     whole = Dataset(dataset.name, dataset.split, paragraphs(dataset))
     return examine(clip, whole, corpus, ties=ties) | {"unit": "paragraphs"}

@@ -35,7 +35,7 @@ SHUFFLES = 5
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SegmentationScore(Score):
-    """Frame accuracy as published (Outside counts), the share of Outside predictions, and scores that ask for steps.
+    """Frame accuracy as published (Outside counts), the fraction of Outside predictions, and scores that ask for steps.
 
     `recall` (K + 1,) has a row a label, 0 = Outside, NaN where no second of the truth has it; `mean_recall` is its
     mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. Still the edit
@@ -145,7 +145,7 @@ def examine(
       class with the largest logit, a mean over windows, is the answer;
     * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
     * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
-    * "quantile": the dot product, above what a share `outside` of all seconds stays below;
+    * "quantile": the dot product, above its quantile `outside` over all seconds;
     * "margin": the dot product minus that with the mean label, averaged over `window` seconds, above its quantile
       `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both numbers
       were fixed on MiniHowTo's validation videos (notebook 06).
@@ -188,7 +188,7 @@ def _check_options(rule: str, outside: float, window: int) -> None:
     if rule not in (*RULES, "classifier"):
         raise ValueError(f"rule is one of classifier, {', '.join(RULES)}, not {rule!r}")
     if not 0 <= outside <= 1:
-        raise ValueError(f"outside is a share of the seconds, 0 to 1, not {outside}")
+        raise ValueError(f"outside must be a fraction of the seconds, 0 to 1, got {outside}")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window is an odd number of seconds, 1 or more, not {window}")
 

@@ -64,15 +64,15 @@ def pack(
         first = _ranges(first, last - first)
         last = first + 1
     # captions of one video lie end to end, so the tokens of a text clip are one range
-    begin = corpus.piece_offsets[first]
-    tokens = np.minimum(corpus.piece_offsets[last] - begin, max_text_tokens)
+    begin = corpus.token_offsets[first]
+    tokens = np.minimum(corpus.token_offsets[last] - begin, max_text_tokens)
     text_lengths = tokens + 2
     row_end = np.cumsum(text_lengths)
     ids = np.empty(text_lengths.sum(), dtype=np.int64)
     is_token = np.ones(len(ids), dtype=bool)
     for at, special in ((row_end - text_lengths, cls_token_id), (row_end - 1, sep_token_id)):
         ids[at], is_token[at] = special, False
-    ids[is_token] = corpus.piece_ids[_ranges(begin, tokens)]
+    ids[is_token] = corpus.token_ids[_ranges(begin, tokens)]
     return Batch(features, video_lengths, ids, text_lengths, owner)
 
 

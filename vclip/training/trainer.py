@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vclip.data.extraction import processes
-from vclip.data.prefetch import ahead
+from vclip.data.prefetch import prefetch
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.training.checkpoint import Log, Progress, load_state, save_clip, save_state
 from vclip.training.config import TrainConfig, learning_rate
@@ -115,7 +115,7 @@ class Trainer:
         bar = tqdm(
             left, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
         )
-        prepared = ahead(self._inputs(epoch, batch, batches[batch * world + rank]) for batch in left)
+        prepared = prefetch(self._inputs(epoch, batch, batches[batch * world + rank]) for batch in left)
         with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
             for batch, inputs in zip(bar, prepared, strict=True):
                 loss, norm, rate = self._step(epoch, batch, inputs)
