@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from vclip.data.corpus import Corpus
     from vclip.data.extraction import extract
     from vclip.data.merging import merge
-    from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
+    from vclip.data.samplers import AlignedClips, Clips, MILNCEClips, OverlappedClips
     from vclip.data.spec import FeatureSpec
     from vclip.data.video import read_seconds
+    from vclip.datasets._records import Dataset
     from vclip.datasets.minihowto import minihowto
     from vclip.encoders.loading import from_spec, load_encoder
     from vclip.encoders.networks import AutoModelEncoder, EfficientNetLite0, S3DEncoder
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from vclip.models.segmenter import VideoCLIPForSegmentation
     from vclip.models.videoclip import VideoCLIPModel, VideoCLIPOutput
     from vclip.search.browser import RetrievalBrowser
-    from vclip.search.index import MomentIndex
+    from vclip.search.index import Hit, MomentIndex
     from vclip.tasks.evaluate import evaluate
+    from vclip.training.checkpoint import Run
     from vclip.training.clusters import VideoIndex, sample_clusters, video_vectors
     from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate
     from vclip.training.finetune import finetune
@@ -38,9 +40,10 @@ _HOMES = {
     "data.corpus": "Corpus",
     "data.extraction": "extract",
     "data.merging": "merge",
-    "data.samplers": "AlignedClips MILNCEClips OverlappedClips",
+    "data.samplers": "AlignedClips Clips MILNCEClips OverlappedClips",
     "data.spec": "FeatureSpec",
     "data.video": "read_seconds",
+    "datasets._records": "Dataset",
     "datasets.minihowto": "minihowto",
     "encoders.loading": "from_spec load_encoder",
     "encoders.networks": "AutoModelEncoder EfficientNetLite0 S3DEncoder",
@@ -56,8 +59,9 @@ _HOMES = {
     "models.segmenter": "VideoCLIPForSegmentation",
     "models.videoclip": "VideoCLIPModel VideoCLIPOutput",
     "search.browser": "RetrievalBrowser",
-    "search.index": "MomentIndex",
+    "search.index": "Hit MomentIndex",
     "tasks.evaluate": "evaluate",
+    "training.checkpoint": "Run",
     "training.clusters": "VideoIndex sample_clusters video_vectors",
     "training.config": "FinetuneConfig PretrainConfig learning_rate",
     "training.finetune": "finetune",

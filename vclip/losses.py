@@ -26,12 +26,16 @@ def info_nce(
         Scalar loss: for each direction the cross-entropy averaged over B (the paper sums over the batch instead).
 
     Raises:
-        ValueError: for another direction.
+        ValueError: for another direction, unequal or empty batches, or a temperature that is not above 0.
 
     Example:
         >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
         tensor(0.6265)
     """
+    if len(z_v) != len(z_t) or not len(z_v):
+        raise ValueError(f"z_v and z_t need equally many rows, at least one; got {len(z_v)} and {len(z_t)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
     similarity = _dot_products(z_v, z_t) / temperature
     truth = torch.arange(len(z_v), device=z_v.device)
     if direction == "v2t":
@@ -62,7 +66,7 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
         Scalar loss.
 
     Raises:
-        ValueError: if a clip owns no text or an owner is not a row of `z_v`.
+        ValueError: for an empty batch, a clip that owns no text, or an owner that is not a row of `z_v`.
 
     Example:
         >>> mil_nce(torch.eye(2), torch.eye(2), torch.arange(2)).round(decimals=4)
@@ -70,7 +74,7 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
     """
     clips = torch.arange(len(z_v), device=z_v.device)
     positive = owner[None, :] == clips[:, None]
-    if not bool(positive.any(dim=1).all()) or not bool(positive.any(dim=0).all()):
+    if not len(z_v) or not bool(positive.any(dim=1).all()) or not bool(positive.any(dim=0).all()):
         raise ValueError(f"each of the {len(z_v)} clips needs a text of its own, and each text an owner among them")
     similarity = _dot_products(z_v, z_t)
     # the least finite number instead of -inf: the gradient of logsumexp over nothing but -inf is NaN

@@ -69,7 +69,7 @@ def test_what_json_has_no_word_for_is_null(tmp_path):
 def test_a_saved_model_finds_its_frozen_encoder_wherever_its_folder_lies(tmp_path):
     """Its config names its class, and the projection comes along."""
     clip = vclip.load(vclip.minihowto() / "checkpoint")
-    save_clip(tmp_path / "here", clip, clip.projection)
+    save_clip(tmp_path / "here", clip, clip.encoder_files)
     (tmp_path / "far").mkdir()
     shutil.move(tmp_path / "here", tmp_path / "far" / "away")
     again = vclip.load(tmp_path / "far" / "away")

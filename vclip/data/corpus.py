@@ -240,10 +240,12 @@ class Corpus:
         if "input_ids" in table.column_names:
             table = table.drop_columns("input_ids")
         table = table.append_column("input_ids", pa.array(column, pa.list_(pa.int32())))
+        meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8"))
+        # a kill in between must not leave these tokens under another tokenizer's name
+        storage.write_json(self.path / "corpus.json", meta | {"tokenizer": None})
         storage.replace(self.path / "captions.parquet", lambda temporary: pq.write_table(table, temporary))
+        storage.write_json(self.path / "corpus.json", meta | {"tokenizer": named})
         self.tokenizer = named
-        meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8")) | {"tokenizer": named}
-        storage.write_json(self.path / "corpus.json", meta)
         self._set_captions(table)
         return self
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, still, writing
 from vclip.data.folder_changes import Files, captions_beside, compare
 from vclip.data.prefetch import prefetch
-from vclip.data.spec import FeatureSpec
+from vclip.data.spec import PROJECTION, FeatureSpec
 from vclip.data.storage import check_features
 from vclip.data.text import printable
 from vclip.data.video import open_video, read_seconds
@@ -30,7 +30,6 @@ from vclip.data.video_files import find_videos, is_in_shard
 
 BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
 SAVE_EVERY = 30.0  # seconds of work that a kill may cost
-PROJECTION = "projection.safetensors"
 
 
 class Row(NamedTuple):

@@ -181,7 +181,7 @@ class FeatureStore:
 
     def file(self, entry: Entry) -> Path:
         """Where the file of a video is, or was."""
-        return Path(os.path.normpath(self.folder / os.fsdecode(entry.path)))
+        return Path(os.path.normpath(self.folder.resolve() / os.fsdecode(entry.path)))
 
     def captions(self, video: str) -> str | None:
         """The captions of a video as JSON."""

@@ -46,6 +46,7 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
 
     Raises:
         FileNotFoundError: if all videos of the store would be forgotten: rather a drive is not mounted.
+        ValueError: for a video whose id belongs to another file that is still there.
     """
     held = {video for video, entry in store.entries.items() if entry.shard is not None}
     changes = _without_damaged(store)
@@ -59,6 +60,12 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
                 changes[video] = "unreadable", f"cannot be read ({error.strerror}): its features stay as they were"
                 continue
         if entry is None or now is None:
+            path = files.place(video)[1]
+            if entry is not None and entry.path not in (b"", path) and os.path.lexists(store.file(entry)):
+                raise ValueError(
+                    f"{files.videos[video]} and {store.file(entry)} have one id, {video!r}: rename one, or extract the "
+                    "folders together"
+                )
             todo.append(video)
             changes.setdefault(video, ("changed" if video in held else "added", ""))
         else:
@@ -75,6 +82,8 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
             same[video] = Entry(video, *files.place(video), *content, *entry[6:])
             todo.remove(video)
     gone = store.entries.keys() - files.videos.keys() - set(moved.values()) if forget else set()
+    # what is still where it was belongs to another folder
+    gone = {v for v in gone if not (e := store.entries[v]).path or not os.path.lexists(store.file(e))}
     if forget and held and held <= gone:
         raise FileNotFoundError(
             f"{files.folder} holds none of the {len(held)} videos of {store.folder}: is the drive mounted? "

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from vclip.data.corpus import STORE, Corpus
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, writing
+from vclip.data.spec import PROJECTION
+from vclip.data.storage import copy_into
 
 
 def merge(corpora: Iterable, out) -> Corpus:
@@ -56,6 +58,9 @@ def merge(corpora: Iterable, out) -> Corpus:
                 store.add(rows, features)
                 rows, features = [], []
         store.add(rows, features)
+        for file in (corpus.path / PROJECTION for corpus in opened):
+            if file.is_file():
+                copy_into(out, file)
         store.finish()
     return Corpus.open(out)
 

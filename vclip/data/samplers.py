@@ -21,8 +21,11 @@ MAX_SPAN = 256.0  # seconds: a text clip this long grows no further (how2process
 class Clips(NamedTuple):
     """B pairs: seconds `video_start`:`video_end` and captions `caption_first`:`caption_last` of their video.
 
-    Captions are counted from the video's first. Lengths are those drawn: `pack` cuts them to the
-    model's limits.
+    Captions are counted from the video's first. Lengths are those drawn: `pack` cuts them to the model's limits.
+
+    Example:
+        >>> Clips(np.array([3]), np.array([9]), np.array([0]), np.array([2])).video_end
+        array([9])
     """
 
     video_start: PerClip

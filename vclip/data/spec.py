@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+PROJECTION = "projection.safetensors"  # the file of the matrix that a spec names, beside features and models
+
 
 @dataclass(frozen=True)
 class FeatureSpec:

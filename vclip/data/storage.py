@@ -4,6 +4,7 @@ import ctypes
 import json
 import mmap
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -49,6 +50,12 @@ def _to_disk(path: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
+
+
+def copy_into(folder: Path, file: Path) -> None:
+    """A whole copy of a file in `folder`, unless one of its name is there."""
+    if not (folder / file.name).exists():
+        replace(folder / file.name, lambda temporary: shutil.copyfile(file, temporary))
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -178,12 +178,12 @@ def open_video(path):
 
 
 def picture_stream(container, name: str):
-    """FFmpeg's choice among the video streams, cover art and thumbnails left out. VideoError, with `name`, for none."""
+    """FFmpeg's choice among the decodable video streams, without cover art. VideoError, with `name`, for none."""
     if not container.streams:
         raise VideoError(f"{name}: {NOT_OPEN}")
-    streams = [s for s in container.streams.video if not s.disposition & NOT_A_PICTURE]
+    streams = [s for s in container.streams.video if s.codec_context and not s.disposition & NOT_A_PICTURE]
     if not streams:
-        raise VideoError(f"{name}: no moving picture, only sound or cover art: leave it out, or find the video")
+        raise VideoError(f"{name}: no moving picture: only sound, cover art or an unknown codec; leave it out")
     best = container.streams.best("video")
     return best if best in streams else streams[0]
 

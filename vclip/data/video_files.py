@@ -117,7 +117,7 @@ def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | Non
         # plain "en" before "en-de", which may be a machine's translation
         return 1, language != "en", not language.startswith("en-"), item[1]
 
-    return next((file for _, name in sorted(found, key=order) if (file := video.with_name(name)).is_file()), None)
+    return next((file for _, name in sorted(found, key=order) if os.path.isfile(file := video.with_name(name))), None)
 
 
 def listing(folder: Path) -> list[str]:

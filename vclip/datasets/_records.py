@@ -22,6 +22,10 @@ class Dataset(Sequence[R], Generic[R]):
         records: dataclasses with a `video_id`.
         tasks: the modules of `vclip.tasks` that score such records, the usual one first.
         left_out: the ids that a list asked for and the annotations say nothing of.
+
+    Example:
+        >>> Dataset("made", "all", [])
+        made all: 0 records of 0 videos
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vclip.data.extraction import extract, processes
-from vclip.data.spec import FeatureSpec
+from vclip.data.spec import PROJECTION, FeatureSpec
 from vclip.data.video_files import is_in_shard
 from vclip.encoders.networks import (
     EFFICIENTNET_LITE0,
@@ -23,7 +23,7 @@ from vclip.encoders.networks import (
 from vclip.encoders.projection import Projection
 
 S3D_FILES = ("s3d.safetensors", "s3d_howto100m.pth")
-PROJECTION_FILES = ("projection.safetensors",)
+PROJECTION_FILES = (PROJECTION,)
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
@@ -91,6 +91,13 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
         encoder = Projection.load(encoder, path)
     spec.check(encoder.spec, f"the encoder {spec.encoder} found here")
     return encoder
+
+
+def encoder_files(spec: FeatureSpec, *folders: Path) -> list[Path]:
+    """The first of each file in `folders` that an encoder of this spec needs: its projection, S3D's weights."""
+    kinds = [PROJECTION_FILES] * (spec.projection is not None) + [S3D_FILES] * (spec.encoder == S3D_G)
+    found = ([f / name for f in folders for name in names if (f / name).is_file()] for names in kinds)
+    return [files[0] for files in found if files]
 
 
 def _beside(folder, names: Sequence[str], what: str) -> Path:

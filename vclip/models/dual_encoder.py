@@ -3,6 +3,7 @@
 Shapes: n clips or texts, T seconds of a clip, F feature size, D hidden size.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from jaxtyping import Float32
 
 from vclip.data.corpus import Corpus, vocabulary_hash
 from vclip.data.extraction import encode_file
-from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.data.spec import PROJECTION, FeatureSpec, weights_hash
 from vclip.models.packing import on_device
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
@@ -70,7 +71,7 @@ class DualEncoder(ABC):
     def identity(self) -> dict[str, Any]:
         """All that decides the vectors, by name; two encoders of equal identity embed alike."""
 
-    @cached_property
+    @property
     @abstractmethod
     def encoder(self) -> Any:
         """The frozen encoder that makes a second's features from its frames, loaded when first used."""
@@ -102,12 +103,16 @@ class DualEncoder(ABC):
     def encode_video(self, path: str | Path) -> Float32[np.ndarray, "T D"]:
         """Embed every second of a video file: h_v (T, D), to be compared with `encode_texts`.
 
+        A damaged file gives the seconds that can be decoded, with a warning.
+
         Raises:
-            ValueError: if the file cannot be decoded.
+            ValueError: if nothing can be decoded.
         """
         features, error = encode_file(Path(path), self.encoder)
         if features is None:
             raise ValueError(f"{path}: {error}")
+        if error:
+            warnings.warn(f"{path}: {error}", stacklevel=2)
         return self.encode_seconds([features])[0]
 
     def index(self, source: Any, path: str | Path | None = None) -> Any:
@@ -134,13 +139,16 @@ class VideoCLIP(DualEncoder):
 
     def __init__(self, model: VideoCLIPModel, processor: VideoCLIPProcessor):
         self.model, self.processor = model, processor
-        self.name = Path(model.config._name_or_path).name
+        folder = Path(model.config._name_or_path)
+        self.name = f"{folder.parent.name}/{folder.name}" if folder.name in ("best", "last") else folder.name
         spec = model.config.feature_spec
         self.spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
         self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
-        """Embed sentences, each cut to max_text_tokens tokens: z_t (n, D)."""
+        """Embed sentences, each cut to max_text_tokens tokens: z_t (n, D). Raises TypeError for a single string."""
+        if isinstance(texts, str):
+            raise TypeError(f"encode_texts takes a list of sentences: pass [{texts!r}]")
         out = [torch.zeros(0, self.dim)]
         with evaluating(self.model):
             for group in _groups(texts, CLIPS_AT_ONCE):
@@ -192,10 +200,13 @@ class VideoCLIP(DualEncoder):
         Clips run together in the order of their lengths, so that little is padded.
         """
         states: list[Any] = [None] * len(clips)
+        if len({clip.shape[1] for clip in clips}) > 1:
+            raise ValueError(f"clips have features of several widths: {sorted({clip.shape[1] for clip in clips})}")
+        kind = np.result_type(np.float16, *clips)
         with evaluating(self.model):
             for group in _groups(sorted(range(len(clips)), key=lambda i: len(clips[i])), WINDOWS_AT_ONCE):
                 longest = length or len(clips[group[-1]])
-                rows = np.zeros((len(group), longest, clips[group[0]].shape[1]), clips[group[0]].dtype)
+                rows = np.zeros((len(group), longest, clips[group[0]].shape[1]), kind)
                 for row, i in zip(rows, group, strict=True):
                     row[: len(clips[i])] = clips[i]
                 mask = torch.arange(longest) < torch.tensor([len(clips[i]) for i in group])[:, None]
@@ -211,15 +222,19 @@ class VideoCLIP(DualEncoder):
     @property
     def identity(self) -> dict[str, Any]:
         """Hashes of weights and vocabulary, and the sizes that decide the vectors."""
-        names = ("pooling", "max_video_tokens", "max_text_tokens")
+        config = self.model.config
+        names = ("pooling", "max_video_tokens", "max_text_tokens", "cls_token_id", "sep_token_id")
+        towers = {"video tower": config.video_config, "text tower": config.text_config}
+        shape = ("num_attention_heads", "hidden_act", "layer_norm_eps")
         return {
             "weights": weights_hash(self.model.state_dict()),
             "vocabulary": vocabulary_hash(self.processor.tokenizer),
-            **{name: getattr(self.model.config, name) for name in names},
+            **{name: getattr(config, name) for name in names},
+            **{which: [getattr(tower, name) for name in shape] for which, tower in towers.items()},
         }
 
     @cached_property
-    def encoder(self) -> Any:
+    def encoder(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The frozen encoder that the model's config names, from the model's folder or its repository on the hub.
 
         Raises:
@@ -230,30 +245,31 @@ class VideoCLIP(DualEncoder):
 
         if self.spec is None:
             raise ValueError("the model's config names no feature_spec: set `encoder` to the one it was trained on")
-        projection = self.projection
-        return from_spec(self.spec, projection.parent if projection else Path(str(self.model.name_or_path)))
+        files = self.encoder_files
+        return from_spec(self.spec, files[0].parent if files else self.model.name_or_path)
 
     @property
-    def projection(self) -> Path | None:
-        """The projection's file in the model's folder, that folder's parent or the model's repository on the hub."""
-        folder = Path(str(self.model.name_or_path))
-        places = [place for place in (folder, folder.parent) if (place / PROJECTION).is_file()]
-        if self.spec is None or self.spec.projection is None:
-            return None
-        if not places and not folder.is_dir():
-            places = self._on_the_hub()
-        return places[0] / PROJECTION if places else None
+    def encoder_files(self) -> list[Path]:
+        """Files that the frozen encoder needs, in the model's folder, that folder's parent or the hub's repository."""
+        from vclip.encoders.loading import encoder_files
 
-    def _on_the_hub(self) -> list[Path]:
-        """The folder of the hub's cache that holds the projection of the model's own revision, fetched if need be."""
+        folder = Path(str(self.model.name_or_path))
+        if self.spec is None:
+            return []
+        if (folder / "config.json").is_file():
+            return encoder_files(self.spec, folder, folder.parent)
+        return self._on_the_hub(PROJECTION) if self.spec.projection is not None else []
+
+    def _on_the_hub(self, name: str) -> list[Path]:
+        """A file of the model's own revision in the hub's cache, fetched if need be."""
         from transformers.utils.hub import cached_file
 
         revision = getattr(self.model.config, "_commit_hash", None)
         try:
-            file = cached_file(str(self.model.name_or_path), PROJECTION, revision=revision)
+            file = cached_file(str(self.model.name_or_path), name, revision=revision)
         except (OSError, ValueError):
             return []
-        return [] if file is None else [Path(file).parent]
+        return [] if file is None else [Path(file)]
 
     @property
     def classes(self) -> list[str] | None:
@@ -270,9 +286,6 @@ class VideoCLIP(DualEncoder):
         with evaluating(self.model):
             rows = torch.from_numpy(h_v).to(self.model.device, self.model.dtype)
             return self.model.classifier(rows).double().cpu().numpy()
-
-
-PROJECTION = "projection.safetensors"
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig
 
+from vclip.data.extraction import processes
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
@@ -19,7 +21,8 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
         source: a folder (a finished run's `best/`, what `convert` wrote, the shipped checkpoint) or a hub id.
 
     Returns:
-        A dual encoder: `encode_texts`, `encode_clips`, `encode_seconds`, `encode_video` and `index`.
+        A dual encoder, on the GPU if there is one: `encode_texts`, `encode_clips`, `encode_seconds`, `encode_video`,
+        `index`.
 
     Raises:
         FileNotFoundError: if the folder holds no model.
@@ -40,4 +43,5 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
         raise ValueError(f"{name} is a {config.model_type!r} model: only VideoCLIP models can be loaded")
     segments = VideoCLIPForSegmentation.__name__ in (config.architectures or ())
     model_class = VideoCLIPForSegmentation if segments else VideoCLIPModel
-    return VideoCLIP(model_class.from_pretrained(name), VideoCLIPProcessor.from_pretrained(name))
+    model: Any = model_class.from_pretrained(name)
+    return VideoCLIP(model.to(processes().device), VideoCLIPProcessor.from_pretrained(name))

@@ -22,7 +22,7 @@ from vclip.models.towers import Tower, VideoCLIPPreTrainedModel, VideoMLP
 
 @dataclass
 class VideoCLIPOutput(ModelOutput):
-    """Embeddings of B pairs; the logits are the plain dot products of z_v and z_t (section 3.1, eq. 3).
+    """Embeddings of B pairs; the logits are the plain dot products of z_v and z_t (section 3.1).
 
     Example:
         >>> VideoCLIPOutput(video_embeds=torch.zeros(1, 2)).to_tuple()

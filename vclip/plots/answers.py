@@ -105,7 +105,9 @@ def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for i, (name, rank) in enumerate(ranks.items()):
         k, colour = np.arange(1, len(rank) + 1), plt.get_cmap("tab10")(i)
-        axes.plot(k, [100 * np.mean(np.asarray(rank) <= n) for n in k], color=colour, label=f"{name}, N = {len(rank)}")
+        axes.plot(
+            k, [100 * float(np.mean(np.asarray(rank) <= n)) for n in k], color=colour, label=f"{name}, N = {len(rank)}"
+        )
         axes.plot(k, 100 * k / len(rank), "--", color=colour, linewidth=1, label="chance" if i == 0 else None)
     axes.set(xscale="log", xlabel="k", ylabel="texts with their clip\namong the first k (%)", ylim=(0, 102))
     axes.legend(frameon=False, fontsize=9)

@@ -46,6 +46,10 @@ class Hit:
         quantile: the fraction, 0 to 1, of 256 everyday sentences whose best score on this index is lower.
         query: what was asked.
         text: what the captions say meanwhile.
+
+    Example:
+        >>> Hit("a.mp4", 2.0, 7.0, 31.5, 1, 4.2, 0.99, "peel the carrot", "now we peel").end
+        7.0
     """
 
     video: str
@@ -271,6 +275,8 @@ class MomentIndex:
         with writing(self.path, self.clip.spec or self.clip.encoder.spec) as store:
             files, before = Files(store, videos, folder), dict(store.entries)
             todo, changes = compare(store, files, list(videos), forget=True)
+            if store.meta["folder"] is None and store.entries:
+                raise FileExistsError(f"{self.path} is a corpus that extract made: index that, or pass another path")
             if store.meta["folder"] != files.root:
                 store.remember(folder=files.root)
             if todo:
@@ -316,8 +322,10 @@ class MomentIndex:
     def _is_there(self, i: int, states: dict[int, str]) -> bool:
         """Whether a video is still in the indexed folder; `states` takes what became of each that is asked for."""
         if self.folder is not None and i not in states:
-            entry = self._files[self.corpus.video_ids[i]]
+            entry = self._files.get(self.corpus.video_ids[i])
             try:
+                if entry is None:
+                    raise FileNotFoundError
                 found = os.stat(self._where(entry))
                 states[i] = "same" if (found.st_size, found.st_mtime_ns) == entry.content[:2] else "changed"
             except OSError:

@@ -87,6 +87,7 @@ class Vectors:
     def update(self, clip: DualEncoder) -> Any:
         """Embed what is new or damaged, and what of it the features have not changed is kept. Returns FAISS's index."""
         self.path.mkdir(parents=True, exist_ok=True)
+        storage.write_json(self.path / INDEX, self._state)  # so that a build that is stopped here knows its folder
         by_file, known = self.corpus.by_file(), None
         for file, videos in tqdm(by_file.items(), desc="embed", unit="file", delay=5, leave=False):
             if not self._is_whole(file):
@@ -162,6 +163,7 @@ class Vectors:
         target = self.path / _name(file)
         storage.replace(target, lambda temporary: save_file(tensors, temporary))
         self._state["files"][target.name] = [content_of(file), content_of(target)]
+        self._state["order"] = ""  # what was made of the vectors before is made again
         storage.write_json(self.path / INDEX, self._state)
 
     def _known(self) -> dict[bytes, np.ndarray]:

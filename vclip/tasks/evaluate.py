@@ -21,7 +21,7 @@ def evaluate(
     seed: int = 0,
     **options,
 ) -> Report:
-    """Score a dual encoder on a data set without labels, beside trivial baselines.
+    """Score a dual encoder on a data set, beside trivial baselines.
 
     Args:
         clip: the model, from `vclip.load`.

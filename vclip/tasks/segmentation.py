@@ -21,13 +21,25 @@ from vclip.tasks.outside import (
     RULES,
     Rule,
     best_label,
+    label_seconds,
     majority_filter,
+    outside_threshold,
     scores_by,
     threshold_by,
 )
 from vclip.tasks.report import Score, covered
 from vclip.tasks.segment_metrics import edit_score, relabelled, segmental_f1, segments
 from vclip.tasks.ties import once
+
+__all__ = [
+    "SegmentationScore",
+    "examine",
+    "label_seconds",
+    "outside_threshold",
+    "score",
+    "shuffled_baseline",
+    "targets",
+]
 
 VIDEOS_AT_ONCE = 64
 SHUFFLES = 5

@@ -6,8 +6,7 @@ stands. Files are written under another name and renamed, so a killed run goes o
 
 import json
 import math
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -19,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 
-from vclip.data.storage import replace, write_json
-from vclip.models.dual_encoder import PROJECTION, VideoCLIP
+from vclip.data.storage import copy_into, replace, write_json
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.loading import load
 from vclip.training.config import TrainConfig
 
@@ -35,8 +34,12 @@ class Run:
     Attributes:
         losses: the training loss of every optimizer step.
         scores: a dict of validation scores for every epoch.
-        checkpoint: folder of the best weights, with tokenizer and projection.
+        checkpoint: folder of the best weights, with tokenizer and what the frozen encoder needs.
         clip: the best model as a dual encoder, as `vclip.load(run.checkpoint)` gives it.
+
+    Example:
+        >>> Run([2.0, 1.0], [], Path("runs/mine/best")).losses[-1]
+        1.0
     """
 
     losses: list[float]
@@ -136,14 +139,14 @@ def load_state(
     return progress, np.split(batches, np.cumsum(sizes)[:-1]) if len(sizes) else []
 
 
-def save_clip(folder: Path, clip: VideoCLIP, projection: Path | None) -> None:
-    """A folder that `vclip.load` reads and that finds its frozen encoder: the weights are replaced as a whole."""
+def save_clip(folder: Path, clip: VideoCLIP, beside: Sequence[Path]) -> None:
+    """Write a folder for `vclip.load`, with the files `beside` that its frozen encoder needs; replace weights whole."""
     folder.mkdir(exist_ok=True)
     clip.model.config.architectures = [type(clip.model).__name__]
     clip.model.config.save_pretrained(folder)
     clip.processor.save_pretrained(folder)
-    if projection is not None:
-        replace(folder / PROJECTION, lambda temporary: shutil.copyfile(projection, temporary))
+    for file in beside:
+        copy_into(folder, file)
     _write_tensors(folder / "model.safetensors", clip.model.state_dict(), {"format": "pt"})
 
 

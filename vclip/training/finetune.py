@@ -121,7 +121,7 @@ def finetune(
         claim(config, CONFIG, {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)})
     accelerator.wait_for_everyone()
     objective = Labels(task, accelerator, clip, training, chosen_on)
-    Trainer(config, accelerator, clip, objective, on_row, validate_first=True, projection=clip.projection).run()
+    Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=clip.encoder_files).run()
     run = read_run(config.output)
     report = _report(config.task, objective.chosen_by, run.scores, words, training, chosen_on)
     if accelerator.is_main_process:

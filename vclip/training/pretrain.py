@@ -10,7 +10,6 @@ import ast
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from types import NoneType
 from typing import get_args
 
@@ -24,9 +23,10 @@ from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
+from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import PROJECTION, VideoCLIP
+from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
@@ -93,7 +93,8 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         if corpus is not None:
             clip.check(corpus)
     objective = Contrast(config, accelerator, model, training, validation)
-    Trainer(config, accelerator, clip, objective, on_row, projection=_projection(training)).run()
+    beside = encoder_files(training.spec, training.path, training.path.parent) if training.spec else []
+    Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     accelerator.wait_for_everyone()
     return read_run(config.output)
 
@@ -105,14 +106,6 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     if config.bert is not None:
         return fetched("bert", config.bert, lambda bert: VideoCLIPModel.from_bert(bert, **values))
     return VideoCLIPModel(VideoCLIPConfig(**values))
-
-
-def _projection(corpus: Corpus) -> Path | None:
-    """The matrix that the corpus' features were projected with, beside its folder or in it, where it is there."""
-    if corpus.spec is None or corpus.spec.projection is None:
-        return None
-    places = [folder / PROJECTION for folder in (corpus.path, corpus.path.parent)]
-    return next((file for file in places if file.is_file()), None)
 
 
 class Contrast:

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class Trainer:
     """A run from its last state, or its beginning, to its end. All randomness comes from (seed, epoch, batch).
 
     With `validate_first` the model is also scored before its first step; that row does not count as a checkpoint.
-    `projection` is a file to put beside the weights, for the frozen encoder of whoever loads them.
+    `beside` are files to put beside the weights, for the frozen encoder of whoever loads them.
     Raises ValueError if the tokenizer is not the model's, or the state is of another number of processes.
     """
 
@@ -77,12 +77,12 @@ class Trainer:
         objective: Objective,
         on_row: Callable[[dict], None] | None = None,
         validate_first: bool = False,
-        projection: Path | None = None,
+        beside: Sequence[Path] = (),
     ):
         _check_tokenizer(clip)
         self.config, self.accelerator, self.clip, self.model = config, accelerator, clip, clip.model
         self.objective, self.on_row, self.validate_first = objective, on_row, validate_first
-        self.output, self.projection = Path(config.output), projection
+        self.output, self.beside = Path(config.output), beside
         optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0, betas=config.betas, fused=True)
         self.progress, self._unfinished = load_state(self.output, self.model, optimizer) or (Progress(), [])
         progress = self.progress
@@ -173,7 +173,7 @@ class Trainer:
 
     def _save_weights(self, name: str) -> None:
         if self.log is not None:
-            save_clip(self.output / name, self.clip, self.projection)
+            save_clip(self.output / name, self.clip, self.beside)
 
     def _save_state(self, batches: list[np.ndarray]) -> None:
         if self.log is None:
