@@ -96,3 +96,15 @@ def test_wrong_arguments_are_refused():
 def test_the_test_run_enforces_shapes():
     with pytest.raises(TypeCheckError):
         info_nce(torch.zeros(3, 4), torch.zeros(3, 5))
+
+
+def test_what_no_loss_can_mean_is_refused():
+    z = torch.ones(2, 3)
+    for z_v, z_t, direction in ((z, torch.ones(3, 3), "v2t"), (torch.ones(3, 3), z, "t2v"), (z[:0], z[:0], "both")):
+        with pytest.raises((ValueError, TypeCheckError), match="need equally many rows, at least one|z_t"):
+            info_nce(z_v, z_t, direction=direction)
+    for temperature in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="temperature must be above 0"):
+            info_nce(z, z, temperature)
+    with pytest.raises(ValueError, match="each of the 0 clips"):
+        mil_nce(z[:0], z[:0], torch.zeros(0, dtype=torch.long))

@@ -23,6 +23,7 @@ from vclip.data.feature_store import FeatureStore, writing
 from vclip.data.folder_changes import Files
 from vclip.data.spec import FeatureSpec
 from vclip.data.video_files import find_videos, video_files
+from vclip.datasets.minihowto import minihowto
 
 from corpora import tokenizer
 
@@ -523,3 +524,22 @@ def test_an_encoder_that_fails_leaves_no_thread_and_no_open_file(tmp_path, monke
     assert held.value.__traceback__ and set(threading.enumerate()) <= threads
     assert str(path) not in [os.path.realpath(f) for f in Path("/proc/self/fd").iterdir()]
     assert 100 < len(read) < 180  # of the 200 of two blocks
+
+
+def test_a_second_folder_with_the_same_names_is_refused_and_nothing_is_lost(tmp_path):
+    first, second = make(tmp_path / "cam1", "ab"), tmp_path / "cam2"
+    second.mkdir()
+    write_video(second / "a.mov", range(0, 3000, 500), grey(*[200] * 6))
+    extract(first, tmp_path / "out", MeanColour())
+    before = content(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"cam2/a.mov and .*cam1/a.mov have one id, 'a': rename one"):
+        extract(second, tmp_path / "out", MeanColour())
+    assert content(tmp_path / "out") == before
+
+
+def test_a_codec_that_nobody_knows_costs_a_row(tmp_path):
+    folder = make(tmp_path / "videos", "a")
+    data = (minihowto() / "videos" / "test0000.mp4").read_bytes()
+    (folder / "b.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    a, b = extract(folder, tmp_path / "out", MeanColour())
+    assert (a.status, b.status) == ("ok", "failed") and "unknown codec" in b.error

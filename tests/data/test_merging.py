@@ -15,7 +15,9 @@ from vclip.data.corpus import Corpus
 from vclip.data.extraction import extract
 from vclip.data.merging import merge
 from vclip.data.video_files import find_videos, is_in_shard
+from vclip.datasets.minihowto import minihowto
 from vclip.encoders import loading
+from vclip.encoders.loading import from_spec
 
 import corpora
 
@@ -186,3 +188,10 @@ def test_the_commands_of_two_machines(tmp_path):
     command = [sys.executable, "-m", "vclip.data.merging", *(str(tmp_path / name) for name in ("out", "1", "2"))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "7 videos" in done.stdout and len(Corpus.open(tmp_path / "out")) == 7
+
+
+def test_the_projection_comes_along(tmp_path):
+    shutil.copytree(minihowto() / "val", tmp_path / "val")
+    shutil.copy(minihowto() / "projection.safetensors", tmp_path / "val")
+    merged = merge([tmp_path / "val"], tmp_path / "all")
+    assert from_spec(merged.spec, merged.path).spec == merged.spec

@@ -146,3 +146,22 @@ def test_the_moments_protocol_is_one_padded_call(model, clip):
     np.testing.assert_allclose(np.stack(got), padded, atol=1e-5)
     with pytest.raises(ValueError, match="protocol must be 'windows' or 'moments', got 'other'"):
         clip.encode_seconds(rows, protocol="other")
+
+
+def test_clips_do_not_change_each_other(clip):
+    exact = np.full((3, corpora.DIM), 0.1, np.float32)
+    beside = [np.ones((2, corpora.DIM), np.float16), exact]
+    np.testing.assert_allclose(clip.encode_seconds(beside)[1], clip.encode_seconds([exact])[0], atol=1e-6)
+    with pytest.raises(ValueError, match="several widths"):
+        clip.encode_seconds([exact, np.ones((2, corpora.DIM + 1), np.float32)])
+    with pytest.raises(TypeError, match=r"takes a list of sentences: pass \['fry'\]"):
+        clip.encode_texts("fry")
+
+
+def test_encoders_that_embed_otherwise_have_other_identities(clip):
+    tower = corpora.TOWER | {"num_attention_heads": 2 * corpora.TOWER["num_attention_heads"]}
+    config = VideoCLIPConfig(video_config=tower, text_config=corpora.TOWER, video_feature_dim=corpora.DIM)
+    other = VideoCLIPModel(config)
+    other.load_state_dict(clip.model.state_dict())
+    mine, its = clip.identity, VideoCLIP(other, clip.processor).identity
+    assert mine["weights"] == its["weights"] and mine != its

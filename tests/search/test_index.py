@@ -323,3 +323,12 @@ def test_the_encoder_that_the_checkpoint_names(tmp_path):
     indexes.write(tmp_path / "a.mov", 2, 0)
     assert clip.index(tmp_path).search("chop the onion")[0].end == 2
     assert (tmp_path / ".vclip/projection.safetensors").is_file()
+
+
+def test_an_index_never_takes_over_an_extracted_corpus(tmp_path):
+    for name in ("a", "b"):
+        indexes.write(tmp_path / name / f"{name}.mov", 3, ord(name))
+        extract(tmp_path / name, tmp_path / "corpus", indexes.Quadrants())
+    with pytest.raises(FileExistsError, match="is a corpus that extract made"):
+        MomentIndex.build(indexes.clip(), tmp_path / "a", tmp_path / "corpus")
+    assert Corpus.open(tmp_path / "corpus").video_ids == ["a", "b"]
