@@ -95,7 +95,7 @@ def test_notebook_10_takes_the_readers_files(tmp_path):
         reports = json.loads((tmp_path / "out" / "scores.json").read_text())["scores"]
         assert set(reports) == {f"{name}, youcook2" for name in ("model", "other")[: 1 + bool(more)]}
         assert all(report["coverage"]["videos"] == 12 for report in reports.values())
-    assert len(list((tmp_path / "out").glob("index-*"))) == 2, "each model has an index of its own"
+    assert len(list((tmp_path / "out/index/index").iterdir())) == 2, "each model has window vectors of its own"
     # without videos there is nothing to show or to browse, and nothing stops
     papermill.execute_notebook(
         NOTEBOOK,
