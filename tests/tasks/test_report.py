@@ -139,7 +139,7 @@ def test_about_tells_models_and_data_apart(corpus):
     first, same, other = encoder(0, "/home/someone/runs/best"), encoder(0), encoder(1)
     assert first.identity == same.identity != other.identity
     made = about(first, described("video 0"), corpus, 3, {"ties": "against"})
-    assert made["model"] == {"name": "best"} | first.identity
+    assert made["model"] == {"name": "runs/best"} | first.identity
     assert made["seed"] == 3 and made["options"] == {"ties": "against"}
     assert made["features"]["encoder"] == "made" and made["data"]["left_out"] == 1
     again, others = (about(same, described(*ids), corpus, 3, {}) for ids in (["video 0"], ["video 1"]))
