@@ -5,6 +5,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
+pytest_plugins = ["zero_shot"]
+
 ROOT = Path(__file__).resolve().parent.parent
 ANNOTATED = [file for file in (ROOT / "vclip").rglob("*.py") if "from jaxtyping" in file.read_text(encoding="utf-8")]
 BENCHMARKS = ROOT / "tests" / "benchmarks"

@@ -9,16 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from transformers import BertTokenizerFast
 
 import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets import crosstask
 from vclip.datasets._records import Dataset
 from vclip.datasets.crosstask import Video
-from vclip.models.dual_encoder import VideoCLIP
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.released import load_videoclip
 from vclip.tasks.localization import (
     assign_steps,
     assign_uniform,
@@ -28,8 +24,6 @@ from vclip.tasks.localization import (
     step_logits,
     true_seconds,
 )
-
-import reference
 
 
 def costs(logits, probability="softmax"):
@@ -228,16 +222,10 @@ def test_floors_give_every_step_one_second_in_order(steps, longer):
 
 
 @pytest.fixture(scope="module")
-def small(shared, tmp_path_factory):
+def small(zero_shot):
     """The golden model as a dual encoder, its features as a folder of .npy, and the release's folder."""
-    golden = shared / "golden"
-    model = load_videoclip(golden / "model_separate" / "checkpoint.pt", reference.config(golden / "model_separate"))
-    processor = VideoCLIPProcessor(BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt")))
-    folder = tmp_path_factory.mktemp("features")
-    for video_id, rows in np.load(golden / "zero_shot" / "features.npz", allow_pickle=False).items():
-        np.save(folder / f"{video_id}.npy", rows)
-    release = golden / "zero_shot" / "crosstask" / "crosstask_release"
-    return SimpleNamespace(clip=VideoCLIP(model, processor), features=folder, release=release)
+    release = zero_shot.folder / "crosstask" / "crosstask_release"
+    return SimpleNamespace(clip=zero_shot.clip, features=zero_shot.features, release=release)
 
 
 def test_plain_functions_are_golden(small):

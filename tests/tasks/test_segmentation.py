@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertTokenizerFast
 
 import vclip
 from vclip.data.corpus import Corpus
@@ -14,7 +13,6 @@ from vclip.datasets.coin import COIN, Segment, Video
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import merge_windows, sliding_windows
@@ -23,7 +21,6 @@ from vclip.tasks.segment_metrics import edit_score, segmental_f1
 from vclip.tasks.segmentation import SHUFFLES, score, shuffled_baseline, targets
 
 import corpora
-import reference
 
 TOWER = {
     "hidden_size": 16,
@@ -173,31 +170,22 @@ def test_frame_accuracy_is_golden(shared):
 
 
 @pytest.fixture(scope="module")
-def released(shared, tmp_path_factory):
-    """The golden model, processor, data set and features, and what the original made of them."""
-    golden = shared / "golden"
-    model = load_videoclip(golden / "model_separate" / "checkpoint.pt", reference.config(golden / "model_separate"))
-    processor = VideoCLIPProcessor(BertTokenizerFast(vocab=str(golden / "zero_shot" / "vocab.txt")))
-    features = tmp_path_factory.mktemp("features")
-    arrays = np.load(golden / "zero_shot" / "features.npz", allow_pickle=False)
-    for video_id in arrays:
-        if video_id.startswith("coin"):
-            np.save(features / f"{video_id}.npy", arrays[video_id])
-    folder = golden / "zero_shot" / "coin"
+def released(zero_shot):
+    """The golden model, data set and features, and what the original made of them."""
+    folder = zero_shot.folder / "coin"
     numbers = np.load(folder / "expected.npz", allow_pickle=False)
-    return model, processor, coin.load(folder), features, numbers, json.loads((folder / "expected.json").read_text())
+    expected = json.loads((folder / "expected.json").read_text())
+    return zero_shot.clip, coin.load(folder), zero_shot.features, numbers, expected
 
 
 def test_released_protocol_is_golden(released):
-    model, processor, dataset, features, numbers, expected = released
+    clip, dataset, features, numbers, expected = released
     corpus = Corpus.open(features)
-    z_labels = VideoCLIP(model, processor).encode_texts(dataset.texts)
+    z_labels = clip.encode_texts(dataset.texts)
     np.testing.assert_allclose(z_labels, numbers["label_embeddings"], atol=2e-5)
     gamma = outside_threshold(z_labels, dataset.texts, duplicates="keep")
     assert gamma == pytest.approx(float(numbers["gamma"]), abs=2e-5)
-    h_v = VideoCLIP(model, processor).encode_seconds(
-        [corpus.features(corpus.index(video)) for video in expected["video_order"]]
-    )
+    h_v = clip.encode_seconds([corpus.features(corpus.index(video)) for video in expected["video_order"]])
     for i, h in enumerate(h_v):
         np.testing.assert_allclose(h @ z_labels.T, numbers[f"merged_logits_{i}"], atol=2e-5)
     predicted = np.concatenate([label_seconds(h, z_labels, gamma) for h in h_v])
@@ -205,8 +193,8 @@ def test_released_protocol_is_golden(released):
 
 
 def test_evaluate_is_golden(released):
-    model, processor, dataset, features, numbers, expected = released
-    report = vclip.evaluate(VideoCLIP(model, processor), dataset, features, rule="eq6_keep")
+    clip, dataset, features, numbers, expected = released
+    report = vclip.evaluate(clip, dataset, features, rule="eq6_keep")
     assert report.scores["frame_accuracy"] == pytest.approx(expected["metrics"]["frame_acc"], abs=1e-9)
     assert report.scores["outside_rate"] == pytest.approx(expected["frac_outside"], abs=1e-9)
     assert (report.n, report.unit, report.coverage["missing"]) == (208, "seconds", ["coin_nofeat"])
@@ -215,7 +203,7 @@ def test_evaluate_is_golden(released):
         np.testing.assert_array_equal(np.concatenate(report.examples[column].to_list()), numbers[name])
     assert report.details["threshold"] == pytest.approx(expected["gamma"], abs=2e-5)
     # its 23 texts differ, so counting texts once changes nothing
-    assert vclip.evaluate(VideoCLIP(model, processor), dataset, features).scores == report.scores
+    assert vclip.evaluate(clip, dataset, features).scores == report.scores
 
 
 # the rules, end to end

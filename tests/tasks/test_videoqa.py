@@ -6,20 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertTokenizerFast
 
-from vclip import VideoCLIPProcessor, evaluate
+from vclip import evaluate
 from vclip.data.corpus import Corpus
 from vclip.datasets import msrvtt
 from vclip.datasets._records import Dataset
 from vclip.datasets.msrvtt import Question
 from vclip.models.dual_encoder import VideoCLIP
-from vclip.models.released import load_videoclip
 from vclip.tasks import videoqa
 from vclip.tasks.retrieval import text_to_video
 from vclip.tasks.videoqa import score
-
-import reference
 
 
 def loop(z_v, z_t, answers):
@@ -145,20 +141,9 @@ def test_score_refuses_no_question_and_a_nan_video():
 
 
 @pytest.fixture(scope="module")
-def golden(shared, tmp_path_factory):
+def golden(zero_shot):
     """The original's small model, its processor, the features as <id>.npy files, and zero_shot/."""
-    folder = shared / "golden" / "zero_shot"
-    model = load_videoclip(
-        shared / "golden" / "model_separate" / "checkpoint.pt",
-        reference.config(shared / "golden" / "model_separate"),
-    )
-    processor = VideoCLIPProcessor(
-        BertTokenizerFast(vocab=str(folder / "vocab.txt")), model.config.max_text_tokens, model.config.max_video_tokens
-    )
-    features = tmp_path_factory.mktemp("features")
-    for video_id, rows in np.load(folder / "features.npz", allow_pickle=False).items():
-        np.save(features / f"{video_id}.npy", rows)
-    return model, processor, features, folder
+    return zero_shot.model, zero_shot.processor, zero_shot.features, zero_shot.folder
 
 
 def test_golden_questions(golden):

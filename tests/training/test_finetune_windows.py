@@ -5,14 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizerFast
 
 import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets import coin, crosstask
 from vclip.models.dual_encoder import VideoCLIP
-from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.windows import sliding_windows
 from vclip.tasks.localization import true_seconds
@@ -21,25 +18,20 @@ from vclip.training.config import FinetuneConfig
 from vclip.training.finetune_windows import Localization, Segmentation, logits
 
 import labelled
-import reference
 from labelled import assert_equal_in_value_and_gradient, rows_of
 
 RNG = np.random.default_rng
 
 
 @pytest.fixture(scope="module")
-def golden(shared, tmp_path_factory):
-    """The golden model, a processor of its vocabulary, the tiny data sets, and heads.npz with what it is about."""
-    folder = shared / "golden"
-    model = load_videoclip(folder / "model_separate" / "checkpoint.pt", reference.config(folder / "model_separate"))
-    processor = VideoCLIPProcessor(BertTokenizerFast(vocab=str(folder / "zero_shot" / "vocab.txt")))
-    features = tmp_path_factory.mktemp("features")
-    for video_id, rows in np.load(folder / "zero_shot" / "features.npz", allow_pickle=False).items():
-        np.save(features / f"{video_id}.npy", rows)
+def golden(zero_shot):
+    """The golden model, its features, the tiny data sets, and heads.npz with what it is about."""
+    folder = zero_shot.folder.parent
     numbers = np.load(folder / "finetune" / "heads.npz", allow_pickle=False)
     numbers = {name: torch.from_numpy(numbers[name]) for name in numbers}
     about = json.loads((folder / "finetune" / "heads.json").read_text())
-    return VideoCLIP(model.eval(), processor), Corpus.open(features), folder / "zero_shot", numbers, about
+    zero_shot.model.eval()
+    return zero_shot.clip, Corpus.open(zero_shot.features), zero_shot.folder, numbers, about
 
 
 def test_coin_is_golden(golden):
