@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-import vclip
 from vclip.datasets._records import Dataset
 from vclip.datasets.youcook2 import Clip
 from vclip.training.config import FinetuneConfig
@@ -16,15 +15,6 @@ from labelled import assert_equal_in_value_and_gradient, rows_of
 
 RNG = np.random.default_rng
 RETRIEVAL, VIDEOQA = Retrieval(FinetuneConfig.paper("retrieval")), VideoQA(FinetuneConfig.paper("videoqa"))
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """The checkpoint and the features of `labelled.data`."""
-    folder = labelled.data(tmp_path_factory.mktemp("data"))
-    clip = vclip.load(folder / "checkpoint")
-    clip.model.eval()
-    return clip, labelled.corpus(folder)
 
 
 @pytest.mark.parametrize("task", [RETRIEVAL, VIDEOQA])

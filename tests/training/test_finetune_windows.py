@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets import coin, crosstask
 from vclip.models.dual_encoder import VideoCLIP
@@ -73,15 +72,6 @@ def test_crosstask_is_golden(golden):
         found, loss = logits(clip.model, *inputs[:4]), localization.loss(clip.model, *inputs)
     torch.testing.assert_close(found[mask], expected["crosstask_logits"], atol=5e-5, rtol=0)
     torch.testing.assert_close(loss, expected["crosstask_bce"], atol=5e-5, rtol=0)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """The checkpoint and the features of `labelled.data`."""
-    folder = labelled.data(tmp_path_factory.mktemp("data"))
-    clip = vclip.load(folder / "checkpoint")
-    clip.model.eval()
-    return clip, labelled.corpus(folder)
 
 
 def test_segmentation_equals_a_loop(small):
