@@ -1,6 +1,6 @@
 """Speed as ratios: each case times our way and the plain way in turn, in one run, and the medians are compared.
 
-`pytest tests/benchmarks/bench_*.py` prints the table; `--benchmark-json=FILE` keeps it, with the machine, for
+`pytest -n 0 tests/benchmarks/bench_*.py` prints the table; `--benchmark-json=FILE` keeps it, with the machine, for
 notebook 11 (`data_samples/benchmarks/cpu.json` is such a file).
 """
 
