@@ -3,7 +3,6 @@
 import html
 import math
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
@@ -20,7 +19,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from tqdm.auto import tqdm
 
 from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, still, writing
-from vclip.data.folder_changes import Files, captions_beside, compare
+from vclip.data.folder_changes import Files, compare, with_captions
 from vclip.data.prefetch import prefetch
 from vclip.data.spec import PROJECTION, FeatureSpec
 from vclip.data.storage import check_features
@@ -29,7 +28,6 @@ from vclip.data.video import open_video, read_seconds
 from vclip.data.video_files import find_videos, is_in_shard
 
 BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
-SAVE_EVERY = 30.0  # seconds of work that a kill may cost
 
 
 class Row(NamedTuple):
@@ -132,19 +130,13 @@ def processes() -> PartialState:
 
 
 def encode(store: FeatureStore, files: Files, videos, encoder: Callable[[], Any]) -> None:
-    """Encode videos into the store, saved every SAVE_EVERY seconds, also when it is stopped by an exception."""
-    rows, features, saved = [], [], time.monotonic()
+    """Encode videos into the store, each committed when it is done."""
     try:
         for video in videos:
-            entry, said, made = _encode_one(video, files, encoder())
+            store.save(*_encode_one(video, files, encoder()))
             _keep_projection(store, encoder())
-            rows.append((entry, said))
-            features.append(made)
-            if time.monotonic() - saved >= SAVE_EVERY or store.full([entry for entry, _ in rows]):
-                store.add(rows, features)
-                rows, features, saved = [], [], time.monotonic()
     finally:
-        store.add(rows, features)
+        store.flush()
 
 
 def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, np.ndarray | None]:
@@ -164,8 +156,7 @@ def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, n
         return Entry(video, *place, *content, status="failed", error=error), None, None
     seconds, status = len(features), "damaged" if error else "ok"
     entry = Entry(video, *place, *content, seconds, _duration(file, seconds), status, error)
-    entry, said, _ = captions_beside(files.captions(video), entry)
-    return entry, said, features
+    return *with_captions(entry, files.captions(video), None), features
 
 
 def _keep_projection(store: FeatureStore, encoder) -> None:

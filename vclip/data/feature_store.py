@@ -1,26 +1,21 @@
 """What must survive a kill while a folder of videos is encoded: one SQLite file in the corpus folder.
 
-`store.sqlite` knows every video file (size, time, hash), its caption file, what became of it, and where its features
-lie. Features are written first, to a temporary name, and count once their rows are committed. The tables that readers
-see (`Corpus`) are published from it at the end, corpus.json last. `store.lock` is held by the process that writes.
-
-Shapes: T seconds of a video, F feature size.
+`store.sqlite` has a row for each video: its file (size, time, hash), its captions, what became of it, and where its
+features are. They wait in the row until there are enough for a shard, whose file is written before the rows name it.
+`finish` publishes the tables that readers see (`Corpus`), corpus.json last. The writing process holds `store.lock`.
 """
 
 import hashlib
 import json
 import os
 import sqlite3
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from vclip.data import storage
@@ -28,13 +23,13 @@ from vclip.data.captions import Captions
 from vclip.data.corpus import STORE
 from vclip.data.spec import FeatureSpec
 
-SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value)",
-    # AUTOINCREMENT: a number is never used twice, since a reader may still map the old file
-    "CREATE TABLE IF NOT EXISTS shards (shard INTEGER PRIMARY KEY AUTOINCREMENT, size, mtime, sha256)",
-    "CREATE TABLE IF NOT EXISTS videos (video TEXT PRIMARY KEY, media, path, size, mtime, sha256, seconds, duration, "
-    "status, error, shard, row, caption_size, caption_mtime, caption_sha256, caption_error, captions)",
-)
+# AUTOINCREMENT: the number of a shard is never used twice, since a reader may still map the old file
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value);
+CREATE TABLE IF NOT EXISTS shards (shard INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS videos (video TEXT PRIMARY KEY, media, path, size, mtime, sha256, seconds, duration,
+    status, error, shard, row, caption_stamp, caption_error, captions, features);
+"""
 
 
 class Content(NamedTuple):
@@ -69,7 +64,7 @@ class Entry(NamedTuple):
 
     `path` leads to its file (see `FeatureStore.file`), `media` is that path in its folder as text. `duration` is when
     it ends, in seconds: its last second may be a part of one. `status` is "ok", "damaged" or "failed"; `shard` and
-    `row` say where its features are, None if there are none.
+    `row` say where its features are, None if there are none. `caption_stamp` is its caption file when it was read.
     """
 
     video: str
@@ -84,67 +79,52 @@ class Entry(NamedTuple):
     error: str = ""
     shard: int | None = None
     row: int | None = None
-    caption_size: int = -1
-    caption_mtime: int = -1
-    caption_sha256: str = ""
+    caption_stamp: str = ""
     caption_error: str = ""
 
     @property
     def content(self) -> Content:
         return Content(*self[3:6])
 
-    @property
-    def caption_content(self) -> Content:
-        return Content(*self[12:15])
-
 
 FIELDS = ", ".join(Entry._fields)
-VALUES = ", ".join("?" * (len(Entry._fields) + 1))
-Rows = Sequence[tuple[Entry, str | None]]  # each with its captions: JSON of start, end and text, or None
+VALUES = ", ".join("?" * len(Entry._fields))
 
 
 @contextmanager
 def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     """The store of a corpus folder, made if need be, for the one process that may write it.
 
-    Raises:
-        FileExistsError: if the folder holds something else.
-        ValueError: if it holds features of another encoder, or the store is damaged.
-        RuntimeError: while another process writes.
+    FileExistsError if the folder holds something else, ValueError if it holds features of another encoder or the store
+    is damaged, RuntimeError while another process writes.
     """
-    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    if STORE not in names and any((folder / old).is_file() for old in ("index.copy.json", "unmerged/spec.json")):
-        raise FileExistsError(f"{folder} was made by an older vclip: delete it and build or extract again")
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
     if STORE not in names and "corpus.json" in names:
         raise FileExistsError(f"{folder} has no {STORE}: vclip.merge([{str(folder)!r}], new) makes one that can grow")
-    if (folder.exists() and not folder.is_dir()) or (STORE not in names and names - {"store.lock"}):
+    if folder.is_file() or (STORE not in names and names - {"store.lock"}):
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "store.lock")
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / "store.lock", timeout=0), closing(FeatureStore(folder, spec)) as store:
+            store.flush()
+            yield store
     except Timeout:
         raise RuntimeError(f"{folder} is being written by another process: run again when it has finished") from None
-    try:
-        with closing(FeatureStore(folder, spec)) as store:
-            store.sweep()
-            yield store
-    finally:
-        lock.release()
 
 
 class FeatureStore:
     """The rows of `store.sqlite`: `entries` by video, as last read, and `meta`: spec, split, licence, the indexed
-    `folder` as seen from here, and whether the tables are `published`. With a `spec` it is made if need be."""
+    `folder` as seen from here, and a hash of what was `published`. With a `spec` it is made if need be."""
 
     def __init__(self, folder: Path, spec: FeatureSpec | None = None):
         self.folder = folder
         if spec is None and not (folder / STORE).is_file():
             raise FileNotFoundError(f"{folder} has no {STORE}: extract and MomentIndex.build make one")
+        self._waiting: dict[str, np.ndarray] = {}
         try:
             self.db = sqlite3.connect(folder / STORE, timeout=60)
             if spec is not None:
-                self._begin({"spec": asdict(spec), "split": None, "licence": None, "folder": None, "published": False})
+                self._begin({"spec": asdict(spec), "split": None, "licence": None, "folder": None, "published": None})
             self.read()
         except sqlite3.DatabaseError as error:
             raise ValueError(
@@ -157,13 +137,14 @@ class FeatureStore:
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
 
     def _begin(self, meta: dict) -> None:
-        self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("BEGIN IMMEDIATE")
+        """Make the tables, and take over the features that wait since a run was killed."""
+        self.db.executescript(SCHEMA)
         with self.db:
-            for statement in SCHEMA:
-                self.db.execute(statement)
             items = [(key, json.dumps(value)) for key, value in meta.items()]
             self.db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", items)
+        waiting = "SELECT video, seconds, features FROM videos WHERE features IS NOT NULL"
+        for video, seconds, rows in self.db.execute(waiting):
+            self._waiting[video] = np.frombuffer(rows, np.float16).reshape(seconds, -1)
 
     def close(self) -> None:
         self.db.close()
@@ -184,104 +165,61 @@ class FeatureStore:
         return Path(os.path.normpath(self.folder.resolve() / os.fsdecode(entry.path)))
 
     def captions(self, video: str) -> str | None:
-        """The captions of a video as JSON."""
+        """The captions of a video: JSON of start, end and text."""
         return (self.db.execute("SELECT captions FROM videos WHERE video = ?", (video,)).fetchone() or [None])[0]
 
-    def add(self, rows: Rows, features: Sequence[np.ndarray | None]) -> None:
-        """Write the features (T, F) of videos as one shard and commit their rows; None where there are none."""
-        shard, row, placed = self._write([made for made in features if made is not None]), count(), []
-        for (entry, captions), made in zip(rows, features, strict=True):
-            placed.append((entry if made is None else entry._replace(shard=shard, row=next(row)), captions))
-        self.commit(placed)
+    def save(self, entry: Entry, captions: str | None, features: np.ndarray | None = None) -> None:
+        """Commit a video that was encoded, with its features (T, F); None if it failed."""
+        self.commit([(entry, captions)], features=features)
+        if features is not None:
+            self._waiting[entry.video] = features
+            if storage.is_full(sum(map(len, self._waiting.values())), len(self._waiting), self.spec.dim):
+                self.flush()
 
-    def commit(self, rows: Rows, forget: Collection[str] = (), publish: bool = True) -> None:
-        """Replace rows, and `forget` those of other videos, all or nothing; `publish`: readers see a difference."""
-        if not rows and not forget:
-            return
-        touched = [*(self.entries.get(v) for v in (*forget, *(e.video for e, _ in rows))), *(e for e, _ in rows)]
+    def commit(self, rows: Collection[tuple], forget: Collection[str] = (), features: np.ndarray | None = None) -> None:
+        """Replace `rows` (entry, captions) and `forget` those of other videos, all or nothing."""
+        waiting = None if features is None else features.astype(np.float16).tobytes()
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
-            self.db.executemany(f"INSERT OR REPLACE INTO videos VALUES ({VALUES})", [(*e, text) for e, text in rows])
-            if publish and any(entry is not None and entry.shard is not None for entry in touched):
-                self.remember(published=False)  # and commits
+            insert = f"INSERT OR REPLACE INTO videos VALUES ({VALUES}, ?, ?)"
+            self.db.executemany(insert, [(*entry, captions, waiting) for entry, captions in rows])
         for video in forget:
             del self.entries[video]
         self.entries |= {entry.video: entry for entry, _ in rows}
 
-    def damaged(self) -> set[int]:
-        """Shards that are gone or do not hold what was written."""
-        found = set()
-        for shard, *before in self.db.execute("SELECT * FROM shards").fetchall():
-            try:
-                now = still(self._shard(shard), Content(*before))
-            except OSError:
-                now = None
-            if now is None:
-                found.add(shard)
-            elif now != tuple(before):
-                self._sign(shard, now)
-        return found
+    def flush(self) -> None:
+        """Write the features that wait as one shard."""
+        if not self._waiting:
+            return
+        with self.db:
+            shard = self.db.execute("INSERT INTO shards DEFAULT VALUES").lastrowid or 0
+        storage.write_shard(self.folder / storage.shard_name(shard), list(self._waiting.values()))
+        placed = [self.entries[video]._replace(shard=shard, row=row) for row, video in enumerate(self._waiting)]
+        with self.db:
+            rows = [(entry.shard, entry.row, entry.video) for entry in placed]
+            self.db.executemany("UPDATE videos SET shard = ?, row = ?, features = NULL WHERE video = ?", rows)
+        self.entries |= {entry.video: entry for entry in placed}
+        self._waiting = {}
 
     def finish(self) -> None:
-        """Pack shards that are less than half full together, and publish the tables if they differ."""
+        """Publish the tables if they differ, and remove features files that no row names, and what a kill left."""
         self.read()
-        shards, pending = defaultdict(list), []
-        for entry in sorted(self.entries.values(), key=_place):
-            if entry.shard is not None:
-                shards[entry.shard].append(entry)
-        small = [entries for entries in shards.values() if not self.full(entries * 2)]
-        for entry in (entry for entries in small for entry in entries if len(small) > 1):
-            pending.append(entry)
-            if self.full(pending):
-                self._pack(pending)
-                pending = []
-        if pending:
-            self._pack(pending)
-        if not self.meta["published"] or not (self.folder / "corpus.json").is_file():
+        if not self.is_published():
             self._publish()
-        self.sweep()
-
-    def full(self, entries: Sequence[Entry]) -> bool:
-        """Whether videos fill a shard."""
-        size = 2 * self.spec.dim * sum(entry.seconds for entry in entries)
-        return size >= storage.SHARD_BYTES or len(entries) >= storage.SHARD_VIDEOS
-
-    def sweep(self) -> None:
-        """Remove features files that no row and no published table names, and what a stopped write left."""
-        used = {entry.shard for entry in self.entries.values()}
-        if (self.folder / "corpus.json").is_file():
-            used |= {*pq.read_table(self.folder / "videos.parquet", columns=["shard"])["shard"].to_pylist()}
-        names = {storage.shard_name(shard) for shard in used if shard is not None}
-        with self.db:
-            unused = [(shard,) for (shard,) in self.db.execute("SELECT shard FROM shards") if shard not in used]
-            self.db.executemany("DELETE FROM shards WHERE shard = ?", unused)
+        names = {storage.shard_name(entry.shard) for entry in self.entries.values() if entry.shard is not None}
         for file in (*self.folder.glob("features-*.safetensors"), *self.folder.glob(".*.tmp")):
             if file.name not in names:
                 file.unlink()
 
-    def _write(self, features: list[np.ndarray]) -> int | None:
-        """The number of a new shard. Its row comes before its file, so that no other process takes the number."""
-        if not features:
-            return None
-        with self.db:
-            shard = self.db.execute("INSERT INTO shards VALUES (NULL, -1, -1, '')").lastrowid
-        assert shard is not None
-        storage.write_shard(self._shard(shard), features)
-        self._sign(shard, content_of(self._shard(shard)))
-        return shard
+    def is_published(self) -> bool:
+        """Whether readers see what the store knows."""
+        return (self.folder / "corpus.json").is_file() and self.meta["published"] == self._hash()
 
-    def _sign(self, shard: int, content: Content) -> None:
-        with self.db:
-            self.db.execute("UPDATE shards SET size = ?, mtime = ?, sha256 = ? WHERE shard = ?", (*content, shard))
-
-    def _pack(self, entries: Sequence[Entry]) -> None:
-        """Move the features of some videos together into one shard."""
-        files = {
-            e.shard: [storage.read_tensor(self._shard(e.shard), n) for n in ("features", "starts")] for e in entries
-        }
-        made = [files[e.shard][0][slice(*files[e.shard][1][e.row :][:2])] for e in entries]
-        self.add([(entry, self.captions(entry.video)) for entry in entries], made)
-        self.sweep()
+    def _hash(self) -> str:
+        columns, digest = "video, media, seconds, shard, row, captions", hashlib.sha256()
+        for row in self.db.execute(f"SELECT {columns} FROM videos WHERE shard IS NOT NULL ORDER BY video"):
+            digest.update(repr(row).encode())
+        return digest.hexdigest()
 
     def _publish(self) -> None:
         """Write the tables that readers see. Without corpus.json there is no corpus, so none is half new."""
@@ -292,11 +230,7 @@ class FeatureStore:
         captions = ((video, Captions(**json.loads(text))) for video, text in said if text is not None)
         meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
         storage.write_tables(self.folder, rows, captions, meta)
-        self.remember(published=True)
-
-    def _shard(self, shard: int | None) -> Path:
-        assert shard is not None
-        return self.folder / storage.shard_name(shard)
+        self.remember(published=self._hash())
 
 
 def as_json(captions: Captions) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vclip.data.captions import deduplicate, read_captions
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, still
+from vclip.data.storage import shard_name
 from vclip.data.text import printable
 from vclip.data.video_files import find_captions, listing
 
@@ -41,65 +42,78 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
 
     Returns:
         The videos to be encoded, and by video what changed: "added", "changed" (other content), "moved" (another
-        path, the same content), "captions", "dropped", "repaired" (its features were damaged), "skipped" (it failed
-        and has not changed since) or "unreadable" (its features stay as they were).
+        path, the same content), "captions", "dropped", "repaired" (its features were lost), "skipped" (it failed and
+        has not changed since) or "unreadable" (its features stay as they were).
 
     Raises:
         FileNotFoundError: if all videos of the store would be forgotten: rather a drive is not mounted.
         ValueError: for a video whose id belongs to another file that is still there.
     """
     held = {video for video, entry in store.entries.items() if entry.shard is not None}
-    changes = _without_damaged(store)
-    same, todo, moved = {}, [], {}
+    changes = _without_lost(store)
+    same: dict[str, tuple[Entry, Entry]] = {}  # as it was, as it is now
+    todo: list[str] = []
     for video in some:
-        entry, now = store.entries.get(video), None
+        entry = store.entries.get(video)
         try:
             now = None if entry is None else _still(files.videos[video], entry)
         except OSError as error:
+            now = None
             if entry is not None and entry.shard is not None:
                 changes[video] = "unreadable", f"cannot be read ({error.strerror}): its features stay as they were"
                 continue
-        if entry is None or now is None:
-            path = files.place(video)[1]
-            if entry is not None and entry.path not in (b"", path) and os.path.lexists(store.file(entry)):
-                raise ValueError(
-                    f"{files.videos[video]} and {store.file(entry)} have one id, {video!r}: rename one, or extract the "
-                    "folders together"
-                )
-            todo.append(video)
-            changes.setdefault(video, ("changed" if video in held else "added", ""))
-        else:
-            same[video] = Entry(video, *files.place(video), *now, *entry[6:])
+        if entry is not None and now is not None:
+            same[video] = entry, Entry(video, *files.place(video), *now, *entry[6:])
             if entry.status == "failed":
                 changes[video] = "skipped", ""
+            continue
+        path = files.place(video)[1]
+        if entry is not None and entry.path not in (b"", path) and os.path.lexists(store.file(entry)):
+            raise ValueError(
+                f"{files.videos[video]} and {store.file(entry)} have one id, {video!r}: rename one, or extract the "
+                "folders together"
+            )
+        todo.append(video)
+        changes.setdefault(video, ("changed" if video in held else "added", ""))
     free = _free(store, files, todo)
     sizes = {size for size, _ in free}
     for video in list(todo):
         content = _content_if(files.videos[video], sizes)
-        if content is not None and free.get((content.size, content.sha256)):
-            entry = free[content.size, content.sha256].pop()
-            moved[video], changes[video] = entry.video, ("moved", "")
-            same[video] = Entry(video, *files.place(video), *content, *entry[6:])
+        if candidates := free.get((content.size, content.sha256)):
+            entry = candidates.pop()
+            same[video] = entry, Entry(video, *files.place(video), *content, *entry[6:])
+            changes[video] = "moved", ""
             todo.remove(video)
-    gone = store.entries.keys() - files.videos.keys() - set(moved.values()) if forget else set()
-    # what is still where it was belongs to another folder
-    gone = {v for v in gone if not (e := store.entries[v]).path or not os.path.lexists(store.file(e))}
+    moved = {before.video for video, (before, _) in same.items() if before.video != video}
+    # of those not in the folder, what is still where it was belongs to another folder
+    absent = store.entries.keys() - files.videos.keys() - moved if forget else set()
+    gone = {v for v in absent if not (e := store.entries[v]).path or not os.path.lexists(store.file(e))}
     if forget and held and held <= gone:
         raise FileNotFoundError(
             f"{files.folder} holds none of the {len(held)} videos of {store.folder}: is the drive mounted? "
             f"If they were deleted on purpose, delete {store.folder}"
         )
     changes |= dict.fromkeys(gone & held, ("dropped", ""))
-    _settle(store, files, same, moved, gone, changes)
+    rows = []
+    for video, (before, now) in same.items():
+        said = had = store.captions(before.video)
+        if now.shard is not None:
+            now, said = with_captions(now, files.captions(video), had)
+        if said != had or now.caption_error != before.caption_error:
+            changes.setdefault(video, ("captions", ""))
+        if now != before or said != had:
+            rows.append((now, said))
+    store.commit(rows, forget=gone | moved)
     return todo, changes
 
 
-def _without_damaged(store: FeatureStore) -> Changes:
-    """Take the features that are lost or damaged off the books, so that their videos are encoded again."""
-    lost, off = store.damaged(), {"shard": None, "row": None, "size": -1, "status": "failed"}
-    again = [entry for entry in store.entries.values() if entry.shard in lost]
-    store.commit([(e._replace(**off, error="its features are damaged"), store.captions(e.video)) for e in again])
-    return {entry.video: ("repaired", "") for entry in again}
+def _without_lost(store: FeatureStore) -> Changes:
+    """Forget where features were whose file is gone, so that their videos are encoded again."""
+    there = set(os.listdir(store.folder))
+    lost = [e for e in store.entries.values() if e.shard is not None and shard_name(e.shard) not in there]
+    off = {"shard": None, "row": None, "size": -1, "status": "failed", "error": "its features are lost"}
+    store.commit([(entry._replace(**off), store.captions(entry.video)) for entry in lost])
+    return {entry.video: ("repaired", "") for entry in lost}
 
 
 def _still(file: Path, entry: Entry) -> Content | None:
@@ -120,49 +134,24 @@ def _free(store: FeatureStore, files: Files, todo: Collection[str]) -> dict[tupl
     return free
 
 
-def _content_if(file: Path, sizes: Collection[int]) -> Content | None:
+def _content_if(file: Path, sizes: Collection[int]) -> Content:
     """What a file holds, if it has one of these sizes and can be read."""
     try:
-        return content_of(file) if os.stat(file).st_size in sizes else None
+        return content_of(file) if os.stat(file).st_size in sizes else Content()
     except OSError:
-        return None
+        return Content()
 
 
-def _settle(
-    store: FeatureStore,
-    files: Files,
-    same: dict[str, Entry],
-    moved: dict[str, str],
-    gone: Collection[str],
-    changes: Changes,
-) -> None:
-    """Commit what became of files that need no encoding, and the captions beside them."""
-    shown, touched = [], []
-    for video, entry in same.items():
-        now, said, read = entry, None, False
-        if entry.shard is not None:
-            now, said, read = captions_beside(files.captions(video), entry)
-        if read:
-            changes.setdefault(video, ("captions", ""))
-        if read or now != store.entries.get(video):
-            said = said if read else store.captions(moved.get(video, video))
-            (shown if read or video in moved else touched).append((now, said))
-    store.commit(shown, forget={*gone, *moved.values()})
-    store.commit(touched, publish=False)
-
-
-def captions_beside(file: Path | None, entry: Entry) -> tuple[Entry, str | None, bool]:
-    """The entry of a video with the captions in `file`; these as JSON, and whether they are not those it had."""
-    content, said, error = Content(), None, ""
-    if file is None:
-        had = entry.caption_sha256 != "" or entry.caption_error != ""
-        return Entry(*entry[:12], *content), None, had
+def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[Entry, str | None]:
+    """The entry of a video and its captions as JSON, read if `file` is not as it was; if that fails it keeps `said`."""
+    stamp, error = "", ""
     try:
-        if (content := still(file, entry.caption_content)) is not None:
-            return Entry(*entry[:12], *content, entry.caption_error), None, False
-        content = content_of(file)
-        said = as_json(deduplicate(read_captions(file)))
+        if file is not None:
+            found = file.stat()
+            stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
+        if stamp == entry.caption_stamp:
+            return entry, said
+        said = None if file is None else as_json(deduplicate(read_captions(file)))
     except (OSError, ValueError) as failed:
-        content, error = content or Content(), printable(str(failed))
-    same = error != "" and error == entry.caption_error
-    return Entry(*entry[:12], *content, error), said, not same
+        stamp, error = "unreadable", printable(str(failed))
+    return entry._replace(caption_stamp=printable(stamp), caption_error=error), said

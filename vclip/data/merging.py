@@ -49,15 +49,11 @@ def merge(corpora: Iterable, out) -> Corpus:
             holder[entry.video] = entry, corpus
     with writing(out, spec) as store:
         store.remember(split=first.split, licence=first.licence)
-        rows, features = [], []
         for entry, corpus in (holder[video] for video in holder if video not in store.entries):
             i = corpus.index(entry.video)
-            rows.append((entry, as_json(said) if len(said := corpus.captions(i)) else None))
-            features.append(corpus.features(i))
-            if store.full([entry for entry, _ in rows]):
-                store.add(rows, features)
-                rows, features = [], []
-        store.add(rows, features)
+            said = corpus.captions(i)
+            store.save(entry, as_json(said) if len(said) else None, corpus.features(i))
+        store.flush()
         for file in (corpus.path / PROJECTION for corpus in opened):
             if file.is_file():
                 copy_into(out, file)
@@ -71,10 +67,14 @@ def _entries(corpus: Corpus) -> list[Entry]:
         rows = zip(corpus.video_ids, corpus.media, corpus.seconds.tolist(), strict=True)
         return [Entry(video, media, b"", *Content(), seconds) for video, media, seconds in rows]
     store = FeatureStore(corpus.path)
-    if not store.meta["published"]:
+    if not store.is_published():
         raise FileNotFoundError(f"{corpus.path} is not finished: call extract on its videos again to go on")
     paths = {video: os.fsencode(store.file(entry).resolve()) for video, entry in store.entries.items()}
-    return [entry._replace(path=paths[video]) for video, entry in store.entries.items() if entry.shard is not None]
+    return [
+        entry._replace(path=paths[video], shard=None, row=None)
+        for video, entry in store.entries.items()
+        if entry.shard is not None
+    ]
 
 
 def main() -> None:

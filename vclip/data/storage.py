@@ -62,6 +62,11 @@ def write_json(path: Path, value: dict) -> None:
     replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
+def is_full(seconds: int, videos: int, dim: int) -> bool:
+    """Whether videos of so many seconds in all fill a shard."""
+    return seconds * dim * 2 >= SHARD_BYTES or videos >= SHARD_VIDEOS
+
+
 def shard_name(shard: int) -> str:
     return f"features-{shard:05d}.safetensors"
 
@@ -84,7 +89,7 @@ def read_tensor(file: Path, name: str) -> np.ndarray:
             f"{file} is missing: open the folder again if it was updated meanwhile, else copy it whole"
         ) from None
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}): copy or extract it again") from None
+        raise ValueError(f"{file} is damaged ({error}): copy it again, or delete it and extract or update") from None
 
 
 def read_npy(file: Path) -> np.ndarray:
@@ -176,16 +181,16 @@ def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
 
 def shards(videos: Iterable, dim: int) -> Iterator[list]:
     """Videos (video_id, features, captions), checked, in groups that fill one shard each: 64 MB or 256 videos."""
-    seen, group, size = set(), [], 0
+    seen, group, seconds = set(), [], 0
     for video_id, features, captions in videos:
         features = check_features(video_id, features, dim)
         if video_id in seen:
             raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
         seen.add(video_id)
         group.append((video_id, features, captions))
-        size += features.nbytes
-        if size >= SHARD_BYTES or len(group) >= SHARD_VIDEOS:
+        seconds += len(features)
+        if is_full(seconds, len(group), dim):
             yield group
-            group, size = [], 0
+            group, seconds = [], 0
     if group:
         yield group
