@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import webvtt
 from jaxtyping import Float64
-from webvtt.errors import MalformedCaptionError, MalformedFileError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,10 +49,7 @@ class Captions:
     text: list[str]
 
     def __post_init__(self):
-        try:
-            start, end = np.asarray(self.start, dtype=np.float64), np.asarray(self.end, dtype=np.float64)
-        except OverflowError as error:
-            raise ValueError(f"a caption's time is beyond every float ({error}): times are seconds") from None
+        start, end = np.asarray(self.start, dtype=np.float64), np.asarray(self.end, dtype=np.float64)
         text = ["" if _is_missing(t) else t for t in self.text]
         if start.shape != (len(text),) or end.shape != (len(text),):
             raise ValueError(f"{start.shape} starts, {end.shape} ends and {len(text)} texts: captions need one of each")
@@ -109,7 +104,7 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
         >>> read_captions(vclip.minihowto() / "videos" / "test0000.vtt").text[0]
         "today we're doing space lunch"
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     readers = dict(zip(CAPTION_SUFFIXES, (_read_cues, _read_cues, _read_json, _read_csv), strict=True))
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {', '.join(readers)}")
@@ -120,67 +115,63 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
         row = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {row}: byte {data[error.start]:#04x} is not UTF-8; convert the file") from None
     rows = readers[path.suffix.lower()](path, text, video_id)
-    kept = [_checked(path, number, row) for number, row in enumerate(rows, 1) if not _is_missing(row[2])]
-    start, end, texts = zip(*kept, strict=True) if kept else ((), (), ())
-    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(texts))
+    return _captions([_checked(path, number, *row) for number, row in enumerate(rows, 1) if not _is_missing(row[2])])
+
+
+def _captions(rows: Sequence) -> Captions:
+    start, end, text = zip(*rows, strict=True) if rows else ((), (), ())
+    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(text))
 
 
 def _is_missing(text) -> bool:
-    return text is None or (isinstance(text, float) and math.isnan(text))
+    return text is None or text == "" or (isinstance(text, float) and math.isnan(text))
 
 
-def _is_time(value) -> bool:
+def _checked(path: Path, number: int, start, end, text) -> tuple[float, float, str]:
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-def _checked(path: Path, number: int, row: tuple) -> tuple[float, float, str]:
-    start, end, text = row
-    if not (_is_time(start) and _is_time(end)):
-        raise ValueError(f"{path}, row {number}: times {start!r} to {end!r} are not numbers of seconds")
-    if start < 0:
-        raise ValueError(f"{path}, row {number}: starts at {start} s, before the video")
-    if end < start:
-        raise ValueError(f"{path}, row {number}: ends at {end} s, before it starts at {start} s")
+        times = float(start), float(end)
+    except (TypeError, ValueError, OverflowError):
+        times = math.nan, math.nan
+    if not 0 <= times[0] <= times[1] < math.inf:
+        what = f"{start!r} to {end!r} are not seconds with 0 <= start <= end"
+        raise ValueError(f"{path}, row {number}: the times {what}")
     if not isinstance(text, str):
         raise ValueError(f"{path}, row {number}: {text!r} is not a text")
-    return row
+    return *times, text
 
 
-_TIME = r"(?:\d+:)?[0-5]?\d:[0-5]?\d"
-_TIMES = {
-    "vtt": re.compile(rf"\s*{_TIME}\.\d+\s*-->\s*{_TIME}\.\d"),
-    "srt": re.compile(rf"\s*{_TIME}[,.]\d+\s*-->\s*{_TIME}[,.]\d"),
-}
-_TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|/|[\d:.]+)>")
+_CLOCK = r"(?:(\d+):)?([0-5]?\d):([0-5]?\d[.,]\d+)"
+_TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?!\S)")
+_TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|/|[\d:.]+)>|\{\\[^{}]*\}")
 
 
 def _read_cues(path: Path, text: str, video_id: str | None) -> list[tuple]:
-    kind, lines = path.suffix.lower()[1:], re.split(r"\r\n?|\n", text)
-    if kind == "srt" and not text.strip():
-        return []
-    times = [(number, line) for number, line in enumerate(lines, 1) if "-->" in line]
-    # webvtt-py passes over cues that it cannot read; a caption must not vanish in silence
-    for number, line in times:
-        if not _TIMES[kind].match(line):
-            raise ValueError(f"{path}, line {number}: {line.strip()!r} is not a pair of times (negative, or mistyped?)")
-    try:
-        cues = webvtt.WebVTT.from_buffer(io.StringIO(text), format=kind).captions
-    except (MalformedFileError, MalformedCaptionError) as error:
-        raise ValueError(f"{path} is not a {kind} file: {error}") from None
-    if kind == "srt":  # here a cue without text is left out on purpose
-        times = [(number, line) for number, line in times if number < len(lines) and lines[number].strip()]
-    if len(cues) < len(times):
-        raise ValueError(f"{path}: {len(times)} cues, of which only {len(cues)} can be read; check their form")
-    plain = (" ".join(html.unescape(_TAG.sub("", cue.raw_text)).split()) for cue in cues)
-    return [(_seconds(cue.start), _seconds(cue.end), t) for cue, t in zip(cues, plain, strict=True)]
+    """Cues of a .vtt or .srt: a line of times, then lines of text up to an empty one."""
+    lines, kind = re.split(r"\r\n?|\n", text), path.suffix.lower()[1:]
+    if kind == "vtt" and not text.startswith("WEBVTT"):
+        raise ValueError(f"{path} is not a vtt file: its first line is {lines[0]!r}, not WEBVTT")
+    cues: list[tuple[float, float, list[str]]] = []
+    spoken = None
+    for number, line in enumerate(lines, 1):
+        if "-->" in line:
+            times = _TIMES.match(line)
+            if times is None or spoken:
+                what = "follows no empty line" if spoken else "is not a pair of times (negative, or mistyped?)"
+                raise ValueError(f"{path}, line {number}: {line.strip()!r} {what}")
+            spoken = []
+            cues.append((_seconds(*times.groups()[:3]), _seconds(*times.groups()[3:]), spoken))
+        elif not line or (kind == "srt" and not line.strip()):  # YouTube's .vtt have lines of one space in a cue
+            spoken = None
+        elif spoken is not None:
+            spoken.append(line)
+    if text.strip() and kind == "srt" and not cues:
+        raise ValueError(f"{path} is not a srt file: it has no line of times")
+    plain = (_TAG.sub("", " ".join(spoken)).replace("\\N", " ") for _, _, spoken in cues)
+    return [(start, end, " ".join(html.unescape(t).split())) for (start, end, _), t in zip(cues, plain, strict=True)]
 
 
-def _seconds(timestamp: str) -> float:
-    hours, minutes, seconds = timestamp.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+def _seconds(hours: str | None, minutes: str, seconds: str) -> float:
+    return float(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
 
 
 def _read_json(path: Path, text: str, video_id: str | None) -> list[tuple]:
@@ -190,12 +181,9 @@ def _read_json(path: Path, text: str, video_id: str | None) -> list[tuple]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected a dict of videos, or of start, end and text, not a {type(data).__name__}")
-    columns = data
-    if not all(isinstance(data.get(name), list) for name in ("start", "end", "text")):
-        columns = data[_choose(path, list(data), video_id)]
+    columns = data if isinstance(data.get("start"), list) else data[_choose(path, list(data), video_id)]
     try:
-        start, end, texts = (columns[name] for name in ("start", "end", "text"))
-        return list(zip(start, end, texts, strict=True))
+        return list(zip(*(columns[name] for name in ("start", "end", "text")), strict=True))
     except (KeyError, TypeError, ValueError) as error:
         message = f"{path}: a video's captions are lists start, end, text of one length"
         raise ValueError(f"{message} ({type(error).__name__}: {error})") from None
@@ -215,15 +203,7 @@ def _read_csv(path: Path, text: str, video_id: str | None) -> list[tuple]:
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
             raise ValueError(f"{path}, row {number}: as many fields as the first line names are needed (quote commas)")
-    return [(_number(row["start"]), _number(row["end"]), row["text"] or None) for row in rows]
-
-
-def _number(field: str | None):
-    """The number that a csv field holds, else the field itself, for the error message."""
-    try:
-        return float(field or "")
-    except ValueError:
-        return field
+    return [(row["start"], row["end"], row["text"]) for row in rows]
 
 
 def _choose(path: Path, videos: list[str], video_id: str | None) -> str:
@@ -260,9 +240,7 @@ def deduplicate(
         raise ValueError(f"method must be 'words' or 'reference', got {method!r}")
     rows = [(float(s), float(e), t) for s, e, t in zip(captions.start, captions.end, captions.text, strict=True)]
     rows = [row for row in rows if row[2].strip()]
-    out = _plain_words(rows) if method == "words" else _released(rows, coin or random.random)
-    start, end, text = zip(*out, strict=True) if out else ((), (), ())
-    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(text))
+    return _captions(_plain_words(rows) if method == "words" else _released(rows, coin or random.random))
 
 
 def _plain_words(rows: list[tuple[float, float, str]]) -> list[list]:
