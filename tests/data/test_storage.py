@@ -76,12 +76,9 @@ def test_a_map_keeps_no_file_open(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("video_id", "features", "message"),
     [
-        ("v", np.array([[1.0, None]], dtype=object), "'v': features are of type object, expected numbers"),
-        ("v", [[1.0, 2.0], [3.0]], "'v': features are no array"),
-        ("v", np.array([["a", "b"]]), "'v': features are of type <U1"),
-        ("v", np.ones((1, 2), complex), "'v': features are of type complex128"),
-        ("v", np.ones((3, 1)), r"'v': features are \(3, 1\), expected \(seconds > 0, 2\)"),
-        ("half \ud800", np.ones((1, 2)), r"'half \\ud800' holds half a surrogate pair"),
+        ("v", np.array([[1.0, None]], dtype=object), "'v': features are object .* expected numbers"),
+        ("v", np.ones((3, 1)), r"'v': features are float64 \(3, 1\), expected numbers \(seconds > 0, 2\)"),
+        ("v", np.ones((0, 2)), r"'v': features are float64 \(0, 2\)"),
         (7, np.ones((1, 2)), "non-empty string, not 7"),
     ],
 )

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vclip.data import layouts, storage
@@ -227,19 +228,12 @@ class Corpus:
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
         if self._tokens is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
-        rows = tokenize(self.caption_text.to_pylist(), tokenizer)
+        rows = pa.array(tokenize(self.caption_text.to_pylist(), tokenizer), pa.list_(pa.int32()))
         if not (self.path / "corpus.json").is_file():
-            # another tool's folder is read, never written
-            self._set_tokens(pa.array(rows, pa.list_(pa.int32())))
+            self._set_tokens(rows)  # another tool's folder is read, never written
             return self
-        table = pq.read_table(self.path / "captions.parquet")
-        order = _by_video(table, self._index)[0]
-        column: list = [None] * len(rows)
-        for position, ids in zip(order, rows, strict=True):
-            column[position] = ids
-        if "input_ids" in table.column_names:
-            table = table.drop_columns("input_ids")
-        table = table.append_column("input_ids", pa.array(column, pa.list_(pa.int32())))
+        table = pq.read_table(self.path / "captions.parquet").select(storage.CAPTIONS.names)
+        table = self._by_video(table)[0].append_column("input_ids", rows)
         meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8"))
         # a kill in between must not leave these tokens under another tokenizer's name
         storage.write_json(self.path / "corpus.json", meta | {"tokenizer": None})
@@ -268,17 +262,24 @@ class Corpus:
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
 
     def _set_captions(self, table: pa.Table) -> None:
-        order, owner = _by_video(table, self._index)
-        if not np.array_equal(order, np.arange(len(order))):
-            table = table.take(order)
+        table, owner = self._by_video(table)
         self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
         self.caption_start = table["start"].to_numpy().astype(np.float64)
         self.caption_end = table["end"].to_numpy().astype(np.float64)
         self.caption_text = table["text"]
         self._tokens: tuple[np.ndarray, np.ndarray] | None = None
         if "input_ids" in table.column_names:
-            lists = table["input_ids"].combine_chunks()
-            self._set_tokens(pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists)
+            self._set_tokens(table["input_ids"].combine_chunks())
+
+    def _by_video(self, table: pa.Table) -> tuple[pa.Table, np.ndarray]:
+        """A captions table in the order of the videos, and the video of each of its rows."""
+        owner = pc.index_in(table["video_id"], pa.array(self.video_ids, pa.string()))
+        if owner.null_count:
+            unknown = table["video_id"].filter(owner.is_null())[0].as_py()
+            raise ValueError(f"{self.path}: captions.parquet names a video that videos.parquet lacks, {unknown!r}")
+        order = np.argsort(owner.to_numpy(), kind="stable")
+        in_order = np.array_equal(order, np.arange(len(order)))
+        return table if in_order else table.take(order), owner.to_numpy()[order]
 
     def _set_tokens(self, lists: pa.ListArray) -> None:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
@@ -310,16 +311,3 @@ def vocabulary_hash(tokenizer) -> str:
     """First 16 hex digits of the SHA-256 of a tokenizer's vocabulary, whatever its name or folder."""
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
     return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
-
-
-def _by_video(captions: pa.Table, index: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Order that groups the rows of a captions table by video, and the sorted owners."""
-    unknown = [i for i in captions["video_id"].unique().to_pylist() if i not in index]
-    if unknown:
-        raise ValueError(f"captions.parquet names videos that videos.parquet lacks, first {unknown[0]!r}")
-    encoded = captions["video_id"].combine_chunks().dictionary_encode()
-    encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-    lookup = np.array([index[i] for i in encoded.dictionary.to_pylist()], dtype=np.int64)
-    owner = lookup[encoded.indices.to_numpy()] if len(lookup) else np.zeros(0, np.int64)
-    order = np.argsort(owner, kind="stable")
-    return order, owner[order]
