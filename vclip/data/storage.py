@@ -163,7 +163,7 @@ def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
     if not isinstance(video_id, str) or not video_id:
         raise ValueError(f"a video id is a non-empty string, not {video_id!r}")
     features = np.asarray(features)
-    if features.dtype.kind not in "fiu" or features.shape != (len(features) or -1, dim):
+    if features.dtype.kind not in "fiu" or features.ndim != 2 or not len(features) or features.shape[1] != dim:
         found = f"{features.dtype} {features.shape}"
         raise ValueError(f"video {video_id!r}: features are {found}, expected numbers (seconds > 0, {dim})")
     with np.errstate(over="ignore"):
