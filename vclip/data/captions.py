@@ -35,10 +35,6 @@ class Captions:
         start, end: seconds from the start of the video, shape (n,).
         text: n strings; a missing text (None, NaN) becomes the empty string.
 
-    Raises:
-        ValueError: for columns of unequal length, or times that are not finite.
-        TypeError: for a text that is not a string.
-
     Example:
         >>> Captions([0.0, 1.5], [2.0, 4.0], ["peel the", "the carrot"])
         Captions(2 rows, 0.0-4.0 s, 1 overlapping, 0 out of order)
@@ -92,12 +88,9 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
         path: a .vtt, .srt, .json (the layout of HowTo100M's raw_caption.json) or .csv (columns start, end, text).
         video_id: which video, where a .json (by key) or .csv (by a column video_id) holds several.
 
-    Returns:
-        The captions; none for a file that its format allows to be empty.
-
     Raises:
-        ValueError: names file and row (from 1) for a caption that ends before it starts, times that are negative or no
-            numbers, bytes that are not UTF-8, text that does not follow the format, or a missing or unknown id.
+        ValueError: names file and row (from 1), for times that are not 0 <= start <= end, bytes that are not UTF-8,
+            text that does not follow the format, or a missing or unknown id.
 
     Example:
         >>> import vclip
@@ -228,9 +221,6 @@ def deduplicate(
             before it, if they meet. Starts come out ascending; a second pass changes nothing.
             "reference" is the released clean-up (MMPT dedupprocessor.py:119-207), which works on characters.
         coin: for "reference", `coin() > 0.5` keeps an overlap in the earlier caption; `random.random` by default.
-
-    Raises:
-        ValueError: for another method.
 
     Example:
         >>> deduplicate(Captions([0, 2], [2, 4], ["peel the carrot", "the carrot and chop it"])).text

@@ -92,8 +92,8 @@ class Corpus:
 
         Raises:
             FileExistsError: if `path` holds something.
-            ValueError: names the id, for an empty or duplicate id, features that are not (T, spec.dim) with T > 0,
-                NaN, or values beyond float16.
+            ValueError: names the id, for a duplicate id, features that are not (T > 0, spec.dim), NaN, or values beyond
+                float16.
 
         Example:
             >>> import tempfile
@@ -102,7 +102,7 @@ class Corpus:
             >>> Corpus.create(tempfile.mkdtemp(), spec, [("a", np.ones((3, 4)), said)]).features(0).shape
             (3, 4)
         """
-        path = Path(path).resolve()
+        path = Path(path).expanduser().resolve()
         if path.exists() and (not path.is_dir() or any(path.iterdir()) or path == Path.cwd()):
             raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,16 +132,11 @@ class Corpus:
     def open(path, split: str | None = None) -> "Corpus":
         """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`layouts`); nothing is copied.
 
-        Args:
-            path: the folder.
-            split: which shards, where a folder holds those of several ("train", "val").
-
-        Raises:
-            FileNotFoundError: for a folder or file that is missing, or a corpus that is not finished.
-            ValueError: names a damaged file. Features of other tools are checked when a video is first read: NaN,
-                infinity or values beyond float16 name the id.
+        `split` says which shards, where a folder holds those of several ("train", "val"). FileNotFoundError for a file
+        that is missing or a corpus that is not finished, ValueError that names a damaged file. Features of other tools
+        are checked when a video is first read.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if not (path / "corpus.json").is_file():
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")

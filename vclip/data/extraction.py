@@ -1,7 +1,6 @@
 """`extract`: a folder of videos becomes a corpus, in one process or several, and goes on where it was stopped."""
 
 import html
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -18,7 +17,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from tqdm.auto import tqdm
 
-from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, still, writing
+from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, writing
 from vclip.data.folder_changes import Files, compare, with_captions
 from vclip.data.prefetch import prefetch
 from vclip.data.spec import PROJECTION, FeatureSpec
@@ -31,11 +30,8 @@ BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 1
 
 
 class Row(NamedTuple):
-    """One video of `extract`.
-
-    `status` is "ok"; "damaged": what could be decoded was kept; "captions unreadable": features only; "failed": none;
-    "unreadable": the file cannot be read, and the features of an earlier run stay.
-    """
+    """One video of `extract`: `status` is "ok", "damaged" (what could be decoded was kept), "captions unreadable" (the
+    features are new), "failed" (no features) or "unreadable" (no longer: the features of an earlier run stay)."""
 
     video: str
     seconds: int
@@ -73,7 +69,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         out: the corpus folder. It can be searched as it is: `MomentIndex.build(clip, out)`.
         encoder: a frozen encoder, or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder. Each machine extracts its own into an `out` of its own,
-            and `vclip.merge` makes them one corpus; to extract the whole folder into that adds what no shard has.
+            and `vclip.merge` makes them one corpus.
 
     Returns:
         One row (video, seconds, status, error) a video.
@@ -81,7 +77,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
     Raises:
         FileNotFoundError: if there is no video.
         FileExistsError: if `out` holds something else.
-        ValueError: if it holds features of another encoder; for a shard that is none.
+        ValueError: if it holds features of another encoder.
         RuntimeError: while another process writes `out`.
 
     Example:
@@ -98,7 +94,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         import vclip
 
         encoder = vclip.load_encoder(encoder)
-    state, out = processes(), Path(out)
+    state, out = processes(), Path(out).expanduser()
     videos, folder = find_videos(source)
     mine = [video for video in videos if is_in_shard(video, shard)]
     with ExitStack() as stack:
@@ -141,21 +137,17 @@ def encode(store: FeatureStore, files: Files, videos, encoder: Callable[[], Any]
 
 def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, np.ndarray | None]:
     """What a file is, its captions as JSON, and its features (T, F) float16, None if it failed."""
-    file, place = files.videos[video], files.place(video)
+    file, features, content = files.videos[video], None, Content()
     try:
         content = content_of(file)
-    except OSError as error:
-        why = f"{file}: cannot be read ({error.strerror})"
-        return Entry(video, *place, *Content(), status="failed", error=printable(why)), None, None
-    features, error = encode_file(file, encoder)
+        features, error = encode_file(file, encoder)
+    except OSError as failed:
+        error = printable(f"{file}: cannot be read ({failed.strerror})")
     if features is None:
-        try:
-            content = still(file, content) or Content()
-        except OSError:  # its drive went: to be tried again
-            content = Content()
-        return Entry(video, *place, *content, status="failed", error=error), None, None
+        content = content if os.path.isfile(file) else Content()  # its drive went: to be tried again
+        return Entry(video, *files.place(video), *content, status="failed", error=error), None, None
     seconds, status = len(features), "damaged" if error else "ok"
-    entry = Entry(video, *place, *content, seconds, _duration(file, seconds), status, error)
+    entry = Entry(video, *files.place(video), *content, seconds, _duration(file, seconds), status, error)
     return *with_captions(entry, files.captions(video), None), features
 
 
@@ -166,40 +158,28 @@ def _keep_projection(store: FeatureStore, encoder) -> None:
 
 
 def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
-    """Encode a video file.
-
-    Returns:
-        Features (T, F) float16, None if there are none, and why they are not all there, empty if they are.
-    """
-    problems: list[str] = []
-    with closing(_blocks(path, encoder.spec, problems)) as blocks:
-        encoded = [encoder(block) for block in blocks]
+    """Features (T, F) float16 of a video file, None if there are none, and why they are not all there."""
+    spec, encoded, problems = encoder.spec, [], []
+    most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
+    # as many seconds more are decoded while some are encoded
+    with closing(prefetch(_seconds(path, spec, problems), most)) as seconds:
+        while block := list(islice(seconds, most)):
+            encoded.append(encoder(np.stack(block)))
     if not encoded:
         return None, printable(problems[0])
     try:
-        features = check_features(printable(path.name), np.concatenate(encoded), encoder.spec.dim)
+        features = check_features(printable(path.name), np.concatenate(encoded), spec.dim)
     except ValueError as error:
         return None, str(error)
     return features, printable("; ".join(problems))
 
 
-def _blocks(path: Path, spec: FeatureSpec, problems: list[str]) -> Generator[np.ndarray, None, None]:
-    """The seconds (n, fps, size, size, 3), together if they fit BYTES_AT_ONCE, as many more decoded meanwhile; what
-    ends the video early is added to `problems`."""
-    second = (spec.fps, spec.size, spec.size, 3)
-    most = max(1, BYTES_AT_ONCE // math.prod(second))
-    with closing(prefetch(read_seconds(path, spec.fps, spec.size), most)) as seconds:
-        n = most
-        while n == most:
-            block, n = np.empty((most, *second), np.uint8), 0  # what is never written takes no memory
-            try:
-                for frames in islice(seconds, most):
-                    block[n] = frames
-                    n += 1
-            except (ValueError, OSError) as error:
-                problems.append(str(error))
-            if n:
-                yield block[:n]
+def _seconds(path: Path, spec: FeatureSpec, problems: list[str]) -> Generator[np.ndarray, None, None]:
+    """The seconds of a video; what ends it early is added to `problems`."""
+    try:
+        yield from read_seconds(path, spec.fps, spec.size)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
 
 
 def _duration(file: Path, seconds: int) -> float:
@@ -213,7 +193,6 @@ def _duration(file: Path, seconds: int) -> float:
 
 
 def row_of(entry: Entry, changes: dict[str, tuple[str, str]]) -> Row:
-    """The row of a video for a report."""
     change, error = changes.get(entry.video, ("", ""))
     if change == "unreadable":
         return Row(entry.video, entry.seconds, change, error)

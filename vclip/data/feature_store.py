@@ -60,26 +60,19 @@ def still(file: Path, before: Content) -> Content | None:
 
 
 class Entry(NamedTuple):
-    """A video in the store.
-
-    `path` leads to its file (see `FeatureStore.file`), `media` is that path in its folder as text. `duration` is when
-    it ends, in seconds: its last second may be a part of one. `status` is "ok", "damaged" or "failed"; `shard` and
-    `row` say where its features are, None if there are none. `caption_stamp` is its caption file when it was read.
-    """
-
     video: str
-    media: str | None
-    path: bytes
+    media: str | None  # its path in its folder, as text
+    path: bytes  # leads to its file, see `FeatureStore.file`
     size: int
     mtime: int
     sha256: str
     seconds: int = 0
-    duration: float | None = None
-    status: str = "ok"
+    duration: float | None = None  # when it ends: its last second may be a part of one
+    status: str = "ok"  # or "damaged", or "failed"
     error: str = ""
-    shard: int | None = None
+    shard: int | None = None  # where its features are
     row: int | None = None
-    caption_stamp: str = ""
+    caption_stamp: str = ""  # its caption file when it was read
     caption_error: str = ""
 
     @property
@@ -93,11 +86,7 @@ VALUES = ", ".join("?" * len(Entry._fields))
 
 @contextmanager
 def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
-    """The store of a corpus folder, made if need be, for the one process that may write it.
-
-    FileExistsError if the folder holds something else, ValueError if it holds features of another encoder or the store
-    is damaged, RuntimeError while another process writes.
-    """
+    """The store of a corpus folder, made if need be, for the one process that may write it."""
     names = set(os.listdir(folder)) if folder.is_dir() else set()
     if STORE not in names and "corpus.json" in names:
         raise FileExistsError(f"{folder} has no {STORE}: vclip.merge([{str(folder)!r}], new) makes one that can grow")
@@ -132,8 +121,7 @@ class FeatureStore:
                 f"made by vclip.merge([{str(folder)!r}], new)"
             ) from None
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
-        if spec not in (None, self.spec):
-            difference = self.spec.difference(spec)
+        if spec is not None and (difference := self.spec.difference(spec)):
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
 
     def _begin(self, meta: dict) -> None:

@@ -35,19 +35,16 @@ class Files:
 
 
 def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool = False) -> tuple[list[str], Changes]:
-    """Hold `some` videos of a folder against the store.
+    """Hold `some` videos of a folder against the store; what needs no encoder is done at once.
 
-    What needs no encoder is done at once: files that moved keep their features, captions that changed are read.
-    With `forget` videos that are gone from the folder leave the store.
+    Files that moved keep their features, captions that changed are read, and with `forget` videos that are gone from
+    the folder leave the store. FileNotFoundError if all would: rather a drive is not mounted. ValueError for a video
+    whose id belongs to another file that is still there.
 
     Returns:
         The videos to be encoded, and by video what changed: "added", "changed" (other content), "moved" (another
         path, the same content), "captions", "dropped", "repaired" (its features were lost), "skipped" (it failed and
         has not changed since) or "unreadable" (its features stay as they were).
-
-    Raises:
-        FileNotFoundError: if all videos of the store would be forgotten: rather a drive is not mounted.
-        ValueError: for a video whose id belongs to another file that is still there.
     """
     held = {video for video, entry in store.entries.items() if entry.shard is not None}
     changes = _without_lost(store)
@@ -76,9 +73,8 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
         todo.append(video)
         changes.setdefault(video, ("changed" if video in held else "added", ""))
     free = _free(store, files, todo)
-    sizes = {size for size, _ in free}
     for video in list(todo):
-        content = _content_if(files.videos[video], sizes)
+        content = _content_if(files.videos[video], {size for size, _ in free})
         if candidates := free.get((content.size, content.sha256)):
             entry = candidates.pop()
             same[video] = entry, Entry(video, *files.place(video), *content, *entry[6:])

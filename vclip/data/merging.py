@@ -25,7 +25,7 @@ def merge(corpora: Iterable, out) -> Corpus:
     Raises:
         FileExistsError: if `out` holds a corpus, or something else.
         FileNotFoundError: for a folder that is no corpus, is not finished, or lacks a file.
-        ValueError: for no corpora, corpora that differ, or a video that two of them hold.
+        ValueError: for corpora that differ, or a video that two of them hold.
 
     Example:
         >>> import tempfile
@@ -33,7 +33,7 @@ def merge(corpora: Iterable, out) -> Corpus:
         >>> len(merge([minihowto() / "val"], tempfile.mkdtemp()))
         64
     """
-    out, opened = Path(out), [Corpus.open(folder) for folder in corpora]
+    out, opened = Path(out).expanduser(), [Corpus.open(folder) for folder in corpora]
     if (out / "corpus.json").is_file():
         raise FileExistsError(f"{out} already holds a corpus; pass a new output folder as the first argument")
     if not opened or (spec := opened[0].spec) is None:
@@ -62,19 +62,14 @@ def merge(corpora: Iterable, out) -> Corpus:
 
 
 def _entries(corpus: Corpus) -> list[Entry]:
-    """What is known of a corpus' videos and their files."""
     if not (corpus.path / STORE).is_file():
         rows = zip(corpus.video_ids, corpus.media, corpus.seconds.tolist(), strict=True)
         return [Entry(video, media, b"", *Content(), seconds) for video, media, seconds in rows]
     store = FeatureStore(corpus.path)
     if not store.is_published():
         raise FileNotFoundError(f"{corpus.path} is not finished: call extract on its videos again to go on")
-    paths = {video: os.fsencode(store.file(entry).resolve()) for video, entry in store.entries.items()}
-    return [
-        entry._replace(path=paths[video], shard=None, row=None)
-        for video, entry in store.entries.items()
-        if entry.shard is not None
-    ]
+    entries = [entry for entry in store.entries.values() if entry.shard is not None]
+    return [e._replace(path=os.fsencode(store.file(e).resolve()), shard=None, row=None) for e in entries]
 
 
 def main() -> None:

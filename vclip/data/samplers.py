@@ -50,8 +50,7 @@ class OverlappedClips:
         max_text_tokens: tokens of the longest text that the model reads.
 
     Raises:
-        ValueError: for a range that is not 1 <= least <= most. `sample` raises it for a video without captions or a
-            corpus without tokens, and IndexError for a video that the corpus lacks.
+        ValueError: by `sample`, for a video without captions, or a corpus without tokens.
 
     Example:
         >>> import vclip
@@ -95,9 +94,6 @@ class AlignedClips:
         first: every text clip grows from the video's first caption. `AlignedClips(text_tokens=None, first=True)` is
             the paper's "first 32 sec for retrieval" (Table 7).
 
-    Raises:
-        ValueError, IndexError: as `OverlappedClips`.
-
     Example:
         >>> import vclip
         >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
@@ -136,9 +132,6 @@ class MILNCEClips:
         candidates: captions of a clip; a video with fewer gives all it has.
         video_seconds: seconds of the video clip (the original's 3.2 s are 3 features).
         min_span: seconds that the drawn caption's span is widened to.
-
-    Raises:
-        ValueError, IndexError: as `OverlappedClips`, but no tokens are needed.
 
     Example:
         >>> import vclip
@@ -180,15 +173,11 @@ def _check_range(name: str, bounds: tuple[int, int] | None) -> None:
 def _check_videos(corpus: Corpus, videos: Videos, n: int) -> PerClip:
     """The video of each clip."""
     given = np.atleast_1d(videos)
-    outside = given[(given < 0) | (given >= len(corpus))]
-    if len(outside):
+    if len(outside := given[(given < 0) | (given >= len(corpus))]):
         raise IndexError(f"video {outside[0]} is outside the corpus, which has videos 0 to {len(corpus) - 1}")
-    silent = given[corpus.caption_offsets[given] == corpus.caption_offsets[given + 1]]
-    if len(silent):
-        raise ValueError(
-            f"video {corpus.video_ids[silent[0]]!r} has no captions to draw clips from "
-            f"({len(np.unique(silent))} of {len(given)} videos have none): leave such videos out"
-        )
+    if len(silent := given[corpus.caption_offsets[given] == corpus.caption_offsets[given + 1]]):
+        name, n = corpus.video_ids[silent[0]], len(np.unique(silent))
+        raise ValueError(f"video {name!r} has no captions to draw clips from (nor have {n - 1} others): leave them out")
     return np.repeat(given.astype(np.int64), n)
 
 

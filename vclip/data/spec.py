@@ -44,12 +44,10 @@ class FeatureSpec:
     @classmethod
     def read(cls, values: dict, where) -> "FeatureSpec":
         """Make a spec from a dict of all fields; ValueError names `where` and the fields missing or unknown."""
-        names = {f.name for f in fields(cls)}
-        if wrong := sorted(names ^ values.keys()):
+        names = [f.name for f in fields(cls)]
+        if wrong := sorted(set(names) ^ values.keys()):
             problems = ", ".join(f"{'lacks' if name in names else 'has an unknown field'} {name!r}" for name in wrong)
-            raise ValueError(
-                f"the feature spec of {where} {problems}; a spec has {', '.join(f.name for f in fields(cls))}"
-            )
+            raise ValueError(f"the feature spec of {where} {problems}; a spec has {', '.join(names)}")
         return cls(**values)
 
     def check(self, other: "FeatureSpec", whose: str) -> None:
@@ -61,20 +59,12 @@ class FeatureSpec:
             )
 
     def difference(self, other: "FeatureSpec") -> str:
-        """The fields that differ, each with both values."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, ours, theirs in pairs if ours != theirs)
 
 
 def weights_hash(tensors: Mapping[str, "Tensor"]) -> str:
-    """Hash weights: equal for equal names, types, shapes and values, wherever the tensors lie.
-
-    Args:
-        tensors: a state dict.
-
-    Returns:
-        The first 16 hexadecimal digits of the SHA-256.
-    """
+    """First 16 hex digits of the SHA-256 of a state dict's names, types, shapes and values."""
     import torch
 
     digest = hashlib.sha256()

@@ -39,8 +39,7 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
 
     Args:
         path: any file that FFmpeg opens.
-        fps: frames a second.
-        size: pixels a side.
+        fps, size: frames a second and pixels a side.
 
     Returns:
         A generator of uint8 arrays (fps, size, size, 3), RGB, one a second.
@@ -125,10 +124,9 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
 
 
 def decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
-    """Frames of `stream`, picture or sound, from where the open `container` stands to its end.
+    """Frames of `stream`, picture or sound, to its end; a packet that fails is skipped, as players do.
 
-    A packet that fails is skipped, as players do. What went wrong, a file that ends before its container says
-    included, is added to `damage`, a sentence each. `period` is the length in seconds of a frame that names none.
+    What went wrong is added to `damage`, a sentence each. `period`: seconds of a frame that names no length.
     """
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
@@ -161,11 +159,8 @@ def decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
 
 
 def open_video(path):
-    """The file as an av container, a context manager; nothing else is opened on its behalf.
-
-    Raises FileNotFoundError, and VideoError for a file that is empty or that FFmpeg cannot open.
-    """
-    path = Path(path)
+    """The file as an av container, a context manager; nothing else is opened on its behalf."""
+    path = Path(path).expanduser()
     if path.is_file() and not path.stat().st_size:
         raise VideoError(f"{str(path)!r}: the file is empty: copy it again")
     try:
@@ -178,7 +173,7 @@ def open_video(path):
 
 
 def picture_stream(container, name: str):
-    """FFmpeg's choice among the decodable video streams, without cover art. VideoError, with `name`, for none."""
+    """FFmpeg's choice among the decodable video streams, without cover art."""
     if not container.streams:
         raise VideoError(f"{name}: {NOT_OPEN}")
     streams = [s for s in container.streams.video if s.codec_context and not s.disposition & NOT_A_PICTURE]
@@ -198,9 +193,8 @@ def start_time(container) -> Fraction | None:
     if container.start_time is None:
         return None
     start = Fraction(container.start_time, av.time_base)
-    exact = [
-        s.start_time * Fraction(s.time_base) for s in container.streams if s.start_time is not None and s.time_base
-    ]
+    streams = [s for s in container.streams if s.start_time is not None and s.time_base]
+    exact = (s.start_time * Fraction(s.time_base) for s in streams)
     return next((time for time in exact if abs(time - start) <= Fraction(1, av.time_base)), start)
 
 
