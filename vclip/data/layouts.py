@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
 from vclip.data.pickles import load_pickle
-from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy
+from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, table
 
 
 class Layout(NamedTuple):
@@ -38,9 +38,7 @@ def read(path: Path, split: str | None = None) -> Layout:
         return _read_shards(path, split or splits[0])
     files = sorted(path.glob("[!.]*.npy"))
     if not files:
-        raise FileNotFoundError(
-            f"{path} has no corpus.json, no <id>.npy and no <split>_meta.pkl: is it the right folder?"
-        )
+        raise FileNotFoundError(f"{path} has no corpus.json, <id>.npy or <split>_meta.pkl: is it the right folder?")
     return _read_npy_files(files, split)
 
 
@@ -50,16 +48,14 @@ def _read_npy_files(files: list[Path], split: str | None) -> Layout:
     for shard, file in enumerate(files):
         array = read_npy(file)  # its size; the map goes with the name
         if array.ndim != 2 or not len(array) or array.dtype.kind != "f" or array.shape[1] != (width or array.shape[1]):
-            raise ValueError(
-                f"{file}: {array.dtype} {array.shape}, expected (seconds > 0, {width or 'features'}) floats"
-            )
+            expected = f"(seconds > 0, {width or 'features'}) floats"
+            raise ValueError(f"{file}: {array.dtype} {array.shape}, expected {expected}")
         width = array.shape[1]
         videos.append((file.stem, len(array), shard, 0, None))
         beside = [file.with_suffix(suffix) for suffix in CAPTION_SUFFIXES if file.with_suffix(suffix).is_file()]
         if beside:
             captions.append((file.stem, read_captions(beside[0], file.stem)))
-    columns = [list(column) for column in zip(*videos, strict=True)]
-    return Layout({"split": split}, pa.table(columns, schema=VIDEOS), captions_table(captions), files)
+    return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
 
 
 def _read_shards(path: Path, split: str) -> Layout:
@@ -80,7 +76,5 @@ def _read_shards(path: Path, split: str) -> Layout:
             owners = np.repeat(ids, np.diff(offsets)).tolist()
             rows = zip(owners, times.tolist(), tokens, strict=True)
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
-    table = pa.table([list(column) for column in zip(*videos, strict=True)], schema=VIDEOS)
     schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
-    columns = [list(column) for column in zip(*captions, strict=True)] or [[] for _ in schema]
-    return Layout({"split": split}, table, pa.table(columns, schema=schema), blocks)
+    return Layout({"split": split}, table(videos, VIDEOS), table(captions, schema), blocks)

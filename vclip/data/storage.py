@@ -79,21 +79,20 @@ def write_shard(path: Path, features: list[np.ndarray]) -> None:
 
 
 def read_tensor(file: Path, name: str) -> np.ndarray:
-    """One array of a features file, mapped. Raises FileNotFoundError, and ValueError that names a damaged file."""
+    """One array of a features file, mapped."""
     try:
         # torch's reader maps the file; numpy's would copy it
         with safe_open(file, "pt") as tensors:
             return tensors.get_tensor(name).numpy()
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{file} is missing: open the folder again if it was updated meanwhile, else copy it whole"
-        ) from None
+        what = "open the folder again if it was updated meanwhile, else copy it whole"
+        raise FileNotFoundError(f"{file} is missing: {what}") from None
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged ({error}): copy it again, or delete it and extract or update") from None
 
 
 def read_npy(file: Path) -> np.ndarray:
-    """The array of a .npy file, mapped. Raises ValueError that names a file which is damaged or holds objects."""
+    """The array of a .npy file, mapped."""
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -112,10 +111,7 @@ def read_rows(file: Path) -> np.ndarray:
 
 
 def read_ahead(rows: np.ndarray) -> None:
-    """Have the kernel begin to read rows of a mapped file, where it can be asked.
-
-    Unasked it reads at the first touch: a wait a clip, and on Linux `read_ahead_kb` around it, 8 MB on some disks.
-    """
+    """Have the kernel begin to read rows of a mapped file, where it can be asked: else each clip waits for the disk."""
     if LIBC is not None:
         address = rows.ctypes.data
         begin = address // mmap.PAGESIZE * mmap.PAGESIZE
@@ -135,10 +131,18 @@ def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[tuple[s
     `captions` are used up first: what makes them may still add to `videos`.
     """
     replace(path / "captions.parquet", lambda temporary: _write_captions(temporary, iter(captions)))
-    columns = [list(column) for column in zip(*videos, strict=True)] or [[] for _ in VIDEOS]
-    table = pa.table(columns, schema=VIDEOS)
-    replace(path / "videos.parquet", lambda temporary: pq.write_table(table, temporary))
+    replace(path / "videos.parquet", lambda temporary: pq.write_table(table(videos, VIDEOS), temporary))
     write_json(path / "corpus.json", meta)
+
+
+def table(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in schema]
+    return pa.table(columns, schema=schema)
+
+
+def captions_table(captions: Iterable[tuple[str, Captions]]) -> pa.Table:
+    rows = [(video, *row) for video, said in captions for row in zip(said.start, said.end, said.text, strict=True)]
+    return table(rows, CAPTIONS)
 
 
 def _write_captions(path: Path, captions: Iterator[tuple[str, Captions]]) -> None:
@@ -148,18 +152,8 @@ def _write_captions(path: Path, captions: Iterator[tuple[str, Captions]]) -> Non
             writer.write_table(captions_table(some))
 
 
-def captions_table(captions: Sequence[tuple[str, Captions]]) -> pa.Table:
-    columns = [
-        [video for video, said in captions for _ in said.text],
-        [start for _, said in captions for start in said.start],
-        [end for _, said in captions for end in said.end],
-        [text for _, said in captions for text in said.text],
-    ]
-    return pa.table(columns, schema=CAPTIONS)
-
-
 def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
-    """(T, dim) float16; ValueError that names the id for another shape, NaN or values beyond float16."""
+    """The features as float16; ValueError that names the id for another shape, NaN or values beyond float16."""
     if not isinstance(video_id, str) or not video_id:
         raise ValueError(f"a video id is a non-empty string, not {video_id!r}")
     features = np.asarray(features)
