@@ -268,7 +268,8 @@ class Corpus:
 
     def _by_video(self, table: pa.Table) -> tuple[pa.Table, np.ndarray]:
         """A captions table in the order of the videos, and the video of each of its rows."""
-        owner = pc.index_in(table["video_id"], pa.array(self.video_ids, pa.string()))
+        ids = pa.array(self.video_ids, pa.string())
+        owner = pc.index_in(table["video_id"], ids)  # pyright: ignore[reportAttributeAccessIssue]
         if owner.null_count:
             unknown = table["video_id"].filter(owner.is_null())[0].as_py()
             raise ValueError(f"{self.path}: captions.parquet names a video that videos.parquet lacks, {unknown!r}")

@@ -75,9 +75,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         One row (video, seconds, status, error) a video.
 
     Raises:
-        FileNotFoundError: if there is no video.
-        FileExistsError: if `out` holds something else.
-        ValueError: if it holds features of another encoder.
+        FileExistsError, ValueError: if `out` holds something else, or features of another encoder.
         RuntimeError: while another process writes `out`.
 
     Example:

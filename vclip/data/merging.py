@@ -24,7 +24,6 @@ def merge(corpora: Iterable, out) -> Corpus:
 
     Raises:
         FileExistsError: if `out` holds a corpus, or something else.
-        FileNotFoundError: for a folder that is no corpus, is not finished, or lacks a file.
         ValueError: for corpora that differ, or a video that two of them hold.
 
     Example:

@@ -47,8 +47,9 @@ def load_pickle(path: str | Path) -> Any:
     """
     path, data = Path(path), unpacked(path)
     try:
-        for code, argument, position in pickletools.genops(data):
-            if code.name.endswith("PUT") and int(argument) > (position or 0):  # Python makes room for as many objects
+        for code, argument, _ in pickletools.genops(data):
+            # Python makes room for as many objects
+            if code.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
                 raise ValueError(f"it numbers an object {argument}, which is refused")
         return PlainUnpickler(io.BytesIO(data)).load()
     except Exception as error:  # a broken program can fail in any way
