@@ -135,6 +135,14 @@ def test_a_list_of_files(tmp_path):
         extract(tmp_path / "nothing", tmp_path / "other", MeanColour())
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    make(tmp_path / "videos", ["a"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert rows(extract("~/videos", "~/out", MeanColour())) == [("a", 1, "ok")]
+    assert Corpus.open("~/out").video_ids == ["a"] and not (tmp_path / "~").exists()
+
+
 def test_bad_captions_cost_the_captions_only(tmp_path):
     folder = make(tmp_path / "videos", ["a", "b", "c", "d", "e"])
     (folder / "a.vtt").write_text("WEBVTT\n\n00:02.000 --> 00:01.000\nbackwards\n")

@@ -127,13 +127,13 @@ class MomentIndex:
             RuntimeError: while another process updates the index.
             ValueError: names the fields in which the features are not those that `clip` takes.
         """
-        folder = Path(os.fspath(source)) if not isinstance(source, Corpus) else source.path
+        folder = Path(os.fspath(source)).expanduser() if not isinstance(source, Corpus) else source.path
         if isinstance(source, Corpus) or any((folder / name).is_file() for name in ("corpus.json", STORE)):
             corpus = source if isinstance(source, Corpus) else Corpus.open(folder)
             clip.check(corpus)
-            index = MomentIndex(clip, corpus.path if path is None else Path(path), corpus=corpus)
+            index = MomentIndex(clip, corpus.path if path is None else Path(path).expanduser(), corpus=corpus)
         else:
-            index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path), folder)
+            index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
         index.update()
         return index
 
@@ -145,7 +145,7 @@ class MomentIndex:
             FileNotFoundError: if there is none.
             ValueError: if another model made it, or an older vclip.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if (path / INDEX).is_file():
             corpus = Corpus.open(Path(os.path.normpath(path / read_index(path)["corpus"])))
         elif any((path / name).is_file() for name in ("corpus.json", STORE)):
