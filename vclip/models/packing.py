@@ -26,7 +26,7 @@ class Packing:
     `given` (S,): its place among the rows of all clips in the order of `lengths`.
     `starts` (B+1,) int32: where each clip begins and the last ends, in row order; `longest`: rows of the longest.
     `blocks`: (length, number of clips) of each block, in row order.
-    Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device; only they go there.
+    Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device.
     """
 
     def __init__(self, lengths: Int[Tensor, " B"], device: torch.device):
@@ -122,7 +122,6 @@ class PackedSelfAttention(BertSelfAttention):
     """BERT's self-attention; with `packing`, hidden_states (1, S, D) hold many clips that do not see each other."""
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args, packing=None, **kwargs):
-        """As BertSelfAttention; `packing` (a Packing) says which rows belong together."""
         if packing is None:
             return super().forward(hidden_states, attention_mask, *args, **kwargs)
         heads = (self.num_attention_heads, self.attention_head_size)
