@@ -101,15 +101,12 @@ class S3DEncoder(NetworkEncoder):
     """
 
     def __init__(self, network: S3D, dtype: torch.dtype = torch.float32):
-        super().__init__(fold(network).to(dtype), s3d_spec(network))
+        weights = weights_hash(network.state_dict())
+        spec = FeatureSpec(S3D_G, weights, 30, 224, "centre", "x / 255", "none", None, 512)
+        super().__init__(fold(network).to(dtype), spec)
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         return F.normalize(self.network(frames.transpose(1, 2) / 255).video_embedding.float(), dim=1)
-
-
-def s3d_spec(network: S3D) -> FeatureSpec:
-    """The spec of the features that `S3DEncoder(network)` makes."""
-    return FeatureSpec(S3D_G, weights_hash(network.state_dict()), 30, 224, "centre", "x / 255", "none", None, 512)
 
 
 class AutoModelEncoder(NetworkEncoder):

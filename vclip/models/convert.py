@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from vclip.data.pickles import load_torch
-from vclip.encoders.networks import s3d_spec
+from vclip.encoders.networks import S3DEncoder
 from vclip.encoders.s3d import S3D_FILE, load_s3d
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.processor import VideoCLIPProcessor
@@ -51,7 +51,7 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
             parts.append(_processor(tokenizer, model.config))
     network = None if s3d is None else load_s3d(s3d)
     if network is not None and parts:
-        spec = s3d_spec(network)
+        spec = S3DEncoder(network).spec
         if model.config.video_feature_dim != spec.dim:
             raise ValueError(f"the model takes features of {model.config.video_feature_dim}, S3D makes {spec.dim}")
         model.config.feature_spec = asdict(spec)

@@ -235,8 +235,8 @@ class VideoCLIP(DualEncoder):
         """Names of the classes of a second, Outside first; None for a model without a classifier."""
         if not isinstance(self.model, VideoCLIPForSegmentation):
             return None
-        names: dict = self.model.config.id2label or {}
-        return [names.get(i, f"LABEL_{i}") for i in range(self.model.config.num_labels or 0)]
+        names: Any = self.model.config.id2label
+        return [names[i] for i in range(len(names))]
 
     def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
         """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""

@@ -3,8 +3,6 @@
 Shapes: B clips, S rows of all clips, D hidden size.
 """
 
-from functools import cache
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -75,10 +73,14 @@ def attend(
 
     On CUDA in half precision, one variable-length flash attention. Elsewhere one attention for each distinct length.
     """
-    half, fits = query.dtype in (torch.float16, torch.bfloat16), query.shape[-1] in range(8, 257, 8)
-    if half and fits and _has_flash(query.device):
-        return flash(query, key, value, packing, scale, dropout)
-    return by_length(query, key, value, packing, scale, dropout)
+    has_flash = (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] in range(8, 257, 8)
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+    return (flash if has_flash else by_length)(query, key, value, packing, scale, dropout)
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
@@ -97,8 +99,7 @@ def by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale
     On a CPU masked attention over padded rows takes 1.3 times as long or more (`bench_attention`).
     """
     attended = []
-    blocks = zip(packing.split(query * scale), packing.split(key), packing.split(value), strict=True)
-    for block in blocks:
+    for block in zip(*map(packing.split, (query * scale, key, value)), strict=True):
         q, k, v = (rows.transpose(1, 2) for rows in block)
         if dropout and q.device.type == "cpu":
             # PyTorch's fused kernel for CPUs knows no dropout, and what it falls back on is slower than this
@@ -107,15 +108,6 @@ def by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=1.0)
         attended.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(attended)
-
-
-@cache
-def _has_flash(device: torch.device) -> bool:
-    return (
-        device.type == "cuda"
-        and torch.backends.cuda.is_flash_attention_available()
-        and torch.cuda.get_device_capability(device) >= (8, 0)
-    )
 
 
 class PackedSelfAttention(BertSelfAttention):

@@ -14,9 +14,6 @@ RENAMED = {
     "video_encoder.bert.": "video_model.",
     "video_encoder.classifier.": "classifier.",
     "text_encoder.": "text_model.",
-    "mm_encoder.videomlp.LayerNorm.": "video_mlp.layer_norm.",
-    "mm_encoder.videomlp.": "video_mlp.",
-    "mm_encoder.bert.": "video_model.",
 }
 TABLE = "video_model.embeddings.word_embeddings.weight"
 # the released trunks carry poolers that never touch the result, and a buffer that transformers no longer stores
@@ -69,6 +66,7 @@ def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPMode
 
 def our_name(key: str) -> str:
     """The name in our models of a key of the released file without its `mmmodel.`; any other key stays as it is."""
+    key = key.replace("mm_encoder.", "video_encoder.")
     for theirs, ours in RENAMED.items():
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, BertConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
@@ -82,17 +82,13 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         Raises:
             ValueError: if the model is no BERT, or has fewer layers than a tower.
         """
-        bert: PreTrainedModel = (
-            name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
-        )
+        given = isinstance(name_or_path, PreTrainedModel)
+        bert: PreTrainedModel = name_or_path if given else AutoModel.from_pretrained(name_or_path)
         if bert.config.model_type != "bert":
             raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
-        plain = {k: v for k, v in bert.config.to_dict().items() if k not in ("model_type", "architectures", "dtype")}
-        for name in ("video_config", "text_config"):
-            if config.get(name) is None:
-                layers = 6 if name == "video_config" and not config.get("share_towers") else plain["num_hidden_layers"]
-                config[name] = plain | {"num_hidden_layers": min(layers, plain["num_hidden_layers"])}
-        model = cls(VideoCLIPConfig(**config))
+        layers = bert.config.num_hidden_layers if config.get("share_towers") else min(6, bert.config.num_hidden_layers)
+        video_config = BertConfig(**bert.config.to_dict() | {"num_hidden_layers": layers})
+        model = cls(VideoCLIPConfig(**{"video_config": video_config, "text_config": bert.config} | config))
         for tower in model.towers:
             weights = {k: v for k, v in bert.state_dict().items() if k in tower.state_dict()}
             if missing := sorted(tower.state_dict().keys() - weights.keys()):
@@ -249,10 +245,9 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def embed_texts(self, ids: Int[Tensor, " sum_L"], text_lengths: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The z_t of `embed_packed`."""
         _check_lengths("text_lengths", text_lengths, len(ids), 2, self.config.max_text_tokens + 2)
-        tower, packing = self.towers[-1], Packing(text_lengths, ids.device)
-        rows = tower.embeddings.word_embeddings(ids[packing.given])
+        packing = Packing(text_lengths, ids.device)
         positions, types = self._text_positions(packing.within[None])
-        states = tower(positions, types, inputs_embeds=rows[None], packing=packing)
+        states = self.towers[-1](positions, types, input_ids=ids[packing.given][None], packing=packing)
         return packing.pool(states.last_hidden_state[0], self.config.pooling)
 
     @property
