@@ -6,6 +6,7 @@ each faster on a CPU than its 3-D form, threefold for 3x1x1.
 """
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +19,16 @@ from vclip.encoders.s3d import S3D, Convolution, SeparableConvolution
 
 def fold(network: S3D) -> S3D:
     """A copy that computes the same in eval mode, to 1e-5 of the largest value, about twice as fast on a CPU."""
-    folded = copy.deepcopy(network).eval()
+    folded: Any = copy.deepcopy(network).eval()
+    first = folded.conv1
+    first.conv1, first.bn1 = fuse_conv_bn_eval(first.conv1, first.bn1), nn.Identity()
+    first.to(memory_format=torch.channels_last_3d)
     for parent in list(folded.modules()):
         for name, block in parent.named_children():
-            if block is folded.conv1:
-                block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()
-                block.to(memory_format=torch.channels_last_3d)
-            elif isinstance(block, Convolution):
-                setattr(parent, name, Pointwise(block))
-            elif isinstance(block, SeparableConvolution):
+            if isinstance(block, SeparableConvolution):
                 setattr(parent, name, Separable(block))
+            elif isinstance(block, Convolution) and block is not first:
+                setattr(parent, name, Pointwise(block))
     return folded.requires_grad_(False)
 
 

@@ -101,10 +101,10 @@ class VideoCLIPConfig(PreTrainedConfig):
 def _tower(config_class, config, layers: int | None = None):
     if isinstance(config, config_class):
         return config
-    values = _sizes(config) if isinstance(config, BertConfig) else config or {}
-    return config_class(**({} if layers is None else {"num_hidden_layers": layers}) | values)
+    return config_class(**({} if layers is None else {"num_hidden_layers": layers}) | _sizes(config or {}))
 
 
-def _sizes(config: BertConfig) -> dict:
+def _sizes(config: BertConfig | dict) -> dict:
+    values = config.to_dict() if isinstance(config, BertConfig) else config
     not_sizes = ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path")
-    return {k: v for k, v in config.to_dict().items() if k not in not_sizes}
+    return {name: value for name, value in values.items() if name not in not_sizes}

@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
@@ -40,17 +41,14 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty: name another folder, or remove it first")
-    parts = []
-    content = load_torch(path)
+    content, model, processor = load_torch(path), None, None
     if isinstance(content, dict) and "fc.weight" in content:
         s3d = path
     else:
-        model = load_videoclip(path, config)
-        parts.append(model)
-        if tokenizer is not None:
-            parts.append(_processor(tokenizer, model.config))
+        model: Any = load_videoclip(path, config)
+        processor = None if tokenizer is None else _processor(tokenizer, model.config)
     network = None if s3d is None else load_s3d(s3d)
-    if network is not None and parts:
+    if network is not None and model is not None:
         spec = S3DEncoder(network).spec
         if model.config.video_feature_dim != spec.dim:
             raise ValueError(f"the model takes features of {model.config.video_feature_dim}, S3D makes {spec.dim}")
@@ -59,8 +57,9 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
         written = Path(unfinished) / "model"
         written.mkdir()
-        for part in parts:
-            part.save_pretrained(written)
+        for part in (model, processor):
+            if part is not None:
+                part.save_pretrained(written)
         if network is not None:
             save_file(network.state_dict(), written / S3D_FILE)
         os.replace(written, folder)

@@ -227,7 +227,6 @@ class VideoCLIP(DualEncoder):
 
     @property
     def encoder_files(self) -> list[Path]:
-        """Files beside the model that its frozen encoder needs."""
         return [] if self.spec is None else encoder_files(self.spec, self.model.name_or_path)
 
     @property

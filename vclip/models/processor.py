@@ -58,7 +58,3 @@ class VideoCLIPProcessor(ProcessorMixin):
                 features[row, : len(clip)], mask[row, : len(clip)] = clip, 1
             values |= {"video_features": features, "video_mask": mask}
         return BatchFeature(values, tensor_type=return_tensors)
-
-    @property
-    def model_input_names(self) -> list[str]:
-        return ["input_ids", "attention_mask", "video_features", "video_mask"]

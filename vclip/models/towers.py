@@ -69,10 +69,7 @@ class Tower(BertPreTrainedModel):
         packing: Packing | None = None,
         **kwargs,
     ) -> BaseModelOutput:
-        """Rows are the words `input_ids`, or `inputs_embeds`; with both, the latter behind the first word.
-
-        Also `hidden_states` and `attentions` if `output_hidden_states` or `output_attentions` (eager attention only).
-        """
+        """Rows are the words `input_ids`, or `inputs_embeds`; with both, the latter behind the first word."""
         rows = inputs_embeds
         if input_ids is not None:
             words = self.embeddings.word_embeddings(input_ids)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoProcessor, BertConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
@@ -87,7 +87,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         if bert.config.model_type != "bert":
             raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
         layers = bert.config.num_hidden_layers if config.get("share_towers") else min(6, bert.config.num_hidden_layers)
-        video_config = BertConfig(**bert.config.to_dict() | {"num_hidden_layers": layers})
+        video_config = bert.config.to_dict() | {"num_hidden_layers": layers}
         model = cls(VideoCLIPConfig(**{"video_config": video_config, "text_config": bert.config} | config))
         for tower in model.towers:
             weights = {k: v for k, v in bert.state_dict().items() if k in tower.state_dict()}
