@@ -27,7 +27,7 @@ from vocabulary import TOPICS
 from world import SIZES, Plan, plans
 
 from vclip.data.corpus import Corpus
-from vclip.encoders.projection import Projection, fit_projection
+from vclip.encoders.projection import Projection
 
 OUT = Path(__file__).parent / "minihowto"
 DIM = 128
@@ -42,7 +42,9 @@ LICENCE = "drawn from Noto Emoji (Apache-2.0) and Fluent Emoji (MIT); features a
 def projection(features: np.ndarray) -> Projection:
     """PCA of (n, 2560) training features, partly whitened, scaled to mean square 1 over all numbers."""
     weight = np.r_[np.ones(1280), np.full(1280, DEVIATION_SCALE)].astype(np.float32)
-    directions, _ = fit_projection(features * weight, DIM)
+    directions = np.linalg.eigh(np.cov(features * weight, rowvar=False))[1][:, : -DIM - 1 : -1]
+    # a direction's sign is arbitrary: make its largest entry positive, so that equal features give equal matrices
+    directions = directions * np.sign(directions[np.abs(directions).argmax(0), np.arange(DIM)])
     matrix = weight[:, None] * directions
     mean = features.mean(0, dtype=np.float64)
     spread = (features @ matrix).std(0)

@@ -70,11 +70,6 @@ def test_a_trainers_checkpoint_becomes_the_model(tmp_path, shared, place):
     assert not loaded.training
 
 
-def test_half_precision_weights_become_float32(tmp_path):
-    torch.save({"model": {k: v.half() for k, v in released(model(False)).items()}}, tmp_path / "c.pt")
-    assert {p.dtype for p in load_videoclip(tmp_path / "c.pt", model(False).config).parameters()} == {torch.float32}
-
-
 def test_what_does_not_fit_is_listed(tmp_path):
     weights = released(model(False))
     del weights["mmmodel.text_encoder.encoder.layer.1.output.dense.bias"]
@@ -85,21 +80,17 @@ def test_what_does_not_fit_is_listed(tmp_path):
         load_videoclip(tmp_path / "c.pt", model(False).config)
     for part in (
         "c.pt does not fit",
-        "missing ['text_model.encoder.layer.1.output.dense.bias']",
-        "unexpected ['extra']",
-        "video_mlp.linear1.bias is (5,), expected (32,)",
+        'Missing key(s) in state_dict: "text_model.encoder.layer.1.output.dense.bias"',
+        'Unexpected key(s) in state_dict: "extra"',
+        "size mismatch for video_mlp.linear1.bias",
     ):
         assert part in str(error.value)
 
 
 def test_other_files_are_refused(tmp_path):
-    for content, message in (
-        ([1, 2], "holds a list, not a checkpoint"),
-        ({"epoch": 3}, r"no 'model' or 'state_dict' of tensors; it has \['epoch'\]"),
-        ({"model": {"a": 1}}, "no 'model' or 'state_dict' of tensors"),
-    ):
+    for content in ([1, 2], {"epoch": 3}):
         torch.save(content, tmp_path / "c.pt")
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match="c.pt is no checkpoint: it holds no weights"):
             load_videoclip(tmp_path / "c.pt")
     torch.save({"model": released(model(True))}, tmp_path / "c.pt")
     with pytest.raises(ValueError, match="holds shared towers, but share_towers is False"):
@@ -110,121 +101,33 @@ def test_keys_of_both_layouts_are_refused(tmp_path):
     shared, separate = released(model(True)), released(model(False))
     for both in (shared | separate, separate | dict([next(iter(shared.items()))])):
         torch.save({"model": both}, tmp_path / "c.pt")
-        with pytest.raises(
-            ValueError, match=r"c\.pt mixes two layouts, shared towers \['mm_en.*'text_encoder."
-        ) as error:
+        with pytest.raises(ValueError, match=r"c\.pt mixes two layouts"):
             load_videoclip(tmp_path / "c.pt")
-        keys = {key.removeprefix("mmmodel.") for key in both}
-        assert all(key in str(error.value) for key in keys)
 
 
-def refused(path, weights, **beside):
-    """What `load_videoclip` says of a file with these weights."""
-    torch.save({"model": weights} | beside, path)
-    with pytest.raises(ValueError, match="c.pt") as error:
-        load_videoclip(path, model(False).config)
-    return str(error.value)
-
-
-@pytest.mark.parametrize("instead", [False, True])
-def test_names_of_ours_amid_theirs_are_refused(tmp_path, instead):
-    for theirs, ours in (
-        ("video_encoder.videomlp.linear1.bias", "video_mlp.linear1.bias"),
-        ("video_encoder.videomlp.LayerNorm.weight", "video_mlp.layer_norm.weight"),
-        ("video_encoder.videomlp.LayerNorm.weight", "video_encoder.videomlp.layer_norm.weight"),
-        ("text_encoder.embeddings.LayerNorm.bias", "text_model.embeddings.LayerNorm.bias"),
-    ):
-        weights = released(model(False))
-        weights[f"mmmodel.{ours}"] = weights.pop(f"mmmodel.{theirs}") if instead else weights[f"mmmodel.{theirs}"]
-        said = refused(tmp_path / "c.pt", weights)
-        assert f"unexpected ['{ours}']" in said
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_prefix_is_of_all_keys_or_of_none(tmp_path, shared):
-    expected, path = model(shared), tmp_path / "c.pt"
-    bare = {key.removeprefix("mmmodel."): value for key, value in released(expected).items()}
-    torch.save({"model": bare}, path)
+def test_the_prefix_may_be_left_out(tmp_path):
+    expected, path = model(False), tmp_path / "c.pt"
+    torch.save({"model": {key.removeprefix("mmmodel."): value for key, value in released(expected).items()}}, path)
     loaded = load_videoclip(path, expected.config)
     torch.testing.assert_close(loaded.state_dict(), expected.state_dict(), atol=0, rtol=0)
-    first, *others = sorted(bare)
-    for mixed in (released(expected), {f"mmmodel.{key}": bare[key] for key in others}):
-        torch.save({"model": mixed | {first: bare[first]}}, path)
-        with pytest.raises(ValueError, match=f"keys without the prefix 'mmmodel.' amid keys with it: .'{first}'."):
-            load_videoclip(path, expected.config)
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "audio_encoder.pooler.dense.weight",
-        "x.embeddings.position_ids",
-        "embeddings.position_ids",
-        "text_encoder.bert.pooler.dense.bias",
-        "text_encoder.encoder.layer.0.pooler.dense.bias",
-        "video_encoder.pooler.dense.weight",
-        "video_encoder.bert.x.embeddings.position_ids",
-    ],
-)
-def test_only_the_trunks_own_keys_are_passed_over(tmp_path, key):
-    said = refused(tmp_path / "c.pt", released(model(False)) | {f"mmmodel.{key}": torch.zeros(3)})
-    assert "missing []" in said and "misshapen []" in said and key[-20:] + "']" in said
+@pytest.mark.parametrize("key", ["audio_encoder.pooler.dense.weight", "text_encoder.bert.pooler.dense.bias"])
+def test_only_the_trunks_own_poolers_are_passed_over(tmp_path, key):
+    torch.save({"model": released(model(False)) | {f"mmmodel.{key}": torch.zeros(3)}}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=rf"Unexpected key.*{key[-17:]}"):
+        load_videoclip(tmp_path / "c.pt", model(False).config)
 
 
-@pytest.mark.parametrize("place", ["whole", "one"])
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda value: value.mul(float("nan")), "holds NaN or infinity"),
-        (lambda value: value.add(float("inf")), "holds NaN or infinity"),
-        (lambda value: value.double().add(1e300), "holds NaN or infinity"),  # as a float32
-        (lambda value: value.int(), "is torch.int32, expected torch.float32"),
-        (lambda value: value.bool(), "is torch.bool, expected torch.float32"),
-    ],
-)
-def test_weights_are_finite_floats(tmp_path, place, spoil, says):
-    weights, name = released(model(False)), "mmmodel.video_encoder.videomlp.LayerNorm.weight"
-    value = weights[name].clone()
-    if place == "one":
-        value = value.to(spoil(value).dtype)
-        value[3:4] = spoil(weights[name])[3:4]
-    else:
-        value = spoil(value)
-    assert f"unusable ['video_mlp.layer_norm.weight {says}']" in refused(tmp_path / "c.pt", weights | {name: value})
-
-
-def test_s3d_is_of_finite_floats(tmp_path):
-    weights = S3D().state_dict()
-    counted = next(key for key in weights if key.endswith("num_batches_tracked"))
-    weights |= {"fc.bias": torch.full_like(weights["fc.bias"], float("nan")), counted: weights[counted].float()}
-    torch.save(weights, tmp_path / "s3d.pth")
-    with pytest.raises(ValueError, match="s3d.pth does not fit") as error:
-        load_s3d(tmp_path / "s3d.pth")
-    assert "fc.bias holds NaN" in str(error.value) and f"{counted} is torch.float32" in str(error.value)
-
-
-@pytest.mark.parametrize("place", ["model", "state_dict"])
-@pytest.mark.parametrize("other", [{}, {"lr": 1}, {"lr": torch.ones(1)}, [1], None], ids=str)
-def test_of_two_dicts_the_one_with_the_model_is_read(tmp_path, place, other):
-    expected = model(False)
-    beside = {"model": "state_dict", "state_dict": "model"}[place]
-    torch.save({place: released(expected), beside: other}, tmp_path / "c.pt")
-    loaded = load_videoclip(tmp_path / "c.pt", expected.config)
-    torch.testing.assert_close(loaded.state_dict(), expected.state_dict(), atol=0, rtol=0)
-
-
-@pytest.mark.parametrize(
-    "head", [torch.ones(()), torch.ones(2), torch.ones(0, 32), torch.ones(10**12, 0), torch.ones(1).expand(10**9, 32)]
-)
-def test_a_head_of_no_use_is_refused(tmp_path, head):
-    name = "mmmodel.video_encoder.classifier."
-    said = refused(tmp_path / "c.pt", released(model(False)) | {f"{name}weight": head, f"{name}bias": torch.ones(2)})
-    assert f"misshapen ['classifier.weight is {tuple(head.shape)}, expected (2, 32)']" in said
-
-
-def test_a_table_without_rows_is_refused(tmp_path):
-    name = "mmmodel.video_encoder.bert.embeddings.word_embeddings.weight"
-    assert "word_embeddings.weight is ()" in refused(tmp_path / "c.pt", released(model(False)) | {name: torch.ones(())})
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])  # the last as a float32
+def test_weights_are_finite(tmp_path, value):
+    name = "mmmodel.video_encoder.videomlp.LayerNorm.weight"
+    weights = released(model(False))
+    weights[name] = weights[name].double()
+    weights[name][3] = value
+    torch.save({"model": weights}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"c\.pt holds NaN or infinity in \['video_mlp.layer_norm.weight'\]"):
+        load_videoclip(tmp_path / "c.pt", model(False).config)
 
 
 @pytest.fixture
@@ -248,11 +151,9 @@ def fairseq(monkeypatch):
     return save
 
 
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("kind", [torch.float16, torch.float32])
-def test_what_a_trainer_pickles_beside_the_weights_is_inert(tmp_path, fairseq, shared, zipped, kind):
-    expected = model(shared).to(kind)
+@pytest.mark.parametrize(("zipped", "kind"), [(True, torch.float16), (False, torch.float32)])
+def test_what_a_trainer_pickles_beside_the_weights_is_inert(tmp_path, fairseq, zipped, kind):
+    expected = model(False).to(kind)
     path = tmp_path / "c.pt"
     more = {"last_optimizer_state": {"state": {0: {"exp_avg": torch.zeros(3)}}}, "anything": (1, "two", None)}
     fairseq({"model": released(expected)} | more, path, _use_new_zipfile_serialization=zipped)
@@ -307,20 +208,19 @@ def test_the_checkpoint_tuned_on_coin_keeps_its_head(tmp_path):
     weights = released(expected)
     del weights["mmmodel.video_encoder.classifier.bias"]
     torch.save({"model": weights}, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match=r"missing \['classifier.bias'\]"):
+    with pytest.raises(ValueError, match=r'Missing key.*"classifier.bias"'):
         load_videoclip(tmp_path / "c.pt", config)
 
 
-def test_the_command_converts_a_released_file(tmp_path, shared):
+def test_the_command_converts_a_released_file(tmp_path, shared, monkeypatch, capsys):
     folder = shared / "golden" / "model_separate"
     reference.config(folder).save_pretrained(tmp_path / "sizes")
     corpora.tokenizer().save_pretrained(tmp_path / "tokenizer")
     out = tmp_path / "deep" / "out"
     options = ["--tokenizer", str(tmp_path / "tokenizer"), "--config", str(tmp_path / "sizes")]
-    command = [sys.executable, "-m", "vclip.models.convert", str(folder / "checkpoint.pt"), str(out), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "largest difference once reloaded: 0\n" in done.stdout and "R@1, chance" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["vclip.models.convert", str(folder / "checkpoint.pt"), str(out), *options])
+    main()
+    assert capsys.readouterr().out == f"{folder / 'checkpoint.pt'} -> {out}\n"
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     converted, processor = AutoModel.from_pretrained(out), AutoProcessor.from_pretrained(out)
     batch = reference.batch(folder)
@@ -347,15 +247,6 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path, monkeypatch, capsys)
         assert len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize("more", ["tokenizer", "config"])
-def test_what_s3d_has_no_use_for_is_refused(tmp_path, more):
-    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "s3d.pth")
-    given = {"tokenizer": tmp_path, "config": model(False).config}[more]
-    with pytest.raises(ValueError, match="s3d.pth is S3D's file, which takes no tokenizer and no config"):
-        convert(tmp_path / "s3d.pth", tmp_path / "out", **{more: given})
-    assert not (tmp_path / "out").exists()
-
-
 def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(tmp_path):
     torch.save({"model": released(model(False))}, tmp_path / "c.pt")
     config, out = model(False).config, tmp_path / "out"
@@ -363,8 +254,8 @@ def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(tmp_path):
     with pytest.raises(ValueError, match="is another model's"):
         narrow = VideoCLIPConfig(**config.to_dict() | {"cls_token_id": 7})
         convert(tmp_path / "c.pt", out, tmp_path / "tokenizer", narrow)
-    with pytest.raises(ValueError, match="misshapen"):
-        convert(tmp_path / "c.pt", out)
+    with pytest.raises(ValueError, match="size mismatch"):
+        convert(tmp_path / "c.pt", out, config=VideoCLIPConfig(**config.to_dict() | {"video_feature_dim": 17}))
     assert {path.name for path in tmp_path.iterdir()} == {"c.pt", "tokenizer"}
     out.mkdir()
     convert(tmp_path / "c.pt", out, config=config)
@@ -374,26 +265,17 @@ def test_conversion_overwrites_nothing_and_leaves_nothing_half_done(tmp_path):
     assert (out / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_s3d_without_its_text_model(tmp_path):
-    network = S3D()
+def test_s3d_without_its_text_model_as_a_file_and_as_a_folder(tmp_path):
+    network, path = S3D(), tmp_path / "s3d.pth"
     weights = network.state_dict()
-    torch.save(weights | {"text_module.fc1.weight": torch.zeros(2)}, tmp_path / "s3d.pth")
-    loaded = load_s3d(tmp_path / "s3d.pth")
-    torch.testing.assert_close(loaded.state_dict(), weights, atol=0, rtol=0)
-    assert not loaded.training
-    torch.save({k: v for k, v in weights.items() if k != "fc.bias"}, tmp_path / "s3d.pth")
-    with pytest.raises(ValueError, match=r"missing \['fc\.bias'\]"):
-        load_s3d(tmp_path / "s3d.pth")
-
-
-def test_s3d_as_a_folder(tmp_path):
-    network = S3D()
-    torch.save(network.state_dict() | {"text_module.fc1.weight": torch.zeros(2)}, tmp_path / "s3d.pth")
-    convert(tmp_path / "s3d.pth", tmp_path / "s3d")
-    torch.testing.assert_close(load_s3d(tmp_path / "s3d").state_dict(), network.state_dict(), atol=0, rtol=0)
-    torch.save([1], tmp_path / "s3d.pth")
-    with pytest.raises(ValueError, match="not a dictionary of S3D's tensors"):
-        load_s3d(tmp_path / "s3d.pth")
+    torch.save(weights | {"text_module.fc1.weight": torch.zeros(2)}, path)
+    convert(path, tmp_path / "s3d")
+    for loaded in (load_s3d(path), load_s3d(tmp_path / "s3d")):
+        torch.testing.assert_close(loaded.state_dict(), weights, atol=0, rtol=0)
+        assert not loaded.training
+    torch.save({k: v for k, v in weights.items() if k != "fc.bias"}, path)
+    with pytest.raises(ValueError, match=r's3d.pth does not fit.*\s.*Missing key.*"fc\.bias"'):
+        load_s3d(path)
     cut(tmp_path / "s3d" / "s3d.safetensors", tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match=r"cut\.safetensors is damaged"):
         load_s3d(tmp_path / "cut.safetensors")
@@ -411,7 +293,6 @@ def test_released_weights_search_own_videos(tmp_path, shared):
     command += ["--tokenizer", str(tmp_path / "tokenizer"), "--s3d", str(tmp_path / "s3d_howto100m.pth")]
     done = subprocess.run([*command, "--config", str(tmp_path / "sizes")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "S3D, largest difference once reloaded: 0\n" in done.stdout
     for i in range(2):
         write(tmp_path / "videos" / f"{i}.mov", seconds=1 + i, seed=i)
 
@@ -427,10 +308,8 @@ def test_released_weights_search_own_videos(tmp_path, shared):
 def test_s3d_goes_along_only_where_it_fits(tmp_path):
     torch.save(S3D().state_dict(), tmp_path / "s3d.pth")
     torch.save({"model": released(model(False))}, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match="takes features of 16, s3d-g makes 512"):
+    with pytest.raises(ValueError, match="takes features of 16, S3D makes 512"):
         convert(tmp_path / "c.pt", tmp_path / "out", config=model(False).config, s3d=tmp_path / "s3d.pth")
-    with pytest.raises(ValueError, match="is S3D's file: give VideoCLIP's first"):
-        convert(tmp_path / "s3d.pth", tmp_path / "out", s3d=tmp_path / "s3d.pth")
-    with pytest.raises(ValueError, match=r"c\.pt is not a dictionary of S3D's tensors"):
+    with pytest.raises(ValueError, match=r"c\.pt does not fit"):
         convert(tmp_path / "c.pt", tmp_path / "out", config=model(False).config, s3d=tmp_path / "c.pt")
     assert not (tmp_path / "out").exists()

@@ -1,3 +1,8 @@
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -64,3 +69,18 @@ def test_a_zero_shot_model_has_no_classes(shipped):
     assert shipped.classes is None
     with pytest.raises(NotImplementedError, match="checkpoint has no classifier"):
         shipped.class_logits(np.zeros((1, shipped.dim), np.float32))
+
+
+@pytest.mark.long
+def test_a_model_of_the_hub_brings_its_frozen_encoder(tmp_path):
+    """From the hub's cache, as a download leaves it."""
+    cached = tmp_path / "hub" / "models--someone--model"
+    shutil.copytree(vclip.minihowto() / "checkpoint", cached / "snapshots" / "abc")
+    shutil.copy(vclip.minihowto() / "projection.safetensors", cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    code = "import vclip; c = vclip.load('someone/model'); print(c.name, c.encoder.spec == c.spec)"
+    offline = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    offline = {name: value for name, value in offline.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")}
+    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True)
+    assert done.stdout == "someone/model True\n", done.stderr[-2000:]

@@ -1,12 +1,11 @@
 """Frozen video encoders: the frames of a second in, a vector out, and a `FeatureSpec` that says how.
 
 Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
-An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`; n may be
-many, `extract` hands on 8 MiB of frames, or a second's if those are more, so it takes them a few at a time.
+An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`.
 """
 
 import argparse
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vclip.data.extraction import extract, processes
@@ -21,9 +20,9 @@ from vclip.encoders.networks import (
     S3DEncoder,
 )
 from vclip.encoders.projection import Projection
+from vclip.encoders.s3d import S3D_FILE, load_s3d
 
-S3D_FILES = ("s3d.safetensors", "s3d_howto100m.pth")
-PROJECTION_FILES = (PROJECTION,)
+S3D_FILES = (S3D_FILE, "s3d_howto100m.pth")
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
@@ -48,8 +47,6 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     if name == EFFICIENTNET_LITE0:
         return EfficientNetLite0(**given)
     if name == S3D_G:
-        from vclip.encoders.s3d import load_s3d
-
         if weights is None:
             raise ValueError("S3D-G needs a weights file: pass weights='s3d_howto100m.pth'")
         encoder = S3DEncoder(load_s3d(weights))
@@ -66,8 +63,8 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
 
     Args:
         spec: a FeatureSpec, or a dict of its fields as in a model's config.
-        folder: a corpus or checkpoint with `projection.safetensors`, where the spec has a projection, and for S3D with
-            `s3d.safetensors` or the released `s3d_howto100m.pth`.
+        folder: a corpus or checkpoint; it, or the folder above, holds `projection.safetensors` where the spec has a
+            projection, and for S3D `s3d.safetensors` or the released `s3d_howto100m.pth`.
         weights: another file or folder to load the network from.
 
     Raises:
@@ -82,37 +79,31 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
     """
     spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
     if spec.encoder == S3D_G and weights is None:
-        weights = _beside(folder, S3D_FILES, "S3D's weights, or name the encoder yourself")
+        weights = _beside(folder, *S3D_FILES)
     encoder = load_encoder(spec.encoder, weights, spec.fps, spec.size)
     if spec.projection is not None:
-        path = _beside(
-            folder, PROJECTION_FILES, "the matrix that these features were projected with, from their corpus"
-        )
-        encoder = Projection.load(encoder, path)
+        encoder = Projection.load(encoder, _beside(folder, PROJECTION))
     spec.check(encoder.spec, f"the encoder {spec.encoder} found here")
     return encoder
 
 
-def encoder_files(spec: FeatureSpec, *folders: Path) -> list[Path]:
-    """The first of each file in `folders` that an encoder of this spec needs: its projection, S3D's weights."""
-    kinds = [PROJECTION_FILES] * (spec.projection is not None) + [S3D_FILES] * (spec.encoder == S3D_G)
-    found = ([f / name for f in folders for name in names if (f / name).is_file()] for names in kinds)
-    return [files[0] for files in found if files]
+def encoder_files(spec: FeatureSpec, folder) -> list[Path]:
+    """The files beside a corpus or checkpoint that an encoder of this spec needs: a projection, S3D's weights."""
+    files = []
+    for names in [(PROJECTION,)] * (spec.projection is not None) + [S3D_FILES] * (spec.encoder == S3D_G):
+        with suppress(FileNotFoundError):
+            files.append(_beside(folder, *names))
+    return files
 
 
-def _beside(folder, names: Sequence[str], what: str) -> Path:
-    """The first of these files that a folder holds. A model of the hub has no folder here, only a name."""
+def _beside(folder, *names: str) -> Path:
+    """The first of these files in a folder or the one above."""
     folder = Path(folder)
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    wanted = " or ".join(names)
-    if folder.is_dir():
-        raise FileNotFoundError(f"{folder} holds no {wanted}: put there {what}")
-    raise FileNotFoundError(
-        f"{folder} is no folder here, so it holds no {wanted}: load the model from a folder "
-        f"(from the hub by `hf download {folder} --local-dir DIR`) and put there {what}"
-    )
+    found = [place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()]
+    if not found:
+        wanted = " or ".join(names)
+        raise FileNotFoundError(f"{folder} holds no {wanted}: put it there, from where features or weights came")
+    return found[0]
 
 
 def _shard(text: str) -> tuple[int, int]:

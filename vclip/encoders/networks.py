@@ -28,7 +28,7 @@ class Encoder(Protocol):
 
 
 class NetworkEncoder:
-    """A frozen network in eval mode on this process's device. A subclass turns frames into rows with `_encode`."""
+    """A frozen network on this process's device; `_encode` of a subclass turns pixel values 0 to 255 into features."""
 
     def __init__(self, network: nn.Module, spec: FeatureSpec):
         self.network: Any = network.eval().requires_grad_(False).to(processes().device)
@@ -36,7 +36,6 @@ class NetworkEncoder:
 
     @torch.inference_mode()
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:
-        """Raises ValueError for frames of another number or size than the spec's."""
         expected = (self.spec.fps, self.spec.size, self.spec.size, 3)
         if frames.shape[1:] != expected:
             raise ValueError(f"{self.spec.encoder} takes seconds of {expected} frames, not of {frames.shape[1:]}")
@@ -50,7 +49,6 @@ class NetworkEncoder:
         return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
-        """Pixel values 0 to 255 -> features."""
         raise NotImplementedError
 
 
@@ -62,9 +60,6 @@ class EfficientNetLite0(NetworkEncoder):
     Args:
         fps: frames a second.
         size: pixels a side.
-
-    Raises:
-        ImportError: if the extra `vclip[efficientnet]` is not installed.
 
     Example:
         >>> EfficientNetLite0(fps=1, size=64)(np.zeros((2, 1, 64, 64, 3), np.uint8)).shape
@@ -94,12 +89,10 @@ class EfficientNetLite0(NetworkEncoder):
 class S3DEncoder(NetworkEncoder):
     """S3D-G over a whole second: 30 frames of 224 x 224 in [0, 1] become 512 numbers of length 1 (MMPT extract.py).
 
-    What runs is the folded form of the network (`s3d_folded`), about twice as fast on a CPU.
-
     Args:
-        network: an `S3D` with weights, for instance `load_s3d("s3d_howto100m.pth")`.
-        dtype: `torch.bfloat16` suits a processor with instructions for it; features then have a cosine of at least
-            0.9999 with those in float32, and the same spec.
+        network: an `S3D` with weights, for instance `load_s3d("s3d_howto100m.pth")`; its folded form runs.
+        dtype: `torch.bfloat16` where the processor has instructions for it: features of the same spec, with a cosine
+            of at least 0.9999 to those in float32.
 
     Example:
         >>> from vclip.encoders.s3d import S3D
@@ -108,23 +101,20 @@ class S3DEncoder(NetworkEncoder):
     """
 
     def __init__(self, network: S3D, dtype: torch.dtype = torch.float32):
-        super().__init__(fold(network).to(dtype), s3d_spec(network))
+        weights = weights_hash(network.state_dict())
+        spec = FeatureSpec(S3D_G, weights, 30, 224, "centre", "x / 255", "none", None, 512)
+        super().__init__(fold(network).to(dtype), spec)
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         return F.normalize(self.network(frames.transpose(1, 2) / 255).video_embedding.float(), dim=1)
-
-
-def s3d_spec(network: S3D) -> FeatureSpec:
-    """The spec of the features that `S3DEncoder(network)` makes."""
-    return FeatureSpec(S3D_G, weights_hash(network.state_dict()), 30, 224, "centre", "x / 255", "none", None, 512)
 
 
 class AutoModelEncoder(NetworkEncoder):
     """Any image or video model that `transformers.AutoModel` loads.
 
     An image model's vectors are averaged over the second's frames; a video model sees the second whole. The vector is
-    the image embedding (CLIP and its kin), else the pooler's output, else the mean of the last hidden state. Frame
-    size and normalisation are those of the model's image processor.
+    the image embedding (CLIP and its kin), else the pooler's output, else the mean of the last hidden state. Size and
+    normalisation of the frames come from the model's image processor.
 
     Args:
         name: a hub id or a folder.
@@ -132,8 +122,7 @@ class AutoModelEncoder(NetworkEncoder):
         weights: a folder to load from instead of `name`.
 
     Raises:
-        ValueError: for incomplete weights, or a model whose input is not frames of one size.
-        OSError: from transformers, for a model that cannot be found.
+        ValueError: for incomplete weights, or a model that does not take square frames.
 
     Example:
         >>> AutoModelEncoder("openai/clip-vit-base-patch32").spec.dim  # doctest: +SKIP
@@ -148,11 +137,11 @@ class AutoModelEncoder(NetworkEncoder):
         network, loading = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
         if not hasattr(network, "get_image_features") and network.main_input_name != "pixel_values":
             raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
-        if all(key.startswith("pooler.") for key in loading["missing_keys"]):
-            # a checkpoint made for classification leaves the pooler at random: do without
-            network.pooler = None if loading["missing_keys"] else getattr(network, "pooler", None)
-        else:
-            raise ValueError(f"{name} lacks weights, {sorted(loading['missing_keys'])[:3]} for instance")
+        missing = sorted(loading["missing_keys"])
+        if not all(key.startswith("pooler.") for key in missing):
+            raise ValueError(f"{name} lacks weights, {missing[:3]} for instance")
+        if missing:  # a checkpoint made for classification leaves the pooler at random: do without
+            network.pooler = None
         frames = getattr(network.config, "num_frames", None) if is_video else fps or 3
         if frames is None or fps not in (None, frames):
             raise ValueError(f"{name} sees a second whole, in {frames or 'some number of'} frames; fps is {fps}")
@@ -185,8 +174,8 @@ def _pixel_format(processor, name: str) -> tuple[int, bool, Float[Tensor, "3"], 
     pixels = processor(frames, return_tensors="pt").get("pixel_values")
     if not isinstance(pixels, Tensor) or pixels.ndim not in (4, 5) or pixels.shape[-3] != 3:
         raise ValueError(f"{name}: its image processor does not make one (3, H, W) array a frame")
-    height, width = pixels.shape[-2:]
-    if height != width:
-        raise ValueError(f"{name} takes frames of {height} x {width}; only square ones are supported")
-    black, white = pixels.reshape(2, 3, height, width)[:, :, 0, 0]
-    return height, pixels.ndim == 5, (white - black) / 255, black
+    size = pixels.shape[-1]
+    if pixels.shape[-2] != size:
+        raise ValueError(f"{name} takes frames of {pixels.shape[-2]} x {size}; only square ones are supported")
+    black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
+    return size, pixels.ndim == 5, (white - black) / 255, black

@@ -3,9 +3,8 @@
 Shapes: B clips, C channels, T frames, H x W pixels; T, H and W even. A second is 30 frames of 224 x 224.
 """
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -57,8 +56,9 @@ class S3D(nn.Module):
 
     def forward(self, x: Float[Tensor, "B 3 T H W"]) -> S3DOutput:
         """Embed clips of pixel values in [0, 1]; nothing is subtracted or scaled."""
+        x = space_to_depth(x.to(self.fc.weight.dtype))
         # an even kernel padded on both sides gives one position too many, the first
-        x = self.conv1(space_to_depth(x))[:, :, 1:, 1:, 1:]
+        x = self.conv1(x)[:, :, 1:, 1:, 1:]
         x = max_pool(x, (1, 3, 3), (1, 2, 2))
         x = self.gating(self.conv_2c(self.conv_2b(x)))
         x = max_pool(x, (1, 3, 3), (1, 2, 2))
@@ -81,7 +81,7 @@ class Convolution(nn.Module):
         self.bn1 = nn.BatchNorm3d(outputs)
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T2 H2 W2"]:
-        return F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn1(self.conv1(x)), inplace=True)
 
 
 class SeparableConvolution(nn.Module):
@@ -135,27 +135,19 @@ class Inception(nn.Module):
 
 def space_to_depth(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T2 H2 W2"]:
     """Blocks of 2 x 2 x 2 positions become channels, ordered (t, h, w, colour)."""
-    check_even(x)
     b, c, t, h, w = x.shape
-    x = x.view(b, c, t // 2, 2, h // 2, 2, w // 2, 2)
-    return x.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, t // 2, h // 2, w // 2)
-
-
-def check_even(x: Float[Tensor, "B C T H W"]) -> None:
-    t, h, w = x.shape[2:]
     if t % 2 or h % 2 or w % 2:
         raise ValueError(f"S3D takes even numbers of frames, rows and columns, not {t} x {h} x {w}")
+    x = x.view(b, c, t // 2, 2, h // 2, 2, w // 2, 2)
+    return x.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, t // 2, h // 2, w // 2)
 
 
 def max_pool(
     x: Float[Tensor, "B C T H W"], kernel: tuple[int, int, int], stride: tuple[int, int, int]
 ) -> Float[Tensor, "B C T2 H2 W2"]:
-    """TensorFlow's SAME pooling as the original has it: kernel - stride zeros a side pair whatever the input's size."""
-    padding = []
-    for k, s in reversed(list(zip(kernel, stride, strict=True))):
-        total = max(k - s, 0)
-        padding += [total // 2, total - total // 2]
-    return F.max_pool3d(F.pad(x, padding), kernel, stride, ceil_mode=True)
+    """TensorFlow's SAME pooling as the original has it: kernel - stride zeros at the far side whatever the size."""
+    t, h, w = (k - s for k, s in zip(kernel, stride, strict=True))
+    return F.max_pool3d(F.pad(x, (0, w, 0, h, 0, t)), kernel, stride, ceil_mode=True)
 
 
 S3D_FILE = "s3d.safetensors"
@@ -171,56 +163,27 @@ def load_s3d(path) -> S3D:
         A float32 `S3D` in eval mode.
 
     Raises:
-        ValueError: lists missing, unexpected and misshapen keys, and weights that are not finite floats.
+        ValueError: lists missing, unexpected and misshapen keys, and weights that are not finite.
 
     Example:
         >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP
     """
     path = Path(path)
     path = path / S3D_FILE if path.is_dir() else path
-    if path.suffix != ".safetensors":
-        return s3d_network(load_torch(path), path)
     try:
-        return s3d_network(load_file(path), path)
+        weights = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): convert the released file again") from None
+    network = S3D()
+    load_strictly(network, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
+    return network
 
 
-def is_s3d(content: Any) -> bool:
-    """Whether what `load_torch` read are the weights of S3D."""
-    return isinstance(content, dict) and isinstance(content.get("fc.weight"), Tensor)
-
-
-def s3d_network(content: Any, path) -> S3D:
-    """`load_s3d` of what `load_torch` read from `path`."""
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} is not a dictionary of S3D's tensors")
-    model = S3D()
-    weights = {str(key): value for key, value in content.items()}
-    load_strictly(model, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
-    return model
-
-
-def load_strictly(model: nn.Module, weights: dict[str, Tensor], path, unknown: Collection[str] = ()) -> None:
-    """Put released weights into a model, which becomes float32 in eval mode.
-
-    ValueError that lists the keys which the model or the file (`unknown` too) lacks, that have another shape, or that
-    hold no finite floats.
-    """
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - weights.keys())
-    unexpected = sorted((weights.keys() - expected.keys()).union(unknown))
-    misshapen, unusable = [], []
-    for key in sorted(expected.keys() & weights.keys()):
-        value, ours = weights[key], expected[key]
-        if value.shape != ours.shape:
-            misshapen.append(f"{key} is {tuple(value.shape)}, expected {tuple(ours.shape)}")
-        elif value.is_floating_point() != ours.is_floating_point():
-            unusable.append(f"{key} is {value.dtype}, expected {ours.dtype}")
-        elif not value.float().isfinite().all():
-            unusable.append(f"{key} holds NaN or infinity")
-    if missing or unexpected or misshapen or unusable:
-        lists = f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}, unusable {unusable}"
-        raise ValueError(f"{path} does not fit: {lists}")
-    model.load_state_dict(weights)
-    model.float().eval()
+def load_strictly(model: nn.Module, weights: dict[str, Tensor], path) -> None:
+    """Put a file's weights into a model, float32 and in eval mode from then on; ValueError lists what does not fit."""
+    try:
+        model.float().eval().load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit: {error}") from None
+    if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise ValueError(f"{path} holds NaN or infinity in {broken}: fetch the file again")

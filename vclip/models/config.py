@@ -5,9 +5,11 @@ from typing import Any, ClassVar
 
 from transformers import BertConfig, PreTrainedConfig
 
+from vclip.data.spec import FeatureSpec
+
 
 class VideoCLIPVideoConfig(BertConfig):
-    """Sizes of the video tower: a BERT of 6 layers, the first half of bert-base (section 5.3).
+    """Sizes of the video tower: the first half of bert-base (section 5.3).
 
     Example:
         >>> VideoCLIPVideoConfig().num_hidden_layers
@@ -44,9 +46,6 @@ class VideoCLIPConfig(PreTrainedConfig):
         cls_token_id, sep_token_id: the tokenizer's ids.
         feature_spec: the FeatureSpec, or its dict, of the features that the model was trained on.
 
-    Raises:
-        ValueError: for another pooling, towers of different width, or too few positions.
-
     Example:
         >>> config = VideoCLIPConfig()
         >>> config.video_config.num_hidden_layers, config.text_config.num_hidden_layers, config.max_video_tokens
@@ -75,19 +74,14 @@ class VideoCLIPConfig(PreTrainedConfig):
             raise ValueError(f'pooling is "mean" or "cls", not {pooling!r}')
         self.video_config = _tower(VideoCLIPVideoConfig, video_config, layers=12 if share_towers else 6)
         if share_towers:
-            shared = _tower(VideoCLIPTextConfig, self.video_config)
-            given = _sizes(shared if text_config is None else _tower(VideoCLIPTextConfig, text_config))
-            differing = sorted(k for k in given if given[k] != _sizes(shared).get(k))
-            if differing:
-                raise ValueError(f"with share_towers only video_config counts, but text_config differs in {differing}")
-            self.text_config = shared
+            self.text_config = _tower(VideoCLIPTextConfig, self.video_config)
+            if text_config is not None and _sizes(_tower(VideoCLIPTextConfig, text_config)) != _sizes(self.text_config):
+                raise ValueError("with share_towers only video_config counts, but text_config differs: leave it out")
         else:
             self.text_config = _tower(VideoCLIPTextConfig, text_config)
         if self.video_config.hidden_size != self.text_config.hidden_size:
-            raise ValueError(
-                f"z_v and z_t need one width, but the video tower is {self.video_config.hidden_size} and "
-                f"the text tower {self.text_config.hidden_size} wide"
-            )
+            widths = self.video_config.hidden_size, self.text_config.hidden_size
+            raise ValueError(f"z_v and z_t need one width, but the towers' hidden_size is {widths}")
         text_positions = max_text_tokens + 2 + (max_video_tokens + 1 if share_towers else 0)
         for name, needed in (("video_config", max_video_tokens + 2), ("text_config", text_positions)):
             if (have := getattr(self, name).max_position_embeddings) < needed:
@@ -99,9 +93,7 @@ class VideoCLIPConfig(PreTrainedConfig):
         self.pooling = pooling
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
-        self.feature_spec = (
-            feature_spec if feature_spec is None or isinstance(feature_spec, dict) else asdict(feature_spec)
-        )
+        self.feature_spec = asdict(feature_spec) if isinstance(feature_spec, FeatureSpec) else feature_spec
         self.initializer_range = kwargs.pop("initializer_range", self.video_config.initializer_range)
         super().__init__(**kwargs)
 
@@ -109,14 +101,10 @@ class VideoCLIPConfig(PreTrainedConfig):
 def _tower(config_class, config, layers: int | None = None):
     if isinstance(config, config_class):
         return config
-    values = dict(config.to_dict() if isinstance(config, BertConfig) else config or {})
-    for name in ("model_type", "architectures", "transformers_version"):
-        values.pop(name, None)
-    if layers is not None:
-        values.setdefault("num_hidden_layers", layers)
-    return config_class(**values)
+    return config_class(**({} if layers is None else {"num_hidden_layers": layers}) | _sizes(config or {}))
 
 
-def _sizes(config: BertConfig) -> dict:
+def _sizes(config: BertConfig | dict) -> dict:
+    values = config.to_dict() if isinstance(config, BertConfig) else config
     not_sizes = ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path")
-    return {k: v for k, v in config.to_dict().items() if k not in not_sizes}
+    return {name: value for name, value in values.items() if name not in not_sizes}

@@ -17,7 +17,8 @@ from jaxtyping import Float32
 
 from vclip.data.corpus import Corpus, vocabulary_hash
 from vclip.data.extraction import encode_file
-from vclip.data.spec import PROJECTION, FeatureSpec, weights_hash
+from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.encoders.loading import encoder_files, from_spec
 from vclip.models.packing import on_device
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
@@ -31,8 +32,8 @@ WINDOWS_AT_ONCE = 128
 class DualEncoder(ABC):
     """A model that embeds clips and sentences in one space; their similarity is the dot product.
 
-    A clip is an array (T, F) of frozen features, one row a second, made by `encoder`. A model whose own similarity is
-    the cosine returns vectors of length 1.
+    A clip is an array (T, F) of features that `encoder` made, one row a second. A model whose own similarity is the
+    cosine returns vectors of length 1.
 
     Attributes:
         name: what reports call it.
@@ -69,7 +70,7 @@ class DualEncoder(ABC):
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """All that decides the vectors, by name; two encoders of equal identity embed alike."""
+        """All that decides the vectors: two encoders of equal identity embed alike."""
 
     @property
     @abstractmethod
@@ -92,21 +93,14 @@ class DualEncoder(ABC):
         return size, max(1, min(STRIDE, size // 2))
 
     def check(self, corpus: Corpus) -> None:
-        """Refuse a corpus whose features are not those this encoder takes.
-
-        Raises:
-            ValueError: names the fields of the FeatureSpec that differ.
-        """
+        """Raise a ValueError that names the fields in which a corpus's FeatureSpec differs from `spec`."""
         if self.spec is not None and corpus.spec is not None:
             corpus.spec.check(self.spec, "the model")
 
     def encode_video(self, path: str | Path) -> Float32[np.ndarray, "T D"]:
         """Embed every second of a video file: h_v (T, D), to be compared with `encode_texts`.
 
-        A damaged file gives the seconds that can be decoded, with a warning.
-
-        Raises:
-            ValueError: if nothing can be decoded.
+        A damaged file gives the seconds that can be decoded, with a warning; ValueError if there are none.
         """
         features, error = encode_file(Path(path), self.encoder)
         if features is None:
@@ -142,17 +136,17 @@ class VideoCLIP(DualEncoder):
         folder = Path(model.config._name_or_path)
         self.name = f"{folder.parent.name}/{folder.name}" if folder.name in ("best", "last") else folder.name
         spec = model.config.feature_spec
-        self.spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
+        self.spec = None if spec is None else FeatureSpec.read(spec, "the model")
         self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
-        """Embed sentences, each cut to max_text_tokens tokens: z_t (n, D). Raises TypeError for a single string."""
+        """Embed sentences, each cut to max_text_tokens tokens: z_t (n, D)."""
         if isinstance(texts, str):
             raise TypeError(f"encode_texts takes a list of sentences: pass [{texts!r}]")
         out = [torch.zeros(0, self.dim)]
         with evaluating(self.model):
-            for group in _groups(texts, CLIPS_AT_ONCE):
-                rows = self.processor(text=list(group))
+            for first in range(0, len(texts), CLIPS_AT_ONCE):
+                rows = self.processor(text=list(texts[first : first + CLIPS_AT_ONCE]))
                 mask = rows["attention_mask"].bool()
                 ids = rows["input_ids"][mask].to(self.model.device)
                 out.append(self.model.embed_texts(ids, mask.sum(dim=1)).float().cpu())
@@ -162,8 +156,8 @@ class VideoCLIP(DualEncoder):
         """Embed clips (T, F), each cut to its first `longest_clip` seconds as the released code does: z_v (n, D)."""
         out = [torch.zeros(0, self.dim)]
         with evaluating(self.model):
-            for group in _groups(clips, CLIPS_AT_ONCE):
-                cut = [np.asarray(clip[: self.longest_clip]) for clip in group]
+            for first in range(0, len(clips), CLIPS_AT_ONCE):
+                cut = [np.asarray(clip[: self.longest_clip]) for clip in clips[first : first + CLIPS_AT_ONCE]]
                 features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
                 lengths = torch.tensor([len(clip) for clip in cut])
                 out.append(self.model.embed_videos(features.to(self.model.device), lengths).float().cpu())
@@ -179,44 +173,30 @@ class VideoCLIP(DualEncoder):
             protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
                 overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
                 seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included.
-
-        Raises:
-            ValueError: for another protocol.
         """
         if protocol not in ("windows", "moments"):
             raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
         if protocol == "moments":
             cut = [clip[: self.longest_clip] for clip in clips]
-            return self._states(cut, attend_cls=True, length=self.longest_clip)
+            return self._states(cut, attend_cls=True, padding="max_length")
         windows = [sliding_windows(len(clip), *self.window) for clip in clips]
         cut = [clip[slice(*span)] for clip, spans in zip(clips, windows, strict=True) for span in spans]
         states = iter(self._states(cut, attend_cls=False))
         nothing = np.zeros((0, self.dim), np.float32)
         return [merge_windows([next(states) for _ in spans], spans) if spans else nothing for spans in windows]
 
-    def _states(self, clips: list[np.ndarray], attend_cls: bool, length: int = 0) -> list[np.ndarray]:
-        """h_v of clips within `longest_clip`, with `length` rows each (0: its own), in the order of the clips.
-
-        Clips run together in the order of their lengths, so that little is padded.
-        """
+    def _states(self, clips: list[np.ndarray], attend_cls: bool, padding: str = "longest") -> list[np.ndarray]:
+        """h_v of clips within `longest_clip`, in their order; run in the order of length, so that little is padded."""
         states: list[Any] = [None] * len(clips)
-        if len({clip.shape[1] for clip in clips}) > 1:
-            raise ValueError(f"clips have features of several widths: {sorted({clip.shape[1] for clip in clips})}")
-        kind = np.result_type(np.float16, *clips)
+        order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
         with evaluating(self.model):
-            for group in _groups(sorted(range(len(clips)), key=lambda i: len(clips[i])), WINDOWS_AT_ONCE):
-                longest = length or len(clips[group[-1]])
-                rows = np.zeros((len(group), longest, clips[group[0]].shape[1]), kind)
-                for row, i in zip(rows, group, strict=True):
-                    row[: len(clips[i])] = clips[i]
-                mask = torch.arange(longest) < torch.tensor([len(clips[i]) for i in group])[:, None]
-                device = self.model.device
-                h_v = self.model.get_video_features(
-                    on_device(torch.from_numpy(rows), device), on_device(mask, device), attend_cls=attend_cls
-                ).last_hidden_state
-                assert h_v is not None
+            for first in range(0, len(order), WINDOWS_AT_ONCE):
+                group = order[first : first + WINDOWS_AT_ONCE]
+                rows = self.processor(videos=[clips[i] for i in group], padding=padding)
+                rows = {name: on_device(row, self.model.device) for name, row in rows.items()}
+                h_v: Any = self.model.get_video_features(**rows, attend_cls=attend_cls).last_hidden_state
                 for i, state in zip(group, h_v.float().cpu().numpy(), strict=True):
-                    states[i] = state[: length or len(clips[i])]
+                    states[i] = state if padding == "max_length" else state[: len(clips[i])]
         return states
 
     @property
@@ -235,49 +215,27 @@ class VideoCLIP(DualEncoder):
 
     @cached_property
     def encoder(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The frozen encoder that the model's config names, from the model's folder or its repository on the hub.
+        """The frozen encoder that the model's config names; its files lie in the model's folder or the one above.
 
         Raises:
             ValueError: if the config names none.
-            FileNotFoundError: for a missing projection or missing S3D weights, with the place to put them.
+            FileNotFoundError: for a missing projection or missing S3D weights.
         """
-        from vclip.encoders.loading import from_spec
-
         if self.spec is None:
             raise ValueError("the model's config names no feature_spec: set `encoder` to the one it was trained on")
-        files = self.encoder_files
-        return from_spec(self.spec, files[0].parent if files else self.model.name_or_path)
+        return from_spec(self.spec, self.model.name_or_path)
 
     @property
     def encoder_files(self) -> list[Path]:
-        """Files that the frozen encoder needs, in the model's folder, that folder's parent or the hub's repository."""
-        from vclip.encoders.loading import encoder_files
-
-        folder = Path(str(self.model.name_or_path))
-        if self.spec is None:
-            return []
-        if (folder / "config.json").is_file():
-            return encoder_files(self.spec, folder, folder.parent)
-        return self._on_the_hub(PROJECTION) if self.spec.projection is not None else []
-
-    def _on_the_hub(self, name: str) -> list[Path]:
-        """A file of the model's own revision in the hub's cache, fetched if need be."""
-        from transformers.utils.hub import cached_file
-
-        revision = getattr(self.model.config, "_commit_hash", None)
-        try:
-            file = cached_file(str(self.model.name_or_path), name, revision=revision)
-        except (OSError, ValueError):
-            return []
-        return [] if file is None else [Path(file)]
+        return [] if self.spec is None else encoder_files(self.spec, self.model.name_or_path)
 
     @property
     def classes(self) -> list[str] | None:
         """Names of the classes of a second, Outside first; None for a model without a classifier."""
         if not isinstance(self.model, VideoCLIPForSegmentation):
             return None
-        names: dict = self.model.config.id2label or {}
-        return [names.get(i, f"LABEL_{i}") for i in range(self.model.config.num_labels or 0)]
+        names: Any = self.model.config.id2label
+        return [names[i] for i in range(len(names))]
 
     def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
         """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""
@@ -298,8 +256,3 @@ def evaluating(model: VideoCLIPModel) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def _groups(items: Sequence, size: int) -> Iterator[Sequence]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]

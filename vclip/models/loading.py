@@ -4,6 +4,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 
 from vclip.data.extraction import processes
@@ -21,13 +22,11 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
         source: a folder (a finished run's `best/`, what `convert` wrote, the shipped checkpoint) or a hub id.
 
     Returns:
-        A dual encoder, on the GPU if there is one: `encode_texts`, `encode_clips`, `encode_seconds`, `encode_video`,
-        `index`.
+        A dual encoder, on the GPU if there is one.
 
     Raises:
         FileNotFoundError: if the folder holds no model.
         ValueError: for a model that is no VideoCLIP.
-        OSError: from transformers, if `source` is no folder and cannot be fetched.
 
     Example:
         >>> import vclip
@@ -35,13 +34,17 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
         >>> clip.encode_texts(["chop the carrot"]).shape
         (1, 128)
     """
-    name = fspath(source)
+    folder = name = fspath(source)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise FileNotFoundError(f"{name} holds no config.json: name the folder of a model, a run's best/ for instance")
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if not isinstance(config, VideoCLIPConfig):
         raise ValueError(f"{name} is a {config.model_type!r} model: only VideoCLIP models can be loaded")
+    if not Path(name).is_dir():  # fetched whole, with what the frozen encoder needs
+        folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
     segments = VideoCLIPForSegmentation.__name__ in (config.architectures or ())
-    model_class = VideoCLIPForSegmentation if segments else VideoCLIPModel
-    model: Any = model_class.from_pretrained(name)
-    return VideoCLIP(model.to(processes().device), VideoCLIPProcessor.from_pretrained(name))
+    model: Any = (VideoCLIPForSegmentation if segments else VideoCLIPModel).from_pretrained(folder)
+    clip = VideoCLIP(model.to(processes().device), VideoCLIPProcessor.from_pretrained(folder))
+    if folder != name:
+        clip.name = name
+    return clip

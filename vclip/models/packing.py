@@ -3,8 +3,6 @@
 Shapes: B clips, S rows of all clips, D hidden size.
 """
 
-from functools import cache
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,7 +24,7 @@ class Packing:
     `given` (S,): its place among the rows of all clips in the order of `lengths`.
     `starts` (B+1,) int32: where each clip begins and the last ends, in row order; `longest`: rows of the longest.
     `blocks`: (length, number of clips) of each block, in row order.
-    Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device; only they go there.
+    Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device.
     """
 
     def __init__(self, lengths: Int[Tensor, " B"], device: torch.device):
@@ -75,10 +73,14 @@ def attend(
 
     On CUDA in half precision, one variable-length flash attention. Elsewhere one attention for each distinct length.
     """
-    half, fits = query.dtype in (torch.float16, torch.bfloat16), query.shape[-1] in range(8, 257, 8)
-    if half and fits and _has_flash(query.device):
-        return flash(query, key, value, packing, scale, dropout)
-    return by_length(query, key, value, packing, scale, dropout)
+    has_flash = (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] in range(8, 257, 8)
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+    return (flash if has_flash else by_length)(query, key, value, packing, scale, dropout)
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
@@ -97,8 +99,7 @@ def by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale
     On a CPU masked attention over padded rows takes 1.3 times as long or more (`bench_attention`).
     """
     attended = []
-    blocks = zip(packing.split(query * scale), packing.split(key), packing.split(value), strict=True)
-    for block in blocks:
+    for block in zip(*map(packing.split, (query * scale, key, value)), strict=True):
         q, k, v = (rows.transpose(1, 2) for rows in block)
         if dropout and q.device.type == "cpu":
             # PyTorch's fused kernel for CPUs knows no dropout, and what it falls back on is slower than this
@@ -109,20 +110,10 @@ def by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale
     return torch.cat(attended)
 
 
-@cache
-def _has_flash(device: torch.device) -> bool:
-    return (
-        device.type == "cuda"
-        and torch.backends.cuda.is_flash_attention_available()
-        and torch.cuda.get_device_capability(device) >= (8, 0)
-    )
-
-
 class PackedSelfAttention(BertSelfAttention):
     """BERT's self-attention; with `packing`, hidden_states (1, S, D) hold many clips that do not see each other."""
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args, packing=None, **kwargs):
-        """As BertSelfAttention; `packing` (a Packing) says which rows belong together."""
         if packing is None:
             return super().forward(hidden_states, attention_mask, *args, **kwargs)
         heads = (self.num_attention_heads, self.attention_head_size)

@@ -8,13 +8,10 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 class VideoCLIPProcessor(ProcessorMixin):
     """Turn texts and clips' features into the padded tensors that VideoCLIPModel takes.
 
-    Texts become rows [CLS] words [SEP] [PAD] of at most max_text_tokens + 2 ids. Clips are cut to their first
-    max_video_tokens seconds, as in the released code.
-
     Args:
         tokenizer: a Hugging Face tokenizer with [CLS] and [SEP].
-        max_text_tokens: tokens of the longest text, without [CLS] and [SEP].
-        max_video_tokens: seconds of the longest clip.
+        max_text_tokens: tokens of the longest text, without [CLS] and [SEP]; longer ones are cut.
+        max_video_tokens: seconds of the longest clip; of a longer one the first are taken, as in the released code.
 
     Example:
         >>> import vclip
@@ -36,12 +33,11 @@ class VideoCLIPProcessor(ProcessorMixin):
             text: one text or a list.
             videos: one array (T, F) or a list of arrays of one width F.
             return_tensors: "pt" or "np".
+            kwargs: of the tokenizer; `padding="max_length"` pads clips too, to max_video_tokens.
 
         Raises:
-            ValueError: if neither is given, a list is empty, or a clip is not (T, F).
+            ValueError: if a clip is not (T, F).
         """
-        if text is None and videos is None or isinstance(text, list) and not text:
-            raise ValueError("give text, videos or both, at least one of each")
         values: dict = {}
         if text is not None:
             limits = {"padding": True, "truncation": True, "max_length": self.max_text_tokens + 2}
@@ -50,25 +46,15 @@ class VideoCLIPProcessor(ProcessorMixin):
             )
             values |= {name: rows[name] for name in ("input_ids", "attention_mask")}
         if videos is not None:
-            values |= self._pad(videos)
+            one = isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim == 2
+            clips = [np.asarray(clip)[: self.max_video_tokens] for clip in ([videos] if one else videos)]
+            if len(widths := {clip.shape[1:] for clip in clips}) != 1:
+                raise ValueError(f"clips must be (seconds, features) of one width, got {widths}")
+            longest = max(1, *(len(clip) for clip in clips))
+            seconds = self.max_video_tokens if kwargs.get("padding") == "max_length" else longest
+            features = np.zeros((len(clips), seconds, *widths.pop()), np.float32)
+            mask = np.zeros((len(clips), seconds), np.int64)
+            for row, clip in enumerate(clips):
+                features[row, : len(clip)], mask[row, : len(clip)] = clip, 1
+            values |= {"video_features": features, "video_mask": mask}
         return BatchFeature(values, tensor_type=return_tensors)
-
-    def _pad(self, videos) -> dict:
-        clips = [np.asarray(video)[: self.max_video_tokens] for video in ([videos] if _is_clip(videos) else videos)]
-        widths = {clip.shape[1:] for clip in clips}
-        if len(widths) != 1 or len(next(iter(widths))) != 1:
-            raise ValueError(f"videos are (seconds, features) of one width, not {[clip.shape for clip in clips][:8]}")
-        seconds = max(1, *(len(clip) for clip in clips))
-        features = np.zeros((len(clips), seconds, *widths.pop()), np.float32)
-        mask = np.zeros((len(clips), seconds), np.int64)
-        for row, clip in enumerate(clips):
-            features[row, : len(clip)], mask[row, : len(clip)] = clip, 1
-        return {"video_features": features, "video_mask": mask}
-
-    @property
-    def model_input_names(self) -> list[str]:
-        return ["input_ids", "attention_mask", "video_features", "video_mask"]
-
-
-def _is_clip(videos) -> bool:
-    return isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim == 2

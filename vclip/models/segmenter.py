@@ -49,7 +49,7 @@ class VideoCLIPForSegmentation(VideoCLIPModel):
     ) -> TokenClassifierOutput:
         """Return `logits` (B, T, K + 1) and `loss`, the mean cross-entropy over seconds whose label is not -100.
 
-        [CLS] is hidden as a key, as in the released code. Raises ValueError as `get_video_features` does.
+        [CLS] is hidden as a key, as in the released code.
         """
         video = self.get_video_features(video_features, video_mask, attend_cls=False, return_dict=True, **kwargs)
         logits = self.classifier(video.last_hidden_state)

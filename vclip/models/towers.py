@@ -1,4 +1,4 @@
-"""What VideoCLIP's models are made of: the video MLP, and BERT without pooler over packed or padded rows.
+"""The video MLP, and BERT without pooler over packed or padded rows.
 
 Shapes: B clips, L rows of a clip, F feature size, D hidden size.
 """
@@ -34,6 +34,9 @@ class VideoMLP(nn.Module):
         self.linear2 = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, video_features: Float[Tensor, "*clips F"]) -> Float[Tensor, "*clips D"]:
+        width, expected = video_features.shape[-1], self.linear1.in_features
+        if width != expected:
+            raise ValueError(f"features are {width} wide, but video_feature_dim is {expected}")
         return self.linear2(self.layer_norm(self.activation(self.linear1(video_features))))
 
 
@@ -66,10 +69,7 @@ class Tower(BertPreTrainedModel):
         packing: Packing | None = None,
         **kwargs,
     ) -> BaseModelOutput:
-        """Rows are the words `input_ids`, or `inputs_embeds`; with both, the latter behind the first word.
-
-        Also `hidden_states` and `attentions` if `output_hidden_states` or `output_attentions` (eager attention only).
-        """
+        """Rows are the words `input_ids`, or `inputs_embeds`; with both, the latter behind the first word."""
         rows = inputs_embeds
         if input_ids is not None:
             words = self.embeddings.word_embeddings(input_ids)

@@ -9,6 +9,7 @@ from typing import Unpack
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
@@ -71,36 +72,31 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def from_bert(cls, name_or_path, **config) -> "VideoCLIPModel":
         """Start both towers from a BERT (section 5.3).
 
-        The video tower takes the first layers (6 unless `video_config` says otherwise; all when shared), positions,
-        token types and the [CLS] and [SEP] rows of the word table; the video MLP starts from scratch.
+        The video tower takes the first layers (6 unless `video_config` says otherwise; all when shared) and the [CLS]
+        and [SEP] rows of the word table; the video MLP starts from scratch.
 
         Args:
             name_or_path: a hub id, a folder, or a BertModel.
             config: arguments of VideoCLIPConfig that differ from its defaults.
 
         Raises:
-            ValueError: if the weights are not BERT's, or have fewer layers than a tower.
+            ValueError: if the model is no BERT, or has fewer layers than a tower.
         """
-        bert: PreTrainedModel = (
-            name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
-        )
+        given = isinstance(name_or_path, PreTrainedModel)
+        bert: PreTrainedModel = name_or_path if given else AutoModel.from_pretrained(name_or_path)
         if bert.config.model_type != "bert":
             raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
-        plain = {k: v for k, v in bert.config.to_dict().items() if k not in ("model_type", "architectures", "dtype")}
-        for name in ("video_config", "text_config"):
-            if config.get(name) is None:
-                layers = 6 if name == "video_config" and not config.get("share_towers") else plain["num_hidden_layers"]
-                config[name] = plain | {"num_hidden_layers": min(layers, plain["num_hidden_layers"])}
-        model = cls(VideoCLIPConfig(**config))
+        layers = bert.config.num_hidden_layers if config.get("share_towers") else min(6, bert.config.num_hidden_layers)
+        video_config = bert.config.to_dict() | {"num_hidden_layers": layers}
+        model = cls(VideoCLIPConfig(**{"video_config": video_config, "text_config": bert.config} | config))
         for tower in model.towers:
-            weights = {k: v for k, v in bert.state_dict().items() if not k.startswith("pooler.")}
+            weights = {k: v for k, v in bert.state_dict().items() if k in tower.state_dict()}
+            if missing := sorted(tower.state_dict().keys() - weights.keys()):
+                raise ValueError(f"the BERT lacks {missing[0]} and more: choose a tower no deeper than it")
             if tower is model.video_model and not model.config.share_towers:
                 special = [model.config.cls_token_id, model.config.sep_token_id]
                 weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][special]
-            unused = {k for k in weights if k.startswith("encoder.layer.") and k not in tower.state_dict()}
-            problems = tower.load_state_dict({k: v for k, v in weights.items() if k not in unused}, strict=False)
-            if problems.missing_keys or problems.unexpected_keys:
-                raise ValueError(f"{name_or_path} does not fit: {problems}; choose a tower no deeper than it")
+            tower.load_state_dict(weights)
         return model
 
     @property
@@ -138,27 +134,21 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         Returns:
             `pooler_output` z_v (B, D) and `last_hidden_state` h_v (B, T, D), without [CLS] and [SEP]. Rows of h_v at
             padded seconds hold the state of a zero feature that attends to the valid keys.
-
-        Raises:
-            ValueError: if T > max_video_tokens or F differs from video_feature_dim.
         """
-        b, t, f = video_features.shape
+        b, t, _ = video_features.shape
         if t > self.config.max_video_tokens:
             raise ValueError(f"{t} seconds a clip exceed max_video_tokens ({self.config.max_video_tokens}): cut them")
-        self._check_width(f)
         if video_mask is None:
-            video_mask = torch.ones(b, t, dtype=torch.bool, device=video_features.device)
-        video_mask = video_mask.bool()
+            video_mask = torch.ones(b, t, device=video_features.device)
         seconds = self.video_mlp(video_features.to(self.dtype))
         special = torch.tensor([self._special_ids], device=seconds.device).expand(b, -1)
         positions = torch.arange(t + 2, device=seconds.device)[None]
         positions[:, -1] = self.config.max_video_tokens + 1
-        ends = torch.ones(b, 2, dtype=torch.bool, device=video_mask.device)
-        mask = torch.cat([ends[:, :1] & attend_cls, video_mask, ends[:, 1:]], dim=1)
-        output = self.video_model(
-            positions, torch.zeros_like(positions), mask, special, seconds, return_dict=True, **kwargs
-        )
-        return self._pooled(output, torch.cat([video_mask, ends[:, 1:]], dim=1), slice(1, -1))
+        keys = F.pad(video_mask.bool(), (1, 1), value=True)
+        keys[:, 0] = attend_cls
+        types = torch.zeros_like(positions)
+        output = self.video_model(positions, types, keys, special, seconds, return_dict=True, **kwargs)
+        return self._pooled(output, keys[:, 1:], slice(1, -1))
 
     @can_return_tuple
     def get_text_features(
@@ -175,25 +165,15 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
 
         Returns:
             `pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D), all positions.
-
-        Raises:
-            ValueError: if L > max_text_tokens + 2, or a row's mask is 0 everywhere after [CLS].
         """
         if input_ids.shape[1] > self.config.max_text_tokens + 2:
-            raise ValueError(
-                f"texts have {input_ids.shape[1]} tokens with [CLS] and [SEP], but the model takes at most "
-                f"{self.config.max_text_tokens + 2}: let the processor truncate them"
-            )
+            limit = f"max_text_tokens + 2 ({self.config.max_text_tokens + 2})"
+            raise ValueError(f"texts have {input_ids.shape[1]} tokens, above {limit}: let the processor cut them")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        behind_cls = attention_mask[:, 1:].bool()
-        if not bool((has_keys := behind_cls.any(dim=1)).all()):
-            row = int((~has_keys).nonzero()[0])
-            raise ValueError(f"row {row} of attention_mask is 0 everywhere after [CLS]: an empty text is [CLS] [SEP]")
-        tower = self.towers[-1]
         positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
-        output = tower(positions, types, attention_mask, input_ids, return_dict=True, **kwargs)
-        return self._pooled(output, behind_cls, slice(None))
+        output = self.towers[-1](positions, types, attention_mask, input_ids, return_dict=True, **kwargs)
+        return self._pooled(output, attention_mask[:, 1:].bool(), slice(None))
 
     @can_return_tuple
     def forward(
@@ -205,7 +185,7 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         return_loss: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> VideoCLIPOutput:
-        """Embed B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`. Raises what the two feature calls raise."""
+        """Embed B pairs; `loss` is `info_nce(z_v, z_t)` if `return_loss`."""
         video = self.get_video_features(video_features, video_mask, return_dict=True, **kwargs)
         text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         z_v, z_t = video.pooler_output, text.pooler_output
@@ -239,9 +219,6 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
 
         Returns:
             z_v (B, D) and z_t (M, D).
-
-        Raises:
-            ValueError: if there is no clip, one is too long or of another width, or lengths and rows disagree.
         """
         return self.embed_videos(features, video_lengths), self.embed_texts(ids, text_lengths)
 
@@ -250,7 +227,6 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     ) -> Float[Tensor, "B D"]:
         """The z_v of `embed_packed`."""
         limit = self.config.max_video_tokens
-        self._check_width(features.shape[1])
         _check_lengths("video_lengths", video_lengths, len(features), 0, limit)
         packing = Packing(video_lengths + 2, features.device)
         within = packing.within
@@ -258,8 +234,9 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         # where each packed row lies among the rows of all clips, followed by [CLS] and [SEP]
         source = torch.where(last, len(features) + 1, packing.given - 2 * packing.clip - 1)
         source = torch.where(within == 0, len(features), source)
-        cls, sep = self._special_rows()
-        rows = torch.cat([self.video_mlp(features.to(cls.dtype)), cls, sep])[source]
+        table = self.video_model.embeddings.word_embeddings.weight
+        cls, sep = (table[i : i + 1] for i in self._special_ids)
+        rows = torch.cat([self.video_mlp(features.to(table.dtype)), cls, sep])[source]
         positions = torch.where(last, limit + 1, within)
         types = torch.zeros_like(positions)
         states = self.video_model(positions[None], types[None], inputs_embeds=rows[None], packing=packing)
@@ -268,24 +245,14 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
     def embed_texts(self, ids: Int[Tensor, " sum_L"], text_lengths: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The z_t of `embed_packed`."""
         _check_lengths("text_lengths", text_lengths, len(ids), 2, self.config.max_text_tokens + 2)
-        tower, packing = self.towers[-1], Packing(text_lengths, ids.device)
-        rows = tower.embeddings.word_embeddings(ids[packing.given])
+        packing = Packing(text_lengths, ids.device)
         positions, types = self._text_positions(packing.within[None])
-        states = tower(positions, types, inputs_embeds=rows[None], packing=packing)
+        states = self.towers[-1](positions, types, input_ids=ids[packing.given][None], packing=packing)
         return packing.pool(states.last_hidden_state[0], self.config.pooling)
-
-    def _check_width(self, width: int) -> None:
-        if width != self.config.video_feature_dim:
-            raise ValueError(f"features are {width} wide, but video_feature_dim is {self.config.video_feature_dim}")
-
-    def _special_rows(self) -> tuple[Tensor, Tensor]:
-        """The rows (1, D) of [CLS] and [SEP] in the video tower's word table."""
-        table = self.video_model.embeddings.word_embeddings.weight
-        first, last = self._special_ids
-        return table[first : first + 1], table[last : last + 1]
 
     @property
     def _special_ids(self) -> tuple[int, int]:
+        """The rows of [CLS] and [SEP] in the video tower's word table."""
         return (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
 
     def _text_positions(self, within: Tensor) -> tuple[Tensor, Tensor]:
@@ -319,8 +286,7 @@ def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int)
         raise ValueError(f"`{name}` is empty: a batch needs at least one row")
     if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
         raise ValueError(
-            f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given; "
-            f"they reach from {int(lengths.min())} to {int(lengths.max())} and add up to {int(lengths.sum())}"
+            f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given, got {lengths.tolist()}"
         )
 
 

@@ -93,7 +93,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         if corpus is not None:
             clip.check(corpus)
     objective = Contrast(config, accelerator, model, training, validation)
-    beside = encoder_files(training.spec, training.path, training.path.parent) if training.spec else []
+    beside = encoder_files(training.spec, training.path) if training.spec else []
     Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     accelerator.wait_for_everyone()
     return read_run(config.output)
