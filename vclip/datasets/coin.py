@@ -88,13 +88,9 @@ def load(
             two texts, a listed video of the other split; it names file, place and value.
 
     Example:
-        >>> import json, tempfile
-        >>> step = {"id": "1", "segment": [2.0, 9.0], "label": "peel"}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     database = {"v": {"subset": "testing", "annotation": [step]}}
-        ...     _ = (Path(folder) / "COIN.json").write_text(json.dumps({"database": database}))
-        ...     load(folder)[0].segments
-        (Segment(start=2.0, end=9.0, label=1),)
+        >>> import vclip
+        >>> load(vclip.minihowto() / "coin" / "test")[0].segments[0]
+        Segment(start=8.0, end=16.0, label=45)
     """
     check_split(split, ("testing", "training"))
     file = find_file(path, FILE)

@@ -46,12 +46,9 @@ def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> D
         ValueError: unknown split, or a row (from 0) that is not as the official ones are; it names file, row and value.
 
     Example:
-        >>> import json, tempfile
-        >>> row = {"video": "a.avi", "description": "a dog jumps", "times": [[0, 1], [1, 1]]}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "test_data.json").write_text(json.dumps([row]))
-        ...     load(folder)[0].times
-        ((0, 1), (1, 1))
+        >>> import vclip
+        >>> load(vclip.minihowto() / "didemo" / "test")[0].times
+        ((0, 2), (0, 1), (0, 1), (0, 1))
     """
     check_split(split, ("train", "val", "test"))
     rows = read_json(read_text(find_file(path, f"{split}_data.json")), list[Description])

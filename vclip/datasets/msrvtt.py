@@ -94,12 +94,9 @@ def load(path: str | Path, split: str = "test") -> Dataset:
         ValueError: unknown split, or a row that is not as the official ones are; it names file, row and value.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder) / "MSRVTT_JSFUSION_test.csv"
-        ...     _ = file.write_text("key,vid_key,video_id,sentence\\nret0,msr7,video7,a man sings\\n")
-        ...     load(file)[0]
-        Clip(video_id='video7', sentence='a man sings')
+        >>> import vclip
+        >>> load(vclip.minihowto() / "msrvtt" / "test")
+        MSR-VTT test: 200 records of 200 videos
     """
     check_split(split, list(FILES))
     file = find_file(path, FILES[split])

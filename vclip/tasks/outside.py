@@ -76,7 +76,7 @@ def label_seconds(
         ValueError: if there is no label or a product is NaN.
 
     Example:
-        >>> label_seconds(np.array([[0, 2], [1, 0], [0, 0]]), np.eye(2), threshold=0.5)
+        >>> label_seconds(np.array([[0.0, 2], [1, 0], [0, 0]]), np.eye(2), threshold=0.5)
         array([2, 1, 0])
     """
     return best_label(products(as_array(h), as_array(z_labels)), threshold)[0]
