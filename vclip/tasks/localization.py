@@ -106,9 +106,6 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
     Returns:
         A score that unpacks to recall, per_task.
 
-    Raises:
-        ValueError: for lists of different length or none, and for arrays of different shape.
-
     Example:
         >>> recall, per_task = average_recall([np.eye(3, 2)], [np.eye(3, 2)], ["make tea"])
         >>> recall

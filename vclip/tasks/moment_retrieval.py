@@ -56,9 +56,6 @@ def moment_scores(
     Returns:
         21 scores, -inf for a moment without a valid second.
 
-    Raises:
-        ValueError: for another padding, or `seconds` outside 0 to T.
-
     Example:
         >>> moment_scores(torch.eye(5), torch.ones(5))[:2]
         tensor([1., -inf])
@@ -95,9 +92,6 @@ def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[
 
     Returns:
         rank1, rank5 and miou, beside those of random orders of the same moments.
-
-    Raises:
-        ValueError: for lists of different length or none, and for a description without annotation.
 
     Example:
         >>> moment_metrics([[(0, 0), (1, 1)]], [[(0, 0), (0, 0), (0, 1)]]).values()

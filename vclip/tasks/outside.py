@@ -72,9 +72,6 @@ def label_seconds(
     Returns:
         A label a second.
 
-    Raises:
-        ValueError: if there is no label or a product is NaN.
-
     Example:
         >>> label_seconds(np.array([[0.0, 2], [1, 0], [0, 0]]), np.eye(2), threshold=0.5)
         array([2, 1, 0])
