@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from shipped import thumbnails
 
 from vclip import Corpus, load, minihowto, plots
 from vclip.datasets import youcook2
-from vclip.datasets.minihowto import thumbnails
 from vclip.tasks.retrieval import text_to_video
 
 ROWS, COLUMNS, SEED = 3, 6, 3

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from shipped import STYLES
 
 from ablations.intervals import Interval, holm, mean_interval, paired_difference
 from ablations.rows import LAG, ROWS
 from vclip.data.storage import replace
-from vclip.datasets.minihowto import STYLES, minihowto
+from vclip.datasets.minihowto import minihowto
 from vclip.tasks.comparison import HEADLINES
 
 TITLES = {

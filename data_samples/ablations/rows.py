@@ -6,11 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from shipped import truth
 
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets._records import Dataset
-from vclip.datasets.minihowto import minihowto, truth
+from vclip.datasets.minihowto import minihowto
 from vclip.training.config import (
     PretrainConfig,
     exact_alignment,

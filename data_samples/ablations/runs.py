@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
+from shipped import STYLES, evaluation_sets
 from tqdm.auto import tqdm
 
 from ablations.rows import Trial, of_topics, topic_of
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
-from vclip.datasets.minihowto import STYLES, evaluation_sets
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from shipped import evaluation_sets
 
 from vclip.data.corpus import Corpus
 from vclip.datasets.coin import COIN
-from vclip.datasets.minihowto import evaluation_sets, minihowto
+from vclip.datasets.minihowto import minihowto
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor

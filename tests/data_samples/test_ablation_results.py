@@ -25,8 +25,7 @@ from ablations.results import (
 )
 from ablations.rows import ROWS, Trial
 from ablations.runs import trial_key
-
-from vclip.datasets.minihowto import STYLES
+from shipped import STYLES
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_ablations.ipynb"
 

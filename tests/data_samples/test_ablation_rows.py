@@ -15,10 +15,11 @@ from ablations.rows import (
     spread_corpus,
     topic_corpus,
 )
+from shipped import truth
 
 from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
-from vclip.datasets.minihowto import minihowto, truth
+from vclip.datasets.minihowto import minihowto
 
 CHANGED = {
     "full": {},

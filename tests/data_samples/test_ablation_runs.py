@@ -17,9 +17,10 @@ import torch
 from ablations import runs as ablation_runs
 from ablations.rows import Trial, draw_topics, topic_corpus
 from ablations.runs import AMONG, SCORED, run_all, run_row, score_tasks, trial_key
+from shipped import STYLES
 
 from vclip import load
-from vclip.datasets.minihowto import STYLES, minihowto
+from vclip.datasets.minihowto import minihowto
 
 TOPIC = draw_topics(1, seed=0)  # 14 videos: an epoch is one step
 UNTIMED = {"seconds"}
@@ -109,8 +110,9 @@ def test_a_damaged_file_of_the_cache_is_named(finished, corpus, tmp_path):
 
 
 def test_the_shipped_checkpoint_scores_as_evaluate_says():
+    from shipped import evaluation_sets
+
     from vclip import evaluate
-    from vclip.datasets.minihowto import evaluation_sets
 
     clip = load(minihowto() / "checkpoint")
     scores = score_tasks(clip)

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import testsets
 import work
+from shipped import thumbnails
 from testsets import DATASETS, STYLES
 from vocabulary import ACTIONS, THINGS
 from world import SIZES, topic_things
 
 from vclip.data.corpus import Corpus
-from vclip.datasets.minihowto import thumbnails
 from vclip.tasks.localization import assign_uniform, average_recall, random_probabilities, true_seconds
 
 NUMBERS = {"msrvtt": (200, 200), "didemo": (100, 100), "coin": (96, 64), "crosstask": (96, 72)}

@@ -10,12 +10,12 @@ import pytest
 import tables
 import testsets
 import trainsets
+from shipped import evaluation_sets, training_set
 from vocabulary import ACTIONS, THINGS
 from world import SIZES, held_out_pairs, plans
 
 from vclip.data.corpus import Corpus
 from vclip.datasets import msrvtt, youcook2
-from vclip.datasets.minihowto import evaluation_sets, training_set
 
 TRAINED = ("youcook2", "msrvtt", "coin", "crosstask")
 

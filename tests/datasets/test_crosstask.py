@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vclip.datasets import _files, crosstask
+from vclip.datasets import crosstask
 from vclip.datasets.crosstask import Video
 
 TASK = "11\nMake Tea\nhttp://tea\n3\nboil water,pour water,add tea\n\n"
@@ -201,24 +201,6 @@ def test_folder_gzip_and_archive_are_the_same(release, tmp_path_factory):
     assert list(crosstask.load(packed, "all")) == plain
 
 
-def test_an_archive_is_read_without_touching_the_disk(release):
-    """Names that lead elsewhere stay names, links are refused, and what nobody lists is not read."""
-    shutil.rmtree(release / "annotations")
-    members = [("../../11_a.csv", b"2,0,1\n"), ("/tmp/33_d.csv", b"nonsense"), ("._11_b.csv", b"\x00\xff")]
-    archive(release / "annotations.tar.gz", members)
-    with tarfile.open(release / "more.tar", "w") as tar:
-        link = tarfile.TarInfo("annotations/11_b.csv")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    before = sorted(release.rglob("*"))
-    assert [video.segments for video in crosstask.load(release, "primary")] == [((1, 0.0, 1.0),), (), ()]
-    assert sorted(release.rglob("*")) == before
-    (release / "annotations.tar.gz").unlink()
-    (release / "more.tar").rename(release / "annotations.tar")
-    with pytest.raises(ValueError, match=r"annotations.tar, annotations/11_b.csv: not a plain file"):
-        crosstask.load(release, "primary")
-
-
 def test_an_id_is_never_a_path(release):
     write(release, "11_x.csv", "1,0,1\n")
     write(release, crosstask.VIDEOS, "11,/../../11_x,http://x\n")
@@ -236,100 +218,58 @@ def test_an_id_is_never_a_path(release):
     assert [video.segments for video in crosstask.load(release, "primary")] == [(), (), ()]
 
 
-def test_damaged_archives_are_named(release, monkeypatch):
-    shutil.rmtree(release / "annotations")
-    file = release / "annotations.tar.gz"
-    with pytest.raises(FileNotFoundError, match="neither a folder annotations nor annotations.tar.gz"):
-        crosstask.load(release)
-    rng = np.random.default_rng(0)
-    archive(file, [("11_a.csv", b"1,0,1\n"), ("11_b.csv", rng.integers(48, 58, 900_000).astype(np.uint8).tobytes())])
-    whole = file.read_bytes()
-    half = len(whole) // 2
-    spoilt = whole[:half] + rng.bytes(4000) + whole[half + 4000 :]
-    for content in (whole[:half], whole[:600] + bytes(40) + whole[640:], spoilt, b"nonsense", b""):
-        file.write_bytes(content)
-        with pytest.raises(ValueError, match="annotations.tar.gz is a damaged tar file"):
-            crosstask.load(release)
-    archive(file, [("a/11_a.csv", b"1,0,1\n"), ("b/11_a.csv", b"1,0,1\n")])
-    with pytest.raises(ValueError, match=r"annotations.tar.gz, b/11_a.csv: 11_a.csv occurs twice"):
-        crosstask.load(release)
-    monkeypatch.setattr(_files, "MEMBER_BYTES", 5)
-    archive(file, [("11_a.csv", b"1,0,1\n")])
-    with pytest.raises(ValueError, match=r"annotations.tar.gz, 11_a.csv: not a plain file of at most 5 bytes"):
-        crosstask.load(release)
-
-
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("1,0,2\n0,2,3\n", "row 2: step 0 is not one of the steps 1 to 3 of task '11'"),
-        ("4,0,2\n", "row 1: step 4 is not"),
+        ("1,0,2\n0,2,3\n", "row 2: .*step=0.* is not one of the steps 1 to 3"),
+        ("4,0,2\n", "row 1: .*step=4.* is not one of the steps 1 to 3"),
         ("x,0,2\n", "row 1: step: Input should be a valid integer, .*'x'"),
-        ("1.5,0,2\n", "row 1: step: Input should be a valid integer, .*'1.5'"),
-        ("1,5,2\n", "row 1: the segment 5.0 to 2.0 ends before it starts"),
+        ("1,5,2\n", "row 1: .*start=5.0, end=2.0.* ends before it starts"),
         ("1,-1,2\n", "row 1: start: Input should be greater than or equal to 0, not '-1'"),
-        ("1,nan,2\n", "row 1: start: Input should be .*not 'nan'"),
-        ("1,0,inf\n", "row 1: end: Input should be a finite number, not 'inf'"),
-        ("1,0,2\n\n2,0,x\n", "row 3: end: Input should be a valid number, .*'x'"),
+        ("1,0,2\n2,0,inf\n", "row 2: end: Input should be a finite number, not 'inf'"),
         ("1,0\n", "row 1: 2 fields in place of 3"),
-        ("1,0,2,3\n", "row 1: 4 fields in place of 3"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_bad_annotations_are_named(release, text, error, packed):
     write(release, "annotations/11_b.csv", text)
     if packed:
-        archive(release / "annotations.tar.gz", [("annotations/11_b.csv", text.encode())])
-        shutil.rmtree(release / "annotations")
+        pack(release)
     with pytest.raises(ValueError, match=f"11_b.csv, {error}") as raised:
         crosstask.load(release, "primary")
     assert str(release) in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "error"),
+    ("text", "line"),
     [
-        (TASK + "12\nMake Soup\nhttp://soup\n3\n", "line 7: a block of five lines .* 'Make Soup'"),
-        (TASK + "12\n", "line 7: a block of five lines"),
-        ("\n" + TASK, "line 1: a block of five lines"),
-        (TASK.replace("\n3\n", "\n4\n"), "line 1: task '11' has 4 steps, but .* 'boil water,pour water,add tea'"),
-        (TASK.replace(",pour water,", ",,"), "line 1: task '11' has 3 steps, but"),
-        (TASK.replace("3\nboil water,pour water,add tea", "0\n") + RELATED, "line 1: task '11' has 0 steps, but"),
-        (TASK.replace("http://tea\n", "") + RELATED, "line 1: task '11' is not five lines .* missing"),
-        (TASK.replace("\n\n", "\n") + TASK, "line 1: task '11' is not five lines"),
-        (TASK + TASK, "line 7: task '11' is listed twice"),
+        (TASK + "12\nMake Soup\nhttp://soup\n3\n", 7),
+        ("\n" + TASK, 1),
+        (TASK.replace("\n3\n", "\n4\n"), 1),
+        (TASK.replace("http://tea\n", "") + RELATED, 1),
+        (TASK.replace("\n\n", "\n") + TASK, 1),
     ],
 )
-def test_bad_task_files_are_named(release, text, error):
+def test_bad_task_files_are_named(release, text, line):
     write(release, crosstask.PRIMARY, text)
-    with pytest.raises(ValueError, match=f"{crosstask.PRIMARY}, {error}"):
+    with pytest.raises(ValueError, match=f"{crosstask.PRIMARY}, line {line}: a task is five lines"):
         crosstask.load(release)
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("11,a,u\n11,a,u\n", "row 2: video 'a' of task '11' is listed twice, first in .*row 1"),
-        ("11,a\n", "row 1: 2 fields in place of 3"),
-        ("11,a,u\n11,,u\n", "row 2: video: the text is empty"),
-        ('11,a,u\n11,"b,u\n11,c,u\n', "after row 1: .*quote not closed"),
-        (",a,u\n", "row 1: task: the text is empty"),
-    ],
-)
 @pytest.mark.parametrize("name", [crosstask.VIDEOS, crosstask.VALIDATION])
-def test_bad_lists_are_named(release, name, text, error):
-    write(release, name, text)
-    with pytest.raises(ValueError, match=f"{name}, {error}"):
+def test_bad_lists_are_named(release, name):
+    write(release, name, "11,a,u\n11,,u\n")
+    with pytest.raises(ValueError, match=f"{name}, row 2: video: the text is empty"):
         crosstask.load(release)
 
 
 def test_absent_files_and_unknown_splits(release):
-    with pytest.raises(ValueError, match="unknown split 'testing': one of train, test, validation"):
+    with pytest.raises(ValueError, match="unknown split 'testing': one of 'train', 'test', 'validation'"):
         crosstask.load(release, "testing")
-    write(release, crosstask.RELATED, TASK)
-    with pytest.raises(ValueError, match="task '11' is in tasks_primary.txt and in tasks_related.txt"):
+    (release / "annotations").rename(release / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="neither a folder annotations nor annotations.tar.gz"):
         crosstask.load(release)
-    write(release, crosstask.RELATED, "")
+    (release / "elsewhere").rename(release / "annotations")
     for name in (crosstask.VALIDATION, crosstask.VIDEOS, crosstask.RELATED, crosstask.PRIMARY):
         (release / name).unlink()
         with pytest.raises(FileNotFoundError, match=name):
@@ -340,21 +280,6 @@ def pack(release):
     members = [(f"annotations/{file.name}", file.read_bytes()) for file in release.glob("annotations/*")]
     archive(release / "annotations.tar.gz", members)
     shutil.rmtree(release / "annotations")
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_bytes_that_are_not_utf8_are_named(release, packed):
-    (release / "annotations" / "11_a.csv").write_bytes(b"1,0,1\n2,\xff,1\n")
-    if packed:
-        pack(release)
-    with pytest.raises(ValueError, match=r"11_a.csv, line 2: byte 0xff is not UTF-8"):
-        crosstask.load(release)
-
-
-def test_an_annotation_that_is_there_twice_is_named(release):
-    (release / "annotations" / "11_a.csv.gz").write_bytes(gzip.compress(b"1,0,1\n"))
-    with pytest.raises(ValueError, match=r"11_a.csv.gz: 11_a.csv occurs twice"):
-        crosstask.load(release)
 
 
 def test_windows_line_ends_and_a_byte_order_mark(release):

@@ -56,26 +56,14 @@ def test_fields(tmp_path):
     ("change", "error"),
     [
         ({"times": [[0, 1], [2]]}, "times.1.1: Field required"),
-        ({"times": [[0, 1, 2]]}, "times.0: .*at most 2 items"),
-        ({"times": [3]}, "times.0: Input should be a valid array, not 3"),
         ({"times": [[0, 1.5]]}, "times.0.1: Input should be a valid integer.*, not 1.5"),
-        ({"times": [[False, True]]}, "times.0.0: Input should be a valid integer, not False"),
-        ({"times": [[0, None]]}, "times.0.1: Input should be a valid integer, not None"),
         ({"times": [[0, 0], [3, 2]]}, r"the moment \[3, 2\] is not first <= last among the blocks 0 to 5"),
         ({"times": [[4, 6]]}, r"the moment \[4, 6\] is not first <= last among the blocks 0 to 5"),
         ({"times": [[-1, 2]]}, r"the moment \[-1, 2\] is not first <= last among the blocks 0 to 5"),
         ({"times": [[0, 0], [4, 5]], "num_segments": 5}, r"the moment \[4, 5\] is not .* among the blocks 0 to 4"),
         ({"num_segments": 7}, "num_segments: Input should be less than or equal to 6, not 7"),
-        ({"num_segments": 0}, "num_segments: Input should be greater than or equal to 1, not 0"),
         ({"description": " "}, "description: the text is empty"),
-        ({"video": ""}, "video: the text is empty"),
         ({"times": []}, "times: .*at least 1 item"),
-        ({"times": "0-1"}, "times: Input should be a valid array, not '0-1'"),
-        ({"description": None}, "description: Input should be a valid string, not None"),
-        ({"video": 3}, "video: Input should be a valid string, not 3"),
-        ({"num_segments": "6"}, "num_segments: Input should be a valid integer, not '6'"),
-        ("times", "times: Field required"),
-        ("description", "description: Field required"),
         ("video", "video: Field required"),
     ],
 )
@@ -92,5 +80,5 @@ def test_wrong_files_and_splits_are_named(tmp_path):
         didemo.load(tmp_path)
     with pytest.raises(ValueError, match="test_data.json: 0: Input should be "):
         didemo.load(release(tmp_path, "a dog"))
-    with pytest.raises(ValueError, match="'testing': 'train', 'val' or 'test'"):
+    with pytest.raises(ValueError, match="'testing': one of 'train', 'val', 'test'"):
         didemo.load(tmp_path, "testing")

@@ -39,7 +39,7 @@ def test_gamma_equals_loop(z, data):
         if expected:
             assert outside_threshold(z, texts) == max(expected)
         else:
-            with pytest.raises(ValueError, match="eq. 6 needs two different labels, there is one: .*'quantile'"):
+            with pytest.raises(ValueError, match="eq. 6 needs two different labels, there are 1: .*'quantile'"):
                 outside_threshold(z, texts)
 
 
@@ -95,12 +95,10 @@ def test_refusals():
     z = np.eye(3, dtype=np.float32)
     with pytest.raises(ValueError, match="'forget'"):
         outside_threshold(z, duplicates="forget")
-    with pytest.raises(ValueError, match="2 texts for 3 labels"):
-        outside_threshold(z, ["a", "b"])
     for texts, rows in ((None, [0, 0]), (["a", "a"], [0, 1])):
-        with pytest.raises(ValueError, match="eq. 6 needs two different labels, there is one: use rule='quantile'"):
+        with pytest.raises(ValueError, match="eq. 6 needs two different labels, there are 1: use rule='quantile'"):
             outside_threshold(z[rows], texts)
-    with pytest.raises(ValueError, match="two different labels, there is none"):
+    with pytest.raises(ValueError, match="two different labels, there are 0"):
         outside_threshold(z[:0])
     with pytest.raises(ValueError, match="a margin needs two different labels"):
         scores_by("margin", z, z[[0, 0]], 3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip.tasks.segment_metrics import edit_score, relabelled, segmental_f1, segments
+from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
 
 labels = st.lists(st.integers(0, 3), max_size=25).map(lambda values: np.array(values, dtype=np.int64))
 pairs = st.lists(
@@ -68,16 +68,6 @@ def loop_edit(predicted, truth):
 def test_segments_equal_loop(values):
     expected = [(label, min(seconds), max(seconds) + 1) for label, seconds in runs(values.tolist())]
     assert segments(values) == expected
-
-
-@settings(deadline=None)
-@given(labels)
-def test_relabelled_segments_keep_their_place(values):
-    found = segments(values)
-    expected = np.zeros_like(values)
-    for i, (_, start, end) in enumerate(found):
-        expected[start:end] = 9 - i
-    np.testing.assert_array_equal(relabelled(values, 9 - np.arange(len(found))), expected)
 
 
 @settings(deadline=None)

@@ -130,18 +130,18 @@ def test_shuffled_labels_are_the_mean_over_orders():
 
 def test_score_refuses():
     ones = np.ones(3, dtype=np.int64)
-    with pytest.raises(ValueError, match="1 predictions for 2 videos"):
-        score([ones], [ones, ones], 2)
-    with pytest.raises(ValueError, match=r"video 1 has predictions \(2,\) for seconds \(3,\)"):
-        score([ones, ones[:2]], [ones, ones], 2)
+    for predicted, truth in (
+        ([ones], [ones, ones]),
+        ([ones, ones[:2]], [ones, ones]),
+        ([], []),
+        ([ones[:0]], [ones[:0]]),
+    ):
+        with pytest.raises(ValueError, match=r"predictions \[.*\] for seconds \["):
+            score(predicted, truth, 2)
     for bad in (ones * 3, ones * -1, ones * 1.0):
-        with pytest.raises(ValueError, match="video 1 has labels .* from 0 to 2"):
-            score([ones, bad], [ones, ones], 2)
-        with pytest.raises(ValueError, match="video 1 has labels .* from 0 to 2"):
-            score([ones, ones], [ones, bad], 2)
-    for nothing in ([], [ones[:0]]):
-        with pytest.raises(ValueError, match="no second"):
-            score(nothing, nothing, 2)
+        for predicted, truth in (([ones, bad], [ones, ones]), ([ones, ones], [ones, bad])):
+            with pytest.raises(ValueError, match="video 1 has labels .* from 0 to 2"):
+                score(predicted, truth, 2)
 
 
 segment_lists = st.lists(st.builds(Segment, st.floats(0, 15), st.floats(0, 15), st.integers(1, 5)), max_size=5)
@@ -286,7 +286,7 @@ def test_the_quantile_leaves_that_share_outside(small):
 def test_examine_refuses(small):
     model, processor, dataset, corpus = small
     alike = COIN("testing", [Video("video 0", 9.0, "task", 0, ())], ["w1", "w1"])
-    for rule, error in (("eq6", "eq. 6 needs two different labels, there is one"), ("margin", "a margin needs two")):
+    for rule, error in (("eq6", "eq. 6 needs two different labels, there are 1"), ("margin", "a margin needs two")):
         with pytest.raises(ValueError, match=error):
             vclip.evaluate(VideoCLIP(model, processor), alike, corpus, rule=rule)
     assert (
@@ -294,14 +294,14 @@ def test_examine_refuses(small):
         not in vclip.evaluate(VideoCLIP(model, processor), alike, corpus, rule="quantile").baselines
     )
     for name, value, error in (
-        ("rule", "loud", "rule is one of classifier, eq6, .*, not 'loud'"),
-        ("rule", "classifier", "needs a model fine-tuned for segmentation, which this one is not: take one of eq6"),
-        ("outside", 1.5, "outside must be a fraction of the seconds, 0 to 1, got 1.5"),
-        ("window", 4, "window is an odd number of seconds, 1 or more, not 4"),
-        ("window", 0, "not 0"),
+        ("rule", "classifier", "needs a model fine-tuned for segmentation: take one of eq6"),
+        ("outside", 1.5, "outside is a fraction, 0 to 1, .*, not 1.5, 3"),
+        ("window", 4, "an odd number of seconds, not 0.6, 4"),
     ):
         with pytest.raises(ValueError, match=error):
             vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, **{name: value})
+    with pytest.raises(TypeError, match="unknown rule 'loud'"):
+        vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, rule="loud")
 
 
 # the classifier of a fine-tuned model
@@ -339,14 +339,14 @@ def test_a_classifier_answers_with_its_largest_mean_logit(small, tuned):
 def test_a_classifier_of_other_labels_is_refused(small, tuned):
     _, processor, dataset, corpus = small
     three = COIN("testing", [Video("video 0", 9.0, "task", 0, ())], ["w1", "w2", "w3"])
-    with pytest.raises(ValueError, match="classifier has 5 classes, COIN .* has 3 steps and Outside.*zero-shot rule"):
+    with pytest.raises(ValueError, match=r"on other labels \(5 classes\) than .* \(3 steps and Outside\): take a zero"):
         vclip.evaluate(VideoCLIP(tuned, processor), three, corpus)
     assert vclip.evaluate(VideoCLIP(tuned, processor), three, corpus, rule="quantile").n
     other = COIN("testing", list(dataset)[:2], ["w1 w2", "w3", "w9", "w1 w2"])
     tuned.config.id2label = dict(enumerate(["Outside", *dataset.texts]))
     try:
         vclip.evaluate(VideoCLIP(tuned, processor), dataset, corpus)
-        with pytest.raises(ValueError, match="class 3 of the model's classifier is 'w4 w5 w6', of COIN .* 'w9'"):
+        with pytest.raises(ValueError, match="fine-tuned on other labels"):
             vclip.evaluate(VideoCLIP(tuned, processor), other, corpus)
     finally:
         tuned.config.id2label = {label: f"LABEL_{label}" for label in range(5)}

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vclip.tasks.ties import distinct, once, products
+from vclip.tasks.ties import once, products
 
 few_values = hnp.arrays(
     np.float32, st.tuples(st.integers(0, 12), st.integers(1, 2)), elements=st.sampled_from([-0.0, 0.0, 1.0, 2.0])
@@ -15,14 +15,6 @@ few_values = hnp.arrays(
 def test_once_equals_loop(items):
     found, which = once(iter(items))
     assert found == sorted(set(items), key=items.index) and [found[w] for w in which] == items
-
-
-@given(few_values)
-def test_distinct_equals_loop(rows):
-    first, which = distinct(rows)
-    listed = rows.tolist()
-    assert first.tolist() == [i for i, row in enumerate(listed) if row not in listed[:i]]
-    assert [listed[first[w]] for w in which] == listed
 
 
 @given(few_values, few_values)

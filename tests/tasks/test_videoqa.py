@@ -113,28 +113,20 @@ ONES = np.ones((3, 5, 2))
 @pytest.mark.parametrize(
     ("z_t", "answers", "error"),
     [
-        (ONES, [0, 5, 0], "question 1: answer 5 is out of range, it has 5 candidates"),
-        (ONES, [0, 0, -1], "question 2: answer -1 is out of range"),
-        (ONES, [0, 1.0, 0], "question 1: the answer 1.0 is not a whole number"),
-        (ONES, [0, "1", 0], "question 1: the answer '1' is not a whole number"),
-        (ONES, [0, 0], "3 videos, 3 questions and 2 answers"),
-        ([*ONES, ONES[0]], [0, 0, 0], "3 videos, 4 questions and 3 answers"),
-        ([ONES[0], ONES[0][:2], ONES[0]], [4, 2, 4], "question 1: answer 2 is out of range, it has 2 candidates"),
-        ([ONES[0], ONES[0][:0], ONES[0]], [0, 0, 0], "question 1: answer 0 is out of range, it has 0 candidates"),
-        (np.where(np.arange(30).reshape(3, 5, 2) == 13, np.nan, 1), [0, 0, 0], "question 1: .* candidate 1 is NaN"),
-        ([], [], "3 videos, 0 questions and 0 answers"),
+        (ONES, [0, 5, 0], "question 1: answer 5 of 5 candidates"),
+        (ONES, [0, 0, -1], "question 2: answer -1 of 5 candidates"),
+        (ONES, [0, 1.0, 0], "3 questions, but 3 answers, of type float64"),
+        (ONES, [0, 0], "3 questions, but 2 answers, of type int64"),
+        ([*ONES, ONES[0]], [0, 0, 0], "3 videos and 4 questions"),
+        ([ONES[0], ONES[0][:2], ONES[0]], [4, 2, 4], "question 1: answer 2 of 2 candidates"),
+        (np.where(np.arange(30).reshape(3, 5, 2) == 13, np.nan, 1), [0, 0, 0], "question 1: .* which score .*nan"),
     ],
 )
 def test_score_refuses(z_t, answers, error):
     with pytest.raises(ValueError, match=error):
         score(np.ones((3, 2)), z_t, answers)
-
-
-def test_score_refuses_no_question_and_a_nan_video():
-    with pytest.raises(ValueError, match="no question"):
+    with pytest.raises(ValueError, match="0 questions"):
         score(np.ones((0, 2)), np.ones((0, 5, 2)), [])
-    with pytest.raises(ValueError, match="question 1: the score of candidate 0 is NaN"):
-        score(torch.tensor([[1.0], [torch.nan]]), torch.ones(2, 3, 1), [0, 0])
 
 
 # from annotations and features

@@ -19,12 +19,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from shipped import training_set
 from stops import after_rows, kill_when
 
 import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
-from vclip.datasets.minihowto import training_set
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.tasks.comparison import HEADLINES
 from vclip.training.checkpoint import read_log

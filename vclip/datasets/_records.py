@@ -66,3 +66,8 @@ def subset(dataset: D, records: Sequence, split: str | None = None) -> D:
     part = copy.copy(dataset)
     part.records, part.split, part.left_out = list(records), split or dataset.split, []
     return part
+
+
+def check_split(split: str, known: Sequence[str]) -> None:
+    if split not in known:
+        raise ValueError(f"unknown split {split!r}: one of {', '.join(map(repr, known))}")

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from vclip.datasets._files import Release, Text, find_file, parse_json, read_text
+from vclip.datasets._files import Release, Seconds, Text, find_file, read_json, read_text
 from vclip.datasets._files import Segment as Span
-from vclip.datasets._records import Dataset
+from vclip.datasets._records import Dataset, check_split
 
 FILE = "COIN.json"
 TASKS = ("segmentation",)
@@ -49,15 +49,11 @@ class COIN(Dataset[Video]):
         self.labels, self.texts = list(range(1, len(texts) + 1)), list(texts)
 
 
-def _digits(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
-
-
 @dataclass
 class _Step:
-    id: Annotated[int, Field(ge=1), BeforeValidator(_digits)]
+    id: Annotated[int, Field(ge=1)]
     label: Text
-    segment: Span
+    segment: Span[Seconds]
 
 
 @dataclass
@@ -80,30 +76,23 @@ def load(
     Args:
         path: the release's folder, its COIN.json, or a file that holds a list of `{video id: annotations}`.
         split: "testing" or "training".
-        videos: restricts to a list, in its order: lines of file name, task, duration, or of file name, step from 0,
-            duration, start, end (ProcedureVRL's coin_task_*.csv, coin_step_*.csv). Listed videos without annotation
-            are `left_out`.
+        videos: restricts to a list, in its order: lines that begin with a file name (ProcedureVRL's coin_task_*.csv,
+            coin_step_*.csv). Listed videos without annotation are `left_out`.
         labels: another annotation file that has the steps, for a `path` with some of the videos only.
 
     Returns:
         A `COIN`: `Video`s, `labels` and `texts`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: unknown split, a value that is not as in the official files, a step id without a text or with two,
-            ids that are not 1 to K, a listed video of the other split; it names file, place and value.
+        ValueError: unknown split, a value that is not as in the official files, step ids that are not 1 to K or have
+            two texts, a listed video of the other split; it names file, place and value.
 
     Example:
-        >>> import json, tempfile
-        >>> step = {"id": "1", "segment": [2.0, 9.0], "label": "peel"}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     database = {"v": {"subset": "testing", "annotation": [step]}}
-        ...     _ = (Path(folder) / "COIN.json").write_text(json.dumps({"database": database}))
-        ...     load(folder)[0].segments
-        (Segment(start=2.0, end=9.0, label=1),)
+        >>> import vclip
+        >>> load(vclip.minihowto() / "coin" / "test")[0].segments[0]
+        Segment(start=8.0, end=16.0, label=45)
     """
-    if split not in ("testing", "training"):
-        raise ValueError(f"unknown split {split!r}: 'testing' or 'training'")
+    check_split(split, ("testing", "training"))
     file = find_file(path, FILE)
     data = _read(file)
     texts = _texts(data, file) if labels is None else _texts(_read(find_file(labels, FILE)), find_file(labels, FILE))
@@ -111,34 +100,25 @@ def load(
     if videos is None:
         return COIN(split, records, texts)
     found = {record.video_id: record for record in records}
-    listed = _read_list(Path(videos))
-    for video_id, where in listed.items():
-        if video_id in data and video_id not in found:
-            raise ValueError(f"{where}: {video_id!r} is not in the {split} split of {file}")
+    lines = [line.split() for line in read_text(Path(videos)).text.splitlines()]
+    listed = dict.fromkeys(Path(line[0]).stem for line in lines if line)
+    if others := [video_id for video_id in listed if video_id in data and video_id not in found]:
+        raise ValueError(f"{videos}: {others[0]!r} is not in the {split} split of {file}")
     left_out = [video_id for video_id in listed if video_id not in data]
     return COIN(split, [found[video_id] for video_id in listed if video_id in found], texts, left_out)
 
 
 def _read(file: Path) -> dict[str, _Video]:
     """Video id -> its annotations, from the official layout or a list of {video id: annotations}."""
-    text = read_text(file)
-    if not text.lstrip().startswith("["):
-        return parse_json(text, str(file), Release[_Video]).database
-    rows = [pair for row in parse_json(text, str(file), list[dict[Text, _Video]]) for pair in row.items()]
-    videos = dict(rows)
-    if len(videos) != len(rows):
-        raise ValueError(f"{file} names a video twice: {len(rows)} rows, but {len(videos)} videos")
-    return videos
+    source = read_text(file)
+    if not source.text.lstrip().startswith("["):
+        return read_json(source, Release[_Video]).database
+    return {video_id: video for row in read_json(source, list[dict[Text, _Video]]) for video_id, video in row.items()}
 
 
 def _texts(data: dict[str, _Video], file: Path) -> list[str]:
     """The text of each id 1 to K, by all videos of the testing subset."""
-    texts: dict[int, str] = {}
-    for video_id, video in data.items():
-        for number, step in enumerate(video.annotation if video.subset == "testing" else ()):
-            if texts.setdefault(step.id, step.label) != step.label:
-                where = f"{file}: {video_id}.annotation.{number}"
-                raise ValueError(f"{where}: the id {step.id} is {step.label!r} here and {texts[step.id]!r} before")
+    texts = {step.id: step.label for video in data.values() if video.subset == "testing" for step in video.annotation}
     absent = next(label for label in range(1, len(texts) + 2) if label not in texts)
     if not texts or absent <= len(texts):
         raise ValueError(
@@ -150,20 +130,9 @@ def _texts(data: dict[str, _Video], file: Path) -> list[str]:
 
 def _record(video_id: str, video: _Video, texts: Sequence[str], file: Path) -> Video:
     for number, step in enumerate(video.annotation):
-        where = f"{file}: {video_id}.annotation.{number}"
-        if step.id > len(texts):
-            raise ValueError(f"{where}: the id {step.id} has no label, the testing videos' are 1 to {len(texts)}")
-        if step.label != texts[step.id - 1]:
-            raise ValueError(f"{where}: the id {step.id} is {step.label!r}, and {texts[step.id - 1]!r} when testing")
+        expected = texts[step.id - 1] if step.id <= len(texts) else None
+        if step.label != expected:
+            where = f"{file}: {video_id}.annotation.{number}"
+            raise ValueError(f"{where}: the id {step.id} is {step.label!r}, but the testing videos say {expected!r}")
     segments = tuple(Segment(*step.segment, step.id) for step in video.annotation)
     return Video(video_id, video.duration, video.task, video.recipe_type, segments)
-
-
-def _read_list(file: Path) -> dict[str, str]:
-    """Each video id with the words that say where it is listed."""
-    listed = {}
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        if len(line.split()) not in (3, 5):
-            raise ValueError(f"{file}, row {number}: neither file, task, duration nor file, step, duration, start, end")
-        listed.setdefault(Path(line.split()[0]).stem, f"{file}, row {number}")
-    return listed

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from vclip.datasets._files import Seconds, Text, find_file, parse_csv, read_csv, read_text, read_texts
-from vclip.datasets._records import Dataset
+from vclip.datasets._files import Seconds, Source, Text, find_file, read_csv, read_text, read_texts
+from vclip.datasets._records import Dataset, check_split
 
 PRIMARY, RELATED, VIDEOS, VALIDATION = "tasks_primary.txt", "tasks_related.txt", "videos.csv", "videos_val.csv"
 ANNOTATIONS = "annotations"
@@ -57,8 +57,7 @@ def load(
 
     "train" and "test" are the released code's (MMPT dsprocessor.py:378-656): of the annotated videos that are in
     `features` and not in videos_val.csv, numpy's legacy generator draws `n_train` of each primary task for training,
-    the rest is for testing; a task that is not primary or has no more than `n_train` is all for training. So the draw
-    depends on which videos have features.
+    the rest is for testing; a task that is not primary or has no more than `n_train` is all for training.
 
     Args:
         path: the release's folder or one of its files. Every file may be gzipped; the annotations are a folder
@@ -73,41 +72,34 @@ def load(
         A `Dataset` of `Video`s; `left_out` names the videos without features, annotation or task.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: unknown split, a cut block of a task file, another number of steps than it says, a step that the
-            task does not have, a segment that ends before it starts, a video that is listed twice; it names file and
-            row.
+        ValueError: unknown split, or a block or row that is not as the official ones are; it names file and place.
 
     Example:
-        >>> import tempfile
-        >>> files = {PRIMARY: "11\\nMake Tea\\n\\n2\\nboil water,pour\\n\\n", RELATED: "", VIDEOS: "11,a,http://a\\n"}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     (Path(folder) / "annotations").mkdir()
-        ...     for name, text in (files | {"annotations/11_a.csv": "2,0.5,4\\n"}).items():
-        ...         _ = (Path(folder) / name).write_text(text)
-        ...     load(folder, "primary")[0].segments
-        ((1, 0.5, 4.0),)
+        >>> import vclip
+        >>> load(vclip.minihowto() / "crosstask" / "test", "train", n_train=8)
+        CrossTask train: 48 records of 48 videos
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    check_split(split, SPLITS)
     folder = Path(path).parent if Path(path).is_file() else Path(path)
-    primary, related = (_read_tasks(find_file(folder, name)) for name in (PRIMARY, RELATED))
-    if both := primary.keys() & related.keys():
-        raise ValueError(f"{folder}: task {min(both)!r} is in {PRIMARY} and in {RELATED}")
+    primary, related = (_read_tasks(read_text(find_file(folder, name))) for name in (PRIMARY, RELATED))
     tasks = primary | related
-    listed = _read_videos(find_file(folder, VALIDATION if split == "validation" else VIDEOS))
+    listed = _read_videos(folder, VALIDATION if split == "validation" else VIDEOS)
     annotations = _read_annotations(folder, {_annotation_name(*row) for row in listed if row[0] in tasks})
     wanted = {"primary": primary, "test": primary, "related": related}.get(split, tasks)
     if split in ("train", "test"):
         found = [row for row in listed if _annotation_name(*row) in annotations]
         found = [row for row in found if features is None or row[1] in features]
-        held_out = set(_read_videos(find_file(folder, VALIDATION)))
+        held_out = set(_read_videos(folder, VALIDATION))
         rows = _draw(found, held_out, tasks, primary, n_train, seed)[split]
         absent = set(listed) - set(found) - held_out
     else:
         rows = [row for row in listed if row[0] in wanted]
         absent = {row for row in listed if row[0] not in tasks}
-    videos = [Video(video, task, *tasks[task], _segments(task, video, annotations, tasks)) for task, video in rows]
+    videos = []
+    for task, video in rows:
+        title, steps = tasks[task]
+        segments = _segments(annotations.get(_annotation_name(task, video)), len(steps))
+        videos.append(Video(video, task, title, steps, segments))
     left_out = [row[1] for row in listed if row in absent and (row[0] in wanted or row[0] not in tasks)]
     return Dataset("CrossTask", split, videos, TASKS, left_out)
 
@@ -136,61 +128,46 @@ def _draw(
     return split
 
 
-def _read_tasks(file: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _read_tasks(source: Source) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Title and steps of each task: blocks of id, title, address, number of steps, steps, and an empty line."""
-    lines = [line.strip() for line in read_text(file).replace("\r\n", "\n").split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
+    lines = [line.strip() for line in source.text.rstrip().splitlines()]
     tasks = {}
     for first in range(0, len(lines), 6):
-        block, where = lines[first : first + 6], f"{file}, line {first + 1}"
-        if len(block) < 5 or not all(block[:2]):
-            raise ValueError(f"{where}: a block of five lines and an empty one should begin here, not {block}")
-        task, title, _, count, names = block[:5]
-        steps = tuple(names.split(","))
-        if not count.isdecimal() or "".join(block[5:]):
-            raise ValueError(f"{where}: task {task!r} is not five lines and an empty one (is a line missing?)")
-        if count != str(len(steps)) or not all(step.strip() for step in steps):
-            raise ValueError(f"{where}: task {task!r} has {count} steps, but their names are {names!r}")
-        if task in tasks:
-            raise ValueError(f"{where}: task {task!r} is listed twice")
-        tasks[task] = title, steps
+        block = lines[first : first + 6]
+        steps = tuple(block[4].split(",")) if len(block) > 4 else ()
+        if not steps or block[3] != str(len(steps)) or "".join(block[5:]):
+            raise ValueError(
+                f"{source.where}, line {first + 1}: a task is five lines (id, title, address, number of steps, steps) "
+                f"and an empty one, not {block}"
+            )
+        tasks[block[0]] = block[1], steps
     return tasks
 
 
-def _read_videos(file: Path) -> list[tuple[str, str]]:
+def _read_videos(folder: Path, name: str) -> list[tuple[str, str]]:
     """(task, video) of each row."""
-    rows = {}
-    for where, row in read_csv(file, _Listed, header=False):
-        if first := rows.get((row.task, row.video)):
-            raise ValueError(f"{where}: video {row.video!r} of task {row.task!r} is listed twice, first in {first}")
-        rows[row.task, row.video] = where
-    return list(rows)
+    rows = read_csv(read_text(find_file(folder, name)), _Listed, header=False)
+    return list(dict.fromkeys((row.task, row.video) for _, row in rows))
 
 
 def _annotation_name(task: str, video: str) -> str:
     return f"{task}_{video}.csv"
 
 
-def _read_annotations(folder: Path, wanted: Container[str]) -> dict[str, tuple[str, str]]:
-    """Where it stands and the text of each annotation file whose name is wanted, by name."""
+def _read_annotations(folder: Path, wanted: Container[str]) -> dict[str, Source]:
+    """The annotation files whose name is wanted, by name."""
     paths = [folder / ANNOTATIONS, folder / f"{ANNOTATIONS}.tar.gz", folder / f"{ANNOTATIONS}.tar"]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise FileNotFoundError(f"{folder} has neither a folder {ANNOTATIONS} nor {ANNOTATIONS}.tar.gz")
     # an id can hold a path: names are looked up among those that are there, and none is opened for its name
-    return {name: (where, text) for name, where, text in read_texts(path, lambda name: name in wanted)}
+    return dict(read_texts(path, lambda name: name in wanted))
 
 
-def _segments(
-    task: str, video: str, annotations: dict[str, tuple[str, str]], tasks: dict[str, tuple[str, tuple[str, ...]]]
-) -> tuple[tuple[int, float, float], ...]:
-    file, text = annotations.get(_annotation_name(task, video), ("", ""))
-    n_steps, segments = len(tasks[task][1]), []
-    for where, row in parse_csv(text, file, _Step, header=False):
-        if not 1 <= row.step <= n_steps:
-            raise ValueError(f"{where}: step {row.step} is not one of the steps 1 to {n_steps} of task {task!r}")
-        if row.end < row.start:
-            raise ValueError(f"{where}: the segment {row.start} to {row.end} ends before it starts")
+def _segments(source: Source | None, n_steps: int) -> tuple[tuple[int, float, float], ...]:
+    segments = []
+    for where, row in read_csv(source, _Step, header=False) if source else ():
+        if not 1 <= row.step <= n_steps or row.end < row.start:
+            raise ValueError(f"{where}: {row} is not one of the steps 1 to {n_steps}, or ends before it starts")
         segments.append((row.step - 1, row.start, row.end))
     return tuple(segments)

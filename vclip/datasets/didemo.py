@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from vclip.datasets._files import Text, find_file, read_json
-from vclip.datasets._records import Dataset
+from vclip.datasets._files import Text, find_file, read_json, read_text
+from vclip.datasets._records import Dataset, check_split
 
 TASKS = ("moment_retrieval", "paragraph_retrieval")
 BLOCKS = 6
@@ -28,13 +28,11 @@ class Description:
     annotation_id: int | None = None
     num_segments: Annotated[int, Field(ge=1, le=BLOCKS)] | None = None
 
-
-def _within_the_video(row: Description) -> Description:
-    blocks = row.num_segments or BLOCKS
-    for first, last in row.times:
-        if not 0 <= first <= last < blocks:
-            raise ValueError(f"the moment {[first, last]} is not first <= last among the blocks 0 to {blocks - 1}")
-    return row
+    def __post_init__(self):
+        blocks = self.num_segments or BLOCKS
+        for first, last in self.times:
+            if not 0 <= first <= last < blocks:
+                raise ValueError(f"the moment {[first, last]} is not first <= last among the blocks 0 to {blocks - 1}")
 
 
 def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> Dataset[Description]:
@@ -44,25 +42,14 @@ def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> D
         path: the release's folder or its `<split>_data.json`, gzip or plain.
         split: "train", "val" or "test".
 
-    Returns:
-        A `Dataset` of `Description`s.
-
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: unknown split, or a row (counted from 0) that is not as the official ones are; it names file, row
-            and value.
+        ValueError: unknown split, or a row (from 0) that is not as the official ones are; it names file, row and value.
 
     Example:
-        >>> import json, tempfile
-        >>> row = {"video": "a.avi", "description": "a dog jumps", "times": [[0, 1], [1, 1]]}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "test_data.json").write_text(json.dumps([row]))
-        ...     load(folder)[0].times
-        ((0, 1), (1, 1))
+        >>> import vclip
+        >>> load(vclip.minihowto() / "didemo" / "test")[0].times
+        ((0, 2), (0, 1), (0, 1), (0, 1))
     """
-    if split not in ("train", "val", "test"):
-        raise ValueError(f"unknown split {split!r}: 'train', 'val' or 'test'")
-    rows = read_json(
-        find_file(path, f"{split}_data.json"), list[Annotated[Description, AfterValidator(_within_the_video)]]
-    )
+    check_split(split, ("train", "val", "test"))
+    rows = read_json(read_text(find_file(path, f"{split}_data.json")), list[Description])
     return Dataset("DiDeMo", split, rows, TASKS)

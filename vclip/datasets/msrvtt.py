@@ -1,6 +1,5 @@
 """MSR-VTT (Xu et al. 2016): 10,000 clips of 10 to 30 s; for text-to-video retrieval and multiple-choice VideoQA."""
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vclip.datasets._files import Text, find_file, parse_json, read_csv, read_json, read_text
-from vclip.datasets._records import Dataset
+from vclip.datasets._files import Source, Text, find_file, read_csv, read_json, read_text
+from vclip.datasets._records import Dataset, check_split
 
 LISTS = ("train", "train.9k", "train.7k", "train.full", "val.full", "test.full")
 SAMPLE = "txt_msrvtt-retrieval_sample.json"
@@ -21,7 +20,6 @@ FILES = {
     **{f"{part}.sample": SAMPLE for part in ("train", "val", "test")},
 }
 CAPTIONS = "MSRVTT_data.json"
-ANSWERS = "msrvtt_qa_ans2label.json"
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Question:
-    """Which of two or more `candidates` describes the video: number `answer`, counted from 0."""
+    """Which of the `candidates` describes the video: number `answer`, counted from 0."""
 
     video_id: str
     candidates: tuple[str, ...]
@@ -61,7 +59,7 @@ class OpenQuestion:
 class _Question(BaseModel):
     model_config = ConfigDict(extra="allow")  # the candidates: a1, a2, ...
     vid_key: Annotated[str, Field(pattern="^msr[0-9]+$")]
-    answer: Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+    answer: Annotated[int, Field(ge=0)]
 
 
 @dataclass
@@ -81,13 +79,6 @@ class _Sample:
     caption: Text
 
 
-@dataclass
-class _Samples:
-    train: list[_Sample]
-    val: list[_Sample]
-    test: list[_Sample]
-
-
 def load(path: str | Path, split: str = "test") -> Dataset:
     """The records of one split, in the order of its file.
 
@@ -99,84 +90,52 @@ def load(path: str | Path, split: str = "test") -> Dataset:
             "train.7k", "train.full", "val.full" and "test.full" name videos: with MSRVTT_data.json in the same folder
             they hold a `Clip` for each of a video's captions (videos without any are `left_out`), otherwise `Video`s.
 
-    Returns:
-        A `Dataset` of these records.
-
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: unknown split, a missing column or key, an empty id or sentence, a vid_key that is not
-            msr<number>, fewer than two candidates, an answer that is not the index of one; it names file and row.
+        ValueError: unknown split, or a row that is not as the official ones are; it names file, row and value.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder) / "MSRVTT_JSFUSION_test.csv"
-        ...     _ = file.write_text("key,vid_key,video_id,sentence\\nret0,msr7,video7,a man sings\\n")
-        ...     load(file)[0]
-        Clip(video_id='video7', sentence='a man sings')
+        >>> import vclip
+        >>> load(vclip.minihowto() / "msrvtt" / "test")
+        MSR-VTT test: 200 records of 200 videos
     """
-    if split not in FILES:
-        raise ValueError(f"unknown split {split!r}: one of {', '.join(map(repr, FILES))}")
+    check_split(split, list(FILES))
     file = find_file(path, FILES[split])
+    source = read_text(file)
     tasks: tuple[str, ...] = ()
     left_out: list[str] = []
     if split == "test":
-        records, tasks = [clip for _, clip in read_csv(file, Clip)], ("retrieval",)
+        records, tasks = [clip for _, clip in read_csv(source, Clip)], ("retrieval",)
     elif split == "multiple_choice":
-        records, tasks = [_question(where, row) for where, row in read_csv(file, _Question, "\t")], ("videoqa",)
+        records, tasks = [_question(where, row) for where, row in read_csv(source, _Question, "\t")], ("videoqa",)
     elif split == "val.qa":
-        lines = enumerate(read_text(file).rstrip("\n").split("\n"), 1)
-        records = [parse_json(line, f"{file}, row {number}", OpenQuestion) for number, line in lines]
+        lines = enumerate(source.text.splitlines(), 1)
+        records = [read_json(Source(f"{file}, row {number}", line), OpenQuestion) for number, line in lines]
     elif split in LISTS:
-        records, left_out = _listed(file)
+        records, left_out = _listed(source, file.parent)
     else:
-        sample = getattr(read_json(file, _Samples), split.removesuffix(".sample"))
+        sample = read_json(source, dict[str, list[_Sample]])[split.removesuffix(".sample")]
         records, tasks = [Clip(row.video, row.caption) for row in sample], ("retrieval",)
     return Dataset("MSR-VTT", split, records, tasks, left_out)
 
 
-def answer_classes(path: str | Path) -> dict[str, int]:
-    """The answers of open-ended VideoQA and their class numbers 0, 1, ...
-
-    Args:
-        path: msrvtt_qa_ans2label.json, gzip or plain, or its folder.
-
-    Returns:
-        Answer -> class number.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the numbers are not those of K answers, 0 to K - 1; it names the file.
-    """
-    file = find_file(path, ANSWERS)
-    classes = read_json(file, dict[str, int])
-    if sorted(classes.values()) != list(range(len(classes))):
-        raise ValueError(f"{file} does not number its answers 0, 1, 2, ...: is it {ANSWERS}?")
-    return classes
-
-
 def _question(where: str, row: _Question) -> Question:
-    texts = {column: text for column, text in (row.model_extra or {}).items() if re.fullmatch(r"a[1-9]\d*", column)}
-    # by number, whatever the order of the columns: the answer counts from a1
-    candidates = tuple(texts.get(f"a{i + 1}", "") for i in range(len(texts)))
-    if len(candidates) < 2:
-        raise ValueError(f"{where}: fewer than two candidates, which are the columns a1, a2 and so on")
-    if not all(text.strip() for text in candidates):
-        raise ValueError(f"{where}: a candidate is empty, or its column is missing: {candidates}")
-    if int(row.answer) >= len(candidates):
-        raise ValueError(f"{where}: answer {row.answer!r} is not the index of a candidate, 0 to {len(candidates) - 1}")
-    return Question("video" + row.vid_key.removeprefix("msr"), candidates, int(row.answer))
+    texts = row.model_extra or {}
+    columns = [f"a{i}" for i in range(1, len(texts) + 1)]  # by number, whatever their order in the file
+    candidates = tuple(texts[column] for column in columns if column in texts)
+    if row.answer >= len(candidates) or not all(text.strip() for text in candidates):
+        raise ValueError(f"{where}: answer {row.answer} is none of the candidates, or one is empty: {candidates}")
+    return Question("video" + row.vid_key.removeprefix("msr"), candidates, row.answer)
 
 
-def _listed(file: Path) -> tuple[list[Clip] | list[Video], list[str]]:
+def _listed(source: Source, folder: Path) -> tuple[list[Clip] | list[Video], list[str]]:
     """The clips, or videos, of a list of ids, and the ids that have no caption."""
-    videos = [video for _, video in read_csv(file, Video)]
+    videos = [video for _, video in read_csv(source, Video)]
     try:
-        annotations = find_file(file.parent, CAPTIONS)
+        annotations = find_file(folder, CAPTIONS)
     except FileNotFoundError:
         return videos, []
     captions = defaultdict(list)
-    for row in read_json(annotations, _Captions).sentences:
+    for row in read_json(read_text(annotations), _Captions).sentences:
         captions[row.video_id].append(row.caption)
     ids = [video.video_id for video in videos]
     clips = [Clip(video_id, sentence) for video_id in ids for sentence in captions.get(video_id, ())]

@@ -4,11 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from vclip.data.pickles import load_pickle
-from vclip.datasets._files import Release, Segment, Text, adapter, checked, find_file, read_csv, read_json
-from vclip.datasets._records import Dataset
+from vclip.datasets._files import Release, Segment, Text, check, find_file, read_csv, read_json, read_text
+from vclip.datasets._records import Dataset, check_split
 
 FILE = "youcookii_annotations_trainval.json"
 TASKS = ("retrieval",)
@@ -33,7 +35,7 @@ class Clip:
 
 @dataclass
 class _Step:
-    segment: Segment
+    segment: Segment[Annotated[int, Field(ge=0)]]  # whole seconds
     sentence: Text
 
 
@@ -46,7 +48,7 @@ class _Video:
 
 @dataclass
 class _PickledClip:
-    id: str
+    id: Annotated[str, Field(pattern="^.+_[0-9]+$")]
     caption: str  # may be empty: nothing but stop words is left of some sentence
 
 
@@ -70,39 +72,26 @@ def load(
             validation_youcook.csv) or a .pkl with `id` "<video>_<index>" and `caption` (MMPT's youcook_val.pkl).
             Listed clips of videos without annotation are `left_out`.
 
-    Returns:
-        A `Dataset` of `Clip`s.
-
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: unknown split, a value that is not as in the official files, a listed clip that its video or the
             split does not have; it names file, place and value.
 
     Example:
-        >>> import json, tempfile
-        >>> step = {"segment": [3, 9], "sentence": "chop the onion"}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     database = {"v": {"subset": "validation", "annotations": [step]}}
-        ...     _ = (Path(folder) / FILE).write_text(json.dumps({"database": database}))
-        ...     load(folder)[0]
-        Clip(video_id='v', index=0, start=3, end=9, sentence='chop the onion', recipe_type=None, caption=None)
+        >>> import vclip
+        >>> load(vclip.minihowto() / "youcook2" / "val")
+        YouCook2 validation: 284 records of 64 videos
     """
-    if split not in ("training", "validation"):
-        raise ValueError(f"unknown split {split!r}: 'training' or 'validation' (the test split has no annotations)")
+    check_split(split, ("training", "validation"))
     file = find_file(path, FILE)
-    videos = read_json(file, Release[_Video]).database
+    videos = read_json(read_text(file), Release[_Video]).database
     records = []
     for video_id, video in videos.items():
         recipe = None if video.recipe_type is None else str(video.recipe_type)
         for index, step in enumerate(video.annotations if video.subset == split else ()):
-            start, end = map(int, step.segment)
-            if (start, end) != step.segment:
-                where = f"{file}: database.{video_id}.annotations.{index}"
-                raise ValueError(f"{where}: the segment {step.segment} is not in whole seconds")
-            records.append(Clip(video_id, index, start, end, step.sentence, recipe))
+            records.append(Clip(video_id, index, *step.segment, step.sentence, recipe))
     if clips is None:
         return Dataset("YouCook2", split, records, TASKS)
-    pickled = Path(clips).name.removesuffix(".gz").endswith(".pkl")
+    pickled = ".pkl" in Path(clips).suffixes
     wanted = _read_pickle(Path(clips)) if pickled else _read_csv(Path(clips))
     chosen = _choose(records, [row for row in wanted if row[1] in videos], f"the {split} split of {file}")
     return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in videos])
@@ -125,16 +114,14 @@ def _choose(records: Sequence[Clip], wanted: Sequence[tuple], of: str) -> list[C
 
 def _read_pickle(file: Path) -> list[tuple[str, str, int, str]]:
     """(where, video_id, index, caption) of each record."""
-    content, wanted = load_pickle(file), []
-    for number, row in enumerate(checked(str(file), lambda: adapter(list[_PickledClip]).validate_python(content)), 1):
+    wanted = []
+    for number, row in enumerate(check(str(file), list[_PickledClip], load_pickle(file)), 1):
         video_id, _, index = row.id.rpartition("_")
-        if not video_id or not index.isdecimal():
-            raise ValueError(f"{file}, row {number}: the id {row.id!r} is not <video>_<clip index>")
         wanted.append((f"{file}, row {number}", video_id, int(index), row.caption))
     return wanted
 
 
 def _read_csv(file: Path) -> list[tuple[str, str, tuple[int, int], str]]:
     """(where, video_id, (start, end), text) of each row."""
-    rows = read_csv(file, _ListedClip)
+    rows = read_csv(read_text(file), _ListedClip)
     return [(where, row.video_id, (row.start, row.end), row.text) for where, row in rows]

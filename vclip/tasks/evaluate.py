@@ -42,9 +42,8 @@ def evaluate(
     Example:
         >>> import vclip
         >>> from vclip.datasets import youcook2
-        >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
-        >>> clips = youcook2.load(vclip.minihowto() / "youcook2" / "val")
-        >>> report = evaluate(clip, clips, vclip.minihowto() / "val")
+        >>> folder = vclip.minihowto()
+        >>> report = evaluate(vclip.load(folder / "checkpoint"), youcook2.load(folder / "youcook2/val"), folder / "val")
         >>> report.n, report.baselines["chance"]["r1"] < report.scores["r1"]
         (284, True)
     """
@@ -55,14 +54,13 @@ def evaluate(
     examine = examiner(task)
     parameters = inspect.signature(examine).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    drawn = {"seed": seed} if defaults.pop("seed", None) is not None else {}
     refuse_unknown(options, defaults, f"option of {task}")
-    drawn = {"seed": seed} if "seed" in defaults else {}
-    used = {name: value for name, value in defaults.items() if name != "seed"} | options
     corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     clip.check(corpus)
-    found_features = coverage(dataset, corpus)
+    counted = coverage(dataset, corpus)
     found = examine(clip, dataset, corpus, **drawn, **options)
-    return Report(task, coverage=found_features, about=about(clip, dataset, corpus, seed, used), **found)
+    return Report(task, coverage=counted, about=about(clip, dataset, corpus, seed, defaults | options), **found)
 
 
 def examiner(task: str) -> Callable[..., dict[str, Any]]:

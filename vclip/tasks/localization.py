@@ -4,13 +4,13 @@ T seconds of one video, K steps of its task, D hidden size. Arrays (T, K) of ass
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
 from jaxtyping import Float32, Float64, Real, UInt8
 from torch import Tensor
@@ -58,16 +58,17 @@ def assign_steps(
         1 at the assigned seconds, else 0.
 
     Raises:
-        ValueError: for another probability, T <= K (where the original is undefined), K = 0, or a logit that is not
-            finite.
+        ValueError: T <= K (where the original is undefined), K = 0, or a logit that is not finite.
+
+    Example:
+        >>> assign_steps(np.array([[9, 0], [0, 0], [0, 9]])).argmax(axis=0)
+        array([0, 2])
     """
     if probability not in PROBABILITIES:
         raise ValueError(f"probability must be one of {', '.join(PROBABILITIES)}, got {probability!r}")
     seconds, steps = logits.shape
     if seconds <= steps or not steps:
-        raise ValueError(
-            f"{seconds} seconds for {steps} steps: at least one step and more seconds than steps are needed"
-        )
+        raise ValueError(f"{seconds} seconds for {steps} steps: more seconds than steps, and a step, are needed")
     values = (logits if isinstance(logits, Tensor) else torch.tensor(logits)).detach().cpu().float()
     log_p = torch.log_softmax(values, dim=1) if probability == "softmax" else F.logsigmoid(values)
     cost = -log_p.double().numpy()
@@ -105,8 +106,10 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
     Returns:
         A score that unpacks to recall, per_task.
 
-    Raises:
-        ValueError: for lists of different length or none, and for arrays of different shape.
+    Example:
+        >>> recall, per_task = average_recall([np.eye(3, 2)], [np.eye(3, 2)], ["make tea"])
+        >>> recall
+        1.0
     """
     if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
         raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
@@ -142,15 +145,8 @@ def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]
 
     C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K): k steps are before t, the others after it.
     """
-    log_factorial = np.append(0, np.cumsum(np.log(np.arange(1, seconds + 1))))
-
-    def log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
-        log = log_factorial[n] - log_factorial[k] - log_factorial[np.maximum(n - k, 0)]
-        return np.where(k <= n, log, -np.inf)
-
     t, k = np.arange(seconds)[:, None], np.arange(steps)[None]
-    all_choices = log_choose(np.array(seconds), np.array(steps))
-    return np.exp(log_choose(t, k) + log_choose(seconds - 1 - t, steps - 1 - k) - all_choices)
+    return scipy.stats.hypergeom.pmf(k, seconds - 1, t, steps - 1) * steps / seconds
 
 
 def step_logits(
@@ -173,57 +169,34 @@ def step_logits(
 
 
 def examine(
-    clip: DualEncoder,
-    dataset: Dataset,
-    corpus: Corpus,
-    *,
-    probability: Probability = "softmax",
+    clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, probability: Probability = "softmax"
 ) -> dict[str, Any]:
     """Localizes the steps of `datasets.crosstask` videos; for `vclip.evaluate`. `probability` as in `assign_steps`.
 
     One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
     occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
-    their task has steps cannot be scored: a warning and the details count them, their examples say why in `left_out`.
-    The random baseline is an exact expectation. Raises ValueError if no video can be scored.
+    their task has steps cannot be scored: the details count them as `left_out`. The random baseline is an exact
+    expectation.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
-    lengths = [int(corpus.seconds[corpus.index(record.video_id)]) for record in records]
-    reasons = [_left_out(record, seconds) for record, seconds in zip(records, lengths, strict=True)]
-    scored = [i for i, reason in enumerate(reasons) if not reason]
+    videos = [corpus.features(corpus.index(record.video_id)) for record in records]
+    scored = [i for i, record in enumerate(records) if record.segments and len(videos[i]) > len(record.steps)]
     if not scored:
-        raise ValueError(f"no video of {dataset} can be scored, the first because: {reasons[0] if reasons else 'none'}")
-    if len(scored) < len(records):
-        first = next(i for i, reason in enumerate(reasons) if reason)
-        why = f"{records[first].video_id!r} of task {records[first].task}: {reasons[first]}"
-        warnings.warn(f"{len(records) - len(scored)} of {len(records)} videos left out, first {why}", stacklevel=3)
-    features = [corpus.features(corpus.index(records[i].video_id)) for i in scored]
-    logits = step_logits(clip, features, [records[i].steps for i in scored])
+        raise ValueError(f"no video of {dataset} is annotated and has more seconds than its task has steps")
+    left_out = len(records) - len(scored)
+    records, videos = [records[i] for i in scored], [videos[i] for i in scored]
+    logits = step_logits(clip, videos, [record.steps for record in records])
     assigned = [assign_steps(rows, probability) for rows in logits]
-    truth = [true_seconds(records[i].segments, *rows.shape) for i, rows in zip(scored, assigned, strict=True)]
-    tasks = [records[i].task for i in scored]
-    baselines = {
-        "uniform": average_recall([assign_uniform(*rows.shape) for rows in assigned], truth, tasks),
-        "random": average_recall([random_probabilities(*rows.shape) for rows in assigned], truth, tasks),
-    }
-    shown = dict(zip(scored, zip(assigned, truth, strict=True), strict=True))
-    rows = [_example(records[i], lengths[i], reasons[i], *shown.get(i, (None, None))) for i in range(len(records))]
-    got = average_recall(assigned, truth, tasks).report({name: score.values() for name, score in baselines.items()})
-    details = {"left_out": len(records) - len(scored)}
-    return got | {"unit": "steps", "examples": pd.DataFrame(rows), "details": details}
-
-
-def _left_out(record, seconds: int) -> str:
-    """Why the video cannot be scored, "" if it can."""
-    if not record.segments:
-        return "not annotated"
-    return f"{seconds} s for {len(record.steps)} steps" if seconds <= len(record.steps) else ""
-
-
-def _example(
-    record, seconds: int, left_out: str, assigned: np.ndarray | None = None, truth: np.ndarray | None = None
-) -> dict:
-    row = {"task": record.task, "video_id": record.video_id, "seconds": seconds, "hits": 0, "steps": 0, "assigned": []}
-    if assigned is not None and truth is not None:
-        row["hits"], row["steps"] = int(assigned[truth != 0].sum()), int(truth.any(axis=0).sum())
-        row["assigned"] = assigned.argmax(axis=0).tolist()
-    return row | {"segments": list(record.segments), "left_out": left_out}
+    truth = [true_seconds(record.segments, *rows.shape) for record, rows in zip(records, assigned, strict=True)]
+    tasks = [record.task for record in records]
+    uniform = average_recall([assign_uniform(*rows.shape) for rows in truth], truth, tasks)
+    random = average_recall([random_probabilities(*rows.shape) for rows in truth], truth, tasks)
+    examples = pd.DataFrame([
+        {
+            "task": record.task, "video_id": record.video_id, "seconds": len(t), "hits": int(a[t != 0].sum()),
+            "steps": int(t.any(axis=0).sum()), "assigned": a.argmax(axis=0).tolist(), "segments": list(record.segments),
+        }
+        for record, a, t in zip(records, assigned, truth, strict=True)
+    ])  # fmt: skip
+    got = average_recall(assigned, truth, tasks).report({"uniform": uniform.values(), "random": random.values()})
+    return got | {"unit": "steps", "examples": examples, "details": {"left_out": left_out}}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vclip.tasks.ties import as_array, distinct, products
+from vclip.tasks.ties import as_array, products
 
 Rule = Literal["eq6", "eq6_keep", "quantile", "cosine", "margin"]
 RULES: tuple[str, ...] = get_args(Rule)
@@ -29,23 +29,27 @@ def outside_threshold(
         duplicates: "keep" compares all ids, as published: two ids of one text give its squared norm, which few seconds
             exceed, so that nearly everything is Outside. "drop" counts equal texts, and equal rows, once.
 
+    Returns:
+        The threshold.
+
     Raises:
-        ValueError: for NaN or infinity, fewer than two labels to compare, or another number of texts than labels.
+        ValueError: for NaN or infinity, or fewer than two labels to compare.
+
+    Example:
+        >>> outside_threshold(np.eye(2)), outside_threshold(np.ones((2, 2)), duplicates="keep")
+        (0.0, 2.0)
     """
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
     rows = as_array(z_labels)
-    if texts is not None and len(texts) != len(rows):
-        raise ValueError(f"{len(texts)} texts for {len(rows)} labels")
     if not np.isfinite(rows).all():
         raise ValueError("a label's z_t holds NaN or infinity")
     if duplicates == "drop":
         if texts is not None:
-            rows = rows[list({text: i for i, text in reversed([*enumerate(texts)])}.values())]
-        rows = rows[distinct(rows)[0]]
+            rows = rows[np.unique(np.array(texts), return_index=True)[1]]
+        rows = np.unique(rows, axis=0)
     if len(rows) < 2:
-        there = "there is one" if len(rows) else "there is none"
-        raise ValueError(f"eq. 6 needs two different labels, {there}: use rule='quantile'")
+        raise ValueError(f"eq. 6 needs two different labels, there are {len(rows)}: use rule='quantile'")
     pairs = rows @ rows.T
     np.fill_diagonal(pairs, -np.inf)
     return float(pairs.max())
@@ -60,8 +64,17 @@ def label_seconds(
 
     The first of tied labels counts.
 
-    Raises:
-        ValueError: if there is no label or a product is NaN.
+    Args:
+        h: states of a video's seconds.
+        z_labels: embeddings of K labels.
+        threshold: gamma, for instance of `outside_threshold`.
+
+    Returns:
+        A label a second.
+
+    Example:
+        >>> label_seconds(np.array([[0.0, 2], [1, 0], [0, 0]]), np.eye(2), threshold=0.5)
+        array([2, 1, 0])
     """
     return best_label(products(as_array(h), as_array(z_labels)), threshold)[0]
 
@@ -82,11 +95,11 @@ def scores_by(
     """What `rule` compares with its threshold: dot products, cosines, or smoothed margins.
 
     A margin is a label's score minus the mean label's. Smoothing the states smooths it, as it is linear in them.
-    Equal labels have equal scores. Raises ValueError for margins of labels that are all equal.
+    Equal labels have equal scores.
     """
     if rule == "margin":
-        if len(distinct(z_labels)[0]) < 2:
-            raise ValueError("a margin needs two different labels, there is one at most: use rule='quantile'")
+        if (z_labels == z_labels[0]).all():
+            raise ValueError("a margin needs two different labels: use rule='quantile'")
         return products(smooth(h, window), z_labels - z_labels.mean(axis=0))
     return products(_unit(h), _unit(z_labels)) if rule == "cosine" else products(h, z_labels)
 
@@ -108,21 +121,18 @@ def threshold_by(
 
 def smooth(rows: Float[np.ndarray, "T D"], window: int) -> Float[np.ndarray, "T D"]:
     """The mean of the `window` (odd) seconds around each; of those there are, at a video's ends."""
-    sums = np.concatenate([np.zeros((1, rows.shape[1])), rows.cumsum(axis=0, dtype=np.float64)])
-    t, half = np.arange(len(rows)), window // 2
-    first, last = np.maximum(t - half, 0), np.minimum(t + half + 1, len(rows))
-    return ((sums[last] - sums[first]) / (last - first)[:, None]).astype(rows.dtype)
+    half = window // 2
+    around = [rows[max(0, t - half) : t + half + 1].mean(axis=0) for t in range(len(rows))]
+    return np.stack(around) if around else rows
 
 
 def majority_filter(labels: Int[np.ndarray, " T"], window: int) -> Int[np.ndarray, " T"]:
     """The most frequent label of the `window` (odd) seconds around each; on a tie its own, else the earliest."""
-    if not len(labels):
-        return labels
-    half = window // 2
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(labels, half, constant_values=-1), window)
-    around = around[:, [half, *range(half), *range(half + 1, window)]]
-    votes = (around[:, :, None] == around[:, None, :]).sum(axis=2) * (around >= 0)
-    return around[np.arange(len(labels)), votes.argmax(axis=1)]
+    half, filtered = window // 2, labels.copy()
+    for t, own in enumerate(labels):
+        around = labels[max(0, t - half) : t + half + 1].tolist()
+        filtered[t] = max([int(own), *around], key=around.count)
+    return filtered
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -66,14 +66,15 @@ class Report:
         return write_scores(folder, self.as_dict())
 
     def _headline(self) -> str:
-        data, found = self.about.get("data", {}), self.coverage
-        said = [
-            f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}",
-            f"{found['videos']} of {found['of']} videos have features{_but(found['missing'])}",
-            f"{found['records'] - self.details.get('left_out', 0)} of {found['of_records']} records scored",
-        ]
-        said += [f"{data['left_out']} listed left out"] if data.get("left_out") else []
-        return ", ".join(said)
+        data, found, missing = self.about.get("data", {}), self.coverage, self.coverage["missing"]
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        but = f" (not {', '.join(map(repr, missing[:3]))}{more})" if missing else ""
+        left_out = f", {data['left_out']} listed left out" if data.get("left_out") else ""
+        return (
+            f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, "
+            f"{found['videos']} of {found['of']} videos have features{but}, "
+            f"{found['records'] - self.details.get('left_out', 0)} of {found['of_records']} records scored{left_out}"
+        )
 
     def __repr__(self) -> str:
         return f"{self._headline()}\n{self.table.to_string(float_format=_shown, na_rep='–')}"
@@ -84,11 +85,7 @@ class Report:
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """Count the data set's videos and records that have features, and name the videos that lack them.
-
-    Raises:
-        ValueError: if there is no record, or no video has features.
-    """
+    """Count the data set's videos and records that have features, and name the videos that lack them."""
     videos, missing = dataset.video_ids, dataset.missing(corpus)
     if not videos:
         raise ValueError(f"{dataset}: nothing to score; is it the right split?")
@@ -98,6 +95,11 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
         "videos": len(videos) - len(missing), "of": len(videos), "missing": missing,
         "records": len(covered(dataset, corpus)), "of_records": len(dataset),
     }  # fmt: skip
+
+
+def covered(records: Sequence, corpus: Corpus) -> list[int]:
+    """Positions of the records whose video has features."""
+    return [i for i, record in enumerate(records) if record.video_id in corpus]
 
 
 def about(clip: DualEncoder, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,19 +126,18 @@ def features_hash(dataset: Dataset, corpus: Corpus) -> str:
     return digest.hexdigest()[:16]
 
 
-def covered(records: Sequence, corpus: Corpus) -> list[int]:
-    """Positions of the records whose video has features."""
-    return [i for i, record in enumerate(records) if record.video_id in corpus]
-
-
-def _but(missing: Sequence[str]) -> str:
-    """The first of the ids that lack features, in brackets."""
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    return f" (not {', '.join(map(repr, missing[:3]))}{more})" if missing else ""
+def write_scores(output: str | Path, scores: dict) -> Path:
+    """Write `scores.json` into the folder `output`, with the versions of the libraries."""
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
+    scores = _plain(scores) | {"versions": versions | {"python": platform.python_version()}}
+    write_json(folder / "scores.json", scores)
+    return folder / "scores.json"
 
 
 def _plain(value: Any) -> Any:
-    """The same in what JSON knows: numbers of numpy as Python's, what is not finite as None, the rest as text."""
+    """The same in what JSON knows: what is not finite as None, what is no number as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -145,24 +146,12 @@ def _plain(value: Any) -> Any:
         return _plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return value if value is None or isinstance(value, int | str) else str(value)
 
 
 def _shown(value: float) -> str:
     """Four places, without the zeros behind a whole rank."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
-
-
-def write_scores(output: str | Path, scores: dict) -> Path:
-    """Write `scores.json` into the folder `output`, with the versions of the libraries."""
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
-    write_json(
-        folder / "scores.json",
-        json.loads(json.dumps(scores)) | {"versions": versions | {"python": platform.python_version()}},
-    )
-    return folder / "scores.json"
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

@@ -1,8 +1,7 @@
 """Why a retrieval went wrong: what the clip ranked first shares with the one that was sought (paper section 5.7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,41 +20,29 @@ FUNCTION_WORDS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """What a clip shows: one action, things, the topic of its video (None if nobody knows), and how long it is (s).
-
-    `seconds` is 0 where the whole video is the clip.
-    """
+class Meaning(NamedTuple):
+    """What a clip shows: one action, things, and the topic of its video (None if nobody knows)."""
 
     action: str
     things: frozenset[str]
     topic: str | None
-    seconds: float
 
 
 def meaning(record: Any, truth: dict | None = None) -> Meaning:
-    """Of a record with `video_id` and `sentence`, and perhaps `start` and `end` (s) and `recipe_type`.
+    """Of a record with `video_id` and `sentence`, and perhaps `start` (s) and `recipe_type`.
 
     From `truth`, (video_id, start) -> (action, thing, topic), where it knows the clip. Else read off an imperative
     sentence: its first word is the action, every other word that is no function word a thing, `recipe_type` the topic.
     """
-    start, end = getattr(record, "start", 0), getattr(record, "end", None)
-    seconds = end - start if end is not None else 0
-    if truth and (record.video_id, start) in truth:
-        action, thing, topic = truth[record.video_id, start]
-        return Meaning(action, frozenset([thing]), topic, seconds)
+    known = (truth or {}).get(_key(record))
+    if known:
+        return Meaning(known[0], frozenset([known[1]]), known[2])
     first, *others = record.sentence.lower().replace(",", " ").replace(".", " ").split() or [""]
-    return Meaning(first, frozenset(others) - FUNCTION_WORDS, getattr(record, "recipe_type", None), seconds)
+    return Meaning(first, frozenset(others) - FUNCTION_WORDS, getattr(record, "recipe_type", None))
 
 
 def kind(sought: Meaning, found: Meaning) -> str:
-    """Which of `KINDS` it is to find the clip `found` in place of `sought`; the first that applies.
-
-    A clip of which the model sees a part only comes first: nothing else need be wrong with it.
-    """
-    if sought.seconds > LONGEST:
-        return KINDS[0]
+    """Which of `KINDS` it is to find the clip `found` in place of `sought`; the first that applies."""
     if sought.things & found.things and sought.action != found.action:
         return KINDS[1]
     if sought.action == found.action:
@@ -66,19 +53,20 @@ def kind(sought: Meaning, found: Meaning) -> str:
 def errors(examples: pd.DataFrame, records: Sequence, truth: dict | None = None) -> pd.DataFrame:
     """The rows of a retrieval report's `examples` whose first clip is a wrong one, with `kind` and `top_sentence`.
 
-    `examples` has the columns `video_id`, `rank`, `top_video_id` and, where clips have a start, `start` and `top_start`
-    (s); `truth` is as in `meaning`. `records` are what was scored; where two share video and start, the first stands
-    for both. Raises ValueError that names a clip which is not among them.
+    A clip of which the model sees a part only is of the first kind: nothing else need be wrong with it. `truth` is as
+    in `meaning`; `records` are what was scored. Where two share video and start, the first stands for both.
     """
-    known = {}
-    for record in records:
-        known.setdefault((record.video_id, getattr(record, "start", 0)), record)
+    known = {_key(record): record for record in reversed(records)}
     wrong = examples.loc[examples["rank"] > 1]
-    rows = wrong.to_dict("records")
-    try:
-        sought = [known[row["video_id"], row.get("start", 0)] for row in rows]
-        found = [known[row["top_video_id"], row.get("top_start", 0)] for row in rows]
-    except KeyError as error:
-        raise ValueError(f"the clip {error.args[0]} is not among the records: give those that were scored") from None
-    kinds = [kind(meaning(s, truth), meaning(f, truth)) for s, f in zip(sought, found, strict=True)]
-    return wrong.assign(kind=kinds, top_sentence=[record.sentence for record in found])
+    kinds, sentences = [], []
+    for row in wrong.to_dict("records"):
+        sought = known[row["video_id"], row.get("start", 0)]
+        found = known[row["top_video_id"], row.get("top_start", 0)]
+        long = getattr(sought, "end", 0) - getattr(sought, "start", 0) > LONGEST
+        kinds.append(KINDS[0] if long else kind(meaning(sought, truth), meaning(found, truth)))
+        sentences.append(found.sentence)
+    return wrong.assign(kind=kinds, top_sentence=sentences)
+
+
+def _key(record: Any) -> tuple[str, float]:
+    return record.video_id, getattr(record, "start", 0)

@@ -6,7 +6,7 @@ T seconds of a video; labels are integers, 0 = Outside, which is no segment.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Integer
 
 
 def segments(labels: Integer[np.ndarray, " T"]) -> list[tuple[int, int, int]]:
@@ -16,35 +16,28 @@ def segments(labels: Integer[np.ndarray, " T"]) -> list[tuple[int, int, int]]:
     return [(int(labels[s]), s, e) for s, e in zip(starts, ends, strict=True) if s < e and labels[s] != 0]
 
 
-def relabelled(
-    labels: Integer[np.ndarray, " T"], segment_labels: Integer[np.ndarray, " segments"]
-) -> Int[np.ndarray, " T"]:
-    """The same segments, each with another label."""
-    out = np.zeros(len(labels), np.int64)
-    for (_, start, end), label in zip(segments(labels), segment_labels, strict=True):
-        out[start:end] = label
-    return out
-
-
-def segmental_f1(
-    predicted: Sequence[Integer[np.ndarray, "_"]], truth: Sequence[Integer[np.ndarray, "_"]], overlap: float
-) -> float:
-    """F1 of predicted segments, counted over all videos (Lea et al. 2017).
+def segment_hits(
+    predicted: Integer[np.ndarray, " T"], truth: Integer[np.ndarray, " T"], overlap: float
+) -> tuple[int, int]:
+    """Hits of one video, and how many segments prediction and truth have together.
 
     A predicted segment is a hit if the true segment of its label with the largest intersection over union reaches
-    `overlap` and was not hit before. 0 where neither side has a segment.
+    `overlap` and was not hit before.
     """
-    hits = n_predicted = n_true = 0
-    for p, t in zip(predicted, truth, strict=True):
-        found, wanted = segments(p), segments(t)
-        hit = [False] * len(wanted)
-        for segment in found:
-            ious = [_iou(segment, other) for other in wanted]
-            best = int(np.argmax(ious)) if ious else -1
-            if ious and ious[best] >= overlap and not hit[best]:
-                hit[best] = True
-        hits, n_predicted, n_true = hits + sum(hit), n_predicted + len(found), n_true + len(wanted)
-    return 2 * hits / max(1, n_predicted + n_true)
+    found, wanted = segments(predicted), segments(truth)
+    hit = set()
+    for segment in found:
+        ious = [_iou(segment, other) for other in wanted]
+        if ious and max(ious) >= overlap:
+            hit.add(int(np.argmax(ious)))
+    return len(hit), len(found) + len(wanted)
+
+
+def segmental_f1(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], overlap: float) -> float:
+    """F1 of predicted segments, counted over all videos (Lea et al. 2017); 0 where neither side has a segment."""
+    counts = [segment_hits(p, t, overlap) for p, t in zip(predicted, truth, strict=True)]
+    hits, total = np.sum(counts, axis=0).tolist()
+    return 2 * hits / max(1, total)
 
 
 def edit_score(predicted: Integer[np.ndarray, " T"], truth: Integer[np.ndarray, " S"]) -> float:

@@ -4,9 +4,8 @@ T seconds of a video, K labels. A second's label is 0 = Outside or the step's pl
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
+from vclip.data.text import refuse_unknown
 from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.outside import (
@@ -26,9 +26,9 @@ from vclip.tasks.outside import (
     outside_threshold,
     scores_by,
     threshold_by,
-)
+)  # fmt: skip
 from vclip.tasks.report import Score, covered
-from vclip.tasks.segment_metrics import edit_score, relabelled, segmental_f1, segments
+from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
 from vclip.tasks.ties import once
 
 __all__ = [
@@ -70,22 +70,30 @@ class SegmentationScore(Score):
 
 
 def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationScore:
-    """Scores of the videos' labels a second, integer arrays (T,) from 0 (Outside) to `n_labels` (MMPT metric.py:195).
+    """Scores of labels from 0 (Outside) to `n_labels` (MMPT metric.py:195).
 
     Frame accuracy and recall count the seconds of all videos, F1 their segments; edit is the mean over videos.
-    Raises ValueError, naming the video, for lengths that differ or labels out of range, and if there is no second.
+
+    Args:
+        predicted, truth: a label a second, an integer array (T,) for each video.
+        n_labels: K.
+
+    Returns:
+        The scores, beside those of "all Outside" and "most frequent step".
+
+    Raises:
+        ValueError: names the video whose lengths differ or whose labels are out of range; also if there is no second.
+
+    Example:
+        >>> score([[0, 1, 1]], [[0, 1, 2]], n_labels=2).frame_accuracy
+        0.6666666666666666
     """
-    if len(predicted) != len(truth):
-        raise ValueError(f"{len(predicted)} predictions for {len(truth)} videos")
     predicted, truth = ([np.asarray(labels) for labels in videos] for videos in (predicted, truth))
-    for i, (p, t) in enumerate(zip(predicted, truth, strict=True)):
-        if p.shape != t.shape or p.ndim != 1:
-            raise ValueError(f"video {i} has predictions {p.shape} for seconds {t.shape}")
-        for labels in (p, t):
-            if len(labels) and not (labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() <= n_labels):
-                raise ValueError(f"video {i} has labels that are not whole numbers from 0 to {n_labels}")
-    if not sum(map(len, truth)):
-        raise ValueError("there is no second to score")
+    if [p.shape for p in predicted] != [t.shape for t in truth] or not sum(map(len, truth)):
+        raise ValueError(f"predictions {[p.shape for p in predicted]} for seconds {[t.shape for t in truth]}"[:300])
+    for i, labels in enumerate([*predicted, *truth]):
+        if len(labels) and not (labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() <= n_labels):
+            raise ValueError(f"video {i % len(truth)} has labels that are not whole numbers from 0 to {n_labels}")
     predicted, truth = ([labels.astype(np.int64) for labels in videos] for videos in (predicted, truth))
     steps = np.bincount(np.concatenate(truth), minlength=n_labels + 1)[1:]
     everywhere = {"all Outside": 0} | ({"most frequent step": int(steps.argmax()) + 1} if steps.any() else {})
@@ -120,12 +128,15 @@ def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed:
     It shows how much of a score comes from segment boundaries and label frequencies alone.
     """
     rng = np.random.default_rng(seed)
-    labels = [label for p in predicted for label, _, _ in segments(p)]
-    ends = np.cumsum([len(segments(p)) for p in predicted])
+    runs = [segments(p) for p in predicted]
+    labels = np.array([label for video in runs for label, _, _ in video], np.int64)
     drawn = []
     for _ in range(SHUFFLES):
-        parts = np.split(rng.permutation(np.array(labels, np.int64)), ends[:-1])
-        shuffled = [relabelled(p, part) for p, part in zip(predicted, parts, strict=True)]
+        order = iter(rng.permutation(labels))
+        shuffled = [np.zeros(len(p), np.int64) for p in predicted]
+        for video, found in zip(shuffled, runs, strict=True):
+            for _, start, end in found:
+                video[start:end] = next(order)
         drawn.append(_score(shuffled, truth, n_labels).values())
     return pd.DataFrame(drawn).mean().to_dict()
 
@@ -158,101 +169,65 @@ def examine(
     * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
     * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
     * "quantile": the dot product, above its quantile `outside` over all seconds;
-    * "margin": the dot product minus that with the mean label, averaged over `window` seconds, above its quantile
-      `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both numbers
-      were fixed on MiniHowTo's validation videos (notebook 06).
+    * "margin": the dot product minus that with the mean label, averaged over `window` (odd) seconds, above its
+      quantile `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both
+      numbers were fixed on MiniHowTo's validation videos (notebook 06).
 
     `seed` draws the baseline "shuffled labels" (`shuffled_baseline`). The details are `rule`, `threshold` and the
     `recall` of each label by name, "Outside" first. An example has the labels a second (`predicted`, `truth`) and the
     best label's score (`best`), to be drawn beside the threshold.
-    Raises ValueError for a wrong option and for a classifier of other labels than the data set's.
     """
     rule = rule or ("eq6" if clip.classes is None else "classifier")
-    _check_options(rule, outside, window)
-    scores_of, z_labels = _scorer(clip, dataset, rule, window)
+    refuse_unknown([rule], (*RULES, "classifier"), "rule")
+    if not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
+        raise ValueError(f"outside is a fraction, 0 to 1, and window an odd number of seconds, not {outside}, {window}")
+    if rule == "classifier":
+        _check_classifier(clip, dataset)
+    texts, text = once(dataset.texts)
+    z_labels = clip.encode_texts(texts)[text]
+
+    def scores(h: np.ndarray) -> np.ndarray:
+        if rule != "classifier":
+            return scores_by(rule, h, z_labels, window)
+        logits = clip.class_logits(h)  # COINPredictor takes the argmax of all K + 1
+        return logits[:, 1:] - logits[:, :1]
+
     records = [dataset[i] for i in covered(dataset, corpus)]
-    videos = [corpus.index(record.video_id) for record in records]
-    labels, best = [], []
+    videos = [corpus.features(corpus.index(record.video_id)) for record in records]
+    found = []
     for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
-        features = [corpus.features(i) for i in videos[first : first + VIDEOS_AT_ONCE]]
-        for h in clip.encode_seconds(features):
-            label, value = best_label(scores_of(h))
-            labels.append(label)
-            best.append(value)
-    threshold = (
-        0.0 if rule == "classifier" else threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
-    )
-    predicted = [np.where(value > threshold, label, 0) for label, value in zip(labels, best, strict=True)]
+        found += [best_label(scores(h)) for h in clip.encode_seconds(videos[first : first + VIDEOS_AT_ONCE])]
+    best = [value for _, value in found]
+    threshold = 0.0
+    if rule != "classifier":
+        threshold = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
+    predicted = [np.where(value > threshold, label, 0) for label, value in found]
     if rule == "margin":
         predicted = [majority_filter(p, window) for p in predicted]
     truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
     result = score(predicted, truth, len(dataset.labels))
-    examples = _examples(records, predicted, truth, best)
+    examples = pd.DataFrame([
+        {
+            "video_id": record.video_id, "task": record.task, "seconds": len(p),
+            "frame_accuracy": float(np.mean(p == t)) if len(p) else math.nan,
+            "predicted": p.tolist(), "truth": t.tolist(), "best": value.tolist(),
+        }
+        for record, p, t, value in zip(records, predicted, truth, best, strict=True)
+    ])  # fmt: skip
     names = ["Outside", *(f"{text} ({label})" for label, text in zip(dataset.labels, dataset.texts, strict=True))]
-    recall = dict(zip(names, result.recall.tolist(), strict=True))
-    details = {"rule": rule, "threshold": threshold, "recall": recall}
+    details = {"rule": rule, "threshold": threshold, "recall": dict(zip(names, result.recall.tolist(), strict=True))}
     shuffled = shuffled_baseline(predicted, truth, len(dataset.labels), seed)
     baselines = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
     return result.report(baselines) | {"unit": "seconds", "examples": examples, "details": details}
 
 
-def _check_options(rule: str, outside: float, window: int) -> None:
-    if rule not in (*RULES, "classifier"):
-        raise ValueError(f"rule is one of classifier, {', '.join(RULES)}, not {rule!r}")
-    if not 0 <= outside <= 1:
-        raise ValueError(f"outside must be a fraction of the seconds, 0 to 1, got {outside}")
-    if window < 1 or window % 2 == 0:
-        raise ValueError(f"window is an odd number of seconds, 1 or more, not {window}")
-
-
-def _scorer(
-    clip: DualEncoder, dataset: COIN, rule: Rule | Literal["classifier"], window: int
-) -> tuple[Callable[[Float[np.ndarray, "T D"]], Float[np.ndarray, "T K"]], Float[np.ndarray, "K D"]]:
-    """What gives the scores (T, K) of a video's states, and the labels' z_t, of which a classifier has none."""
-    if rule == "classifier":
-        _check_classifier(clip, dataset)
-        return partial(_classifier_margins, clip), np.zeros((0, 0), np.float32)
-    texts, text = once(dataset.texts)
-    z_labels = clip.encode_texts(texts)[text]
-    return lambda h: scores_by(rule, h, z_labels, window), z_labels
-
-
-def _classifier_margins(clip: DualEncoder, h: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "T K"]:
-    """Each step's logit minus that of Outside (COINPredictor takes the argmax of all K + 1)."""
-    logits = clip.class_logits(h)
-    return logits[:, 1:] - logits[:, :1]
-
-
 def _check_classifier(clip: DualEncoder, dataset: COIN) -> None:
     if clip.classes is None:
+        raise ValueError(f"rule='classifier' needs a model fine-tuned for segmentation: take one of {', '.join(RULES)}")
+    wanted = ["Outside", *dataset.texts]
+    unnamed = [f"LABEL_{label}" for label in range(len(wanted))]
+    if clip.classes[1:] not in (wanted[1:], unnamed[1:]):
         raise ValueError(
-            f"rule='classifier' needs a model fine-tuned for segmentation, which {clip.name or 'this one'} is not: "
-            f"take one of {', '.join(RULES)}"
+            f"the model's classifier was fine-tuned on other labels ({len(clip.classes)} classes) than those of "
+            f"{dataset} ({len(dataset.texts)} steps and Outside): take a zero-shot rule"
         )
-    if len(clip.classes) != len(dataset.texts) + 1:
-        raise ValueError(
-            f"the model's classifier has {len(clip.classes)} classes, {dataset} has {len(dataset.texts)} steps "
-            "and Outside: it was fine-tuned on other labels; take a zero-shot rule"
-        )
-    for label, text in enumerate(dataset.texts, 1):
-        if (trained := clip.classes[label]) not in (text, f"LABEL_{label}"):
-            raise ValueError(
-                f"class {label} of the model's classifier is {trained!r}, of {dataset} {text!r}: it was fine-tuned on "
-                "other labels; take a zero-shot rule"
-            )
-
-
-def _examples(records: Sequence, predicted: list, truth: list, best: list) -> pd.DataFrame:
-    rows = [
-        {
-            "video_id": record.video_id,
-            "task": record.task,
-            "seconds": len(p),
-            "frame_accuracy": float(np.mean(p == t)) if len(p) else math.nan,
-            "predicted": p.tolist(),
-            "truth": t.tolist(),
-            "best": value.tolist(),
-        }
-        for record, p, t, value in zip(records, predicted, truth, best, strict=True)
-    ]
-    return pd.DataFrame(rows)

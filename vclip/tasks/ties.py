@@ -1,13 +1,10 @@
-"""Equal vectors get equal products, so that ties are seen: BLAS rounds a column of a product by its place.
-
-N or K rows of D numbers.
-"""
+"""Equal vectors get equal products, so that ties are seen: BLAS rounds a column of a product by its place."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Item = TypeVar("Item", bound=Hashable)
@@ -21,13 +18,6 @@ def as_array(rows: np.ndarray | Tensor | Sequence) -> np.ndarray:
     return array.astype(np.promote_types(array.dtype, np.float32), copy=False)
 
 
-def distinct(rows: Float[np.ndarray, "K D"]) -> tuple[Int[np.ndarray, " distinct"], Int[np.ndarray, " K"]]:
-    """Where each distinct row first stands, in order, and for each of the K rows which of those it equals."""
-    # -0.0 equals 0.0, which adding 0 makes of it
-    which = np.array(once((row + 0).tobytes() for row in rows)[1], dtype=np.int64)
-    return np.unique(which, return_index=True)[1], which
-
-
 def once(items: Iterable[Item]) -> tuple[list[Item], list[int]]:
     """Each distinct item once, in the order in which they come, and for each of `items` which of those it is."""
     place: dict[Item, int] = {}
@@ -37,5 +27,5 @@ def once(items: Iterable[Item]) -> tuple[list[Item], list[int]]:
 
 def products(queries: Float[np.ndarray, "N D"], rows: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "N K"]:
     """Dot products of each query with each row; those with equal rows are equal to the last bit."""
-    first, which = distinct(rows)
-    return (queries @ rows[first].T)[:, which]
+    distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    return (queries @ distinct.T)[:, which]

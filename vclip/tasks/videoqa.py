@@ -3,8 +3,7 @@
 N questions, C candidates of each, D hidden size.
 """
 
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
-from vclip.tasks.ties import once
+from vclip.tasks.ties import as_array, once
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
@@ -41,36 +40,37 @@ def score(
         z_t: its candidates, the first wins a tie; a list of arrays (C_i, D) where their numbers differ.
         answers: the true candidate, from 0.
 
+    Returns:
+        Accuracy beside chance, and the predictions.
+
     Raises:
         ValueError: names the question (from 0) whose answer is not one of its candidates or whose score is NaN; also
             for no question, or unequal numbers of videos, questions and answers.
+
+    Example:
+        >>> score(np.ones((1, 2)), np.array([[[0, 1], [1, 1], [1, 0]]]), [1])
+        VideoQAScore(accuracy 1 (chance 0.3333), n 1)
     """
-    if not len(z_v) == len(z_t) == len(answers):
-        raise ValueError(f"{len(z_v)} videos, {len(z_t)} questions and {len(answers)} answers: one of each is needed")
-    return choose(candidate_scores(z_v, z_t), answers)
+    return _score(_candidate_scores(z_v, z_t), answers)
 
 
-def candidate_scores(z_v: Iterable, z_t: Iterable) -> list[Float64[np.ndarray, " _"]]:
-    """The dot products of each video (D,) with its candidates (C, D), in float64; equal candidates have equal ones."""
-    return [(_float64(texts) * _float64(video)).sum(axis=1) for video, texts in zip(z_v, z_t, strict=True)]
+def _candidate_scores(z_v: Any, z_t: Any) -> list[Float64[np.ndarray, " _"]]:
+    """The dot products of each video (D,) with its candidates (C, D); equal candidates have equal ones."""
+    if len(z_v) != len(z_t):
+        raise ValueError(f"{len(z_v)} videos and {len(z_t)} questions: one of each is needed")
+    pairs = ((as_array(video).astype(np.float64), as_array(texts)) for video, texts in zip(z_v, z_t, strict=True))
+    return [(texts * video).sum(axis=1) for video, texts in pairs]
 
 
-def choose(
-    scores: Sequence[Real[np.ndarray, " _"]], answers: Sequence | Integer[np.ndarray, " N"] | Integer[Tensor, " N"]
-) -> VideoQAScore:
-    """`score` of N questions whose candidates' scores, an array a question, are known."""
-    if not len(scores):
-        raise ValueError("there is no question to score")
-    truth = []
-    for i, (row, answer) in enumerate(zip(scores, answers, strict=True)):
-        try:
-            truth.append(operator.index(answer))
-        except TypeError:
-            raise ValueError(f"question {i}: the answer {answer!r} is not a whole number") from None
-        if not 0 <= truth[i] < len(row):
-            raise ValueError(f"question {i}: answer {truth[i]} is out of range, it has {len(row)} candidates from 0")
-        if np.isnan(row).any():
-            raise ValueError(f"question {i}: the score of candidate {np.isnan(row).argmax()} is NaN")
+def _score(scores: Sequence[np.ndarray], answers: Sequence | np.ndarray | Tensor) -> VideoQAScore:
+    truth = np.asarray(answers)
+    if not len(scores) == len(truth) or truth.dtype.kind not in "iu":
+        raise ValueError(
+            f"{len(scores)} questions, but {len(truth)} answers, of type {truth.dtype}: whole numbers needed"
+        )
+    for i, (row, answer) in enumerate(zip(scores, truth, strict=True)):
+        if not 0 <= answer < len(row) or np.isnan(row).any():
+            raise ValueError(f"question {i}: answer {answer} of {len(row)} candidates from 0, which score {row}")
     predictions = np.array([row.argmax() for row in scores], dtype=np.int64)
     chance = float(np.mean([1 / len(row) for row in scores]))
     accuracy = float(np.mean(predictions == truth))
@@ -91,20 +91,11 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus) -> dict[str, An
     z_t = clip.encode_texts(texts)
     answers = [q.answer for q in questions]
     ends = np.cumsum([len(q.candidates) for q in questions])
-    scores = candidate_scores(z_v[video], [z_t[rows] for rows in np.split(text, ends[:-1])])
-    got = choose(scores, answers)
-    examples = pd.DataFrame(
-        {
-            "video_id": [q.video_id for q in questions],
-            "candidates": [list(q.candidates) for q in questions],
-            "answer": answers,
-            "prediction": got.predictions,
-            "scores": [row.tolist() for row in scores],
-        }
-    )
+    scores = _candidate_scores(z_v[video], [z_t[rows] for rows in np.split(text, ends[:-1])])
+    got = _score(scores, answers)
+    examples = pd.DataFrame({
+        "video_id": [q.video_id for q in questions], "candidates": [list(q.candidates) for q in questions],
+        "answer": answers, "prediction": got.predictions, "scores": [row.tolist() for row in scores],
+    })  # fmt: skip
     most_frequent = {"accuracy": float(np.bincount(answers).max() / len(answers))}
     return got.report({"most frequent answer": most_frequent}) | {"unit": "questions", "examples": examples}
-
-
-def _float64(array: np.ndarray | Tensor) -> np.ndarray:
-    return array.detach().cpu().double().numpy() if isinstance(array, Tensor) else np.asarray(array, dtype=np.float64)

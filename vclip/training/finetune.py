@@ -99,10 +99,11 @@ def finetune(
 
     Example:
         >>> import tempfile, vclip
-        >>> from vclip.datasets.minihowto import training_set
+        >>> from vclip.datasets import crosstask
+        >>> folder = vclip.minihowto() / "crosstask" / "test"
         >>> with tempfile.TemporaryDirectory() as output:
         ...     config = FinetuneConfig.sample("localization", output=output, epochs=1)
-        ...     run = finetune(config, *training_set("crosstask"))
+        ...     run = finetune(config, crosstask.load(folder, "train", n_train=8), folder / "features")
         >>> run.report["chosen_by"], len(run.scores)
         ('recall', 2)
     """
