@@ -58,7 +58,7 @@ def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
             (folder / INDEX).unlink(missing_ok=True)  # a build that is stopped here goes on, and is not opened
             new = {key: rows for key, rows in zip(keys, features, strict=True) if key not in known}
             made = _embed(clip, new, file)
-            _write_vectors(target, {key: made[key] if key in made else known[key] for key in keys}, keys)
+            _write_vectors(target, keys, [made[key] if key in made else known[key] for key in keys])
     for gone in held.keys() - wanted:
         gone.unlink()
     if (folder / INDEX).is_file() and _read_state(folder).get("videos") == _videos(corpus):
@@ -118,12 +118,11 @@ def _embed(clip: DualEncoder, videos: dict[Key, np.ndarray], file: Path) -> dict
     return dict(zip(videos, np.split(z_v, ends[:-1]), strict=True))
 
 
-def _write_vectors(file: Path, z_v: dict[Key, np.ndarray], keys: list[Key]) -> None:
-    rows = [z_v[key] for key in keys]
+def _write_vectors(file: Path, keys: list[Key], z_v: list[np.ndarray]) -> None:
     tensors = {
         "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
-        "starts": np.cumsum([0, *map(len, rows)], dtype=np.int64),
-        "z_v": np.concatenate(rows).astype(np.float32),
+        "starts": np.cumsum([0, *map(len, z_v)], dtype=np.int64),
+        "z_v": np.concatenate(z_v).astype(np.float32),
     }
     storage.replace(file, lambda temporary: save_file(tensors, temporary))
 
