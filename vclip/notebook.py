@@ -12,7 +12,7 @@ from vclip.tasks.report import write_scores
 
 __all__ = ["Rows", "check_parameters", "read_rows", "write_scores"]
 
-COMMAND = "pytest tests/benchmarks/bench_*.py --benchmark-json=FILE"
+COMMAND = "pytest -n 0 tests/benchmarks/bench_*.py --benchmark-json=FILE"
 
 
 def check_parameters(namespace: Mapping) -> None:
