@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from vclip import PretrainConfig, minihowto
@@ -23,12 +24,20 @@ def test_an_unknown_notebook_parameter_is_refused():
 
 
 def test_papermill_stops_at_an_unknown_parameter(tmp_path):
-    notebook = ROOT / "notebooks" / "02_clips_and_clusters.ipynb"
-    command = [sys.executable, "-m", "papermill", str(notebook), str(tmp_path / "out.ipynb"), "-p", "clip", "3"]
+    parameters = nbformat.v4.new_code_cell("clips = 3", metadata={"tags": ["parameters"]})
+    check = nbformat.v4.new_code_cell("from vclip.notebook import check_parameters\n\ncheck_parameters(globals())")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, check], metadata=kernel), tmp_path / "in.ipynb")
+    command = [sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", "-p", "clip", "3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode != 0
-    assert "unknown parameter of this notebook 'clip'" in done.stderr
-    assert not (Path(tmp_path) / "runs").exists()
+    assert "unknown parameter of this notebook 'clip': did you mean 'clips'" in done.stderr
+
+
+def test_every_notebook_checks_its_parameters():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        first, second, *_ = (cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        assert "parameters" in first.metadata.tags and "check_parameters(globals())" in second.source, path.name
 
 
 class Stopped(Exception):

@@ -28,7 +28,7 @@ from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import STRIDE, sliding_windows
 from vclip.neighbours import TRAINED_ON, index_rows, nearest
 from vclip.search.index import MomentIndex
-from vclip.search.windows import EXACT_UP_TO
+from vclip.search.vectors import EXACT_UP_TO
 
 HOURS = 10_000
 SECONDS = HOURS * 3600

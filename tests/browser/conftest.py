@@ -20,11 +20,32 @@ import vclip
 PATIENCE = 120_000  # ms; JupyterLab, a kernel that imports torch and Chromium share the cores with whatever else runs
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 MARKUP = "<img src=x onerror=alert(1)>"
-SET_UP = """import vclip
-from vclip import RetrievalBrowser
+# a search, the scores and the encoding of a clip wait while a file of that name is there; `encoded` is a line a clip
+SET_UP = """import os
+import time
+from pathlib import Path
 
-clip = vclip.load(vclip.minihowto() / "checkpoint")
-index = vclip.MomentIndex.open("../videos/.vclip", clip)"""
+import vclip
+from vclip import RetrievalBrowser
+from vclip.search import browser
+
+
+def held(work, name):
+    def slow(*given, **named):
+        if name == "hold clip":
+            with open("encoded", "a") as file:
+                file.write(f"{given[1]}\\n")
+        while Path(name).exists():
+            time.sleep(0.05)
+        return work(*given, **named)
+
+    return slow
+
+
+Path("pid").write_text(str(os.getpid()))
+index = vclip.MomentIndex.open("../videos/.vclip", vclip.load(vclip.minihowto() / "checkpoint"))
+index.search, index.explain = held(index.search, "hold search"), held(index.explain, "hold scores")
+browser.clip = held(browser.clip, "hold clip")"""
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     # every cell stays in the page, whether it is in view or not
@@ -41,8 +62,9 @@ def artefacts(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory) -> Path:
-    """A folder with `videos`, four of MiniHowTo's and their index, one named and captioned in markup, and `home`."""
+def world(tmp_path_factory, shared) -> Path:
+    """A folder with `home` and `videos`: their index, four of MiniHowTo's, one named and captioned in markup, and one
+    with sound."""
     world = tmp_path_factory.mktemp("world")
     (world / "videos").mkdir()
     (world / "home").mkdir()
@@ -52,13 +74,13 @@ def world(tmp_path_factory) -> Path:
             shutil.copy(vclip.minihowto() / "videos" / f"{name}{suffix}", world / "videos" / f"{stem}{suffix}")
     said = f"WEBVTT\n\n00:00.000 --> 10:00.000\n{MARKUP.replace('<', '&lt;').replace('>', '&gt;')} we stir\n"
     (world / "videos" / f"{MARKUP}.vtt").write_text(said)
+    shutil.copy(shared / "videos" / "rabbit320.mp4", world / "videos")
     vclip.load(vclip.minihowto() / "checkpoint").index(world / "videos")
     return world
 
 
-def write_notebook(world: Path, name: str, videos: str = "videos", then: str = "") -> Path:
-    set_up = SET_UP.replace("../videos", f"../{videos}") + then
-    cells = [nbformat.v4.new_code_cell(source) for source in (set_up, "RetrievalBrowser(index)")]
+def write_notebook(world: Path, name: str) -> Path:
+    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, "RetrievalBrowser(index)")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = world / "home" / name
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
@@ -158,37 +180,45 @@ class Console(list):
         return page
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def console() -> Console:
+    """What any page complained of; a page that fails a test is told of in all that follow."""
     return Console()
 
 
-@pytest.fixture
-def open_notebook(world, lab, chromium, console, artefacts, request):
-    """Opens a notebook in JupyterLab, the project's or one `written` now, runs it, gives the page with the browser."""
-    pages = []
+@pytest.fixture(scope="session")
+def open_notebook(world, lab, chromium, console):
+    """Opens a notebook in JupyterLab, the project's or one of ours, runs it, gives the page with the browser."""
 
-    def opened(name: str, run: bool = True, fresh: bool = True, timeout: float = PATIENCE, **written):
+    def opened(name: str, run: bool = True):
         if (NOTEBOOKS / name).exists():
             notebook = nbformat.read(NOTEBOOKS / name, 4)
             for cell in notebook.cells:
                 cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
             nbformat.write(notebook, world / "home" / name)
-        elif fresh:
-            write_notebook(world, name, **written)
+        elif run:
+            write_notebook(world, name)
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(PATIENCE)
-        pages.append(page)
         page.goto(lab.format(name))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         if run:
             kernel = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
             page.wait_for_function(f"{kernel}?.status === 'idle'")  # or it would ask for a kernel
             page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
-            page.wait_for_selector(".vclip-browser", timeout=timeout)
+            page.wait_for_selector(".vclip-browser", timeout=2.5 * PATIENCE)
         return page
 
-    yield opened
-    for i, page in enumerate(pages):
-        page.screenshot(path=artefacts / f"{request.node.name}-{i}.png")
-        page.close()
+    return opened
+
+
+@pytest.fixture(scope="session")
+def shared_page(open_notebook):
+    """One notebook with the browser, in which most tests search: a kernel takes long to start."""
+    return open_notebook("browser.ipynb")
+
+
+@pytest.fixture
+def page(shared_page, artefacts, request):
+    yield shared_page
+    shared_page.screenshot(path=artefacts / f"{request.node.name}.png")

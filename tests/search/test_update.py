@@ -1,7 +1,5 @@
-import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 
 import indexes
@@ -10,7 +8,7 @@ import pytest
 from kills import killed
 from test_index import QUERY, SECONDS, same
 
-from vclip.data import storage
+from vclip.data import extraction, storage
 from vclip.data.corpus import Corpus
 from vclip.search.index import MomentIndex
 
@@ -43,13 +41,7 @@ def test_files_that_change_between_build_and_search(clip, folder):
     (folder / "video 0.mov").rename(folder / "new name.mov")
     (folder / "video 2.mov").write_bytes((folder / "video 2.mov").read_bytes()[:4000])
     (folder / "video 4.mov").write_bytes(b"\0" * 5000)
-    with pytest.warns(UserWarning) as caught:
-        hits = index.search(QUERY, 100)
-    assert [str(warning.message).split("; ")[0] for warning in caught] == [
-        "gone since the last update, so left out: 'video 0.mov', 'video 3.mov'",
-        "changed since the last update: 'video 2.mov', 'video 4.mov'",
-    ]
-    assert {h.video for h in hits} == {f"video {i}.mov" for i in (1, 2, 4, 5)}
+    assert index.search(QUERY, 100) == before  # the index is as it was
     assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
     with pytest.raises(FileNotFoundError, match=r"'video 3.mov' is no longer in .*call update\(\)"):
         index.file("video 3.mov")
@@ -61,9 +53,7 @@ def test_files_that_change_between_build_and_search(clip, folder):
         "video 4.mov": ("changed", "failed"),
     }
     assert report["video 2.mov"][1] in ("damaged", "failed") and "video 4.mov (0 s) failed" in str(index.report)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        hits = index.search(QUERY, 100)
+    hits = index.search(QUERY, 100)
     assert {"new name.mov", "video 1.mov"} <= {h.video for h in hits} <= {*index.videos}
     assert "video 4.mov" not in index.videos and index.file("new name.mov").is_file()
     with pytest.raises(KeyError, match="search again"):
@@ -73,23 +63,23 @@ def test_files_that_change_between_build_and_search(clip, folder):
     assert same(MomentIndex.build(clip, folder).search(QUERY, 100), hits)
 
 
-def test_a_thousand_files_of_which_three_change_and_two_go(clip, tmp_path, monkeypatch):
+def test_three_hundred_files_of_which_three_change_and_two_go(clip, tmp_path, monkeypatch):
     first = indexes.write(tmp_path / "videos/0000.mov", 2, 0).read_bytes()
-    for i in range(1, 1000):  # a byte behind the pictures tells them apart
+    for i in range(1, 300):  # a byte behind the pictures tells them apart
         (tmp_path / f"videos/{i:04d}.mov").write_bytes(first + b"\0\0\0\x0cfree" + i.to_bytes(4, "big"))
     index = MomentIndex.build(clip, tmp_path / "videos", tmp_path / "index")
-    assert clip.encoder.calls == len(index) == 1000 and len(index.search(QUERY, 50)) == 50
-    assert len([*(tmp_path / "index").glob("features-*")]) == 4
-    for i in (3, 500, 999):
+    assert clip.encoder.calls == len(index) == 300 and len(index.search(QUERY, 50)) == 50
+    assert len([*(tmp_path / "index").glob("features-*")]) == 2
+    for i in (3, 150, 299):
         indexes.write(tmp_path / f"videos/{i:04d}.mov", 130, i)
-    for i in (4, 998):
+    for i in (4, 298):
         (tmp_path / f"videos/{i:04d}.mov").unlink()
     clip.encoder.calls = 0
     report = index.update()
     assert clip.encoder.calls == 3 and repr(report) == "5 videos: 3 changed, 2 dropped"
-    assert {row.video for row in report if row.change == "changed"} == {"0003.mov", "0500.mov", "0999.mov"}
+    assert {row.video for row in report if row.change == "changed"} == {"0003.mov", "0150.mov", "0299.mov"}
     again = MomentIndex.open(tmp_path / "index", clip)
-    assert len(again) == 998 and sum(again.seconds) == 2 * 995 + 3 * 130
+    assert len(again) == 298 and sum(again.seconds) == 2 * 295 + 3 * 130
     assert same(again.search(QUERY, 9), index.search(QUERY, 9))
     monkeypatch.setattr("vclip.data.feature_store.content_of", None)  # a file that is as it was is not read
     assert again.update() == [] and clip.encoder.calls == 3
@@ -108,7 +98,7 @@ def test_captions_that_are_mended_are_read_at_the_next_update(clip, folder):
 
 
 def slow_build(folder: str, path: str) -> None:
-    storage.SHARD_VIDEOS = 3
+    extraction.SAVE_EVERY, storage.SHARD_VIDEOS = 0, 3
     MomentIndex.build(indexes.clip(), folder, path)
 
 
@@ -150,11 +140,11 @@ def test_what_was_done_before_a_stop_is_not_done_again(tmp_path):
 
 def test_an_index_that_was_opened_before_an_update_elsewhere(clip, folder, tmp_path):
     other = MomentIndex.build(clip, folder, tmp_path / "other")
+    before = other.search(QUERY)
     for i in range(6):
         indexes.write(folder / f"video {i}.mov", 9, 100 + i)
     MomentIndex.open(tmp_path / "other", clip).update()
-    with pytest.warns(UserWarning, match="changed since"):
-        assert [h.video for h in other.search(QUERY)]
+    assert other.search(QUERY) == before
     other.update()
     assert other.seconds == [9] * 6
     fresh = MomentIndex.build(clip, folder, tmp_path / "fresh")
@@ -166,16 +156,13 @@ def test_folder_and_index_move_together(clip, folder, tmp_path):
     index = MomentIndex.open(moved / ".vclip", clip)
     assert index.folder == moved and index.update() == [] and len(index.search(QUERY)) == 10
     moved.rename(tmp_path / "away")
-    for look in (index.update, lambda: index.search(QUERY)):
-        with pytest.raises(FileNotFoundError, match="elsewhere'?.*(is not there|no such folder)"):
-            look()
+    with pytest.raises(FileNotFoundError, match="elsewhere'?.*no such folder"):
+        index.update()
 
 
 def test_an_index_elsewhere_follows_its_folder(clip, folder, tmp_path):
     before = MomentIndex.build(clip, folder, tmp_path / "index").search(QUERY, 50)
     moved, clip.encoder.calls = folder.rename(tmp_path / "moved"), 0
-    with pytest.raises(FileNotFoundError, match="build the index of its new place"):
-        MomentIndex.open(tmp_path / "index", clip).search(QUERY)
     index = MomentIndex.build(clip, moved, tmp_path / "index")
     assert clip.encoder.calls == 0 and index.report == [] and same(index.search(QUERY, 50), before)
     again = MomentIndex.open(tmp_path / "index", clip)
@@ -191,8 +178,6 @@ def test_a_folder_that_is_empty_or_holds_other_videos_empties_no_index(clip, fol
     folder.mkdir()
     with pytest.raises(FileNotFoundError, match="no video in"):
         index.update()
-    with pytest.warns(UserWarning, match="gone"):
-        assert index.search(QUERY) == []
     indexes.write(folder / "other.mov", 4, 9)
     said = "holds none of the 6 videos of .*index: is the drive mounted. If they were deleted on purpose, delete"
     for look in (index.update, lambda: MomentIndex.build(clip, folder, tmp_path / "index")):
@@ -201,19 +186,6 @@ def test_a_folder_that_is_empty_or_holds_other_videos_empties_no_index(clip, fol
     shutil.rmtree(folder)
     away.rename(folder)
     assert index.update() == [] and same(index.search(QUERY, 50), before)
-
-
-def test_nothing_is_embedded_of_what_is_gone(clip, tmp_path, monkeypatch):
-    folder = indexes.folder(tmp_path / "videos", (20,) * 12)
-    index, looked, encode = MomentIndex.build(clip, folder, tmp_path / "index"), [], clip.encode_seconds
-    monkeypatch.setattr(clip, "encode_seconds", lambda clips: looked.extend(clips) or encode(clips))
-    assert len(index.search(QUERY, 12)) == len(looked) == 12
-    for i in range(11):
-        (folder / f"video {i}.mov").unlink()
-    looked.clear()
-    with pytest.warns(UserWarning) as caught:
-        assert [hit.video for hit in index.search(QUERY, 12)] == ["video 11.mov"]
-    assert len(looked) == len(caught) == 1 and "and 8 more; call update()" in str(caught[0].message)
 
 
 def test_names_are_shown_and_not_trusted(clip, tmp_path):
@@ -232,59 +204,20 @@ def test_names_are_shown_and_not_trusted(clip, tmp_path):
     assert len(index.search(QUERY)) == 2
 
 
-def overwrite(file: Path, name: str, byte: int) -> None:
-    """Other bytes in a tensor of a safetensors file: its size and its header stay."""
-    data = bytearray(file.read_bytes())
-    header = 8 + int.from_bytes(data[:8], "little")
-    first, last = json.loads(data[8:header])[name]["data_offsets"]
-    data[header + first : header + last] = bytes([byte]) * (last - first)
-    file.write_bytes(data)
-
-
-LOSSES = [("features", "lost"), *(("vectors", how) for how in ("lost", "cut", "overwritten"))]
-
-
-@pytest.mark.parametrize("name, how", LOSSES)
-def test_what_an_index_loses_is_made_again(clip, folder, tmp_path, name, how):
-    path, calls = tmp_path / "index", 6 if name == "features" else 0
-    before = MomentIndex.build(clip, folder, path).search(QUERY, 50)
-    for start in ("build", "open", "go on"):
-        going = MomentIndex.open(path, clip)
-        (file,) = path.rglob(f"{name}-*")
-        if how == "overwritten":
-            overwrite(file, "z_v", 7)
-        else:
-            file.unlink() if how == "lost" else os.truncate(file, file.stat().st_size // 2)
+@pytest.mark.parametrize("how", ["lost", "cut"])
+@pytest.mark.parametrize("name, calls", [("features", 6), ("vectors", 0)])
+def test_what_an_index_loses_is_made_again(clip, folder, how, name, calls):
+    index = MomentIndex.open(folder / ".vclip", clip)
+    before = index.search(QUERY, 50)
+    for mend in (index.update, lambda: MomentIndex.build(clip, folder)):
+        (file,) = (folder / ".vclip").rglob(f"{name}-*")
+        file.unlink() if how == "lost" else os.truncate(file, file.stat().st_size // 2)
+        with pytest.raises((ValueError, FileNotFoundError), match=f"{name}-.* is (missing|damaged)"):
+            MomentIndex.open(folder / ".vclip", clip)
         clip.encoder.calls = 0
-        if start == "build":
-            index = MomentIndex.build(clip, folder, path)
-        elif start == "open" and name == "vectors":
-            index = MomentIndex.open(path, clip)
-            with pytest.raises(ValueError, match=r"vectors-.*call update\(\)"):
-                index.search(QUERY)
-            index.update()
-        else:
-            index = going
-            index.update()
-        assert clip.encoder.calls == calls and [row.change for row in index.report] == ["repaired"] * calls
-        assert same(index.search(QUERY, 50), before)
-        assert same(MomentIndex.open(path, clip).search(QUERY, 50), before)
-
-
-@pytest.mark.parametrize("name, tensor", [("features", "features"), ("vectors", "z_v")])
-def test_what_to_do_with_a_file_that_only_a_search_sees_is_damaged(clip, folder, tmp_path, name, tensor):
-    path = tmp_path / "index"
-    before = MomentIndex.build(clip, folder, path).search(QUERY, 50)
-    (file,) = path.rglob(f"{name}-*")
-    time = file.stat().st_mtime_ns
-    overwrite(file, tensor, 255)
-    os.utime(file, ns=(time, time))  # as a failing disk would
-    index = MomentIndex.open(path, clip)
-    with pytest.raises(ValueError, match=rf"{file.name} .*damaged.*delete .*call update\(\)"):
-        index.search(QUERY)
-    file.unlink()
-    index.update()
-    assert same(index.search(QUERY, 50), before)
+        mend()
+        assert clip.encoder.calls == calls
+        assert same(MomentIndex.open(folder / ".vclip", clip).search(QUERY, 50), before)
 
 
 def test_a_lost_video_of_a_lost_shard_is_dropped(clip, folder, tmp_path):
@@ -300,11 +233,11 @@ def test_only_new_videos_are_embedded(clip, folder, tmp_path, monkeypatch):
     indexes.write(folder / "new.mov", 40, 99)
     (folder / "video 0.mov").unlink()
     index.update()
-    assert seen == [2]  # windows of 40 seconds
+    assert seen == [2]  # windows of 40 seconds; the others' were copied into the packed shard's file
     fresh = MomentIndex.build(indexes.clip(), folder, tmp_path / "fresh")
     assert same(index.search(QUERY, 50), fresh.search(QUERY, 50))
     index.update()
-    assert seen == [2] and len(list((tmp_path / "index").rglob("vectors-*"))) == 2
+    assert seen == [2] and len(list((tmp_path / "index").rglob("vectors-*"))) == 1
 
 
 def test_a_model_that_is_trained_on_makes_an_index_of_its_own(folder, tmp_path):

@@ -1,28 +1,19 @@
 """Pictures of a model's answers beside the truth: ranked clips, errors, questions, moments, labels, steps."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
 from vclip.tasks.segment_metrics import segments
 
-Shown = tuple[np.ndarray | None, str]  # picture (H, W, 3) of a clip, or None, and its sentence
 
-
-def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> Figure:
-    """Small pictures in rows, each under its title.
-
-    Args:
-        images: (H, W, 3) each.
-        titles: one each.
-        columns: pictures a row.
-    """
+def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
+    """Pictures (H, W, 3) in rows, each under its title; None leaves a place empty."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(1.9 * columns, 2.2 * rows), squeeze=False, layout="constrained", dpi=72
@@ -30,7 +21,8 @@ def contact_sheet(images: Sequence[np.ndarray], titles: Sequence[str], columns: 
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        axis.imshow(image)
+        if image is not None:
+            axis.imshow(image)
         axis.set_title(textwrap.fill(plain(title, 66), 22), fontsize=8)
     return closed(figure)
 
@@ -40,10 +32,8 @@ def ranking(
 ) -> Figure:
     """A row a query: pictures of the clips ranked first, the right one framed.
 
-    Args:
-        queries: sentences.
-        images: of each query, the pictures of its best clips; None leaves a place empty.
-        right: of each query, the place of its own clip; None where it is not among them.
+    `images` holds each query's best clips, None for an empty place; `right` the place of its own clip, None if it is
+    not among them.
     """
     columns = max(map(len, images))
     figure, axes = plt.subplots(
@@ -65,43 +55,8 @@ def ranking(
     return closed(figure)
 
 
-def side_by_side(rows: Mapping[str, Sequence[tuple[Shown, Shown]]]) -> Figure:
-    """Errors of retrieval: left the clip that was sought, right the one ranked first, each under its sentence.
-
-    Args:
-        rows: {name: pairs (sought, found)}; each is (picture or None, sentence). A name without errors has no row.
-
-    Raises:
-        ValueError: there is no error at all.
-    """
-    rows = {name: errors for name, errors in rows.items() if errors}
-    if not rows:
-        raise ValueError("no error to show: leave the picture out")
-    pairs = max(map(len, rows.values()))
-    figure, axes = plt.subplots(
-        len(rows), 3 * pairs, figsize=(4.1 * pairs, 2.3 * len(rows)), squeeze=False, layout="constrained", dpi=80,
-        width_ratios=[1, 1, 0.1] * pairs,
-    )  # fmt: skip
-    for row, (name, errors) in zip(axes, rows.items(), strict=True):
-        for axis in row:
-            axis.set(xticks=[], yticks=[], frame_on=False)
-        row[0].set_ylabel(plain(name, 40), fontsize=10)
-        for i, (sought, found) in enumerate(errors):
-            for axis, (image, sentence), mark in zip(row[3 * i :], (sought, found), ("", "→ "), strict=False):
-                axis.set_title(textwrap.fill(plain(mark + sentence, 54), 27), fontsize=9)
-                if image is None:
-                    axis.text(0.5, 0.5, "no picture", ha="center", va="center", color=CHANCE, transform=axis.transAxes)
-                else:
-                    axis.imshow(image)
-    return closed(figure)
-
-
 def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
-    """R@k over k, with chance dashed in the same colour.
-
-    Args:
-        ranks: {name: rank of each text's own clip, from 1}.
-    """
+    """R@k over k, with chance dashed in the same colour; `ranks`: {name: rank of each text's own clip, from 1}."""
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for i, (name, rank) in enumerate(ranks.items()):
         k, colour = np.arange(1, len(rank) + 1), plt.get_cmap("tab10")(i)
@@ -114,23 +69,6 @@ def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
     return closed(figure)
 
 
-def bars(values: pd.Series, xlabel: str, chance: float) -> Figure:
-    """A horizontal bar for each value, with chance as a line.
-
-    Args:
-        values: numbers from 0 to 1, indexed by name.
-        xlabel: what they are.
-        chance: the level of the line.
-    """
-    figure, axes = plt.subplots(figsize=(8, 0.17 * len(values) + 0.9), layout="constrained", dpi=80)
-    axes.barh(range(len(values)), values, color=VIDEO)
-    axes.axvline(chance, color=CHANCE, linestyle="--", label="chance")
-    axes.set(xlabel=xlabel, xlim=(0, 1), ylim=(-0.7, len(values) - 0.3), yticks=range(len(values)))
-    axes.set_yticklabels([plain(str(name), 40) for name in values.index], fontsize=7)
-    axes.legend(frameon=False, fontsize=8)
-    return closed(figure)
-
-
 def questions(
     images: Sequence[np.ndarray | None],
     candidates: Sequence[Sequence[str]],
@@ -138,16 +76,9 @@ def questions(
     answers: Sequence[int],
     titles: Sequence[str] | None = None,
 ) -> Figure:
-    """A row a question: its clip, and a bar for each candidate's score.
+    """A row a question: its clip (None leaves its place empty), and a bar for each candidate's score.
 
     The true answer is ticked and green; the model's answer (the highest score) is orange where it is wrong.
-
-    Args:
-        images: a picture of each clip; None leaves its place empty.
-        candidates: the sentences of each question.
-        scores: their scores.
-        answers: index of each true answer.
-        titles: above the clips, such as which model answers.
     """
     heights = [len(options) + 1 for options in candidates]
     figure, axes = plt.subplots(
@@ -184,13 +115,7 @@ def moments(
 ) -> Figure:
     """A row a description: frames of its video, and below them a line for each annotator's and the model's moment.
 
-    Args:
-        queries: descriptions.
-        images: of each video, {second: picture}.
-        times: of each description, the annotators' moments: (first, last) in blocks, both inclusive.
-        answers: the model's moment of each description.
-        block: seconds of a block.
-        blocks: blocks of a video.
+    `images`: {second: picture} of each video. `times` and `answers`: moments (first, last) in blocks, both inclusive.
     """
     figure, axes = plt.subplots(
         len(queries), 1, figsize=(9, 2.1 * len(queries)), squeeze=False, sharex=True, layout="constrained", dpi=80
@@ -217,13 +142,7 @@ def labelled_seconds(
 ) -> Figure:
     """A video's seconds: the score of the best label, and below it the true and the predicted labels as bands.
 
-    Args:
-        truth: (T,), 0 for Outside (left white), else label + 1.
-        predicted: the same from the model.
-        best: (T,), each second's best score.
-        threshold: drawn as a line.
-        texts: names of the labels.
-        ylabel: what the score is.
+    `truth` and `predicted` (T,) are 0 for Outside (left white), else label + 1; `best` (T,) is a second's best score.
     """
     seen = sorted(set(np.concatenate([truth, predicted]).tolist()) - {0})
     colours = {label: plt.get_cmap("tab20")(i % 20) for i, label in enumerate(seen)}
@@ -250,13 +169,8 @@ def step_map(
     segments: Sequence[tuple[int, float, float]],
     steps: Sequence[str],
 ) -> Figure:
-    """Heat map of p(step | second): a row a step, its true spans framed, its assigned second marked.
-
-    Args:
-        log_probability: (T, K), log p(step | second).
-        assigned: the second given to each step.
-        segments: true spans, (step from 0, start, end).
-        steps: names of the steps.
+    """Heat map of `log_probability` (T, K), log p(step | second): a row a step, its true spans framed, its assigned
+    second marked. `segments`: (step from 0, start, end).
     """
     figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
     seconds = len(log_probability)

@@ -12,13 +12,7 @@ from vclip.plots._style import CHANCE, TEXT, VIDEO, closed, plain
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
-    """Frames above captions, each caption a bar from its start to its end.
-
-    Args:
-        frames: one (H, W, 3) uint8 a second.
-        captions: of the same video.
-        every: draw every n-th frame.
-    """
+    """One frame a second, every n-th drawn, above the captions, each a bar from its start to its end."""
     shown = list(frames)[::every]
     seconds = len(shown) * every
     seen = np.flatnonzero(captions.start < seconds)
@@ -43,14 +37,7 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
 
 
 def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
-    """Pairs sampled from one video: each video clip and, below it, the span of its text clip.
-
-    Args:
-        captions: of the video.
-        seconds: its length.
-        clips: the pairs.
-        count: how many to draw, from the first.
-    """
+    """Pairs sampled from a video of `seconds`: each video clip and, below it, the span of its text clip."""
     count = min(count, len(clips.video_start))
     figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
     for i in range(count):
@@ -65,44 +52,8 @@ def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -
     return closed(figure)
 
 
-def lengths(clips: Clips, tokens: np.ndarray) -> Figure:
-    """Histograms of the lengths of video clips and of text clips.
-
-    Args:
-        clips: sampled pairs.
-        tokens: number of tokens of each text clip.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
-    duration = clips.video_end - clips.video_start
-    left.hist(duration, bins=[*np.arange(duration.min(), duration.max() + 2) - 0.5], color=VIDEO)
-    left.set(xlabel="length of the video clip (s)", ylabel="clips")
-    right.hist(tokens, bins=[*np.arange(0, tokens.max() + 2) - 0.5], color=TEXT)
-    right.set(xlabel="length of the text clip (tokens)", ylabel="clips")
-    return closed(figure)
-
-
-def similarity(features: np.ndarray) -> Figure:
-    """Cosine between every two seconds of a video, after subtracting the video's mean. Scenes show as squares.
-
-    Args:
-        features: (T, F).
-    """
-    rows = features.astype(np.float32) - features.astype(np.float32).mean(axis=0)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
-    figure, axes = plt.subplots(figsize=(5, 4.2), layout="constrained")
-    image = axes.imshow(rows @ rows.T, cmap="RdBu_r", vmin=-1, vmax=1)
-    axes.set(xlabel="time (s)", ylabel="time (s)")
-    figure.colorbar(image, label="cosine")
-    return closed(figure)
-
-
 def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
-    """Histograms of up to three groups on one axis, with each group's mean as a dashed line.
-
-    Args:
-        values: {name: numbers}.
-        xlabel: what the numbers are.
-    """
+    """Histograms of up to three groups on one axis, with each group's mean as a dashed line."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
     for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):

@@ -16,11 +16,7 @@ REFRESH = 10.0  # seconds between drawings of a live curve
 
 
 def recalls(scores: dict[str, object]) -> Figure:
-    """R@1, R@5 and R@10 of several models side by side, with chance as a line.
-
-    Args:
-        scores: {name: RetrievalScore}.
-    """
+    """R@1, R@5 and R@10 of several models side by side, with chance as a line; `scores`: {name: RetrievalScore}."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     names = ("r1", "r5", "r10")
     width = 0.8 / len(scores)
@@ -51,11 +47,7 @@ class LiveCurve:
             self.show()
 
     def finish(self, output: str | Path) -> None:
-        """Draw the whole run from the log in `output`, including what preceded an interruption.
-
-        Args:
-            output: folder of the run.
-        """
+        """Draw the whole run from the log in the folder `output`, including what preceded an interruption."""
         self.rows = list(read_log(Path(output)))
         self.show()
 
@@ -72,11 +64,7 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """A run's log: training and validation loss, and validation recall beside chance, over optimizer steps.
-
-    Args:
-        rows: of `log.jsonl`.
-    """
+    """A run's log: training and validation loss, and validation recall beside chance, over optimizer steps."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
     training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]

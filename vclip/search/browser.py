@@ -5,15 +5,9 @@ clips are sent as binary messages when they are shown and never become widget st
 What is saved is text: the query, the hits, and a list of them for readers without a kernel.
 """
 
-import csv
 import html
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable
 from dataclasses import asdict
-from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
@@ -21,22 +15,20 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from vclip.data.storage import replace
 from vclip.search.index import Hit, MomentIndex
 from vclip.search.playback import clip, thumbnail
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "curve.js", "browser.js")  # one ES module: the page cannot import from a kernel's disk
 LONGEST = 60  # seconds of a clip: encoding takes about a tenth of that
-COLUMNS = ("rank", "video", "start", "end", "score", "margin", "quantile", "query", "text")
 
 
 class RetrievalBrowser(anywidget.AnyWidget):
     """A search page for an index: type a sentence, see the moments that match, play them.
 
-    Put it on the last line of a notebook cell. A hit plays from its start to its end; below it are the score of every
-    second, on which a click seeks, and the best moments of other videos. Arrow keys move between hits, Enter plays one,
-    and "Save as CSV" downloads the hits. Errors are shown in the page.
+    Put it on the last line of a notebook cell. A hit plays from its start to its end; below it is the score of every
+    second, on which a click seeks. Arrow keys move between hits, Enter plays one. Errors are shown in the page. The
+    hits on the page are `hits`, rows for a pandas frame.
 
     Args:
         index: the `MomentIndex` to search.
@@ -65,67 +57,34 @@ class RetrievalBrowser(anywidget.AnyWidget):
         self._keys, self._text_output = count(), None
         self.on_msg(self._answer)
 
-    def search(self, text: str, files: str = "", min_quantile: float = 0.0) -> list[Hit]:
+    def search(self, text: str, files: str = "") -> list[Hit]:
         """Search, and show the hits on the page.
 
         Args:
             text: what to search for.
-            files: search only videos whose path contains this, in any case, or matches it as a pattern such as
-                "cooking/*.mp4".
-            min_quantile: leave out hits with a smaller `Hit.quantile`.
+            files: search only videos whose path contains this, in any case.
 
         Returns:
             At most k hits, best first.
 
         Raises:
-            ValueError, FileNotFoundError: as `MomentIndex.search` does.
+            ValueError: as `MomentIndex.search` does.
         """
-        found = self.index.search(text, self.k, videos=_named(files) if files.strip() else None)
-        found = [hit for hit in found if not hit.quantile < min_quantile]
-        self._known.clear()
+        wanted = files.strip().casefold()
+        found = self.index.search(text, self.k, videos=(lambda video: wanted in video.casefold()) if wanted else None)
+        self._known = {next(self._keys): hit for hit in found}
         with self.hold_sync():
-            self.query, self.hits, self.videos = text, self._rows(found), len(self.index)
+            self.query, self.hits, self.videos = text, self._rows(), len(self.index)
         if self._text_output is not None:
             self._text_output.update(self._as_text(), raw=True)
         return found
 
-    def save(self, path: str | Path | None = None) -> Path:
-        """Write the hits on the page to a CSV file, one row for each, with the columns COLUMNS.
-
-        The file is UTF-8 with a byte order mark, as spreadsheets expect. Every cell is quoted, and text that a
-        spreadsheet would take for a formula is preceded by an apostrophe.
-
-        Args:
-            path: the file to write; `hits-<query>.csv` in the working folder by default.
-
-        Returns:
-            The file's absolute path.
-
-        Raises:
-            OSError: the file cannot be written; an older one is left as it was.
-        """
-        target = Path(path or self._file_name())
-        replace(target, lambda temporary: temporary.write_bytes(self._csv()))
-        return target.resolve()
-
-    def _file_name(self) -> str:
-        words = "-".join(re.findall(r"\w+", self.query.lower()))[:40]
-        return f"hits-{words or 'none'}.csv"
-
-    def _csv(self) -> bytes:
-        file = io.StringIO(newline="")
-        rows = [[_cell(hit[name]) for name in COLUMNS] for hit in self.hits]
-        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([COLUMNS, *rows])
-        return file.getvalue().encode("utf-8-sig")
-
     def _answer(self, _widget, message: dict, _buffers) -> None:
-        actions: dict[str, Callable] = {
+        actions = {
             "search": self._on_search,
             "explain": self._on_explain,
-            "confusions": self._on_confusions,
             "thumbnail": self._on_thumbnail,
             "clip": self._on_clip,
-            "csv": self._on_csv,
         }
         try:
             answer, buffers = actions[message["action"]](**message["values"])
@@ -134,19 +93,12 @@ class RetrievalBrowser(anywidget.AnyWidget):
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
             self.send({"id": message["id"], "error": text or type(error).__name__})
 
-    def _on_search(self, text: str, files: str, min_quantile: float):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            self.search(text, files, min_quantile)
-        return {"notes": [str(warning.message) for warning in caught if warning.category is UserWarning]}, None
+    def _on_search(self, text: str, files: str):
+        self.search(text, files)
+        return {}, None
 
     def _on_explain(self, key: int):
         return {"scores": self.index.explain(self._hit(key)).scores.tolist()}, None
-
-    def _on_confusions(self, key: int):
-        hit = self._hit(key)
-        best = self.index.search(hit.query, 3, videos=lambda video: video != hit.video, captions=False)
-        return {"rows": self._rows(best)}, None
 
     def _on_thumbnail(self, key: int):
         hit = self._hit(key)
@@ -155,20 +107,15 @@ class RetrievalBrowser(anywidget.AnyWidget):
     def _on_clip(self, key: int, start: float, end: float):
         return {}, [clip(self.index.file(self._hit(key).video), start, min(end, start + LONGEST))]
 
-    def _on_csv(self):
-        return {"name": self._file_name()}, [self._csv()]
-
     def _hit(self, key: int) -> Hit:
         if key not in self._known:
             raise KeyError("this moment is from an earlier search: search again")
         return self._known[key]
 
-    def _rows(self, found: list[Hit]) -> list[dict]:
+    def _rows(self) -> list[dict]:
         """Hits as JSON, None for NaN, each with its `key` and the length of its video in `seconds`."""
         seconds, rows = dict(zip(self.index.videos, self.index.seconds, strict=True)), []
-        for hit in found:
-            key = next(self._keys)
-            self._known[key] = hit
+        for key, hit in self._known.items():
             row = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(hit).items()}
             rows.append(row | {"key": key, "seconds": seconds[hit.video]})
         return rows
@@ -194,16 +141,6 @@ class RetrievalBrowser(anywidget.AnyWidget):
         rows = html.escape("\n".join(lines))
         marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{rows}</pre></details>"
         return {"text/plain": "\n".join([title, *lines]), "text/html": marked}
-
-
-def _named(files: str) -> Callable[[str], bool]:
-    wanted = files.strip().casefold()  # also as part of the path, since names often hold brackets
-    return lambda video: wanted in video.casefold() or fnmatch(video.casefold(), wanted)
-
-
-def _cell(value):
-    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _visible(text: str) -> str:

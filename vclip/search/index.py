@@ -5,8 +5,7 @@ T seconds of a video, N windows of all videos (32 s every 16 s). Scores are plai
 """
 
 import os
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,10 +25,8 @@ from vclip.data.text import printable
 from vclip.data.video_files import find_videos
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import sliding_windows
-from vclip.search.vectors import INDEX, Vectors, encode_texts, index_folder, read_index
-from vclip.search.windows import Windows, moments, seconds_of
-
-NAMED = 3  # of the videos that a warning is about
+from vclip.search import vectors
+from vclip.search.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,12 @@ class MomentIndex:
         3
     """
 
-    def __init__(self, clip: DualEncoder, path: Path, folder: Path | None = None, corpus: Corpus | None = None):
+    corpus: Corpus
+    _windows: Windows | None
+
+    def __init__(self, clip: DualEncoder, path: Path, folder: Path | None = None):
         self.clip, self.path, self.folder, self.report = clip, path, folder, Report()
-        self._windows: Windows | None = None
-        if corpus is not None:
-            self._read(corpus)
+        self._vectors = vectors.index_folder(path, clip)
 
     @staticmethod
     def build(clip: DualEncoder, source, path=None) -> "MomentIndex":
@@ -118,22 +116,21 @@ class MomentIndex:
             clip: as `vclip.load` gives it; several models can index one corpus.
             source: a folder of videos, a `Corpus`, or the folder of one, such as `extract` makes.
             path: of a folder, where its corpus goes, `.vclip` in it by default. Of a corpus, where its window vectors
-                go, by default `index/` in it.
+                go, by default beside its features. They lie in `index/` there.
 
         Raises:
             FileNotFoundError: if there is no video, or all that the index knows are gone.
             FileExistsError: if `path` holds something else.
-            PermissionError: if nothing can be written there.
             RuntimeError: while another process updates the index.
             ValueError: names the fields in which the features are not those that `clip` takes.
         """
-        folder = Path(os.fspath(source)).expanduser() if not isinstance(source, Corpus) else source.path
-        if isinstance(source, Corpus) or any((folder / name).is_file() for name in ("corpus.json", STORE)):
-            corpus = source if isinstance(source, Corpus) else Corpus.open(folder)
-            clip.check(corpus)
-            index = MomentIndex(clip, corpus.path if path is None else Path(path).expanduser(), corpus=corpus)
-        else:
+        if not isinstance(source, Corpus) and not _is_corpus(Path(source).expanduser()):
+            folder = Path(source).expanduser()
             index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
+        else:
+            corpus = source if isinstance(source, Corpus) else Corpus.open(source)
+            index = MomentIndex(clip, corpus.path if path is None else Path(path).expanduser())
+            index.corpus = corpus
         index.update()
         return index
 
@@ -142,98 +139,72 @@ class MomentIndex:
         """Open the index at `path`, as it is.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if another model made it, or an older vclip.
+            FileNotFoundError: if there is none by this model.
+            ValueError: if it is damaged, or the corpus has changed since: `build` brings it up to date.
         """
         path = Path(path).expanduser()
-        if (path / INDEX).is_file():
-            corpus = Corpus.open(Path(os.path.normpath(path / read_index(path)["corpus"])))
-        elif any((path / name).is_file() for name in ("corpus.json", STORE)):
-            corpus = Corpus.open(path)
-        else:
-            raise FileNotFoundError(f"{path} holds no index: make one with MomentIndex.build")
+        index = MomentIndex(clip, path)
+        corpus = Corpus.open(path) if _is_corpus(path) else vectors.corpus_of(index._vectors)
         clip.check(corpus)
-        index = MomentIndex(clip, path, corpus=corpus)
-        index.folder = index._place and Path(os.path.normpath(corpus.path / index._place))
-        if not ((own := index._vectors_at()) / INDEX).is_file():
-            raise FileNotFoundError(f"{path} holds no index by this model: make one with MomentIndex.build")
-        index._vectors = Vectors(own, corpus, clip.identity)
+        index._read(corpus)
         return index
 
     def update(self) -> Report:
         """Encode new and changed files, forget those that are gone, and embed what is new.
 
-        A file whose size and time are as they were is not read; else its hash tells whether it has changed. What the
-        index has lost or finds damaged is made again. A file that cannot be encoded is tried again when it has changed.
+        A file whose size and time are as they were is not read; else its hash tells whether it has changed. A file
+        that cannot be encoded is tried again when it has changed.
 
         Returns:
             A `Change` for each video that is not as it was.
 
         Raises:
-            FileNotFoundError, PermissionError, RuntimeError, ValueError: as `build`.
+            FileNotFoundError, RuntimeError, ValueError: as `build`.
         """
         if self.folder is not None:
             self.report = self._encode(self.folder)
-        self._read(Corpus.open(self.path if self.folder is not None else self.corpus.path))
-        self._vectors = Vectors(self._vectors_at(), self.corpus, self.clip.identity)
-        self._windows = self._windows_of(self._vectors.update(self.clip))
+        corpus = Corpus.open(self.path if self.folder is not None else self.corpus.path)
+        self.clip.check(corpus)
+        vectors.update(self._vectors, corpus, self.clip)
+        self._read(corpus)
         return self.report
 
-    def search(
-        self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None, captions: bool = True
-    ) -> list[Hit]:
+    def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:
         """Find at most k moments, best first, no two of which overlap; a window gives its run that stands out.
-
-        A video that is gone from the indexed folder is left out, and one that has changed is kept, with a warning.
 
         Args:
             text: what to look for.
             k: how many moments at most.
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
                 in margin and quantile.
-            captions: whether hits say what is said meanwhile.
 
         Raises:
-            ValueError: for a text without words, k < 1, a text or a video of which the model makes NaN, or a damaged
-                file of the index.
-            FileNotFoundError: if the indexed folder or a file of the index is gone.
+            ValueError: for a text without words or of which the model makes NaN, or k < 1.
         """
         if not text.strip() or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
         hits: list[Hit] = []
-        if self.folder is not None and not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder} is not there: mount it, or build the index of its new place")
-        if not len(self):
+        if self._windows is None:
             return hits
         text = printable(text)
-        z_t = encode_texts(self.clip, [text])[0]
-        windows, states = self._load(), {}
-        best, *scores = windows.best_two(z_t)
-        background = self._vectors.background
-        ranked = windows.ranked(z_t, self._allowed(videos))
-        there = ((w, score) for w, score in ranked if self._is_there(int(windows.video[w]), states))
-        for i, start, end, score in islice(moments(self.clip, self.corpus, windows, there, z_t), k):
-            video = self.corpus.video_ids[i]
+        z_t = self.clip.encode_texts([text])[0]
+        if not np.isfinite(z_t).all():
+            raise ValueError(f"the model makes NaN or infinity of the text {text!r}: {vectors.WHY_NAN}")
+        best, first, second = self._windows.best_two(z_t)
+        ranked = self._windows.ranked(z_t, self._allowed(videos))
+        for i, start, end, score in islice(self._windows.moments(self.clip, self.corpus, ranked, z_t), k):
+            video = self.videos[i]
             duration = self._files[video].duration if video in self._files else None
             place = (float(start), min(float(end), duration or float(end)))
-            margin, quantile = score - scores[i == best], float(np.mean(background < score))
-            said = self._said_during(i, *place) if captions else ""
-            hits.append(Hit(video, *place, score, len(hits) + 1, margin, quantile, text, said))
-        found = {hit.video for hit in hits}
-        of = {self.corpus.video_ids[i]: what for i, what in sorted(states.items())}
-        _warn([video for video in of if of[video] == "gone"], "gone since the last update, so left out")
-        _warn([v for v in of if of[v] == "changed" and v in found], "changed since the last update")
+            margin = score - (second if i == best else first)
+            quantile = float(np.mean(self._background < score))
+            hits.append(Hit(video, *place, score, len(hits) + 1, margin, quantile, text, self._said(i, *place)))
         return hits
 
     def explain(self, hit: Hit) -> Curve:
-        """Score every second of the hit's video.
-
-        Raises:
-            KeyError: if the index no longer holds the video.
-            ValueError: as `search`.
-        """
-        i, z_t = self._position(hit.video), encode_texts(self.clip, [hit.query])[0]
-        scores = seconds_of(self.clip, self.corpus, [i], [self.corpus.features(i)])[0] @ z_t
+        """Score every second of the hit's video; KeyError if the index no longer holds it."""
+        z_t = self.clip.encode_texts([hit.query])[0]
+        scores = self.clip.encode_seconds([self.corpus.features(self._position(hit.video))])[0] @ z_t
         return Curve(np.arange(len(scores)), scores)
 
     def file(self, video: str) -> Path:
@@ -289,24 +260,14 @@ class MomentIndex:
             return Report(Change(row.video, changes[row.video][0], *row[1:]) for row in rows)
 
     def _read(self, corpus: Corpus) -> None:
-        """Take over a corpus, and what its store says of its files."""
-        self.corpus, self._files, self._place = corpus, {}, None
+        """Load the windows of a corpus, and what its store says of its files."""
+        self._windows, self._background = vectors.load(self._vectors, corpus, self.clip)
+        self.corpus, self._files = corpus, {}
         if (corpus.path / STORE).is_file():
             with closing(FeatureStore(corpus.path)) as store:
-                self._files, self._where, self._place = store.entries, store.file, store.meta["folder"]
-
-    def _vectors_at(self) -> Path:
-        return self.path if self.path != self.corpus.path else index_folder(self.corpus, self.clip.identity)
-
-    def _load(self) -> Windows:
-        """The windows of all videos; FAISS's index is read or made when it is first wanted."""
-        if self._windows is None:
-            self._windows = self._windows_of(self._vectors.load())
-        return self._windows
-
-    def _windows_of(self, index) -> Windows:
-        windows = np.array([len(sliding_windows(n, *self.clip.window)) for n in self.seconds], np.int64)
-        return Windows(index, self.corpus.seconds, windows, *self.clip.window)
+                self._files, self._where, place = store.entries, store.file, store.meta["folder"]
+            if place is not None and corpus.path == self.path:
+                self.folder = Path(os.path.normpath(self.path / place))
 
     def _position(self, video: str) -> int:
         if video not in self.corpus:
@@ -314,31 +275,16 @@ class MomentIndex:
         return self.corpus.index(video)
 
     def _allowed(self, videos: str | Callable[[str], bool] | None) -> Bool[np.ndarray, " N"] | None:
-        if videos is None:
+        if videos is None or self._windows is None:
             return None
         keep = videos if callable(videos) else lambda video: video == videos or fnmatchcase(video, videos)
-        return np.array([bool(keep(video)) for video in self.videos], bool)[self._load().video]
+        return np.array([bool(keep(video)) for video in self.videos], bool)[self._windows.video]
 
-    def _is_there(self, i: int, states: dict[int, str]) -> bool:
-        """Whether a video is still in the indexed folder; `states` takes what became of each that is asked for."""
-        if self.folder is not None and i not in states:
-            entry = self._files.get(self.corpus.video_ids[i])
-            try:
-                if entry is None:
-                    raise FileNotFoundError
-                found = os.stat(self._where(entry))
-                states[i] = "same" if (found.st_size, found.st_mtime_ns) == entry.content[:2] else "changed"
-            except OSError:
-                states[i] = "gone"
-        return states.get(i) != "gone"
-
-    def _said_during(self, i: int, start: float, end: float) -> str:
+    def _said(self, i: int, start: float, end: float) -> str:
+        """What the captions say meanwhile."""
         captions = self.corpus.captions(i)
         return " ".join(captions.text[j] for j in np.flatnonzero((captions.start < end) & (captions.end > start)))
 
 
-def _warn(videos: Sequence[str], what: str) -> None:
-    """One warning for all videos of which `what` is to be said, the first of them by name, for the caller's caller."""
-    if videos:
-        more = f" and {len(videos) - NAMED} more" if len(videos) > NAMED else ""
-        warnings.warn(f"{what}: {', '.join(map(repr, videos[:NAMED]))}{more}; call update()", stacklevel=3)
+def _is_corpus(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("corpus.json", STORE))

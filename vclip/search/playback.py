@@ -6,8 +6,8 @@ container's start, as in `vclip.data.video`.
 """
 
 import io
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, groupby, takewhile
 from pathlib import Path
@@ -16,10 +16,8 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from av.filter import Graph
-from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
-from vclip.data.prefetch import prefetch
 from vclip.data.video import VideoError, decode, frame_rate, open_video, picture_stream, start_time, upright
 
 SIDE, THUMBNAIL_SIDE = 480, 160  # longest side in pixels
@@ -28,26 +26,16 @@ OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is m
 
 
 def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np.ndarray]:
-    """Decode the pictures shown at given times.
+    """RGB pictures (H, W, 3) uint8, upright and of at most `side` pixels, shown at ascending `times` (s).
 
-    Args:
-        path: a video file.
-        times: ascending times in seconds, at least one. The picture for time t is the last with a timestamp <= t: the
-            first frame before the video begins, the last frame after its end.
-        side: the longest side of a picture in pixels. Pictures are never enlarged.
-
-    Returns:
-        An iterator over RGB pictures (H, W, 3), uint8, upright, with even sides; one for each time.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        VideoError: no frame can be decoded there.
+    The picture for time t is the last with a timestamp <= t: the first frame before the video begins, the last frame
+    after its end. Raises FileNotFoundError, and VideoError if no frame can be decoded there.
     """
     return (_picture(frame, side) for frame in _frames(path, times))
 
 
 def thumbnail(path: str | Path, time: float) -> bytes:
-    """The picture at `time` (s) as a JPEG file, at most THUMBNAIL_SIDE pixels a side; raises what `pictures` raises."""
+    """The picture at `time` (s) as a JPEG file, at most THUMBNAIL_SIDE pixels a side."""
     (picture,) = pictures(path, [time], THUMBNAIL_SIDE)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "jpeg", quality=75)
@@ -55,21 +43,10 @@ def thumbnail(path: str | Path, time: float) -> bytes:
 
 
 def clip(path: str | Path, start: float, end: float) -> bytes:
-    """Encode the seconds from `start` to `end` of a video as a WebM file, whose own time begins at 0.
+    """The seconds from `start` to `end` of a video as a WebM file, at most SIDE pixels a side, that begins at 0.
 
     The frame rate is constant: the file's, rounded and kept between 10 and 30. Gaps in the sound and sound that cannot
     be decoded are silent. After the file's end the last picture stays.
-
-    Args:
-        path: a video file.
-        start: where the clip begins, in seconds.
-        end: where it ends (exclusive), in seconds.
-
-    Returns:
-        The WebM file, with pictures of at most SIDE pixels a side.
-
-    Raises:
-        FileNotFoundError, VideoError: as `pictures` does.
     """
     with open_video(path) as container:
         rate = Fraction(round(min(max(frame_rate(picture_stream(container, repr(str(path)))), 10), 30)))
@@ -83,12 +60,12 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
         video.pix_fmt, video.bit_rate = "yuv420p", 800_000
         video.codec_context.gop_size = int(2 * rate)
         audio = out.add_stream("libopus", rate=SAMPLE_RATE, layout="stereo") if heard else None
-        with closing(prefetch(_frames(path, times), 8)) as frames:  # decoding beside encoding: a sixth less time
-            for k, frame in enumerate(map(_frame, frames)):
-                if not k:
-                    video.width, video.height = frame.width, frame.height
-                frame.pts, frame.time_base = k, 1 / rate
-                out.mux(video.encode(frame))
+        for k, picture in enumerate(pictures(path, times, SIDE)):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            if not k:
+                video.width, video.height = frame.width, frame.height
+            frame.pts, frame.time_base = k, 1 / rate
+            out.mux(video.encode(frame))
         out.mux(video.encode(None))
         if audio is not None:
             sound = av.AudioFrame.from_ndarray(_sound(path, start, end), "fltp", "stereo")
@@ -98,7 +75,7 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
     return file.getvalue()
 
 
-def _frames(path: str | Path, times: Sequence[float]) -> Generator[av.VideoFrame, None, None]:
+def _frames(path: str | Path, times: Sequence[float]) -> Iterator[av.VideoFrame]:
     """The frame shown at each of the ascending `times`."""
     name = repr(str(path))
     with open_video(path) as container:
@@ -175,20 +152,8 @@ def _origin(container) -> Fraction:
     return start_time(container) or Fraction(0)
 
 
-def _sized(frame: av.VideoFrame, side: int, pixels: str, **colours) -> av.VideoFrame:
-    """Even sides of at most `side` pixels."""
+def _picture(frame: av.VideoFrame, side: int) -> np.ndarray:
+    """RGB, upright, even sides of at most `side`; pixels taken as square, as the per-second encoder takes them."""
     scale = min(1.0, side / max(frame.width, frame.height))
     width, height = (max(2, 2 * round(length * scale / 2)) for length in (frame.width, frame.height))
-    return frame.reformat(width, height, pixels, **colours)
-
-
-def _picture(frame: av.VideoFrame, side: int) -> np.ndarray:
-    """RGB, upright, pixels taken as square, as the per-second encoder takes them."""
-    return np.ascontiguousarray(upright(_sized(frame, side, "rgb24").to_ndarray(), frame))
-
-
-def _frame(frame: av.VideoFrame) -> av.VideoFrame:
-    """The same for VP8, which players take for ITU-601. An upright frame need not become RGB: a third less time."""
-    if frame.side_data.get("DISPLAYMATRIX") is not None:
-        return av.VideoFrame.from_ndarray(_picture(frame, SIDE), "rgb24")
-    return _sized(frame, SIDE, "yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
+    return np.ascontiguousarray(upright(frame.reformat(width, height, "rgb24").to_ndarray(), frame))

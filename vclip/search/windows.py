@@ -1,56 +1,32 @@
 """The windows of all videos of an index, best for a text first (FAISS), and what stands out in one.
 
-V videos, N windows of all of them, T seconds of one, D hidden size. A score is a dot product with z_t.
+N windows of all videos, T seconds of one, D hidden size. A score is a dot product with z_t.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from vclip.data import storage
 from vclip.data.corpus import Corpus
 from vclip.models.dual_encoder import DualEncoder
-from vclip.neighbours import index_rows, nearest
+from vclip.models.windows import sliding_windows
+from vclip.neighbours import nearest
 
-# Up to here, 890 hours of video, the search is exact: at D = 768 in 0.6 GB of memory and 40 ms on one core.
-EXACT_UP_TO = 200_000
 SHORTEST = 2  # seconds of a moment
 
 
-def build(blocks: Sequence[Float32[np.ndarray, "_ D"]]) -> Any:
-    """A FAISS inner-product index of z_v, a block a video: exact up to EXACT_UP_TO rows, above float16 in cells."""
-    cells = sum(map(len, blocks)) > EXACT_UP_TO
-    return index_rows(blocks, cells)
-
-
-def write(index: Any, file: Path) -> None:
-    import faiss
-
-    storage.replace(file, lambda temporary: faiss.write_index(index, str(temporary)))
-
-
-def read(file: Path) -> Any:
-    """An index in cells, its vectors left on disk (mapped). Raises ValueError if the file is damaged."""
-    import faiss
-
-    try:
-        return faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
-    except RuntimeError as error:
-        raise ValueError(f"{file} cannot be read ({error}): call update(), which makes it again") from None
-
-
 class Windows:
-    """`video` (N,) is each window's place in the list of videos, `start` and `end` (N,) its seconds."""
+    """`video` (N,) is each window's place in the corpus, `start` and `end` (N,) its seconds.
 
-    def __init__(
-        self, index: Any, seconds: Int[np.ndarray, " V"], windows: Int[np.ndarray, " V"], size: int, step: int
-    ):
+    `index` is FAISS's, of the windows of the videos `order`, one after the other.
+    """
+
+    def __init__(self, index: Any, order: Int[np.ndarray, " V"], seconds: Int[np.ndarray, " V"], size: int, step: int):
         self.index = index
-        self.video = np.repeat(np.arange(len(windows)), windows)
+        windows = np.array([len(sliding_windows(n, size, step)) for n in seconds[order].tolist()])
+        self.video = np.repeat(order, windows)
         first = np.repeat(np.cumsum(windows) - windows, windows)
         self.start = (np.arange(len(self.video)) - first) * step
         self.end = np.minimum(self.start + size, seconds[self.video])
@@ -74,19 +50,27 @@ class Windows:
             n *= 4
 
     def best_two(self, z_t: Float32[np.ndarray, " D"]) -> tuple[int, float, float]:
-        """The best window's video and score, and the best score of any other video (NaN if there is none).
-
-        Raises ValueError if FAISS finds nothing, as when its vectors are damaged.
-        """
+        """The best window's video and score, and the best score of any other video (NaN if there is none)."""
         ranked = self.ranked(z_t)
-        if (first := next(ranked, None)) is None:
-            raise ValueError(
-                f"none of the index's {len(self)} windows can be found: its FAISS file is damaged, remove it and call "
-                "update(), which makes it again"
-            )
-        window, score = first
+        window, score = next(ranked)
         video = self.video[window]
         return int(video), score, next((s for w, s in ranked if self.video[w] != video), float("nan"))
+
+    def moments(
+        self, clip: DualEncoder, corpus: Corpus, ranked: Iterator[tuple[int, float]], z_t: Float32[np.ndarray, " D"]
+    ) -> Iterator[tuple[int, int, int, float]]:
+        """Video, start, end and score of what stands out in each `ranked` window; of those that overlap the first."""
+        taken: dict[int, list[tuple[int, int]]] = {}
+        for window, score in ranked:
+            video, first, last = int(self.video[window]), int(self.start[window]), int(self.end[window])
+            # its neighbours are embedded with it: then its seconds have the scores that `explain` shows
+            begin = max(0, first - clip.window[1])
+            (h_v,) = clip.encode_seconds([corpus.features(video)[begin : last + clip.window[1]]])
+            start, end = (first + second for second in standing_out(h_v[first - begin : last - begin] @ z_t))
+            others = taken.setdefault(video, [])
+            if all(end <= a or b <= start for a, b in others):
+                others.append((start, end))
+                yield video, start, end, score
 
 
 def standing_out(scores: Float[np.ndarray, " T"], shortest: int = SHORTEST) -> tuple[int, int]:
@@ -103,58 +87,3 @@ def standing_out(scores: Float[np.ndarray, " T"], shortest: int = SHORTEST) -> t
     sums[length < min(shortest, len(x))] = -np.inf
     start, end = np.unravel_index(np.argmax(sums), sums.shape)
     return int(start), int(end)
-
-
-AT_ONCE = 8  # windows looked into together
-
-
-def moments(
-    clip: DualEncoder,
-    corpus: Corpus,
-    windows: Windows,
-    ranked: Iterator[tuple[int, float]],
-    z_t: Float32[np.ndarray, " D"],
-) -> Iterator[tuple[int, int, int, float]]:
-    """Video, start, end and score of the run of each `ranked` window, but of those that overlap only the first.
-
-    Raises what `seconds_of` raises.
-    """
-    taken: dict[int, list[tuple[int, int]]] = {}
-    while group := list(islice(ranked, AT_ONCE)):
-        runs = _runs(clip, corpus, windows, [window for window, _ in group], z_t)
-        for (window, score), (start, end) in zip(group, runs, strict=True):
-            video = int(windows.video[window])
-            others = taken.setdefault(video, [])
-            if all(end <= a or b <= start for a, b in others):
-                others.append((start, end))
-                yield video, start, end, score
-
-
-def seconds_of(clip: DualEncoder, corpus: Corpus, videos: Sequence[int], clips: list[np.ndarray]) -> list[np.ndarray]:
-    """h_v (T, D) float32 of a clip (T, F) of each video. Raises ValueError that names the video if it is not finite."""
-    h_v = clip.encode_seconds([rows.astype(np.float32) for rows in clips])
-    for i, states in zip(videos, h_v, strict=True):
-        if not np.isfinite(states).all():
-            raise ValueError(
-                f"the model makes NaN or infinity of {corpus.video_ids[i]!r}: its features in {corpus.file(i).name} "
-                "are damaged; delete that file and call update(), which makes it again"
-            )
-    return h_v
-
-
-def _runs(
-    clip: DualEncoder, corpus: Corpus, windows: Windows, some: list[int], z_t: Float32[np.ndarray, " D"]
-) -> list[tuple[int, int]]:
-    """Start and end, in seconds of the video, of the run that stands out in each of some windows.
-
-    Its neighbours are embedded with a window: then its seconds have the scores that `MomentIndex.explain` shows.
-    """
-    step = clip.window[1]
-    first = [max(0, int(windows.start[w]) - step) for w in some]
-    videos = [int(windows.video[w]) for w in some]
-    clips = [corpus.features(i)[f : windows.end[w] + step] for i, w, f in zip(videos, some, first, strict=True)]
-    runs = []
-    for w, f, h_v in zip(some, first, seconds_of(clip, corpus, videos, clips), strict=True):
-        start, end = standing_out(h_v[windows.start[w] - f : windows.end[w] - f] @ z_t)
-        runs.append((int(windows.start[w]) + start, int(windows.start[w]) + end))
-    return runs

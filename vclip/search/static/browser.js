@@ -40,10 +40,8 @@ function makeForm() {
     form.appendChild(make("input", name, "", { placeholder, title: label, "aria-label": label, ...more }));
   const query = field("query", "Describe a moment, for example: pour coffee into a mug", "what to search for");
   form.append(make("button", "go", "Search"));
-  const files = field("files", "only files named…", "part of a file's name, or a pattern such as cooking/*.mp4");
-  const least = field("least", "min. quantile", `the smallest ${QUANTILE}`, { type: "number", min: 0, max: 1, step: "any" });
-  const save = form.appendChild(make("button", "save", "Save as CSV", { type: "button" }));
-  return { form, query, files, least, save };
+  const files = field("files", "only files named…", "part of a file's name");
+  return { form, query, files };
 }
 
 function makeRow(hit, chosen) {
@@ -67,12 +65,12 @@ function render({ model, el }) {
   };
   const fail = (error) => say(error.message, true);
   const { ask, stop } = asker(model, (late) => (late ? say(LATE, true) : status.textContent === LATE && say("")));
-  const { form, query, files, least, save } = makeForm();
+  const { form, query, files } = makeForm();
   const list = make("ol", "hits", "", { tabindex: 0, role: "listbox", "aria-label": "moments found" });
-  const main = make("div", "main"), stage = make("div", "stage"), title = make("div", "title"), others = make("ol", "others");
+  const main = make("div", "main"), stage = make("div", "stage"), title = make("div", "title");
   const player = makePlayer(({ key }, start, end) => ask("clip", { key, start, end }), (time) => curve.at(time), say);
   const curve = makeCurve(player.seek);
-  stage.append(title, player.box, curve.box, make("div", "caption", "Nearest confusions: the best moments of other videos"), others);
+  stage.append(title, player.box, curve.box);
   main.append(list, stage);
   root.append(form, status, main);
 
@@ -81,22 +79,12 @@ function render({ model, el }) {
     const mine = ++shown;
     stage.hidden = false;
     title.textContent = `${hit.video}, ${clock(hit.start)} – ${clock(hit.end)}`;
-    others.replaceChildren();
     curve.open(hit.seconds, hit.start, hit.end);
     await player.open(hit); // first: Python answers in turn, and scores may take long
     if (mine !== shown) return;
     try {
       const { scores } = await ask("explain", { key: hit.key });
-      if (mine !== shown) return;
-      curve.draw(scores);
-      const { rows } = await ask("confusions", { key: hit.key });
-      if (mine !== shown) return;
-      others.replaceChildren(...rows.map((other) => {
-        const item = makeRow(other, () => show(other));
-        item.tabIndex = 0;
-        item.addEventListener("keydown", (event) => event.key === "Enter" && show(other));
-        return item;
-      }));
+      if (mine === shown) curve.draw(scores);
     } catch (error) {
       if (mine !== shown) return;
       curve.label("no scores");
@@ -138,19 +126,12 @@ function render({ model, el }) {
   const search = async () => {
     if (!query.value.trim()) return say("Type a few words first, for example an action and its object.", true);
     say(`searching ${model.get("videos")} videos…`);
-    const { notes } = await ask("search", { text: query.value, files: files.value, min_quantile: Number(least.value) });
+    await ask("search", { text: query.value, files: files.value });
     const n = hits.length, asked = `for “${model.get("query")}”`;
-    const found = n ? `${n} ${n === 1 ? "moment" : "moments"} ${asked}; click one, or use the arrow keys and Enter` : `nothing found ${asked}: try other words or fewer filters`;
-    say([found, ...notes].join("; "), notes.length > 0);
-  };
-  const download = async () => {
-    const { name, buffer } = await ask("csv"), href = urlOf(buffer, "text/csv");
-    Object.assign(document.createElement("a"), { href, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 60000);
-    say(`${hits.length} moments saved as ${name} in your browser's download folder`);
+    if (!n) return say(`nothing found ${asked}: try other words or fewer filters`);
+    say(`${n} ${n === 1 ? "moment" : "moments"} ${asked}; click one, or use the arrow keys and Enter`);
   };
   form.addEventListener("submit", (event) => { event.preventDefault(); search().catch(fail); });
-  save.addEventListener("click", () => download().catch(fail));
   root.addEventListener("keydown", (event) => {
     event.stopPropagation();
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key], inList = event.target === list;

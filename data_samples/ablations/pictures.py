@@ -15,9 +15,7 @@ COLOURS = (VIDEO, TEXT, RIGHT, "#cc79a7")
 def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
     """Effects of rows: a panel a task, a line a row, a mark with its interval a style.
 
-    Args:
-        effects: columns row, style, task, mean, low and high (fractions, drawn in percentage points). Order is kept.
-        xlabel: below all panels.
+    `effects`: columns row, style, task, mean, low and high (fractions, drawn in percentage points). Order is kept.
     """
     rows, styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("row", "style", "task"))
     size = (2.3 * len(tasks) + 2.2, 0.42 * len(rows) + 1.3)
@@ -40,12 +38,8 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
 def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
     """Effects over a quantity that was varied: a panel a task, a line a style.
 
-    Args:
-        effects: columns style, task, mean, low, high (fractions, drawn in percentage points) and `x`.
-        x: the column whose values stand along the axis, equally spaced and in the given order. Numbers are joined by a
-            line, names are not.
-        xlabel: below each panel.
-        ylabel: beside the first panel.
+    `effects`: columns style, task, mean, low, high (fractions, drawn in percentage points) and `x`, whose values stand
+    equally spaced in the given order. Numbers are joined by a line, names are not.
     """
     styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("style", "task"))
     ticks = list(dict.fromkeys(effects[x]))

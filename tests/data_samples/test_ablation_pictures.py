@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from vclip import plots
+from ablations.pictures import forest, gains
 
 STYLES, TASKS, ROWS = ("test", "unseen"), ("retrieval $x$", "VideoQA", "a < b"), ("one", "two")
 
@@ -26,7 +25,7 @@ def points(axes) -> list[tuple]:
 
 
 def test_forest_marks_each_effect_in_points(effects, tmp_path):
-    figure = plots.forest(effects, "row minus full (points)")
+    figure = forest(effects, "row minus full (points)")
     figure.savefig(tmp_path / "forest.png")
     assert len(figure.axes) == len(TASKS)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ROWS)
@@ -39,7 +38,7 @@ def test_forest_marks_each_effect_in_points(effects, tmp_path):
     assert figure.get_supxlabel() == "row minus full (points)"
 
 
-@pytest.mark.parametrize("draw", [lambda e: plots.forest(e, "x"), lambda e: plots.gains(e, "lag", "x", "y")])
+@pytest.mark.parametrize("draw", [lambda e: forest(e, "x"), lambda e: gains(e, "lag", "x", "y")])
 def test_a_single_seed_is_a_hollow_mark_and_no_bar_of_no_length(effects, draw):
     axes, *others = draw(effects).axes
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
@@ -52,9 +51,9 @@ def test_a_single_seed_is_a_hollow_mark_and_no_bar_of_no_length(effects, draw):
 
 
 def test_values_that_are_names_stand_in_their_order(effects):
-    figure = plots.gains(effects.assign(lag=effects["row"].map({"one": "three", "two": "all"})), "lag", "x", "y")
+    figure = gains(effects.assign(lag=effects["row"].map({"one": "three", "two": "all"})), "lag", "x", "y")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["three", "all"]
-    numbers = plots.gains(effects, "lag", "x", "y")
+    numbers = gains(effects, "lag", "x", "y")
     for drawn, style in ((figure, "None"), (numbers, "-")):
         assert {bars.lines[0].get_linestyle() for bars in drawn.axes[0].containers} == {style}, (
             "only numbers are joined"
@@ -62,7 +61,7 @@ def test_values_that_are_names_stand_in_their_order(effects):
 
 
 def test_gains_stand_over_what_was_varied(effects, tmp_path):
-    figure = plots.gains(effects, "lag", "lag (s)", "gain (points)")
+    figure = gains(effects, "lag", "lag (s)", "gain (points)")
     figure.savefig(tmp_path / "gains.png")
     for axes, task in zip(figure.axes, TASKS, strict=True):
         assert axes.get_xlabel() == "lag (s)"
