@@ -1,27 +1,38 @@
 """Pickles and torch files of others, read as data: no global that a file names is imported or called.
 
 A pickle is a program. Torch files are run by `torch.load(weights_only=True)`, plain pickles by Python's unpickler
-without any global.
+without any global. Both first pass `measure`, for a short program can ask for endless time or memory.
 """
 
+import _compat_pickle
 import gzip
 import io
 import pickle
 import pickletools
 import zipfile
 import zlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
 LEGACY_PICKLES = 5  # that number, a version, the machine, the object, the keys of its storages
+WORK = 10_000_000
+FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 
 # what the released checkpoints hold beside tensors: their options, and the type hints and numpy numbers in them
 PACKAGES = ("argparse", "fairseq", "omegaconf", "typing")
 INERT = {f"builtins.{name}" for name in ("type", "int", "float", "bool", "str", "list", "dict", "tuple", "Ellipsis")}
-INERT |= {"_operator.getitem", "operator.getitem", "_operator.or_", "functools.reduce", "_functools.reduce"}
-INERT |= {"types.GenericAlias", "numpy.dtype", "numpy.ndarray"}
+INERT |= {
+    "_operator.getitem",
+    "operator.getitem",
+    "_operator.or_",
+    "functools.reduce",
+    "_functools.reduce",
+    "types.GenericAlias",
+}
+INERT |= {"numpy.dtype", "numpy.ndarray"}
 INERT |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")}
 
 
@@ -35,22 +46,22 @@ class Placeholder:
         pass
 
 
-class PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise ValueError(f"it names the global '{module}.{name}', which is refused: only data is read")
-
-
 def load_pickle(path: str | Path) -> Any:
-    """Read a pickle of plain data, gzip or not: the id lists of released feature shards.
+    """Read a pickle of plain data, gzip or not: the id lists of released datasets and feature shards.
 
-    ValueError, which names file and global, if it is damaged or names one (`os.system`, but also a numpy array's type).
+    Args:
+        path: a file that holds lists, tuples, dicts, sets, strings, bytes and numbers.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: the file is damaged, or names a global (`os.system`, but also a numpy array's type), or asks for
+            far more time or memory than its size explains; the message names file and global.
     """
     path, data = Path(path), unpacked(path)
     try:
-        for code, argument, _ in pickletools.genops(data):
-            # Python makes room for as many objects
-            if code.name.endswith("PUT") and isinstance(argument, int) and argument > len(data):
-                raise ValueError(f"it numbers an object {argument}, which is refused")
+        measure(io.BytesIO(data))
         return PlainUnpickler(io.BytesIO(data)).load()
     except Exception as error:  # a broken program can fail in any way
         raise _refusal(path, error) from error
@@ -59,9 +70,15 @@ def load_pickle(path: str | Path) -> Any:
 def load_torch(path: str | Path) -> Any:
     """Read a `torch.save` file, of any torch since 0.1.9, with its tensors on the CPU.
 
-    One of torch 1.6 or later is memory-mapped, so it has to stay as long as its tensors. Objects of argparse, fairseq,
-    omegaconf and typing, and numpy arrays, become `Placeholder`s. ValueError, which names file and global, if the file
-    is not of `torch.save`, is damaged or names another global.
+    Args:
+        path: the file. One of torch 1.6 or later is memory-mapped, so it has to stay as long as its tensors.
+
+    Returns:
+        The saved object. Objects of argparse, fairseq, omegaconf and typing, and numpy arrays, are `Placeholder`s.
+
+    Raises:
+        ValueError: the file is not of `torch.save`, is damaged, names another global, or asks for far more time or
+            memory than its size explains; the message names file and global.
     """
     import torch  # here, so that who reads annotations does not wait for it
 
@@ -91,26 +108,83 @@ def unpacked(path: str | Path) -> bytes:
     return content
 
 
-def _zip_globals(path: Path) -> set[str]:
-    from torch._weights_only_unpickler import get_globals_in_pkl
+class PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise ValueError(f"it names the global '{module}.{name}', which is refused: only data is read")
 
+
+def measure(file: BinaryIO) -> set[str]:
+    """The globals that a pickle names, as Python 3 calls them; ValueError if building it would take too much.
+
+    Each instruction is charged with the size of what it takes from the stack, and all may be charged in proportion to
+    the bytes read. That bounds how often one list is copied, how long tuples take to hash that share their parts, and
+    how deep they nest.
+    """
+    names, work, memo = set(), 0, {}
+    stack, below = [], []  # of sizes, each in a list since a container can grow
+    first = file.tell()
+    code: Any
+    argument: Any
+    position: Any
+    for code, argument, position in pickletools.genops(file):
+        n, taken = len(code.stack_before), []
+        if pickletools.markobject in code.stack_before:
+            n = code.stack_before.index(pickletools.markobject)
+            taken, stack = stack, below.pop()
+        if len(stack) < n:
+            raise ValueError("its instructions take more than there is")
+        if n:
+            taken = stack[-n:] + taken
+            del stack[-n:]
+        size = 1 + sum([part[0] for part in taken])
+        if code.name == "MARK":
+            below.append(stack)
+            stack = []
+        elif code.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            key = len(memo) if argument is None else argument
+            if key > position:  # Python makes room for as many
+                raise ValueError(f"it numbers an object {key}, which is refused")
+            stack += taken
+            memo[key] = stack[-1]
+        elif code.name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif code.name == "DUP":
+            stack += taken * 2
+        elif code.name in FILLS:
+            work += size - taken[0][0]
+            taken[0][0] = size
+            stack.append(taken[0])
+        elif code.stack_after:
+            if code.name in ("GLOBAL", "INST"):
+                names.add(_python3(*argument.split(" ", 1)))
+            work += size
+            stack.append([size + (len(argument) // 16 if isinstance(argument, str | bytes | bytearray) else 0)])
+        if work > WORK + 8 * (position - first):
+            raise ValueError("its parts nest or repeat too often, which is refused")
+    return names
+
+
+def _python3(module: str, name: str) -> str:
+    mapped = _compat_pickle.NAME_MAPPING.get((module, name))
+    return ".".join(mapped or (_compat_pickle.IMPORT_MAPPING.get(module, module), name))
+
+
+def _zip_globals(path: Path) -> Iterable[str]:
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if "constants.pkl" in members:
             raise ValueError("it is a TorchScript program; save its state_dict() with torch.save instead")
         if "data.pkl" not in members or any(info.compress_type for info in members.values()):
             raise ValueError("it is a zip file, but not of torch.save")
-        return get_globals_in_pkl(io.BytesIO(archive.read(members["data.pkl"])))
+        return measure(io.BytesIO(archive.read(members["data.pkl"])))
 
 
-def _legacy_globals(path: Path) -> set[str]:
-    from torch._weights_only_unpickler import get_globals_in_pkl
-
+def _legacy_globals(path: Path) -> Iterable[str]:
     with path.open("rb") as file:
         if (head := file.read(len(LEGACY))) != LEGACY:
             raise ValueError(f"it is not a torch.save file: it begins with {head!r}; fetch it again")
         file.seek(0)
-        return set().union(*(get_globals_in_pkl(file) for _ in range(LEGACY_PICKLES)))
+        return set().union(*(measure(file) for _ in range(LEGACY_PICKLES)))
 
 
 def _known(name: str) -> tuple | None:
