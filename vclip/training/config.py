@@ -24,7 +24,6 @@ class TrainConfig:
         clip_norm: largest norm of all gradients together.
         precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
         save_every: optimizer steps between two saved training states; each epoch's end is saved too.
-        tensorboard: also write TensorBoard's event files.
 
     Raises:
         TypeError: for an unknown field; it offers the nearest.
@@ -41,7 +40,6 @@ class TrainConfig:
     clip_norm: float = 2.0
     precision: str = "fp32"
     save_every: int = 1000
-    tensorboard: bool = False
 
     def __new__(cls, **values):
         refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")

@@ -1,21 +1,16 @@
 """Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 5.3).
 
-From a notebook `pretrain(PretrainConfig.sample(output="runs/mine"))`, from a shell
-`python -m vclip.training.pretrain --preset sample --output runs/mine`, in several processes
-`torchrun --nproc_per_node N -m vclip.training.pretrain ...`. A run that is started again goes on where it stopped.
+`pretrain(PretrainConfig.sample(output="runs/mine"))` in a notebook or a script; in several processes
+`torchrun --nproc_per_node N script.py`. A run that is started again goes on where it stopped.
 """
 
-import argparse
-import ast
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from types import NoneType
-from typing import get_args
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -33,7 +28,7 @@ from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, packed_tensors
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
-from vclip.training.config import PretrainConfig, TrainConfig
+from vclip.training.config import PretrainConfig
 from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
 from vclip.training.trainer import (
     REFRESH,
@@ -227,44 +222,3 @@ class Contrast:
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
         with self.accelerator.autocast():
             return embed_clips(self.model, corpus, videos, clips)
-
-
-def _value(name: str, text: str):
-    """Fields that hold strings take the text as it is, the others a Python literal; empty is None where that may be."""
-    kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
-    kinds = get_args(kind) or (kind,)
-    if not text and NoneType in kinds:
-        return None
-    if str in kinds:
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise ValueError(f"--{name} {text} is not a Python literal such as 3, 1e-4, True or (3, 32)") from None
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """`--preset paper|sample` and any field of PretrainConfig as `--name value`; `--bert ""` is None."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vclip.training.pretrain", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
-    fields = f"{TrainConfig.__doc__}\n{PretrainConfig.__doc__}"
-    parser.epilog = f"Fields, each as --name value; an empty bert, validation or mini_batch_size is None.\n\n{fields}"
-    known, rest = parser.parse_known_args(arguments)
-    if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
-        parser.error(f"expected pairs of --name value, got {' '.join(rest)}")
-    names = [name[2:].replace("-", "_") for name in rest[::2]]
-    try:
-        values = {name: _value(name, text) for name, text in zip(names, rest[1::2], strict=True)}
-        config = getattr(PretrainConfig, known.preset)(**values)
-    except (TypeError, ValueError) as error:
-        parser.error(str(error))
-    run = pretrain(config)
-    if PartialState().is_main_process:
-        print(f"{len(run.losses)} steps, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
-
-
-if __name__ == "__main__":
-    main()

@@ -87,7 +87,6 @@ class Trainer:
         self.progress, self._unfinished = load_state(self.output, self.model, optimizer) or (Progress(), [])
         progress = self.progress
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
-        self.writer = _tensorboard(self.output, progress.step) if config.tensorboard and self.log else None
         if progress.batch and progress.processes != accelerator.num_processes:
             raise ValueError(
                 f"{self.output} stopped within an epoch on {progress.processes} processes: go on with as many, "
@@ -188,10 +187,6 @@ class Trainer:
             return
         row = {"step": self.progress.step, "epoch": epoch} | values
         self.log.append(row)
-        if self.writer is not None:
-            for name, value in values.items():
-                if isinstance(value, float):
-                    self.writer.add_scalar(name, value, row["step"])
         if self.on_row is not None:
             self.on_row(row)
 
@@ -248,9 +243,3 @@ def return_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _tensorboard(output: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
