@@ -36,7 +36,7 @@ from vclip.training.checkpoint import read_log, read_run
 from vclip.training.clusters import VideoIndex
 from vclip.training.config import PretrainConfig, learning_rate
 from vclip.training.pretrain import Contrast, new_model, pretrain
-from vclip.training.trainer import DROPOUT, RETRIEVAL, TRAINING, Trainer, random_stream
+from vclip.training.trainer import DROPOUT, ORDER, TRAINING, Trainer, random_stream
 
 import corpora
 import reference
@@ -477,9 +477,7 @@ def test_a_videos_vector_is_the_mean_of_its_clips(begun, edit):
     assert embedded == len(vectors) == 48
     first = trainer.config.retrieval_first
     sampler = AlignedClips(None, first=True) if first else AlignedClips((8, 64))
-    drawn = sampler.sample(
-        trainer.objective.training, np.arange(48), 1 if first else 4, random_stream(0, 1, 1, RETRIEVAL)
-    )
+    drawn = sampler.sample(trainer.objective.training, np.arange(48), 1 if first else 4, random_stream(0, 1, 1, ORDER))
     assert not first or set(drawn.caption_first) == {0}
     with torch.no_grad():
         tensors = packed_tensors(trainer.model.eval(), trainer.objective.training, np.arange(48), drawn)

@@ -31,8 +31,8 @@ from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batche
 from vclip.training.config import PretrainConfig
 from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
 from vclip.training.trainer import (
+    ORDER,
     REFRESH,
-    RETRIEVAL,
     VALIDATION,
     Loss,
     Trainer,
@@ -140,7 +140,7 @@ class Contrast:
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
         config, accelerator = self.config, self.accelerator
-        rng = random_stream(config.seed, epoch, 0, RETRIEVAL)
+        rng = random_stream(config.seed, epoch, 0, ORDER)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
         else:
@@ -165,7 +165,7 @@ class Contrast:
         for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=short):
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
-            rng = random_stream(config.seed, epoch, 1 + first, RETRIEVAL)
+            rng = random_stream(config.seed, epoch, 1 + first, ORDER)
             drawn = sampler.sample(self.training, videos, clips, rng)
             z_v, z_t = (z.reshape(len(videos), clips, -1) for z in self._embed(self.training, videos, drawn))
             vectors[first : first + len(videos)] = video_vectors(z_v, z_t)

@@ -25,7 +25,7 @@ from vclip.training.config import TrainConfig, learning_rate
 REFRESH = 10.0  # seconds between two states of a progress bar: a notebook's client drops messages beyond a thousand
 RETURN_EVERY = 100  # steps between two returns of memory, which cost 1 ms a MB: below 1 % of the time of these
 # purpose of a random stream; the last number of its seed sequence
-TRAINING, RETRIEVAL, VALIDATION, DROPOUT = range(4)
+TRAINING, ORDER, VALIDATION, DROPOUT = range(4)
 
 
 class Objective(Protocol):
