@@ -56,7 +56,7 @@ class LiveCurve:
         Args:
             output: folder of the run.
         """
-        self.rows = list(read_log(Path(output)))
+        self.rows = read_log(Path(output))
         self.show()
 
     def show(self) -> None:

@@ -5,8 +5,8 @@
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +41,6 @@ from vclip.training.trainer import (
     start_accelerator,
 )
 
-CONFIG = "pretrain.json"
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
 
@@ -61,7 +60,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
 
     Raises:
         ValueError: if `output` belongs to another config, a corpus has too few videos with captions, its features or
-            tokens are not those the model wants, or the loss is no longer finite.
+            the tokenizer are not the model's, or the loss is no longer finite.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:
@@ -74,7 +73,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     """
     accelerator = start_accelerator(config)
     if accelerator.is_main_process:
-        claim(config, CONFIG)
+        claim(config, "pretrain.json")
     accelerator.wait_for_everyone()
     tokenizer = fetched("tokenizer", config.tokenizer, AutoTokenizer.from_pretrained)
     with accelerator.main_process_first():
@@ -104,11 +103,7 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
 
 
 class Contrast:
-    """The objective of `pretrain`: a batch holds positions of videos in the training corpus.
-
-    Raises ValueError for a training corpus of fewer videos with captions than a batch holds, or a validation corpus
-    without captions.
-    """
+    """The objective of `pretrain`: a batch holds positions of videos in the training corpus."""
 
     def __init__(
         self,
@@ -125,17 +120,14 @@ class Contrast:
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(
                 f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
-                f"({config.videos_per_batch}) on {accelerator.num_processes} processes: take a smaller videos_per_batch"
+                f"({config.videos_per_batch}) on {accelerator.num_processes} processes: make it smaller"
             )
         if validation is not None and not len(validation.caption_start):
             raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
-        self.sampler: OverlappedClips | AlignedClips | MILNCEClips
-        if config.sampler == "overlapped":
-            self.sampler = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
-        elif config.sampler == "aligned":
-            self.sampler = AlignedClips(config.text_tokens, model.config.max_text_tokens)
-        else:
-            self.sampler = MILNCEClips()
+        overlapped = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
+        aligned = AlignedClips(config.text_tokens, model.config.max_text_tokens)
+        self.sampler = {"overlapped": overlapped, "aligned": aligned, "mil_nce": MILNCEClips()}[config.sampler]
+        self.validation_sampler = overlapped
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
@@ -146,8 +138,7 @@ class Contrast:
         else:
             write({"stage": "retrieval"})
             vectors, embedded = self.video_vectors(epoch)
-            digests = gather_object([hashlib.sha256(vectors.data).hexdigest()[:16]])
-            write({"videos_embedded": gather_object([embedded]), "index": digests})
+            write({"videos_embedded": gather_object([embedded])})
             index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
             batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
         return [self.videos[batch] for batch in batches]
@@ -160,9 +151,8 @@ class Contrast:
         vectors = np.zeros((len(self.videos), self.model.config.text_config.hidden_size), np.float32)
         blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
         mine = blocks[self.accelerator.process_index :: self.accelerator.num_processes]
-        embedded = 0
-        short = not self.accelerator.is_main_process or len(mine) < 32  # a few seconds
-        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=short):
+        embedded, silent = 0, not self.accelerator.is_main_process
+        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=silent, delay=5):
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
             rng = random_stream(config.seed, epoch, 1 + first, ORDER)
@@ -176,22 +166,13 @@ class Contrast:
         return vectors, embedded
 
     def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
-        """Clips of the videos, packed."""
         clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
         return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
 
-    def contrast(
-        self,
-        model: VideoCLIPModel,
-        features: Tensor,
-        video_lengths: Tensor,
-        ids: Tensor,
-        text_lengths: Tensor,
-        owner: Tensor | None,
-    ) -> Tensor:
-        """The loss of one packed batch: MIL-NCE where text rows have owners, else InfoNCE."""
-        size = self.config.mini_batch_size
-        z_v, z_t = embed_in_mini_batches(model, features, video_lengths, ids, text_lengths, size)
+    def contrast(self, model: VideoCLIPModel, *packed: Any) -> Tensor:
+        """The loss of one packed batch, from `packed_tensors`: MIL-NCE where text rows have owners, else InfoNCE."""
+        *batch, owner = packed
+        z_v, z_t = embed_in_mini_batches(model, *batch, size=self.config.mini_batch_size)
         if owner is not None:
             return mil_nce(z_v, z_t, owner)
         if self.config.gather_negatives:
@@ -204,12 +185,11 @@ class Contrast:
         if corpus is None:
             return None
         videos = np.flatnonzero(np.diff(corpus.caption_offsets))
-        sampler = OverlappedClips(config.video_seconds, config.text_tokens, self.model.config.max_text_tokens)
         rng = random_stream(config.seed, 0, 0, VALIDATION)
         losses, embedded = [], []
         for first in range(0, len(videos), config.videos_per_batch):
             group = videos[first : first + config.videos_per_batch]
-            clips = sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
+            clips = self.validation_sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
             z_v, z_t = (torch.from_numpy(z) for z in self._embed(corpus, group, clips))
             losses.append(float(info_nce(z_v, z_t, config.temperature)))
             embedded.append((z_v, z_t))

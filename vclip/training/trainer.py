@@ -23,7 +23,7 @@ from vclip.training.checkpoint import Log, Progress, load_state, save_clip, save
 from vclip.training.config import TrainConfig, learning_rate
 
 REFRESH = 10.0  # seconds between two states of a progress bar: a notebook's client drops messages beyond a thousand
-RETURN_EVERY = 100  # steps between two returns of memory, which cost 1 ms a MB: below 1 % of the time of these
+RETURN_EVERY = 100  # steps between two returns of memory
 # purpose of a random stream; the last number of its seed sequence
 TRAINING, ORDER, VALIDATION, DROPOUT = range(4)
 
@@ -31,8 +31,7 @@ TRAINING, ORDER, VALIDATION, DROPOUT = range(4)
 class Objective(Protocol):
     """Batches, loss and validation of a run. A batch is an int64 array of positions in the objective's data.
 
-    `loss` is a module, so several processes can average its gradients. All its randomness except dropout comes from the
-    generators it is given.
+    `loss` is a module, so several processes can average its gradients. All randomness but dropout comes from `rng`.
     """
 
     loss: nn.Module
@@ -65,8 +64,7 @@ class Trainer:
     """A run from its last state, or its beginning, to its end. All randomness comes from (seed, epoch, batch).
 
     With `validate_first` the model is also scored before its first step; that row does not count as a checkpoint.
-    `beside` are files to put beside the weights, for the frozen encoder of whoever loads them.
-    Raises ValueError if the tokenizer is not the model's, or the state is of another number of processes.
+    The files `beside` are put beside the weights, for the frozen encoder of whoever loads them.
     """
 
     def __init__(
@@ -111,9 +109,8 @@ class Trainer:
         """The steps of an epoch from `progress.batch` on, then validation and checkpoints."""
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
         left = range(self.progress.batch, len(batches) // world)
-        bar = tqdm(
-            left, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
-        )
+        title, silent = f"epoch {epoch}/{config.epochs}", self.log is None
+        bar = tqdm(left, desc=title, leave=False, mininterval=REFRESH, disable=silent)
         prepared = prefetch(self._inputs(epoch, batch, batches[batch * world + rank]) for batch in left)
         with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
             for batch, inputs in zip(bar, prepared, strict=True):
@@ -215,18 +212,13 @@ def fetched(name: str, value, load: Callable[[Any], Any]) -> Any:
 def _check_tokenizer(clip: VideoCLIP) -> None:
     """Refuse tokens that the model has no rows for, and other special ids than its own."""
     tokenizer, config = clip.processor.tokenizer, clip.model.config
-    name = tokenizer.name_or_path
-    if len(tokenizer) > config.text_config.vocab_size:
+    theirs, ours = (tokenizer.cls_token_id, tokenizer.sep_token_id), (config.cls_token_id, config.sep_token_id)
+    if len(tokenizer) > config.text_config.vocab_size or theirs != ours:
         raise ValueError(
-            f"tokenizer {name} has {len(tokenizer)} tokens, but the model's vocab_size is "
-            f"{config.text_config.vocab_size}: enlarge it, or take the model's own tokenizer"
+            f"tokenizer {tokenizer.name_or_path} has {len(tokenizer)} tokens and (cls_token_id, sep_token_id) {theirs},"
+            f" but the model's vocab_size is {config.text_config.vocab_size} and its ids are {ours}: set these in "
+            "`model`, or take the model's own tokenizer"
         )
-    for token in ("cls_token_id", "sep_token_id"):
-        theirs, ours = getattr(tokenizer, token), getattr(config, token)
-        if theirs != ours:
-            raise ValueError(
-                f"tokenizer {name} has {token} {theirs}, but the model's is {ours}: set {token} in `model`"
-            )
 
 
 def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.Generator:
@@ -237,9 +229,8 @@ def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.
 def return_memory() -> None:
     """Give freed memory back to the system, where the C library is glibc.
 
-    Its heap keeps freed tensors below 32 MB, and batches of ever new shapes leave ever more holes in it: of 1.5 GB
-    after an epoch of the sample recipe 0.5 were in use, and a run of 13 epochs held 3. What stays resident is then
-    flat over a run; the peaks in between are as high as without.
+    Its heap keeps freed tensors, and batches of ever new shapes leave ever more holes in it: a run of 13 epochs held 3
+    GB where 0.5 were in use.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
