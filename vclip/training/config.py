@@ -16,7 +16,7 @@ Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings that pre-training and fine-tuning share.
+    """Settings that pre-training and fine-tuning share; an unknown field is a TypeError that offers the nearest.
 
     Args:
         output: folder of checkpoints and log; a run that finds its own training state there goes on from it.
@@ -29,10 +29,6 @@ class TrainConfig:
         clip_norm: largest norm of all gradients together.
         precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
         save_every: optimizer steps between two saved training states; each epoch's end is saved too.
-
-    Raises:
-        TypeError: for an unknown field; it offers the nearest.
-        ValueError: for a value that cannot work; it names the field.
     """
 
     output: Place = "runs/train"
@@ -71,13 +67,9 @@ class PretrainConfig(TrainConfig):
         retrieval_clips: clips of a video whose mean is its vector.
         retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
         temperature: tau of InfoNCE, 1 in the paper.
-        mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients,
-            GradCache); None: all at once. The gradient is the whole batch's; the forward pass is computed twice.
+        mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
+            the forward pass is computed twice, the gradient is the whole batch's); None: all at once.
         gather_negatives: contrast with the clips of all processes, not only one's own as in the paper; InfoNCE only.
-
-    Raises:
-        TypeError: for an unknown field; it offers the nearest.
-        ValueError: for a value that cannot work; it names the field.
 
     Example:
         >>> config = PretrainConfig.paper(corpus="howto100m", output="runs/mine")
@@ -117,8 +109,7 @@ class PretrainConfig(TrainConfig):
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
         """Section 5.3 and projects/retri/videoclip/how2.yaml; `corpus` is yours to name."""
-        values: dict = {"bert": "bert-base-uncased", "precision": "fp16"}
-        return cls(**values | changes)
+        return cls(**{"bert": "bert-base-uncased", "precision": "fp16"} | changes)
 
     @classmethod
     def sample(cls, **changes) -> "PretrainConfig":
@@ -227,8 +218,7 @@ class FinetuneConfig(TrainConfig):
         task: "retrieval", "videoqa", "segmentation" or "localization".
         checkpoint: folder or hub id of the model to start from, with its processor.
         batch_size: pairs (retrieval, videoqa) or videos (segmentation, localization) of a batch, for each process.
-        repeats: visits of a clip in an epoch, each with a sentence drawn from all of the clip's. All clips come once
-            before any comes again, so a batch rarely contrasts a clip with itself.
+        repeats: visits of a clip in an epoch, each with one of its sentences; all come once before any comes again.
         window: seconds of a window in which a long video is trained.
         stride: seconds between two windows' starts.
         selection: data that decide which epoch is the best: "validation", or "released": the test data, by the task's
@@ -237,10 +227,6 @@ class FinetuneConfig(TrainConfig):
         candidates: sentences of a validation question (videoqa), one of which is right.
         probability: of a step at a second in validation (localization), see `localization.assign_steps`: "softmax" as
             released, or "sigmoid", which is what the loss trains.
-
-    Raises:
-        TypeError: for an unknown field; it offers the nearest.
-        ValueError: for a value that cannot work; it names the field.
 
     Example:
         >>> FinetuneConfig.paper("segmentation", checkpoint="videoclip").stride
@@ -267,14 +253,13 @@ class FinetuneConfig(TrainConfig):
 
     @classmethod
     def paper(cls, task: str, **changes) -> "FinetuneConfig":
-        """The released configuration of a task: Adam as in pre-training, a warm-up of 122 steps, 1e6 to decay over.
+        """The released configuration of a task; `checkpoint` is yours to name.
 
         Retrieval is YouCook2's; MSR-VTT's is `paper("retrieval", batch_size=224, repeats=20)`, on the split "train" and
         the videos of "test.full" that are not in JSFusion's test. VideoQA has "train" alone. Batches are those of one
-        GPU; the authors had 2, and 8 for segmentation. `checkpoint` is yours to name.
+        GPU; the authors had 2, and 8 for segmentation.
         """
-        values: dict = {"task": task, "precision": "fp16"}
-        return cls(**values | RELEASED.get(task, {}) | changes)
+        return cls(**{"task": task, "precision": "fp16"} | RELEASED.get(task, {}) | changes)
 
     @classmethod
     def sample(cls, task: str, **changes) -> "FinetuneConfig":
