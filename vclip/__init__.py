@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 # the imports above are the one list of public names: read from this file, not run
 _TREE = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-_IMPORTS = [node for node in ast.walk(_TREE) if isinstance(node, ast.ImportFrom) and node.module]
-_HOME = {alias.name: node.module for node in _IMPORTS if "vclip." in node.module for alias in node.names}
+_HOME: dict[str, str] = {}
+for _node in ast.walk(_TREE):
+    if isinstance(_node, ast.ImportFrom) and (_node.module or "").startswith("vclip."):
+        _HOME.update({alias.name: str(_node.module) for alias in _node.names})
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -109,7 +109,8 @@ class PretrainConfig(TrainConfig):
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
         """Section 5.3 and projects/retri/videoclip/how2.yaml; `corpus` is yours to name."""
-        return cls(**{"bert": "bert-base-uncased", "precision": "fp16"} | changes)
+        values: dict = {"bert": "bert-base-uncased", "precision": "fp16"}
+        return cls(**values | changes)
 
     @classmethod
     def sample(cls, **changes) -> "PretrainConfig":
@@ -259,7 +260,8 @@ class FinetuneConfig(TrainConfig):
         the videos of "test.full" that are not in JSFusion's test. VideoQA has "train" alone. Batches are those of one
         GPU; the authors had 2, and 8 for segmentation.
         """
-        return cls(**{"task": task, "precision": "fp16"} | RELEASED.get(task, {}) | changes)
+        values: dict = {"task": task, "precision": "fp16"}
+        return cls(**values | RELEASED.get(task, {}) | changes)
 
     @classmethod
     def sample(cls, task: str, **changes) -> "FinetuneConfig":
