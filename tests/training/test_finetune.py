@@ -2,12 +2,8 @@
 
 import dataclasses
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from stops import after_rows, kill_when
+from stops import Forked, after_rows, kill_when
 
 import vclip
 from vclip.data.corpus import Corpus
@@ -91,43 +87,21 @@ def test_interrupted_it_ends_the_same_and_finished_it_is_only_read(data, tmp_pat
     assert run(task, data, tmp_path / "broken", **changes).losses and left(tmp_path / "broken") == whole
 
 
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-import labelled
-from vclip.training.finetune import finetune
-data, output = map(Path, sys.argv[2:])
-finetune(labelled.config("videoqa", data, output, repeats=4), labelled.dataset("videoqa"), data / "corpus")
-"""
-
-
-def start(data: Path, output: Path) -> subprocess.Popen:
-    tests = str(Path(__file__).parent.parent)
-    return subprocess.Popen(
-        [sys.executable, "-c", KILLED, tests, str(data), str(output)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def finetune_on_one_thread(data: Path, output: Path) -> None:
+    torch.set_num_threads(1)
+    run("videoqa", data, output, repeats=4)
 
 
 @pytest.mark.long
 def test_killed_at_any_moment_it_ends_the_same(data, tmp_path):
-    assert start(data, tmp_path / "whole").wait() == 0
+    start = partial(Forked, finetune_on_one_thread, data)
+    assert start(tmp_path / "whole").wait() == 0
     rows = len(read_log(tmp_path / "whole"))
-    runs = [tmp_path / f"run {number}" for number in range(8)]
-    places = [(after_rows(random.randint(1, rows * 3 // 4)), random.uniform(0, 0.05)) for _ in runs]
-
-    def killed_and_finished(output: Path, moment, wait: float) -> None:
-        kill_when(partial(start, data, output), output, moment, wait)
-        assert start(data, output).wait() == 0
-
-    with ThreadPoolExecutor(2) as two:
-        list(two.map(lambda output, at: killed_and_finished(output, *at), runs, places))
-    assert all(left(output) == left(tmp_path / "whole") for output in runs)
+    for number in range(8):
+        output, moment = tmp_path / f"run {number}", after_rows(1 + number * rows * 3 // 4 // 8)
+        kill_when(partial(start, output), output, moment, random.uniform(0, 0.05))
+        assert start(output).wait() == 0
+        assert left(output) == left(tmp_path / "whole")
 
 
 def test_given_validation_replaces_the_held_out_part(data, tmp_path):
@@ -202,7 +176,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path):
     special = labelled.checkpoint(tmp_path / "special", sep_token_id=3)
     with pytest.raises(ValueError, match="102., but the model's vocab_size is 200 and its ids are .101, 3."):
         run("retrieval", data, tmp_path / "b", checkpoint=special)
-    with pytest.raises(OSError, match="^checkpoint='.*/no folder' is neither a folder here"):
+    with pytest.raises((OSError, ValueError), match="no folder"):
         run("retrieval", data, tmp_path / "c", checkpoint=tmp_path / "no folder")
     done = run("segmentation", data, tmp_path / "d", epochs=1)
     fewer = labelled.dataset("segmentation")

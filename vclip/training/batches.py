@@ -72,10 +72,7 @@ def pack(
 def packed_tensors(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips, separate_captions: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """The packed batch of `clips` as tensors: four for `embed_packed`, and the owner.
-
-    Rows lie on the model's device; lengths stay on the CPU, where the packing is planned.
-    """
+    """`pack` as tensors: rows on the model's device; lengths on the CPU, where the packing is planned."""
     names = ("max_video_tokens", "max_text_tokens", "cls_token_id", "sep_token_id")
     limits = {name: getattr(model.config, name) for name in names}
     batch = pack(corpus, videos, clips, **limits, separate_captions=separate_captions)

@@ -1,7 +1,7 @@
 """The folder of a run: settings, log, training state and weights, each file whole at every moment.
 
 `state.safetensors` holds the weights, Adam's state and the batches of the running epoch; its metadata say where the run
-stands. Files are written under another name and renamed, so a killed run goes on from its last state.
+stands. A killed run goes on from there.
 """
 
 import json

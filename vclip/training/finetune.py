@@ -22,7 +22,7 @@ from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.config import FinetuneConfig
 from vclip.training.finetune_tasks import TASKS, Task
-from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, fetched, random_stream, start_accelerator
+from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 LOSS = "validation_loss"
 Given = tuple[Dataset, Corpus | str | Path]
@@ -82,8 +82,8 @@ def finetune(
 
     Raises:
         TypeError: for records that the task cannot learn from.
-        ValueError: if `output` belongs to another run, features or tokenizer are not the checkpoint's, `test` is
-            missing or not wanted, a video is in both sets, there is too little data, or the loss is no longer finite.
+        ValueError: if `output` is another run's, features or tokenizer are not the checkpoint's, a video is in both
+            sets, there is too little data, or the loss is no longer finite.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:
@@ -100,8 +100,8 @@ def finetune(
     items = [_items(task, *data) for data in (training, chosen_on)]
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
-    model = fetched("checkpoint", config.checkpoint, lambda path: task.new_model(path, dataset))
-    processor = fetched("checkpoint", config.checkpoint, VideoCLIPProcessor.from_pretrained)
+    model = task.new_model(str(config.checkpoint), dataset)
+    processor = VideoCLIPProcessor.from_pretrained(config.checkpoint)
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):
         clip.check(features)

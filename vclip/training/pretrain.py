@@ -30,16 +30,7 @@ from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
 from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
-from vclip.training.trainer import (
-    ORDER,
-    REFRESH,
-    VALIDATION,
-    Loss,
-    Trainer,
-    fetched,
-    random_stream,
-    start_accelerator,
-)
+from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
@@ -59,8 +50,8 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         Losses, validation scores and the best checkpoint; `run.clip` is its dual encoder.
 
     Raises:
-        ValueError: if `output` belongs to another config, a corpus has too few videos with captions, its features or
-            the tokenizer are not the model's, or the loss is no longer finite.
+        ValueError: if `output` is another config's, a corpus has too few videos, its features or the tokenizer are not
+            the model's, or the loss is no longer finite.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:
@@ -75,7 +66,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     if accelerator.is_main_process:
         claim(config, "pretrain.json")
     accelerator.wait_for_everyone()
-    tokenizer = fetched("tokenizer", config.tokenizer, AutoTokenizer.from_pretrained)
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
     with accelerator.main_process_first():
         training = Corpus.open(config.corpus).tokenize(tokenizer)
         validation = Corpus.open(config.validation).tokenize(tokenizer) if config.validation else None
@@ -98,7 +89,7 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
     values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
     if config.bert is not None:
-        return fetched("bert", config.bert, lambda bert: VideoCLIPModel.from_bert(bert, **values))
+        return VideoCLIPModel.from_bert(config.bert, **values)
     return VideoCLIPModel(VideoCLIPConfig(**values))
 
 
@@ -144,7 +135,7 @@ class Contrast:
         return [self.videos[batch] for batch in batches]
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
-        """Vectors (N, D) of all videos with captions, the same on every process, and how many this process embedded."""
+        """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
         config = self.config
         text_tokens, clips = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
         sampler = AlignedClips(text_tokens, self.model.config.max_text_tokens, first=config.retrieval_first)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,24 +29,18 @@ TRAINING, ORDER, VALIDATION, DROPOUT = range(4)
 
 
 class Objective(Protocol):
-    """Batches, loss and validation of a run. A batch is an int64 array of positions in the objective's data.
+    """What a run learns. A batch is an int64 array of positions in the objective's data.
 
     `loss` is a module, so several processes can average its gradients. All randomness but dropout comes from `rng`.
+    `batches` are an epoch's, the same on every process; `write` adds a row to the log. `inputs` are the arguments of
+    `loss`. `validate` gives a row for the log and the number that is smallest at the best checkpoint.
     """
 
     loss: nn.Module
 
-    def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
-        """The batches of an epoch, the same on every process; `write` adds rows to the log."""
-        ...
-
-    def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
-        """The arguments of `loss` for a batch."""
-        ...
-
-    def validate(self) -> tuple[dict, float] | None:
-        """A row for the log and the number that is smallest at the best checkpoint; None without validation."""
-        ...
+    def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]: ...
+    def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple: ...
+    def validate(self) -> tuple[dict, float] | None: ...
 
 
 class Loss(nn.Module):
@@ -198,17 +192,6 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(mixed_precision=precision)
 
 
-def fetched(name: str, value, load: Callable[[Any], Any]) -> Any:
-    """`load(value)`; an OSError of transformers says which field of the config it is about."""
-    try:
-        return load(value)
-    except OSError as error:
-        raise OSError(
-            f"{name}={str(value)!r} is neither a folder here nor could it be fetched from the hub: set {name} to a "
-            f"folder, or go on where there is a network ({str(error).splitlines()[0]})"
-        ) from error
-
-
 def _check_tokenizer(clip: VideoCLIP) -> None:
     """Refuse tokens that the model has no rows for, and other special ids than its own."""
     tokenizer, config = clip.processor.tokenizer, clip.model.config
@@ -227,10 +210,6 @@ def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.
 
 
 def return_memory() -> None:
-    """Give freed memory back to the system, where the C library is glibc.
-
-    Its heap keeps freed tensors, and batches of ever new shapes leave ever more holes in it: a run of 13 epochs held 3
-    GB where 0.5 were in use.
-    """
+    """Give freed memory back: glibc's heap keeps the holes that batches of ever new shapes leave (3 GB for 0.5)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
