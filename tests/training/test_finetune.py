@@ -4,6 +4,8 @@ import dataclasses
 import json
 import random
 import shutil
+from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +21,6 @@ import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.datasets.minihowto import training_set
-from vclip.datasets.msrvtt import Clip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.tasks.comparison import HEADLINES
 from vclip.training.checkpoint import read_log
@@ -203,7 +204,7 @@ def test_records_that_a_task_cannot_learn_from_are_refused(data, tmp_path):
 
 
 def test_nothing_to_tell_apart_and_too_long_windows_are_refused(data, tmp_path):
-    with pytest.raises(ValueError, match="needs at least two; batch_size is 1, with 16 clips"):
+    with pytest.raises(ValueError, match="needs at least two; batch_size is 1, with 20 clips"):
         run("retrieval", data, tmp_path / "a", batch_size=1)
     with pytest.raises(ValueError, match="batch_size is 4, with 1 clips in MSR-VTT"):
         finetune(config("retrieval", data, tmp_path / "b"), labelled.dataset("retrieval", 0, 2), data / "corpus")
@@ -248,17 +249,72 @@ def test_values_that_cannot_work_are_refused(field, value):
         FinetuneConfig(task="retrieval", **{field: value})
 
 
-@given(st.lists(st.integers(0, 29), min_size=1, max_size=60), st.floats(0.05, 0.95), st.integers(0, 5))
-def test_videos_are_held_out_whole_and_by_chance(numbers, fraction, seed):
-    dataset = Dataset("Made", "train", [Clip(f"v{i}", f"{k}") for k, i in enumerate(numbers)], ("retrieval",), ["gone"])
-    if len(set(numbers)) == 1:
-        with pytest.raises(ValueError, match="no video can be held out; pass `validation`"):
-            hold_out(dataset, fraction, seed)
+# the videos held out of a training split: how many, of which strata, and that every label stays trained
+
+
+@dataclass(frozen=True)
+class Record:
+    video_id: str
+    stratum: int
+    labels: tuple[int, ...] = ()
+
+
+def traits_of(record: Record):
+    return record.stratum, record.labels
+
+
+def dataset_of(records) -> Dataset:
+    return Dataset("Made", "train", records, ("retrieval",), ["gone"])
+
+
+records = st.lists(
+    st.builds(Record, st.sampled_from([f"v{i}" for i in range(30)]), st.integers(0, 3), st.tuples(st.integers(0, 5))),
+    min_size=2,
+    max_size=60,
+)
+
+
+@given(records, st.floats(0.05, 0.95), st.integers(0, 5))
+def test_no_video_is_in_both_parts_and_no_label_goes_untrained(records, share, seed):
+    dataset = dataset_of(records)
+    try:
+        kept, held = hold_out(dataset, share, seed, traits_of)
+    except ValueError as error:
+        assert "no video can be held out" in str(error)
+        # then each video has a label that no other shows
+        for video_id in dataset.video_ids:
+            others = {label for r in records if r.video_id != video_id for label in r.labels}
+            assert (
+                len(dataset.video_ids) == 1
+                or not {label for r in records if r.video_id == video_id for label in r.labels} <= others
+            )
         return
-    kept, held = hold_out(dataset, fraction, seed)
-    assert not set(kept.video_ids) & set(held.video_ids) and len(dataset) == len(numbers)
-    assert sorted(map(repr, [*kept, *held])) == sorted(map(repr, dataset))
-    assert len(held.video_ids) == max(1, round(fraction * len(dataset.video_ids)))
-    assert [list(part) for part in hold_out(dataset, fraction, seed)] == [list(kept), list(held)]
-    assert repr(held).startswith("Made train, held out: ") and repr(kept).startswith("Made train: ")
-    assert len(set(numbers)) < 20 or hold_out(dataset, fraction, 99)[1].video_ids != held.video_ids
+    assert not set(kept.video_ids) & set(held.video_ids)
+    assert sorted(map(repr, [*kept, *held])) == sorted(map(repr, records))
+    assert {label for r in records for label in r.labels} == {label for r in kept for label in r.labels}
+    assert 1 <= len(held.video_ids) <= max(1, round(share * len(dataset.video_ids)))
+    again = hold_out(dataset, share, seed, traits_of)
+    assert [list(part) for part in again] == [list(kept), list(held)]
+
+
+def test_the_share_is_taken_of_each_stratum():
+    sizes = {0: 40, 1: 20, 2: 10, 3: 3}
+    dataset = dataset_of([Record(f"{s} {i}", s) for s, n in sizes.items() for i in range(n)])
+    drawn = [Counter(r.stratum for r in hold_out(dataset, 0.2, seed, traits_of)[1]) for seed in range(20)]
+    for held in drawn:
+        assert sum(held.values()) == round(0.2 * 73)
+        assert all(abs(held[s] - 0.2 * n) <= 1 for s, n in sizes.items())
+    parts = [{r.video_id for r in hold_out(dataset, 0.2, seed, traits_of)[1]} for seed in range(20)]
+    assert len({frozenset(part) for part in parts}) == 20
+
+
+def test_parts_say_what_they_are_and_the_whole_is_left_alone():
+    dataset = dataset_of([Record(f"v{i}", 0) for i in range(10)])
+    kept, held = hold_out(dataset, 0.3, 0, traits_of)
+    assert (len(dataset), len(kept), len(held)) == (10, 7, 3)
+    assert repr(held) == "Made train, held out: 3 records of 3 videos" and repr(kept).startswith("Made train: 7")
+
+
+def test_videos_of_a_label_each_cannot_be_held_out():
+    with pytest.raises(ValueError, match="each has a label that no other shows; pass `validation`"):
+        hold_out(dataset_of([Record(f"v{i}", 0, (i,)) for i in range(5)]), 0.2, 0, traits_of)

@@ -1,7 +1,8 @@
 """Fine-tuning: `finetune` trains a checkpoint on labels, keeps its best epoch and reports how that was chosen."""
 
 import copy
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def finetune(
         ('recall', 2)
     """
     task = TASKS[config.task](config)
-    training, chosen_on, words = _split(config, _opened((dataset, corpus)), validation, test)
+    training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation, test)
     items = [_items(task, *data) for data in (training, chosen_on)]
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
@@ -120,9 +121,10 @@ def finetune(
 
 
 def _split(
-    config: FinetuneConfig, training: Data, validation: Given | None, test: Given | None
+    task: Task, training: Data, validation: Given | None, test: Given | None
 ) -> tuple[Data, Data, tuple[str, str]]:
     """What is trained on, what the checkpoint is chosen on, words for the latter and for what follows from it."""
+    config = task.config
     released = config.selection == "released"
     if released != (test is not None) or (released and validation is not None):
         raise ValueError(
@@ -130,6 +132,7 @@ def _split(
             "(records, features), with it alone; score a finished checkpoint with vclip.evaluate"
         )
     coverage(*training)
+    task.items(*training)  # refuses records of another kind
     dataset, corpus = training
     dataset = subset(dataset, [dataset[i] for i in covered(dataset, corpus)])
     if test is not None:
@@ -140,7 +143,7 @@ def _split(
         rest = ": take scores on videos that had no part in this"
     else:
         videos = len(dataset.video_ids)
-        dataset, held = hold_out(dataset, config.held_out, config.seed)
+        dataset, held = hold_out(dataset, config.held_out, config.seed, task.traits)
         chosen_on = held, corpus
         how = f"{len(held.video_ids)} of the {videos} training videos, held out and not trained on"
         rest = "; no test data was seen"
@@ -152,16 +155,46 @@ def _split(
     return (dataset, corpus), chosen_on, (how, rest)
 
 
-def hold_out(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
-    """The records to train on, and those of a `fraction` of the videos, drawn by `seed`."""
-    videos = dataset.video_ids
-    if len(videos) < 2:
-        raise ValueError(f"{dataset}: no video can be held out; pass `validation`")
-    drawn = np.random.default_rng(seed).permutation(len(videos))[: max(1, round(fraction * len(videos)))]
-    held = {videos[i] for i in drawn}
+def hold_out(
+    dataset: D, fraction: float, seed: int, traits: Callable[[Any], tuple[Hashable, Iterable[Hashable]]]
+) -> tuple[D, D]:
+    """Split records by video into those to train on and those held out, a `fraction` of the videos drawn by `seed`.
+
+    `traits(record)` is a record's stratum (its task, say) and its labels. Strata are held out in proportion, and a
+    video stays in training if no other training video shows one of its labels. Raises ValueError if no video can go.
+    """
+    strata: dict[str, Hashable] = {}
+    labels: dict[str, set] = defaultdict(set)
+    for record in dataset:
+        stratum, shown = traits(record)
+        strata.setdefault(record.video_id, stratum)
+        labels[record.video_id].update(shown)
+    trained = Counter(label for shown in labels.values() for label in shown)
+    wanted, held = max(1, round(fraction * len(strata))), set()
+    for video_id in _in_proportion(strata, np.random.default_rng(seed)):
+        if len(held) < wanted and len(strata) > 1 and all(trained[label] > 1 for label in labels[video_id]):
+            held.add(video_id)
+            trained.subtract(labels[video_id])
+    if not held:
+        raise ValueError(
+            f"{dataset}: no video can be held out, since each has a label that no other shows; pass `validation`"
+        )
     kept = [record for record in dataset if record.video_id not in held]
     others = [record for record in dataset if record.video_id in held]
     return subset(dataset, kept), subset(dataset, others, f"{dataset.split}, held out")
+
+
+def _in_proportion(strata: dict[str, Hashable], rng: np.random.Generator) -> list[str]:
+    """All videos, in an order whose every prefix holds about the same fraction of each stratum."""
+    videos = list(strata)
+    drawn = [videos[i] for i in rng.permutation(len(videos))]
+    size, place = Counter(strata.values()), Counter()
+    key = {}
+    for video_id in drawn:
+        stratum = strata[video_id]
+        key[video_id] = (place[stratum] + 0.5) / size[stratum]
+        place[stratum] += 1
+    return sorted(drawn, key=key.__getitem__)
 
 
 def _opened(data: Given) -> Data:

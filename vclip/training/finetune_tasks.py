@@ -6,7 +6,7 @@ videos in overlapping windows, with the truth of every second (MMPT dsprocessor.
 W windows, S seconds of one, F feature size, K steps of all the batch's videos one after another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,10 @@ class Base:
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the scoring module's `examine`."""
         return {}
+
+    def traits(self, record: Any) -> tuple[Hashable, Iterable[Hashable]]:
+        """The stratum of a record, from which videos are held out in proportion, and labels that training must show."""
+        return getattr(record, "recipe_type", None), ()
 
 
 class Retrieval(Base):
@@ -163,6 +167,9 @@ class Segmentation(Windowed):
         """Cross-entropy, the mean over all windows' seconds; a second in two windows counts twice."""
         return model(*inputs).loss
 
+    def traits(self, record: Any) -> tuple[Hashable, Iterable[Hashable]]:
+        return record.task, {segment.label for segment in record.segments}
+
 
 class Localization(Windowed):
     """Is each step of a video's task done at each second? (crosstask_videoclip.yaml)"""
@@ -196,6 +203,9 @@ class Localization(Windowed):
 
     def options(self) -> dict[str, Any]:
         return {"probability": self.config.probability}
+
+    def traits(self, record: Any) -> tuple[Hashable, Iterable[Hashable]]:
+        return record.task, {(record.task, step) for step, _, _ in record.segments}
 
 
 Task = Retrieval | VideoQA | Segmentation | Localization
