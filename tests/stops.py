@@ -1,5 +1,6 @@
 """A program stopped at a chosen change of a file, or killed at a chosen moment."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,6 +13,33 @@ from pathlib import Path
 
 class Stop(Exception):
     pass
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["vclip.training.pretrain", "vclip.training.finetune"])
+
+
+class Forked:
+    """A call in a process of its own, as `kill_when` wants it: forked off one that has imported all, which takes
+    seconds."""
+
+    def __init__(self, function: Callable, *arguments):
+        self.process = FORKS.Process(target=function, args=arguments)
+        self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def wait(self) -> int | None:
+        self.process.join()
+        return self.process.exitcode
 
 
 def stopping(monkeypatch, *changes: tuple[object, str]) -> Callable[[int], AbstractContextManager]:
@@ -42,7 +70,9 @@ def stopping(monkeypatch, *changes: tuple[object, str]) -> Callable[[int], Abstr
     return stop_at
 
 
-def kill_when(start: Callable[[], subprocess.Popen], output: Path, moment: Callable[[Path], bool], wait: float) -> None:
+def kill_when(
+    start: Callable[[], subprocess.Popen | Forked], output: Path, moment: Callable[[Path], bool], wait: float
+) -> None:
     """SIGKILL a run `wait` seconds after `moment(output)` came, while it holds; a run that ends before is started anew.
 
     The run is held still while `moment` is asked for a second time, so that a late look hits no other.

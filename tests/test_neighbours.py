@@ -1,10 +1,8 @@
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
-from vclip.neighbours import index_rows, nearest, nearest_of_all, nearest_on_device
+from vclip.neighbours import index_rows, nearest, nearest_of_all
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
@@ -29,19 +27,22 @@ def test_the_nearest_are_those_of_the_loop(cells):
     np.testing.assert_allclose(scores, expected, rtol=error, atol=error)
 
 
-@pytest.mark.parametrize("way", [nearest_of_all, partial(nearest_on_device, device=torch.device("cpu"))])
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("at_once", [7, 64, 5000])
-def test_all_rows_compared_block_by_block_are_those_of_the_loop(at_once, way, monkeypatch):
+def test_all_rows_compared_block_by_block_are_those_of_the_loop(at_once, device, monkeypatch):
     monkeypatch.setattr("vclip.neighbours.COMPARED_AT_ONCE", at_once)
     monkeypatch.setattr("vclip.neighbours.QUERIES_AT_ONCE", at_once)
     rows, queries, origin = clustered(300), clustered(340)[300:], clustered(1)[0]
     far = [[((q - row) ** 2).sum() for row in rows - origin] for q in queries]
     for k in (1, 10, 300):
-        found = way(rows, queries, k, origin)
+        found = nearest_of_all(rows, queries, k, origin, torch.device(device))
         assert found.dtype == np.int64
         np.testing.assert_array_equal(np.sort(found), np.sort(np.argsort(far)[:, :k]))
         np.testing.assert_allclose(np.take_along_axis(np.array(far), found, 1), np.sort(far)[:, :k], atol=1e-4)
-    assert way(rows, queries[:0], 5, origin).shape == (0, 5)
+    assert nearest_of_all(rows, queries[:0], 5, origin, torch.device(device)).shape == (0, 5)
 
 
 @pytest.mark.parametrize("cells", [False, True])

@@ -1,6 +1,8 @@
 """VideoCLIP (Xu et al., EMNLP 2021) as a research kit: the names a user types, each loaded when first used."""
 
+import ast
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,46 +37,19 @@ if TYPE_CHECKING:
     from vclip.training.finetune import finetune
     from vclip.training.pretrain import pretrain
 
-_HOMES = {
-    "data.captions": "Captions deduplicate read_captions",
-    "data.corpus": "Corpus",
-    "data.extraction": "extract",
-    "data.merging": "merge",
-    "data.samplers": "AlignedClips Clips MILNCEClips OverlappedClips",
-    "data.spec": "FeatureSpec",
-    "data.video": "read_seconds",
-    "datasets._records": "Dataset",
-    "datasets.minihowto": "minihowto",
-    "encoders.loading": "from_spec load_encoder",
-    "encoders.networks": "AutoModelEncoder EfficientNetLite0 S3DEncoder",
-    "encoders.projection": "Projection",
-    "encoders.s3d": "S3D load_s3d",
-    "losses": "info_nce mil_nce",
-    "models.config": "VideoCLIPConfig VideoCLIPTextConfig VideoCLIPVideoConfig",
-    "models.convert": "convert",
-    "models.dual_encoder": "DualEncoder VideoCLIP",
-    "models.loading": "load",
-    "models.processor": "VideoCLIPProcessor",
-    "models.released": "load_videoclip",
-    "models.segmenter": "VideoCLIPForSegmentation",
-    "models.videoclip": "VideoCLIPModel VideoCLIPOutput",
-    "search.browser": "RetrievalBrowser",
-    "search.index": "Hit MomentIndex",
-    "tasks.evaluate": "evaluate",
-    "training.checkpoint": "Run",
-    "training.clusters": "VideoIndex sample_clusters video_vectors",
-    "training.config": "FinetuneConfig PretrainConfig learning_rate",
-    "training.finetune": "finetune",
-    "training.pretrain": "pretrain",
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+# the imports above are the one list of public names: read from this file, not run
+_TREE = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+_HOME: dict[str, str] = {}
+for _node in ast.walk(_TREE):
+    if isinstance(_node, ast.ImportFrom) and (_node.module or "").startswith("vclip."):
+        _HOME.update({alias.name: str(_node.module) for alias in _node.names})
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'vclip' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"vclip.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

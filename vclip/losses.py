@@ -25,9 +25,6 @@ def info_nce(
     Returns:
         Scalar loss: for each direction the cross-entropy averaged over B (the paper sums over the batch instead).
 
-    Raises:
-        ValueError: for another direction, unequal or empty batches, or a temperature that is not above 0.
-
     Example:
         >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
         tensor(0.6265)
@@ -64,9 +61,6 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
 
     Returns:
         Scalar loss.
-
-    Raises:
-        ValueError: for an empty batch, a clip that owns no text, or an owner that is not a row of `z_v`.
 
     Example:
         >>> mil_nce(torch.eye(2), torch.eye(2), torch.arange(2)).round(decimals=4)

@@ -1,4 +1,4 @@
-"""Nearest rows: exact by Euclidean distance, or by inner product in a FAISS index, exact or in k-means cells.
+"""Nearest rows: exact by Euclidean distance (PyTorch), or by inner product (FAISS), exact or in k-means cells.
 
 n rows of D numbers, m queries.
 """
@@ -14,40 +14,19 @@ from tqdm.auto import tqdm
 TRAINED_ON = 64  # rows a cell
 ADDED_AT_ONCE = 64  # blocks
 COMPARED_AT_ONCE = 65_536
-QUERIES_AT_ONCE = 4096  # on a device: a GB of scores
+QUERIES_AT_ONCE = 1024  # 256 MB of scores
 
 
 def nearest_of_all(
-    rows: Float32[np.ndarray, "n D"], queries: Float32[np.ndarray, "m D"], k: int, origin: Float32[np.ndarray, " D"]
-) -> Int[np.ndarray, "m k"]:
-    """The `k` <= n rows nearest to each query, best first, all compared.
-
-    `origin` is subtracted from `rows` only. One pass over `rows`: batch all queries.
-    """
-    import faiss
-
-    library: Any = faiss
-    best = library.ResultHeap(len(queries), k)
-    shifted = np.empty_like(rows[:COMPARED_AT_ONCE])  # one for all blocks: fresh memory is slow to get
-    for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
-        block = rows[first : first + COMPARED_AT_ONCE]
-        block = np.subtract(block, origin, out=shifted[: len(block)])
-        distances, found = library.knn(queries, block, min(k, len(block)))
-        best.add_result(distances, found + first)
-    best.finalize()
-    return best.I
-
-
-def nearest_on_device(
     rows: Float32[np.ndarray, "n D"],
     queries: Float32[np.ndarray, "m D"],
     k: int,
     origin: Float32[np.ndarray, " D"],
     device: torch.device,
 ) -> Int[np.ndarray, "m k"]:
-    """`nearest_of_all` by PyTorch on `device`, through which the rows pass block by block.
+    """The `k` <= n rows nearest to each query, best first; all are compared, block by block, on `device`.
 
-    In float32, unless `torch.set_float32_matmul_precision` allows less.
+    `origin` is subtracted from `rows` only. In float32, unless `torch.set_float32_matmul_precision` allows less.
     """
     asked, shift = torch.from_numpy(queries).to(device), torch.from_numpy(origin).to(device)
     best = asked.new_full((len(asked), k), -torch.inf)

@@ -2,14 +2,14 @@
 
 import pytest
 
-import vclip
-
-import labelled
-
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """The checkpoint and the features of `labelled.data`."""
+    import vclip  # here, as this file may be read before shapes are checked
+
+    import labelled
+
     folder = labelled.data(tmp_path_factory.mktemp("data"))
     clip = vclip.load(folder / "checkpoint")
     clip.model.eval()

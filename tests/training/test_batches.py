@@ -91,12 +91,6 @@ def test_a_tokenized_caption_becomes_its_row(tmp_path):
     assert batch.ids.tolist() == [101, 105, 106, 102]
 
 
-def test_clips_of_other_videos_are_refused(tmp_path):
-    corpus = make(tmp_path / "corpus", 3)
-    with pytest.raises(ValueError, match="5 clips .* 2 videos"):
-        pack(corpus, np.array([0, 2]), OverlappedClips().sample(corpus, 0, 5, np.random.default_rng(0)))
-
-
 def test_a_batch_of_512_is_gathered_in_one_call(tmp_path, monkeypatch):
     corpus, videos, calls = make(tmp_path / "corpus", 32), np.arange(32), Counter()
     gather = Corpus.gather_features

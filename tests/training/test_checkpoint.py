@@ -63,7 +63,7 @@ def test_what_json_has_no_word_for_is_null(tmp_path):
     log = Log(tmp_path, 0)
     log.append({"a": float("inf"), "b": float("-inf"), "c": float("nan"), "d": 1.5, "e": "x"})
     row = json.loads(log.path.read_text(), parse_constant=pytest.fail)
-    assert row == {"a": None, "b": None, "c": None, "d": 1.5, "e": "x"} == next(read_log(tmp_path))
+    assert row == {"a": None, "b": None, "c": None, "d": 1.5, "e": "x"} == read_log(tmp_path)[0]
 
 
 def test_a_saved_model_finds_its_frozen_encoder_wherever_its_folder_lies(tmp_path):

@@ -48,7 +48,7 @@ class LiveCurve:
 
     def finish(self, output: str | Path) -> None:
         """Draw the whole run from the log in the folder `output`, including what preceded an interruption."""
-        self.rows = list(read_log(Path(output)))
+        self.rows = read_log(Path(output))
         self.show()
 
     def show(self) -> None:

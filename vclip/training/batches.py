@@ -18,14 +18,9 @@ from vclip.models.videoclip import VideoCLIPModel
 
 
 class Batch(NamedTuple):
-    """B video clips and M text rows without padding, laid end to end: what `VideoCLIPModel.embed_packed` takes.
+    """B video clips and M text rows [CLS] tokens [SEP] without padding, laid end to end, as `embed_packed` takes them.
 
-    Attributes:
-        features: rows of all clips, float16.
-        video_lengths: seconds of each clip.
-        ids: rows [CLS] tokens [SEP] of all texts, int64.
-        text_lengths: tokens of each text row, [CLS] and [SEP] counted.
-        owner: the clip that each text row belongs to; None where M = B and row j belongs to clip j.
+    `owner` is the clip that each text row belongs to; None where M = B and row j belongs to clip j.
     """
 
     features: Float16[np.ndarray, "sum_T F"]
@@ -49,12 +44,10 @@ def pack(
     """The packed batch of `clips`, drawn from `videos` (V,): the first seconds and the first tokens up to the limits.
 
     `videos` is what was given to `sample`. With `separate_captions` every caption of a clip is a text row of its own,
-    else a clip's captions are one row. Raises ValueError if the clips are not a whole number for each video.
+    else a clip's captions are one row.
     """
-    given, count = np.atleast_1d(videos), len(clips.video_start)
-    if count % max(len(given), 1):
-        raise ValueError(f"{count} clips do not come from {len(given)} videos: pass the videos given to `sample`")
-    video = np.repeat(given, count // max(len(given), 1))
+    given = np.atleast_1d(videos)
+    video = np.repeat(given, len(clips.video_start) // len(given))
     ends = np.minimum(clips.video_end, clips.video_start + max_video_tokens)
     features, video_lengths = corpus.gather_features(video, clips.video_start, ends)
     first, last = (corpus.caption_offsets[video] + c for c in (clips.caption_first, clips.caption_last))
@@ -79,10 +72,7 @@ def pack(
 def packed_tensors(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips, separate_captions: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """The packed batch of `clips` as tensors: four for `embed_packed`, and the owner.
-
-    Rows lie on the model's device; lengths stay on the CPU, where the packing is planned.
-    """
+    """`pack` as tensors: rows on the model's device; lengths on the CPU, where the packing is planned."""
     names = ("max_video_tokens", "max_text_tokens", "cls_token_id", "sep_token_id")
     limits = {name: getattr(model.config, name) for name in names}
     batch = pack(corpus, videos, clips, **limits, separate_captions=separate_captions)

@@ -1,12 +1,12 @@
 """The folder of a run: settings, log, training state and weights, each file whole at every moment.
 
 `state.safetensors` holds the weights, Adam's state and the batches of the running epoch; its metadata say where the run
-stands. Files are written under another name and renamed, so a killed run goes on from its last state.
+stands. A killed run goes on from there.
 """
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -35,7 +35,7 @@ class Run:
         losses: the training loss of every optimizer step.
         scores: a dict of validation scores for every epoch.
         checkpoint: folder of the best weights, with tokenizer and what the frozen encoder needs.
-        clip: the best model as a dual encoder, as `vclip.load(run.checkpoint)` gives it.
+        clip: the best model as `vclip.load(run.checkpoint)` gives it.
 
     Example:
         >>> Run([2.0, 1.0], [], Path("runs/mine/best")).losses[-1]
@@ -53,16 +53,15 @@ class Run:
 
 def read_run(output: str | PathLike[str]) -> Run:
     """The losses, scores and best checkpoint of a run from its folder."""
-    rows = list(read_log(Path(output)))
+    rows = read_log(Path(output))
     losses = [row["loss"] for row in rows if "loss" in row]
     return Run(losses, [row for row in rows if "validation_loss" in row], Path(output) / "best")
 
 
 def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
-    """Make the config's `output` its own, or refuse if it is another's; more epochs are the same run.
+    """Write the settings, and `data` that must stay the same, to `file` in `output`; refuse another run's folder.
 
-    `file` there holds the settings: the config's and `data`, whatever else must be the same for a run to go on.
-    Raises ValueError that names what differs.
+    More epochs are the same run.
     """
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -79,17 +78,14 @@ def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
                 f"{output} holds a run with other settings "
                 f"({'; '.join(f'{n}: {there.get(n)!r} against {wanted[n]!r}' for n in differing)}): "
                 "choose another output, or remove it to start anew"
-                + ("; sample()'s total_steps follows from epochs" if "total_steps" in differing else "")
             )
         print(f"{output} holds an earlier start of this run: going on from its last state")
     write_json(output / file, wanted)
 
 
-def _plain(value) -> dict:
+def _plain(tower: PreTrainedConfig) -> dict:
     """A tower's config object as JSON: the sizes that differ from its class's."""
-    if not isinstance(value, PreTrainedConfig):
-        raise TypeError(f"`model` must hold numbers, strings, dicts or tower configs, got {value!r}")
-    return {name: size for name, size in value.to_diff_dict().items() if name != "transformers_version"}
+    return {name: size for name, size in tower.to_diff_dict().items() if name != "transformers_version"}
 
 
 @dataclass
@@ -108,7 +104,7 @@ class Progress:
 def save_state(
     folder: Path, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Adam, batches: list[np.ndarray]
 ) -> None:
-    """Replace the state in `folder`. Raises OSError, with the previous state untouched, if it cannot be written."""
+    """Replace the state in `folder`."""
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         if parameter in optimizer.state:
@@ -151,7 +147,6 @@ def save_clip(folder: Path, clip: VideoCLIP, beside: Sequence[Path]) -> None:
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file, replaced as a whole; OSError that says the old one is still there."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
         replace(path, lambda temporary: save_file(tensors, temporary, metadata))
@@ -162,7 +157,7 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[
 
 
 class Log:
-    """One JSON object a line, appended as it happens; what came after the last state is dropped when a run goes on."""
+    """One JSON object a line; what came after the last state is dropped when a run goes on."""
 
     def __init__(self, folder: Path, rows: int):
         self.path, self.rows = folder / LOG, rows
@@ -177,8 +172,6 @@ class Log:
         self.rows += 1
 
 
-def read_log(folder: Path) -> Iterator[dict]:
+def read_log(folder: Path) -> list[dict]:
     """The rows of a run's log."""
-    with (Path(folder) / LOG).open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+    return [json.loads(line) for line in (Path(folder) / LOG).read_text(encoding="utf-8").splitlines()]

@@ -1,17 +1,22 @@
 """Training settings as small dataclasses, and the rows of the paper's Table 7 as edits of them."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from os import PathLike, fspath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 
 from vclip.data.text import refuse_unknown
-from vclip.tasks.localization import PROBABILITIES
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings that pre-training and fine-tuning share.
+    """Settings that pre-training and fine-tuning share; an unknown field is a TypeError that offers the nearest.
 
     Args:
         output: folder of checkpoints and log; a run that finds its own training state there goes on from it.
@@ -24,57 +29,22 @@ class TrainConfig:
         clip_norm: largest norm of all gradients together.
         precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
         save_every: optimizer steps between two saved training states; each epoch's end is saved too.
-        tensorboard: also write TensorBoard's event files.
-
-    Raises:
-        TypeError: for an unknown field; it offers the nearest.
-        ValueError: for a value that cannot work; it names the field.
     """
 
-    output: str | PathLike[str] = "runs/train"
-    epochs: int = 1
+    output: Place = "runs/train"
+    epochs: Count = 1
     seed: int = 0
-    learning_rate: float = 5e-5
+    learning_rate: Positive = 5e-5
     betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = 1000
-    total_steps: int = 1_000_000
-    clip_norm: float = 2.0
-    precision: str = "fp32"
-    save_every: int = 1000
-    tensorboard: bool = False
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 1000
+    total_steps: Count = 1_000_000
+    clip_norm: Positive = 2.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    save_every: Count = 1000
 
     def __new__(cls, **values):
         refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")
         return super().__new__(cls)
-
-    def __post_init__(self):
-        self._one_of("precision", ("fp32", "bf16", "fp16"))
-        self._at_least(1, "epochs", "save_every", "total_steps")
-        self._at_least(0, "warmup_steps")
-        self._positive("learning_rate", "clip_norm")
-        self._plain(paths=("output",), tuples=("betas",))
-
-    def _one_of(self, name: str, allowed: Sequence[str]) -> None:
-        if (value := getattr(self, name)) not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-    def _at_least(self, least: int, *names: str) -> None:
-        for name in names:
-            if not isinstance(value := getattr(self, name), int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            if not isinstance(value := getattr(self, name), int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a number above 0, got {value!r}")
-
-    def _plain(self, paths: Sequence[str], tuples: Sequence[str] = ()) -> None:
-        """Paths as strings, and as tuples what comes from a file as a list."""
-        for name in paths:
-            if (path := getattr(self, name)) is not None:
-                object.__setattr__(self, name, fspath(path))
-        for name in tuples:
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +67,9 @@ class PretrainConfig(TrainConfig):
         retrieval_clips: clips of a video whose mean is its vector.
         retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
         temperature: tau of InfoNCE, 1 in the paper.
-        mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients,
-            GradCache); None: all at once. The gradient is the whole batch's; the forward pass is computed twice.
+        mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
+            the forward pass is computed twice, the gradient is the whole batch's); None: all at once.
         gather_negatives: contrast with the clips of all processes, not only one's own as in the paper; InfoNCE only.
-
-    Raises:
-        TypeError: for an unknown field; it offers the nearest.
-        ValueError: for a value that cannot work; it names the field.
 
     Example:
         >>> config = PretrainConfig.paper(corpus="howto100m", output="runs/mine")
@@ -111,33 +77,27 @@ class PretrainConfig(TrainConfig):
         512
     """
 
-    corpus: str | PathLike[str] = "corpus"
-    validation: str | PathLike[str] | None = None
-    output: str | PathLike[str] = "runs/pretrain"
-    tokenizer: str | PathLike[str] = "bert-base-uncased"
-    bert: str | PathLike[str] | None = None
+    corpus: Place = "corpus"
+    validation: Place | None = None
+    output: Place = "runs/pretrain"
+    tokenizer: Place = "bert-base-uncased"
+    bert: Place | None = None
     model: dict = field(default_factory=dict)
-    epochs: int = 25
-    videos_per_batch: int = 32
-    clips_per_video: int = 16
-    sampler: str = "overlapped"
+    epochs: Count = 25
+    videos_per_batch: Count = 32
+    clips_per_video: Count = 16
+    sampler: Literal["overlapped", "aligned", "mil_nce"] = "overlapped"
     video_seconds: tuple[int, int] = (3, 32)
     text_tokens: tuple[int, int] = (8, 64)
     retrieval: bool = True
     candidates: int = 64
-    retrieval_clips: int = 16
+    retrieval_clips: Count = 16
     retrieval_first: bool = False
-    temperature: float = 1.0
-    mini_batch_size: int | None = None
+    temperature: Positive = 1.0
+    mini_batch_size: Count | None = None
     gather_negatives: bool = False
 
     def __post_init__(self):
-        super().__post_init__()
-        self._one_of("sampler", ("overlapped", "aligned", "mil_nce"))
-        self._at_least(1, "videos_per_batch", "clips_per_video", "retrieval_clips")
-        self._positive("temperature")
-        if self.mini_batch_size is not None:
-            self._at_least(1, "mini_batch_size")
         if self.gather_negatives and self.sampler == "mil_nce":
             raise ValueError("gather_negatives is for InfoNCE: sampler 'mil_nce' contrasts within one process only")
         if self.retrieval and self.candidates < self.videos_per_batch:
@@ -145,7 +105,6 @@ class PretrainConfig(TrainConfig):
                 f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
                 "a cluster's videos are drawn from them"
             )
-        self._plain(paths=("corpus", "validation", "tokenizer", "bert"), tuples=("video_seconds", "text_tokens"))
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
@@ -260,8 +219,7 @@ class FinetuneConfig(TrainConfig):
         task: "retrieval", "videoqa", "segmentation" or "localization".
         checkpoint: folder or hub id of the model to start from, with its processor.
         batch_size: pairs (retrieval, videoqa) or videos (segmentation, localization) of a batch, for each process.
-        repeats: visits of a clip in an epoch, each with a sentence drawn from all of the clip's. All clips come once
-            before any comes again, so a batch rarely contrasts a clip with itself.
+        repeats: visits of a clip in an epoch, each with one of its sentences; all come once before any comes again.
         window: seconds of a window in which a long video is trained.
         stride: seconds between two windows' starts.
         selection: data that decide which epoch is the best: "validation", or "released": the test data, by the task's
@@ -271,49 +229,36 @@ class FinetuneConfig(TrainConfig):
         probability: of a step at a second in validation (localization), see `localization.assign_steps`: "softmax" as
             released, or "sigmoid", which is what the loss trains.
 
-    Raises:
-        TypeError: for an unknown task or field; it offers the nearest.
-        ValueError: for a value that cannot work; it names the field.
-
     Example:
         >>> FinetuneConfig.paper("segmentation", checkpoint="videoclip").stride
         8
     """
 
-    task: str
-    output: str | PathLike[str] = "runs/finetune"
-    checkpoint: str | PathLike[str] = "checkpoint"
-    epochs: int = 10
-    warmup_steps: int = 122
-    batch_size: int = 1
-    repeats: int = 1
-    window: int = 32
-    stride: int = 16
-    selection: str = "validation"
-    held_out: float = 0.2
-    candidates: int = 5
-    probability: str = "softmax"
+    task: Literal["retrieval", "videoqa", "segmentation", "localization"]
+    output: Place = "runs/finetune"
+    checkpoint: Place = "checkpoint"
+    epochs: Count = 10
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 122
+    batch_size: Count = 1
+    repeats: Count = 1
+    window: Count = 32
+    stride: Count = 16
+    selection: Literal["validation", "released"] = "validation"
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    candidates: Annotated[int, Field(ge=2)] = 5
+    probability: Literal["softmax", "sigmoid"] = "softmax"
 
     def __post_init__(self):
-        super().__post_init__()
-        refuse_unknown([self.task], RELEASED, "task to fine-tune on")
-        self._one_of("selection", ("validation", "released"))
-        self._one_of("probability", PROBABILITIES)
-        self._at_least(1, "batch_size", "repeats", "window", "stride")
-        self._at_least(2, "candidates")
         if self.stride > self.window:
             raise ValueError(f"stride ({self.stride} s) must not exceed window ({self.window} s): seconds go unseen")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be a fraction between 0 and 1, got {self.held_out}")
-        self._plain(paths=("checkpoint",))
 
     @classmethod
     def paper(cls, task: str, **changes) -> "FinetuneConfig":
-        """The released configuration of a task: Adam as in pre-training, a warm-up of 122 steps, 1e6 to decay over.
+        """The released configuration of a task; `checkpoint` is yours to name.
 
         Retrieval is YouCook2's; MSR-VTT's is `paper("retrieval", batch_size=224, repeats=20)`, on the split "train" and
         the videos of "test.full" that are not in JSFusion's test. VideoQA has "train" alone. Batches are those of one
-        GPU; the authors had 2, and 8 for segmentation. `checkpoint` is yours to name.
+        GPU; the authors had 2, and 8 for segmentation.
         """
         values: dict = {"task": task, "precision": "fp16"}
         return cls(**values | RELEASED.get(task, {}) | changes)

@@ -22,21 +22,12 @@ from vclip.tasks.evaluate import examiner
 from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.config import FinetuneConfig
-from vclip.training.finetune_pairs import Retrieval, VideoQA
-from vclip.training.finetune_task import Task
-from vclip.training.finetune_windows import Localization, Segmentation
-from vclip.training.trainer import RETRIEVAL, VALIDATION, Loss, Trainer, fetched, random_stream, start_accelerator
+from vclip.training.finetune_tasks import TASKS, Task
+from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
-CONFIG, REPORT = "finetune.json", "report.json"
 LOSS = "validation_loss"
-ORDER = RETRIEVAL  # the stream that batches are drawn from, as in pre-training
-TASKS: dict[str, type[Task]] = {
-    "retrieval": Retrieval,
-    "videoqa": VideoQA,
-    "segmentation": Segmentation,
-    "localization": Localization,
-}
-Data = tuple[Dataset, Corpus | str | Path]
+Given = tuple[Dataset, Corpus | str | Path]
+Data = tuple[Dataset, Corpus]
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,7 +44,7 @@ class FinetuneRun(Run):
     """
 
     report: dict[str, Any]
-    chosen_on: tuple[Dataset, Corpus]
+    chosen_on: Data
 
     def __repr__(self) -> str:
         report, score = self.report, self.report["chosen_by"]
@@ -69,8 +60,8 @@ def finetune(
     config: FinetuneConfig,
     dataset: Dataset,
     corpus: Corpus | str | Path,
-    validation: Data | None = None,
-    test: Data | None = None,
+    validation: Given | None = None,
+    test: Given | None = None,
     on_row: Callable[[dict], None] | None = None,
 ) -> FinetuneRun:
     """Train a checkpoint on labels, or go on where the run in `config.output` stopped.
@@ -91,10 +82,9 @@ def finetune(
         Losses, scores, the best checkpoint and the report of how it was chosen.
 
     Raises:
-        TypeError: for arguments of another kind, or records that the task cannot learn from.
-        ValueError: if `output` belongs to another run, features or tokenizer are not the checkpoint's, `test` is
-            missing or not wanted, a video is in both sets, there are too few clips or the window is too long, or the
-            loss is no longer finite.
+        TypeError: for records that the task cannot learn from.
+        ValueError: if `output` is another run's, features or tokenizer are not the checkpoint's, a video is in both
+            sets, there is too little data, or the loss is no longer finite.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:
@@ -107,102 +97,63 @@ def finetune(
         >>> run.report["chosen_by"], len(run.scores)
         ('recall', 2)
     """
-    if not isinstance(config, FinetuneConfig):
-        raise TypeError(f"finetune takes a FinetuneConfig, such as FinetuneConfig.paper(task); got {config!r}")
     task = TASKS[config.task](config)
-    training, chosen_on, words = _split(task, (dataset, corpus), validation, test)
+    training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation, test)
+    items = [_items(task, *data) for data in (training, chosen_on)]
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
-    model = fetched("checkpoint", config.checkpoint, lambda path: task.new_model(path, dataset))
-    processor = fetched("checkpoint", config.checkpoint, VideoCLIPProcessor.from_pretrained)
+    model = task.new_model(str(config.checkpoint), dataset)
+    processor = VideoCLIPProcessor.from_pretrained(config.checkpoint)
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):
         clip.check(features)
     if accelerator.is_main_process:
-        claim(config, CONFIG, {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)})
+        described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
+        claim(config, "finetune.json", described)
     accelerator.wait_for_everyone()
-    objective = Labels(task, accelerator, clip, training, chosen_on)
+    objective = Labels(task, accelerator, clip, (items[0], training[1]), (items[1], chosen_on[1]), chosen_on[0])
     Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=clip.encoder_files).run()
     run = read_run(config.output)
-    report = _report(config.task, objective.chosen_by, run.scores, words, training, chosen_on)
+    report = _report(config.task, objective.chosen_by, run.scores, words, training[0], chosen_on[0])
     if accelerator.is_main_process:
-        write_json(Path(config.output) / REPORT, report)
+        write_json(Path(config.output) / "report.json", report)
     accelerator.wait_for_everyone()
     return FinetuneRun(run.losses, run.scores, run.checkpoint, report, (objective.scored, chosen_on[1]))
 
 
 def _split(
-    task: Task, given: Data, validation: Data | None, test: Data | None
-) -> tuple[tuple[Dataset, Corpus], tuple[Dataset, Corpus], tuple[str, str]]:
+    task: Task, training: Data, validation: Given | None, test: Given | None
+) -> tuple[Data, Data, tuple[str, str]]:
     """What is trained on, what the checkpoint is chosen on, words for the latter and for what follows from it."""
-    config, training = task.config, _opened(given)
+    config = task.config
+    released = config.selection == "released"
+    if released != (test is not None) or (released and validation is not None):
+        raise ValueError(
+            "selection='released' chooses the checkpoint on test data, as the released recipes do: pass `test`, "
+            "(records, features), with it alone; score a finished checkpoint with vclip.evaluate"
+        )
     coverage(*training)
-    training = subset(training[0], [training[0][i] for i in covered(*training)]), training[1]
     task.items(*training)  # refuses records of another kind
-    if config.selection == "released":
-        if test is None or validation is not None:
-            raise ValueError(
-                "selection='released' chooses the checkpoint on test data, as the released recipes do: pass `test`, "
-                "(records, features), and no `validation`; or leave selection at 'validation'"
-            )
+    dataset, corpus = training
+    dataset = subset(dataset, [dataset[i] for i in covered(dataset, corpus)])
+    if test is not None:
         chosen_on, how = _opened(test), f"TEST data, {test[0]}, as the released recipe does"
         rest = ", and so is every score on that test data"
-    elif test is not None:
-        raise ValueError(
-            "`test` is for selection='released' alone: score the finished checkpoint on it with vclip.evaluate"
-        )
     elif validation is not None:
         chosen_on, how = _opened(validation), f"validation data given for it, {validation[0]}"
         rest = ": take scores on videos that had no part in this"
     else:
-        kept, held = hold_out(training[0], config.held_out, config.seed, task.traits)
-        videos = f"{len(held.video_ids)} of the {len(training[0].video_ids)} training videos"
-        training, chosen_on, how = (kept, training[1]), (held, training[1]), f"{videos}, held out and not trained on"
+        videos = len(dataset.video_ids)
+        dataset, held = hold_out(dataset, config.held_out, config.seed, task.traits)
+        chosen_on = held, corpus
+        how = f"{len(held.video_ids)} of the {videos} training videos, held out and not trained on"
         rest = "; no test data was seen"
-    if both := sorted(set(training[0].video_ids) & set(chosen_on[0].video_ids)):
+    if both := sorted(set(dataset.video_ids) & set(chosen_on[0].video_ids)):
         raise ValueError(
             f"video {both[0]!r} and {len(both) - 1} more are in both the training data and the data that choose the "
             "checkpoint: leave them out of one"
         )
-    return training, chosen_on, (how, rest)
-
-
-def _opened(data: Data) -> tuple[Dataset, Corpus]:
-    if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Dataset)):
-        raise TypeError(f"data must be a data set and the corpus, or folder, of its features; got {data!r}")
-    dataset, corpus = data
-    return dataset, corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
-
-
-def _described(clip: VideoCLIP, dataset: Dataset, corpus: Corpus) -> dict[str, str]:
-    """The weights to start from, the records and their features, by hash."""
-    found = about(clip, dataset, corpus, 0, {})
-    hashes = {name: found[name]["hash"] for name in ("data", "features")}
-    return {"weights": found["model"]["weights"], "records": repr(dataset)} | hashes
-
-
-def _report(
-    task: str,
-    score: str,
-    scores: list[dict],
-    words: tuple[str, str],
-    training: tuple[Dataset, Corpus],
-    chosen_on: tuple[Dataset, Corpus],
-) -> dict:
-    before, epochs, (how, rest) = scores[0], scores[1:], words
-    best = (min if score == LOSS else max)(epochs, key=lambda row: row[score])
-    selection = (
-        f"The checkpoint is the one of {len(epochs)} epochs with the best {score} on {how}. Being the best of "
-        f"{len(epochs)}, that number is optimistic{rest}."
-        if len(epochs) > 1
-        else f"The checkpoint is that of the only epoch; {score} was taken on {how}."
-    )
-    return {
-        "task": task, "chosen_by": score, "selection": selection, "epoch": best["epoch"], "epochs": len(epochs),
-        "before": before, "chosen": best,
-        "training": {"data": repr(training[0]), "videos": training[0].video_ids},
-        "chosen_on": {"data": repr(chosen_on[0]), "videos": chosen_on[0].video_ids},
-    }  # fmt: skip
+    return (dataset, corpus), chosen_on, (how, rest)
 
 
 def hold_out(
@@ -247,37 +198,63 @@ def _in_proportion(strata: dict[str, Hashable], rng: np.random.Generator) -> lis
     return sorted(drawn, key=key.__getitem__)
 
 
-class Labels:
-    """The objective of `finetune`; a batch holds positions in the task's items.
+def _opened(data: Given) -> Data:
+    dataset, corpus = data
+    return dataset, corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
 
-    Raises ValueError if there is too little to train on or to validate on.
-    """
+
+def _items(task: Task, dataset: Dataset, corpus: Corpus) -> list:
+    items = task.items(dataset, corpus)
+    if not items:
+        raise ValueError(f"{dataset} has nothing to use: none of its annotated videos is in {corpus}")
+    return items
+
+
+def _described(clip: VideoCLIP, dataset: Dataset, corpus: Corpus) -> dict[str, str]:
+    """The weights to start from, the records and their features, by hash."""
+    found = about(clip, dataset, corpus, 0, {})
+    hashes = {name: found[name]["hash"] for name in ("data", "features")}
+    return {"weights": found["model"]["weights"], "records": repr(dataset)} | hashes
+
+
+def _report(
+    task: str, score: str, scores: list[dict], words: tuple[str, str], training: Dataset, chosen_on: Dataset
+) -> dict:
+    before, epochs, (how, rest) = scores[0], scores[1:], words
+    best = (min if score == LOSS else max)(epochs, key=lambda row: row[score])
+    selection = (
+        f"The checkpoint is the one of {len(epochs)} epochs with the best {score} on {how}. Being the best of "
+        f"{len(epochs)}, that number is optimistic{rest}."
+        if len(epochs) > 1
+        else f"The checkpoint is that of the only epoch; {score} was taken on {how}."
+    )
+    return {
+        "task": task, "chosen_by": score, "selection": selection, "epoch": best["epoch"], "epochs": len(epochs),
+        "before": before, "chosen": best,
+        "training": {"data": repr(training), "videos": training.video_ids},
+        "chosen_on": {"data": repr(chosen_on), "videos": chosen_on.video_ids},
+    }  # fmt: skip
+
+
+class Labels:
+    """The objective of `finetune`; a batch holds positions in the task's items."""
 
     def __init__(
         self,
         task: Task,
         accelerator: Accelerator,
         clip: VideoCLIP,
-        training: tuple[Dataset, Corpus],
-        validation: tuple[Dataset, Corpus],
+        training: tuple[list, Corpus],
+        validation: tuple[list, Corpus],
+        scored: Dataset,
     ):
         self.task, self.config, self.accelerator, self.clip = task, task.config, accelerator, clip
-        config = task.config
         self.loss: nn.Module = Loss(clip.model, task.loss)
-        self.items, self.corpus = task.items(*training), training[1]
-        self.validation_items, self.validation_corpus = task.items(*validation), validation[1]
-        for items, (dataset, corpus) in ((self.items, training), (self.validation_items, validation)):
-            if not items:
-                raise ValueError(f"{dataset} has nothing to use: none of its annotated videos is in {corpus}")
-        task.check(clip.model, self.items, self.validation_items)
-        if accelerator.num_processes > -(-len(self.items) * config.repeats // config.batch_size):
-            raise ValueError(
-                f"{len(self.items)} examples make fewer batches than the {accelerator.num_processes} processes: "
-                f"lower batch_size ({config.batch_size})"
-            )
-        self.scored = copy.copy(task.scored(*validation, random_stream(config.seed, 0, 0, VALIDATION)))
-        self.scored.tasks = (config.task,)
-        self.chosen_by = LOSS if config.selection == "released" and task.by_loss else HEADLINES[config.task]
+        (self.items, self.corpus), (self.validation_items, self.validation_corpus) = training, validation
+        self.scored = copy.copy(task.scored(scored, validation[1], random_stream(self.config.seed, 0, 0, VALIDATION)))
+        self.scored.tasks = (self.config.task,)
+        released = self.config.selection == "released"
+        self.chosen_by = LOSS if released and task.by_loss else HEADLINES[self.config.task]
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Every item `repeats` times, each time in a new random order; the last batch may be smaller."""
@@ -286,7 +263,6 @@ class Labels:
         return _in_batches(order, self.config.batch_size)
 
     def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
-        """The task's, for the items at these positions."""
         return self.task.inputs(self.clip, self.corpus, [self.items[i] for i in batch], rng)
 
     def validate(self) -> tuple[dict, float] | None:

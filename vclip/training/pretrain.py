@@ -1,21 +1,16 @@
 """Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 5.3).
 
-From a notebook `pretrain(PretrainConfig.sample(output="runs/mine"))`, from a shell
-`python -m vclip.training.pretrain --preset sample --output runs/mine`, in several processes
-`torchrun --nproc_per_node N -m vclip.training.pretrain ...`. A run that is started again goes on where it stopped.
+`pretrain(PretrainConfig.sample(output="runs/mine"))` in a notebook or a script; in several processes
+`torchrun --nproc_per_node N script.py`. A run that is started again goes on where it stopped.
 """
 
-import argparse
-import ast
 import dataclasses
-import hashlib
 from collections.abc import Callable
-from types import NoneType
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -33,20 +28,10 @@ from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, packed_tensors
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
-from vclip.training.config import PretrainConfig, TrainConfig
+from vclip.training.config import PretrainConfig
 from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
-from vclip.training.trainer import (
-    REFRESH,
-    RETRIEVAL,
-    VALIDATION,
-    Loss,
-    Trainer,
-    fetched,
-    random_stream,
-    start_accelerator,
-)
+from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
-CONFIG = "pretrain.json"
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
 
@@ -65,8 +50,8 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         Losses, validation scores and the best checkpoint; `run.clip` is its dual encoder.
 
     Raises:
-        ValueError: if `output` belongs to another config, a corpus has too few videos with captions, its features or
-            tokens are not those the model wants, or the loss is no longer finite.
+        ValueError: if `output` is another config's, a corpus has too few videos, its features or the tokenizer are not
+            the model's, or the loss is no longer finite.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:
@@ -79,9 +64,9 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     """
     accelerator = start_accelerator(config)
     if accelerator.is_main_process:
-        claim(config, CONFIG)
+        claim(config, "pretrain.json")
     accelerator.wait_for_everyone()
-    tokenizer = fetched("tokenizer", config.tokenizer, AutoTokenizer.from_pretrained)
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
     with accelerator.main_process_first():
         training = Corpus.open(config.corpus).tokenize(tokenizer)
         validation = Corpus.open(config.validation).tokenize(tokenizer) if config.validation else None
@@ -104,16 +89,12 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
     values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
     if config.bert is not None:
-        return fetched("bert", config.bert, lambda bert: VideoCLIPModel.from_bert(bert, **values))
+        return VideoCLIPModel.from_bert(config.bert, **values)
     return VideoCLIPModel(VideoCLIPConfig(**values))
 
 
 class Contrast:
-    """The objective of `pretrain`: a batch holds positions of videos in the training corpus.
-
-    Raises ValueError for a training corpus of fewer videos with captions than a batch holds, or a validation corpus
-    without captions.
-    """
+    """The objective of `pretrain`: a batch holds positions of videos in the training corpus."""
 
     def __init__(
         self,
@@ -130,47 +111,42 @@ class Contrast:
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(
                 f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
-                f"({config.videos_per_batch}) on {accelerator.num_processes} processes: take a smaller videos_per_batch"
+                f"({config.videos_per_batch}) on {accelerator.num_processes} processes: make it smaller"
             )
         if validation is not None and not len(validation.caption_start):
             raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
-        self.sampler: OverlappedClips | AlignedClips | MILNCEClips
-        if config.sampler == "overlapped":
-            self.sampler = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
-        elif config.sampler == "aligned":
-            self.sampler = AlignedClips(config.text_tokens, model.config.max_text_tokens)
-        else:
-            self.sampler = MILNCEClips()
+        overlapped = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
+        aligned = AlignedClips(config.text_tokens, model.config.max_text_tokens)
+        self.sampler = {"overlapped": overlapped, "aligned": aligned, "mil_nce": MILNCEClips()}[config.sampler]
+        self.validation_sampler = overlapped
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
         config, accelerator = self.config, self.accelerator
-        rng = random_stream(config.seed, epoch, 0, RETRIEVAL)
+        rng = random_stream(config.seed, epoch, 0, ORDER)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
         else:
             write({"stage": "retrieval"})
             vectors, embedded = self.video_vectors(epoch)
-            digests = gather_object([hashlib.sha256(vectors.data).hexdigest()[:16]])
-            write({"videos_embedded": gather_object([embedded]), "index": digests})
+            write({"videos_embedded": gather_object([embedded])})
             index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
             batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
         return [self.videos[batch] for batch in batches]
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
-        """Vectors (N, D) of all videos with captions, the same on every process, and how many this process embedded."""
+        """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
         config = self.config
         text_tokens, clips = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
         sampler = AlignedClips(text_tokens, self.model.config.max_text_tokens, first=config.retrieval_first)
         vectors = np.zeros((len(self.videos), self.model.config.text_config.hidden_size), np.float32)
         blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
         mine = blocks[self.accelerator.process_index :: self.accelerator.num_processes]
-        embedded = 0
-        short = not self.accelerator.is_main_process or len(mine) < 32  # a few seconds
-        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=short):
+        embedded, silent = 0, not self.accelerator.is_main_process
+        for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=silent, delay=5):
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
-            rng = random_stream(config.seed, epoch, 1 + first, RETRIEVAL)
+            rng = random_stream(config.seed, epoch, 1 + first, ORDER)
             drawn = sampler.sample(self.training, videos, clips, rng)
             z_v, z_t = (z.reshape(len(videos), clips, -1) for z in self._embed(self.training, videos, drawn))
             vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
@@ -181,22 +157,13 @@ class Contrast:
         return vectors, embedded
 
     def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
-        """Clips of the videos, packed."""
         clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
         return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
 
-    def contrast(
-        self,
-        model: VideoCLIPModel,
-        features: Tensor,
-        video_lengths: Tensor,
-        ids: Tensor,
-        text_lengths: Tensor,
-        owner: Tensor | None,
-    ) -> Tensor:
-        """The loss of one packed batch: MIL-NCE where text rows have owners, else InfoNCE."""
-        size = self.config.mini_batch_size
-        z_v, z_t = embed_in_mini_batches(model, features, video_lengths, ids, text_lengths, size)
+    def contrast(self, model: VideoCLIPModel, *packed: Any) -> Tensor:
+        """The loss of one packed batch, from `packed_tensors`: MIL-NCE where text rows have owners, else InfoNCE."""
+        *batch, owner = packed
+        z_v, z_t = embed_in_mini_batches(model, *batch, size=self.config.mini_batch_size)
         if owner is not None:
             return mil_nce(z_v, z_t, owner)
         if self.config.gather_negatives:
@@ -209,12 +176,11 @@ class Contrast:
         if corpus is None:
             return None
         videos = np.flatnonzero(np.diff(corpus.caption_offsets))
-        sampler = OverlappedClips(config.video_seconds, config.text_tokens, self.model.config.max_text_tokens)
         rng = random_stream(config.seed, 0, 0, VALIDATION)
         losses, embedded = [], []
         for first in range(0, len(videos), config.videos_per_batch):
             group = videos[first : first + config.videos_per_batch]
-            clips = sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
+            clips = self.validation_sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
             z_v, z_t = (torch.from_numpy(z) for z in self._embed(corpus, group, clips))
             losses.append(float(info_nce(z_v, z_t, config.temperature)))
             embedded.append((z_v, z_t))
@@ -227,44 +193,3 @@ class Contrast:
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
         with self.accelerator.autocast():
             return embed_clips(self.model, corpus, videos, clips)
-
-
-def _value(name: str, text: str):
-    """Fields that hold strings take the text as it is, the others a Python literal; empty is None where that may be."""
-    kind = {field.name: field.type for field in dataclasses.fields(PretrainConfig)}.get(name, str)
-    kinds = get_args(kind) or (kind,)
-    if not text and NoneType in kinds:
-        return None
-    if str in kinds:
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        raise ValueError(f"--{name} {text} is not a Python literal such as 3, 1e-4, True or (3, 32)") from None
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """`--preset paper|sample` and any field of PretrainConfig as `--name value`; `--bert ""` is None."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vclip.training.pretrain", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--preset", choices=("paper", "sample"), default="paper")
-    fields = f"{TrainConfig.__doc__}\n{PretrainConfig.__doc__}"
-    parser.epilog = f"Fields, each as --name value; an empty bert, validation or mini_batch_size is None.\n\n{fields}"
-    known, rest = parser.parse_known_args(arguments)
-    if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
-        parser.error(f"expected pairs of --name value, got {' '.join(rest)}")
-    names = [name[2:].replace("-", "_") for name in rest[::2]]
-    try:
-        values = {name: _value(name, text) for name, text in zip(names, rest[1::2], strict=True)}
-        config = getattr(PretrainConfig, known.preset)(**values)
-    except (TypeError, ValueError) as error:
-        parser.error(str(error))
-    run = pretrain(config)
-    if PartialState().is_main_process:
-        print(f"{len(run.losses)} steps, last loss {run.losses[-1]:.3f}; best weights in {run.checkpoint}")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,31 +23,24 @@ from vclip.training.checkpoint import Log, Progress, load_state, save_clip, save
 from vclip.training.config import TrainConfig, learning_rate
 
 REFRESH = 10.0  # seconds between two states of a progress bar: a notebook's client drops messages beyond a thousand
-RETURN_EVERY = 100  # steps between two returns of memory, which cost 1 ms a MB: below 1 % of the time of these
+RETURN_EVERY = 100  # steps between two returns of memory
 # purpose of a random stream; the last number of its seed sequence
-TRAINING, RETRIEVAL, VALIDATION, DROPOUT = range(4)
+TRAINING, ORDER, VALIDATION, DROPOUT = range(4)
 
 
 class Objective(Protocol):
-    """Batches, loss and validation of a run. A batch is an int64 array of positions in the objective's data.
+    """What a run learns. A batch is an int64 array of positions in the objective's data.
 
-    `loss` is a module, so several processes can average its gradients. All its randomness except dropout comes from the
-    generators it is given.
+    `loss` is a module, so several processes can average its gradients. All randomness but dropout comes from `rng`.
+    `batches` are an epoch's, the same on every process; `write` adds a row to the log. `inputs` are the arguments of
+    `loss`. `validate` gives a row for the log and the number that is smallest at the best checkpoint.
     """
 
     loss: nn.Module
 
-    def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
-        """The batches of an epoch, the same on every process; `write` adds rows to the log."""
-        ...
-
-    def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
-        """The arguments of `loss` for a batch."""
-        ...
-
-    def validate(self) -> tuple[dict, float] | None:
-        """A row for the log and the number that is smallest at the best checkpoint; None without validation."""
-        ...
+    def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]: ...
+    def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple: ...
+    def validate(self) -> tuple[dict, float] | None: ...
 
 
 class Loss(nn.Module):
@@ -65,8 +58,7 @@ class Trainer:
     """A run from its last state, or its beginning, to its end. All randomness comes from (seed, epoch, batch).
 
     With `validate_first` the model is also scored before its first step; that row does not count as a checkpoint.
-    `beside` are files to put beside the weights, for the frozen encoder of whoever loads them.
-    Raises ValueError if the tokenizer is not the model's, or the state is of another number of processes.
+    The files `beside` are put beside the weights, for the frozen encoder of whoever loads them.
     """
 
     def __init__(
@@ -87,7 +79,6 @@ class Trainer:
         self.progress, self._unfinished = load_state(self.output, self.model, optimizer) or (Progress(), [])
         progress = self.progress
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
-        self.writer = _tensorboard(self.output, progress.step) if config.tensorboard and self.log else None
         if progress.batch and progress.processes != accelerator.num_processes:
             raise ValueError(
                 f"{self.output} stopped within an epoch on {progress.processes} processes: go on with as many, "
@@ -112,9 +103,8 @@ class Trainer:
         """The steps of an epoch from `progress.batch` on, then validation and checkpoints."""
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
         left = range(self.progress.batch, len(batches) // world)
-        bar = tqdm(
-            left, desc=f"epoch {epoch}/{config.epochs}", leave=False, mininterval=REFRESH, disable=self.log is None
-        )
+        title, silent = f"epoch {epoch}/{config.epochs}", self.log is None
+        bar = tqdm(left, desc=title, leave=False, mininterval=REFRESH, disable=silent)
         prepared = prefetch(self._inputs(epoch, batch, batches[batch * world + rank]) for batch in left)
         with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
             for batch, inputs in zip(bar, prepared, strict=True):
@@ -188,10 +178,6 @@ class Trainer:
             return
         row = {"step": self.progress.step, "epoch": epoch} | values
         self.log.append(row)
-        if self.writer is not None:
-            for name, value in values.items():
-                if isinstance(value, float):
-                    self.writer.add_scalar(name, value, row["step"])
         if self.on_row is not None:
             self.on_row(row)
 
@@ -206,32 +192,16 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(mixed_precision=precision)
 
 
-def fetched(name: str, value, load: Callable[[Any], Any]) -> Any:
-    """`load(value)`; an OSError of transformers says which field of the config it is about."""
-    try:
-        return load(value)
-    except OSError as error:
-        raise OSError(
-            f"{name}={str(value)!r} is neither a folder here nor could it be fetched from the hub: set {name} to a "
-            f"folder, or go on where there is a network ({str(error).splitlines()[0]})"
-        ) from error
-
-
 def _check_tokenizer(clip: VideoCLIP) -> None:
     """Refuse tokens that the model has no rows for, and other special ids than its own."""
     tokenizer, config = clip.processor.tokenizer, clip.model.config
-    name = tokenizer.name_or_path
-    if len(tokenizer) > config.text_config.vocab_size:
+    theirs, ours = (tokenizer.cls_token_id, tokenizer.sep_token_id), (config.cls_token_id, config.sep_token_id)
+    if len(tokenizer) > config.text_config.vocab_size or theirs != ours:
         raise ValueError(
-            f"tokenizer {name} has {len(tokenizer)} tokens, but the model's vocab_size is "
-            f"{config.text_config.vocab_size}: enlarge it, or take the model's own tokenizer"
+            f"tokenizer {tokenizer.name_or_path} has {len(tokenizer)} tokens and (cls_token_id, sep_token_id) {theirs},"
+            f" but the model's vocab_size is {config.text_config.vocab_size} and its ids are {ours}: set these in "
+            "`model`, or take the model's own tokenizer"
         )
-    for token in ("cls_token_id", "sep_token_id"):
-        theirs, ours = getattr(tokenizer, token), getattr(config, token)
-        if theirs != ours:
-            raise ValueError(
-                f"tokenizer {name} has {token} {theirs}, but the model's is {ours}: set {token} in `model`"
-            )
 
 
 def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.Generator:
@@ -240,17 +210,6 @@ def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.
 
 
 def return_memory() -> None:
-    """Give freed memory back to the system, where the C library is glibc.
-
-    Its heap keeps freed tensors below 32 MB, and batches of ever new shapes leave ever more holes in it: of 1.5 GB
-    after an epoch of the sample recipe 0.5 were in use, and a run of 13 epochs held 3. What stays resident is then
-    flat over a run; the peaks in between are as high as without.
-    """
+    """Give freed memory back: glibc's heap keeps the holes that batches of ever new shapes leave (3 GB for 0.5)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _tensorboard(output: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
