@@ -17,6 +17,7 @@ from world import SIZES, held_out_pairs
 from vclip.data.captions import deduplicate, read_captions
 from vclip.data.corpus import Corpus
 from vclip.data.video import read_seconds
+from vclip.datasets import minihowto as shipped
 from vclip.encoders.loading import from_spec
 
 
@@ -162,3 +163,14 @@ def test_probes_find_the_action_in_the_motion_and_the_thing_in_the_unseen_style(
 
 def test_the_topic_alone_does_not_find_the_clip(minihowto):
     assert probes.topic_only(minihowto, "test") < 0.03
+
+
+def test_the_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(Corpus.open(shipped.minihowto() / "val")) == 64
+
+
+def test_an_installation_without_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "site-packages/vclip/datasets/minihowto.py"))
+    with pytest.raises(FileNotFoundError, match="install from a clone"):
+        shipped.minihowto()
