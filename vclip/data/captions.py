@@ -1,7 +1,4 @@
-"""Timed captions: read from subtitle files, made plain, cut into tokens.
-
-Times are seconds from the start of the video; n is the number of captions.
-"""
+"""Timed captions: read from subtitle files, made plain, cut into tokens. Times are seconds from the video's start."""
 
 import csv
 import html
@@ -21,15 +18,12 @@ from jaxtyping import Float64
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
 CAPTION_SUFFIXES: tuple[str, ...] = (".vtt", ".srt", ".json", ".csv")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Captions:
-    """Timed captions of one video, in the order of their file.
-
-    They may overlap, be out of order and end before they start (the released clean-up makes such ones).
+    """Timed captions of one video in the order of their file; they may overlap and even end before they start.
 
     Args:
         start, end: seconds from the start of the video, shape (n,).
@@ -79,18 +73,16 @@ class Captions:
 
 
 def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
-    """Read the captions of one video.
-
-    Tags are stripped from .vtt and .srt and entities unescaped; the text of .json and .csv stays as it is. Rows
-    without a text are skipped. Overlapping and disordered captions are accepted and counted.
+    """Read the captions of one video. Rows without a text are skipped; overlapping and disordered ones are kept.
 
     Args:
-        path: a .vtt, .srt, .json (the layout of HowTo100M's raw_caption.json) or .csv (columns start, end, text).
+        path: a .vtt or .srt (tags are stripped), .json (the layout of HowTo100M's raw_caption.json) or .csv (columns
+            start, end, text).
         video_id: which video, where a .json (by key) or .csv (by a column video_id) holds several.
 
     Raises:
-        ValueError: names file and row (from 1), for times that are not 0 <= start <= end, bytes that are not UTF-8,
-            text that does not follow the format, or a missing or unknown id.
+        ValueError: names file and row (from 1), for times that are not 0 <= start <= end, or text that is not UTF-8 or
+            does not follow the format.
 
     Example:
         >>> import vclip
@@ -126,8 +118,7 @@ def _checked(path: Path, number: int, start, end, text) -> tuple[float, float, s
     except (TypeError, ValueError, OverflowError):
         times = math.nan, math.nan
     if not 0 <= times[0] <= times[1] < math.inf:
-        what = f"{start!r} to {end!r} are not seconds with 0 <= start <= end"
-        raise ValueError(f"{path}, row {number}: the times {what}")
+        raise ValueError(f"{path}, row {number}: the times {start!r} to {end!r} are not seconds with 0 <= start <= end")
     if not isinstance(text, str):
         raise ValueError(f"{path}, row {number}: {text!r} is not a text")
     return *times, text
@@ -216,9 +207,8 @@ def deduplicate(
 
     Args:
         captions: captions of one video.
-        method: "words" is deterministic. In order of start, each caption loses the longest run of leading words with
-            which the text so far ends, until there is none. A caption of which nothing is left prolongs the one
-            before it, if they meet. Starts come out ascending; a second pass changes nothing.
+        method: with "words", in order of start, each caption loses the longest run of leading words with which the text
+            so far ends, until there is none; one of which nothing is left prolongs the one before it, if they meet.
             "reference" is the released clean-up (MMPT dedupprocessor.py:119-207), which works on characters.
         coin: for "reference", `coin() > 0.5` keeps an overlap in the earlier caption; `random.random` by default.
 
@@ -281,13 +271,9 @@ def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -
     return out
 
 
-def tokenize(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_characters: int = 96, max_tokens: int = 32
-) -> list[list[int]]:
-    """Ids of each text's tokens, without special ones, cut as in the released pre-tokenization: first to 96
-    characters, then to 32 tokens (MMPT how2processor.py:859-882)."""
+def tokenize(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """Token ids of each text, cut to 96 characters, then 32 tokens, without special ones (how2processor.py:859-882)."""
     if not texts:
         return []
-    cut = [text[:max_characters] for text in texts]
-    ids = tokenizer(cut, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
-    return [row[:max_tokens] for row in ids["input_ids"]]
+    ids = tokenizer([text[:96] for text in texts], add_special_tokens=False)["input_ids"]
+    return [row[:32] for row in ids]

@@ -1,6 +1,4 @@
-"""Features and captions of many videos on disk, memory-mapped.
-
-A corpus is a folder::
+"""Features and captions of many videos on disk, memory-mapped. A corpus is a folder::
 
     corpus.json                 FeatureSpec, split, licence, tokenizer
     videos.parquet              video_id, seconds, shard, row, media (the file's path in its folder, if known)
@@ -39,10 +37,9 @@ STORE = "store.sqlite"
 class Corpus:
     """N videos: features a second and timed captions. Made by `Corpus.create`, read by `Corpus.open`.
 
-    Besides `video_ids`, `spec`, `split` and `licence`, the flat arrays that the samplers read for a whole batch:
+    It has `video_ids`, `spec`, `split`, `licence`, `media` (paths of the videos' files, or None) and flat arrays:
     `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
-    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array. `media` are the
-    paths of the videos' files, None where they are unknown.
+    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
 
     Example:
         >>> from vclip import Corpus, minihowto
@@ -87,13 +84,11 @@ class Corpus:
             path: the folder to make.
             spec: how the features were made.
             videos: (video_id, features (T, F), captions or None), each read when it is its turn.
-            split: such as "train".
-            licence: of the videos.
+            split, licence: of the videos, such as "train" and "CC0".
 
         Raises:
             FileExistsError: if `path` holds something.
-            ValueError: names the id, for a duplicate id, features that are not (T > 0, spec.dim), NaN, or values beyond
-                float16.
+            ValueError: names the id, if it is not new, or its features are not finite (T > 0, spec.dim) of float16.
 
         Example:
             >>> import tempfile
@@ -130,11 +125,14 @@ class Corpus:
 
     @staticmethod
     def open(path, split: str | None = None) -> "Corpus":
-        """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards (`layouts`); nothing is copied.
+        """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards; nothing is copied.
 
-        `split` says which shards, where a folder holds those of several ("train", "val"). FileNotFoundError for a file
-        that is missing or a corpus that is not finished, ValueError that names a damaged file. Features of other tools
-        are checked when a video is first read.
+        Args:
+            path: the folder.
+            split: which shards, where a folder holds those of "train" and "val".
+
+        Raises:
+            FileNotFoundError, ValueError: name the file that is missing or damaged.
         """
         path = Path(path).expanduser()
         if not (path / "corpus.json").is_file():
@@ -166,7 +164,7 @@ class Corpus:
         return f"Corpus({self.path.name!r}: {len(self)} videos, {hours:.1f} h, {len(self.caption_start)} captions)"
 
     def index(self, video_id: str) -> int:
-        """Position of a video; KeyError that names the id."""
+        """Position of a video."""
         return self._index[video_id]
 
     def features(self, i: int) -> np.ndarray:
@@ -190,15 +188,12 @@ class Corpus:
     def gather_features(
         self, videos: np.ndarray, starts: np.ndarray, ends: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,).
-
-        The disk is asked for the clips of all videos at once; the copy then waits for one after the other.
-        """
+        """Seconds `starts`:`ends` of B clips laid end to end: rows (sum of lengths, F) float16 and lengths (B,)."""
         self._check_new(videos)
         first, last = self.first_row[videos] + starts, self.first_row[videos] + ends
         shards = self._shard[videos].tolist()
         blocks = {shard: self._block(shard) for shard in set(shards)}
-        for video in np.unique(videos):
+        for video in np.unique(videos):  # the disk is asked for all clips at once
             own = videos == video
             storage.read_ahead(blocks[self._shard[video]][first[own].min() : last[own].max()])
         clips = [blocks[s][begin:end] for s, begin, end in zip(shards, first.tolist(), last.tolist(), strict=True)]
@@ -216,10 +211,7 @@ class Corpus:
         return self._token_table()[1]
 
     def tokenize(self, tokenizer) -> "Corpus":
-        """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk.
-
-        corpus.json remembers the tokenizer by name and vocabulary; the same one again changes nothing.
-        """
+        """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk, once."""
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
         if self._tokens is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
@@ -245,10 +237,6 @@ class Corpus:
             return
         expected = FeatureSpec.read(expected, "the model") if isinstance(expected, dict) else expected
         self.spec.check(expected, "the model")
-
-    def file(self, i: int) -> Path:
-        """The features file of video i."""
-        return self._blocks[self._shard[i]]
 
     def by_file(self) -> dict[Path, np.ndarray]:
         """The videos of each features file, in the order of its rows."""

@@ -1,6 +1,5 @@
 """`merge`: the corpora that several machines extracted, each from its shard of the videos, become one."""
 
-import argparse
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,16 +13,15 @@ from vclip.data.storage import copy_into
 def merge(corpora: Iterable, out) -> Corpus:
     """Make one corpus of all videos of several, which are only read; stopped and called again, it goes on.
 
-    Videos are listed in the order of their files' paths, as `extract` lists a folder; those without a path come last.
-    `extract` and `MomentIndex` know the files of the merged corpus again, so `extract` of the whole folder adds what no
-    shard has. Token ids are left out (`Corpus.tokenize` makes them again).
+    Videos come in the order of their files' paths. `extract` knows the files again, so on the whole folder it adds what
+    no shard has. Token ids are left out (`Corpus.tokenize` makes them again).
 
     Args:
         corpora: folders of corpora of the same spec, split and licence.
         out: the folder to make.
 
     Raises:
-        FileExistsError: if `out` holds a corpus, or something else.
+        FileExistsError: if `out` holds something.
         ValueError: for corpora that differ, or a video that two of them hold.
 
     Example:
@@ -34,7 +32,7 @@ def merge(corpora: Iterable, out) -> Corpus:
     """
     out, opened = Path(out).expanduser(), [Corpus.open(folder) for folder in corpora]
     if (out / "corpus.json").is_file():
-        raise FileExistsError(f"{out} already holds a corpus; pass a new output folder as the first argument")
+        raise FileExistsError(f"{out} already holds a corpus; pass a new output folder")
     if not opened or (spec := opened[0].spec) is None:
         raise ValueError("no corpora to merge: name at least one folder that extract or Corpus.create has made")
     first, holder = opened[0], {}
@@ -69,15 +67,3 @@ def _entries(corpus: Corpus) -> list[Entry]:
         raise FileNotFoundError(f"{corpus.path} is not finished: call extract on its videos again to go on")
     entries = [entry for entry in store.entries.values() if entry.shard is not None]
     return [e._replace(path=os.fsencode(store.file(e).resolve()), shard=None, row=None) for e in entries]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser("vclip.data.merging", description="Make one corpus of several.")
-    parser.add_argument("out", help="the corpus to write")
-    parser.add_argument("corpora", nargs="+", help="the corpora of the shards, which are only read")
-    arguments = parser.parse_args()
-    print(merge(arguments.corpora, arguments.out))
-
-
-if __name__ == "__main__":
-    main()

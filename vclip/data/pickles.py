@@ -24,41 +24,22 @@ FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
 # what the released checkpoints hold beside tensors: their options, and the type hints and numpy numbers in them
 PACKAGES = ("argparse", "fairseq", "omegaconf", "typing")
 INERT = {f"builtins.{name}" for name in ("type", "int", "float", "bool", "str", "list", "dict", "tuple", "Ellipsis")}
-INERT |= {
-    "_operator.getitem",
-    "operator.getitem",
-    "_operator.or_",
-    "functools.reduce",
-    "_functools.reduce",
-    "types.GenericAlias",
-}
-INERT |= {"numpy.dtype", "numpy.ndarray"}
+INERT |= {"_operator.getitem", "operator.getitem", "_operator.or_", "functools.reduce", "_functools.reduce"}
+INERT |= {"types.GenericAlias", "numpy.dtype", "numpy.ndarray"}
 INERT |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")}
 
 
 class Placeholder:
     """Stands for an object of another package, without its arguments, state and behaviour."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *ignored):
         pass
 
-    def __setstate__(self, state):
-        pass
+    __setstate__ = __init__
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Read a pickle of plain data, gzip or not: the id lists of released datasets and feature shards.
-
-    Args:
-        path: a file that holds lists, tuples, dicts, sets, strings, bytes and numbers.
-
-    Returns:
-        The object.
-
-    Raises:
-        ValueError: the file is damaged, or names a global (`os.system`, but also a numpy array's type), or asks for
-            far more time or memory than its size explains; the message names file and global.
-    """
+    """Read a pickle of lists, dicts, strings and numbers, gzip or not; ValueError names the file, and a global in it."""
     path, data = Path(path), unpacked(path)
     try:
         measure(io.BytesIO(data))
@@ -68,17 +49,9 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def load_torch(path: str | Path) -> Any:
-    """Read a `torch.save` file, of any torch since 0.1.9, with its tensors on the CPU.
+    """Read a `torch.save` file, of any torch since 0.1.9, with its tensors on the CPU; ValueError as `load_pickle`.
 
-    Args:
-        path: the file. One of torch 1.6 or later is memory-mapped, so it has to stay as long as its tensors.
-
-    Returns:
-        The saved object. Objects of argparse, fairseq, omegaconf and typing, and numpy arrays, are `Placeholder`s.
-
-    Raises:
-        ValueError: the file is not of `torch.save`, is damaged, names another global, or asks for far more time or
-            memory than its size explains; the message names file and global.
+    A file of torch 1.6 or later is memory-mapped. Objects of PACKAGES and INERT become `Placeholder`s.
     """
     import torch  # here, so that who reads annotations does not wait for it
 
@@ -94,7 +67,7 @@ def load_torch(path: str | Path) -> Any:
 
 
 def unpacked(path: str | Path) -> bytes:
-    """The content of a file, unpacked if it is gzip. ValueError for a damaged one, and for one that packs endlessly."""
+    """The content of a file, unpacked if it is gzip."""
     data = Path(path).read_bytes()
     if data[:2] != b"\x1f\x8b":
         return data
@@ -123,10 +96,8 @@ def measure(file: BinaryIO) -> set[str]:
     names, work, memo = set(), 0, {}
     stack, below = [], []  # of sizes, each in a list since a container can grow
     first = file.tell()
-    code: Any
-    argument: Any
-    position: Any
-    for code, argument, position in pickletools.genops(file):
+    instructions: Any = pickletools.genops(file)
+    for code, argument, position in instructions:
         n, taken = len(code.stack_before), []
         if pickletools.markobject in code.stack_before:
             n = code.stack_before.index(pickletools.markobject)
@@ -192,16 +163,12 @@ def _known(name: str) -> tuple | None:
     from torch._weights_only_unpickler import _get_allowed_globals
 
     if name == "collections.defaultdict":
-        return _plain_dict, name
+        return (lambda *ignored: {}), name
     if name in INERT or name.partition(".")[0] in PACKAGES:
         return _placeholder(name), name
     if name not in _get_allowed_globals():
         raise ValueError(f"it names the global {name!r}, which is refused: only data is read")
     return None
-
-
-def _plain_dict(*arguments) -> dict:
-    return {}
 
 
 @cache

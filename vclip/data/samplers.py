@@ -1,7 +1,6 @@
-"""Pairs of a video clip and a text clip, drawn for a whole batch at once.
+"""Pairs of a video clip and a text clip, drawn for a whole batch at once: V videos, n clips of each, B = V * n clips.
 
-Shapes: V videos, n clips a video, B = V * n clips (video-major), T seconds of one video, F feature size, M text rows.
-Everything is random through the generator passed alone: equal generators give equal clips.
+All randomness is the generator's that is passed: equal generators give equal clips.
 """
 
 from dataclasses import dataclass
@@ -38,19 +37,15 @@ class Clips(NamedTuple):
 class OverlappedClips:
     """Text and video clips that overlap in time but start and end freely (section 3.3; how2processor.py:306-358).
 
-    1. A text clip grows from a caption drawn uniformly, one whole neighbour at a time on a random side, until it has
-       a number of tokens drawn from `text_tokens`, spans 256 s or has no neighbour left.
-    2. A centre second is drawn from the span of the text clip and clamped to the features.
-    3. A video clip of a length drawn from `video_seconds` grows from the centre, a second at a time on a random side.
-       The centre may end up just outside, so overlap is usual (99.9 %), not certain.
+    A text clip grows from a caption drawn uniformly, one whole neighbour at a time on a random side, until it has a
+    number of tokens drawn from `text_tokens`, spans 256 s or has no neighbour left. A second of its span is drawn, from
+    which a video clip of a length drawn from `video_seconds` grows, a second at a time on a random side; that second
+    may end up just outside, so overlap is usual (99.9 %), not certain.
 
     Args:
         video_seconds: shortest and longest video clip, both included.
         text_tokens: fewest and most tokens of a text clip, both included; None: always `max_text_tokens`.
         max_text_tokens: tokens of the longest text that the model reads.
-
-    Raises:
-        ValueError: by `sample`, for a video without captions, or a corpus without tokens.
 
     Example:
         >>> import vclip
@@ -85,9 +80,7 @@ class OverlappedClips:
 
 @dataclass(frozen=True)
 class AlignedClips:
-    """Text clips as in `OverlappedClips`, each paired with exactly the seconds it spans (how2processor.py:216-289).
-
-    The video clip is empty if the captions lie after the features' end.
+    """Text clips as in `OverlappedClips`, each with exactly the seconds it spans, if any (how2processor.py:216-289).
 
     Args:
         text_tokens, max_text_tokens: as in `OverlappedClips`.
@@ -124,14 +117,13 @@ class AlignedClips:
 class MILNCEClips:
     """Short clips, each with the captions nearest in time as candidates (Miech et al. 2020; how2processor.py:762-850).
 
-    A caption drawn uniformly is joined by neighbours until there are `candidates` captions, each time by the one that
-    keeps the range shorter in time. Every caption in the range is a text of its own. The video clip starts at a second
-    drawn from the caption's span, which is widened about its middle to at least `min_span` seconds.
+    A caption drawn uniformly is joined by neighbours, each time the one that keeps the range shorter in time; every
+    caption is a text of its own. The video clip starts at a second drawn from the drawn caption's span.
 
     Args:
         candidates: captions of a clip; a video with fewer gives all it has.
         video_seconds: seconds of the video clip (the original's 3.2 s are 3 features).
-        min_span: seconds that the drawn caption's span is widened to.
+        min_span: seconds to which a shorter span is widened about its middle.
 
     Example:
         >>> import vclip
@@ -190,10 +182,7 @@ def _targets(sampler: OverlappedClips | AlignedClips, size: int, rng: np.random.
 def _grow_text(
     corpus: Corpus, video: PerClip, centre: PerClip, target: PerClip, rng: np.random.Generator
 ) -> tuple[PerClip, PerClip]:
-    """Caption ranges grown from `centre`, all in corpus-wide numbers (how2processor.py:664-735).
-
-    One step of the loop adds a caption to every clip that still grows, so a batch takes as many steps as its longest.
-    """
+    """Caption ranges grown from `centre`, in corpus-wide numbers: each step adds one to every clip that still grows."""
     begin, end = corpus.caption_offsets[video], corpus.caption_offsets[video + 1]
     first, last = centre.copy(), centre + 1
     growing = np.arange(len(video))
@@ -214,10 +203,8 @@ def _grow_text(
 def _grow_video(centre: PerClip, length: PerClip, total: PerClip, rng: np.random.Generator) -> PerClip:
     """Start of clips that grow from the empty clip at `centre`, a second at a time on a fair side, within `total`.
 
-    The loop (how2processor.py:738-759) tosses a coin until an end of the video is reached, then only the other side
-    grows. Tossing on regardless changes nothing, so with X ~ Binomial(length, 1/2) coins for the left in all the start
-    is `centre - X`, or 0 if X >= centre (the front was reached), or `total - length` if length - X >= total - centre
-    (the end was): X clipped. Both happen only if length = total, where the two are one.
+    The original tosses a coin until an end is reached, then only the other side grows (how2processor.py:738-759).
+    Tossing on changes nothing: with X ~ Binomial(length, 1/2) tosses to the left it is `centre - X`, clipped.
     """
     return np.clip(centre - rng.binomial(length, 0.5), 0, total - length)
 
