@@ -15,14 +15,13 @@ from safetensors.numpy import load_file
 from stops import Stop, stopping
 from videos import cut, grey, write_video
 
-from vclip.data import extraction, folder_changes, storage
+from vclip.data import extraction, storage, video_files
 from vclip.data.captions import read_captions
 from vclip.data.corpus import Corpus
 from vclip.data.extraction import encode_file, extract
 from vclip.data.feature_store import FeatureStore, writing
-from vclip.data.folder_changes import Files
 from vclip.data.spec import FeatureSpec
-from vclip.data.video_files import find_videos, video_files
+from vclip.data.video_files import Files, find_videos
 from vclip.datasets.minihowto import minihowto
 
 from corpora import tokenizer
@@ -395,7 +394,7 @@ def test_captions_that_cannot_be_read_any_more_stay(tmp_path, monkeypatch):
     extract(folder, out, MeanColour())
     os.utime(folder / "a.vtt", (0, 0))
     with monkeypatch.context() as broken:
-        broken.setattr(folder_changes, "read_captions", lambda file: os.stat(file / "a disk that fails"))
+        broken.setattr(video_files, "read_captions", lambda file: os.stat(file / "a disk that fails"))
         assert rows(extract(folder, out, MeanColour())) == [("a", 1, "captions unreadable")]
     assert content(out)["a"][1] == ["stir a"]
     assert rows(extract(folder, out, MeanColour())) == [("a", 1, "ok")]
@@ -454,10 +453,10 @@ def test_what_may_not_be_read_is_named(tmp_path):
         (folder / name).chmod(mode)
     found = {name: Path("v", name) for name in ("a.mov", "b.mov", "listed only/d.mov")}
     try:
-        with writing(tmp_path / "out", MeanColour().spec) as store, unprivileged(tmp_path):
+        with writing(tmp_path / "out", MeanColour().spec), unprivileged(tmp_path):
             with pytest.raises(PermissionError, match="shut"):
-                video_files(Path("v"))
-            files = Files(store, found, Path("v"))
+                video_files.video_files(Path("v"))
+            files = Files(found.values(), tmp_path / "out", stems=False)
             made = [extraction._encode_one(video, files, MeanColour())[0] for video in found]
     finally:
         for name in ("shut", "listed only"):

@@ -280,12 +280,6 @@ def test_bad_requests_say_what_is_wrong(tmp_path):
         for outside in (-1, 3):
             with pytest.raises(IndexError, match=f"video {outside} .* 0 to 2"):
                 sampler.sample(corpus, outside, 2, rng)
-    with pytest.raises(ValueError, match="video_seconds"):
-        OverlappedClips(video_seconds=(5, 4))
-    with pytest.raises(ValueError, match="text_tokens"):
-        AlignedClips(text_tokens=(0, 4))
-    with pytest.raises(ValueError, match="candidate"):
-        MILNCEClips(candidates=0)
 
 
 def test_a_corpus_without_word_pieces_says_how_to_get_them(tmp_path):

@@ -3,12 +3,12 @@
 import html
 import os
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -18,20 +18,19 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from tqdm.auto import tqdm
 
 from vclip.data.feature_store import Content, Entry, FeatureStore, content_of, writing
-from vclip.data.folder_changes import Files, compare, with_captions
 from vclip.data.prefetch import prefetch
 from vclip.data.spec import PROJECTION, FeatureSpec
 from vclip.data.storage import check_features
 from vclip.data.text import printable
 from vclip.data.video import open_video, read_seconds
-from vclip.data.video_files import find_videos, is_in_shard
+from vclip.data.video_files import Files, compare, is_in_shard, with_captions
 
 BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
 
 
 class Row(NamedTuple):
-    """One video of `extract`: `status` is "ok", "damaged" (what could be decoded was kept), "captions unreadable" (the
-    features are new), "failed" (no features) or "unreadable" (no longer: the features of an earlier run stay)."""
+    """One video of `extract`: `status` is "ok", "damaged" (what could be decoded was kept), "captions unreadable",
+    "failed" (no features) or "unreadable" (no longer: the features of an earlier run stay)."""
 
     video: str
     seconds: int
@@ -40,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Report(list):
-    """Rows, one a video. Shown, it counts them and lists those that are not ok; a notebook shows every row."""
+    """Rows, one a video. Printed, it counts them and lists those that are not ok; a notebook shows every row."""
 
     def __repr__(self) -> str:
         kinds = Counter(row.status if row.status == "failed" else getattr(row, "change", row.status) for row in self)
@@ -56,20 +55,18 @@ class Report(list):
 
 
 def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
-    """Encode every video of a folder and write the corpus `out`; called again, it encodes what is new or has changed.
+    """Encode every video of a folder into the corpus `out`; called again, what is new or has changed.
 
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
     `deduplicate`, are the file of the same stem (.vtt, .srt, .json, .csv; also `stem.en.vtt`) beside it, or none.
-    A file that cannot be read costs its row; one that is damaged keeps the seconds that could be decoded. A file that
-    moved is not encoded again; captions that changed are read again. Videos that are gone stay in the corpus. Under
-    `torchrun` the processes divide the videos.
+    A damaged file keeps the seconds that could be decoded. A file that moved is not encoded again; captions that
+    changed are read again; videos that are gone stay in the corpus. Under `torchrun` the processes divide the videos.
 
     Args:
         source: a folder, or a list of files.
-        out: the corpus folder. It can be searched as it is: `MomentIndex.build(clip, out)`.
+        out: the corpus folder.
         encoder: a frozen encoder, or its name for `load_encoder`.
-        shard: (k, n): only the k-th of n shards of the folder. Each machine extracts its own into an `out` of its own,
-            and `vclip.merge` makes them one corpus.
+        shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
 
     Returns:
         One row (video, seconds, status, error) a video.
@@ -93,22 +90,19 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
 
         encoder = vclip.load_encoder(encoder)
     state, out = processes(), Path(out).expanduser()
-    videos, folder = find_videos(source)
-    mine = [video for video in videos if is_in_shard(video, shard)]
+    files = Files(source, out)
+    mine = [video for video in files.videos if is_in_shard(video, shard)]
     with ExitStack() as stack:
         todo: list = [None]
         if state.is_main_process:
             store = stack.enter_context(writing(out, encoder.spec))
-            files = Files(store, videos, folder)
             todo = [compare(store, files, mine)]
         broadcast_object_list(todo)  # what is to do, and the others' sign to begin
         if not state.is_main_process:
             store = stack.enter_context(closing(FeatureStore(out)))
-            files = Files(store, videos, folder)
         names, changes = todo[0]
         own = names[state.process_index :: state.num_processes]
-        bar = tqdm(own, desc="extract", unit="video", disable=not state.is_main_process)
-        encode(store, files, bar, lambda: encoder)
+        encode(store, files, tqdm(own, desc="extract", unit="video", disable=not state.is_main_process), encoder)
         state.wait_for_everyone()
         if state.is_main_process:
             store.finish()
@@ -123,18 +117,20 @@ def processes() -> PartialState:
     return PartialState(cpu=launched or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=7))
 
 
-def encode(store: FeatureStore, files: Files, videos, encoder: Callable[[], Any]) -> None:
+def encode(store: FeatureStore, files: Files, videos, encoder) -> None:
     """Encode videos into the store, each committed when it is done."""
+    # a model that is trained on the features needs their projection to search other videos
+    if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
+        encoder.save(store.folder / PROJECTION)
     try:
         for video in videos:
-            store.save(*_encode_one(video, files, encoder()))
-            _keep_projection(store, encoder())
+            store.save(*_encode_one(video, files, encoder))
     finally:
         store.flush()
 
 
 def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, np.ndarray | None]:
-    """What a file is, its captions as JSON, and its features (T, F) float16, None if it failed."""
+    """A file's entry, its captions as JSON, and its features (T, F) float16, None if it failed."""
     file, features, content = files.videos[video], None, Content()
     try:
         content = content_of(file)
@@ -147,12 +143,6 @@ def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, n
     seconds, status = len(features), "damaged" if error else "ok"
     entry = Entry(video, *files.place(video), *content, seconds, _duration(file, seconds), status, error)
     return *with_captions(entry, files.captions(video), None), features
-
-
-def _keep_projection(store: FeatureStore, encoder) -> None:
-    """The matrix beside the features that it made: a model that is trained on them needs it to search other videos."""
-    if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
-        encoder.save(store.folder / PROJECTION)
 
 
 def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:

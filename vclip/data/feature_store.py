@@ -1,8 +1,8 @@
 """What must survive a kill while a folder of videos is encoded: one SQLite file in the corpus folder.
 
-`store.sqlite` has a row for each video: its file (size, time, hash), its captions, what became of it, and where its
-features are. They wait in the row until there are enough for a shard, whose file is written before the rows name it.
-`finish` publishes the tables that readers see (`Corpus`), corpus.json last. The writing process holds `store.lock`.
+`store.sqlite` has a row for each video: its file, its captions, what became of it, and where its features are. They
+wait in the row until there are enough for a shard, whose file is written before the rows name it. `finish` publishes
+the tables that readers see, corpus.json last.
 """
 
 import hashlib
@@ -41,17 +41,14 @@ class Content(NamedTuple):
 
 
 def content_of(file: Path) -> Content:
-    """Hash a file; its size and time are taken before. Raises OSError."""
+    """Hash a file; its size and time are taken before."""
     found = os.stat(file)
     with open(file, "rb") as opened:
         return Content(found.st_size, found.st_mtime_ns, hashlib.file_digest(opened, "sha256").hexdigest())
 
 
 def still(file: Path, before: Content) -> Content | None:
-    """The one answer to "has this file changed?": None if so, else the file as it is now. Raises OSError.
-
-    By its size, then its time, and only where the time alone differs by its hash.
-    """
+    """The file as it is now, None if it has changed: by its size, then its time, and where that differs its hash."""
     found = os.stat(file)
     if (found.st_size, found.st_mtime_ns) == before[:2]:
         return before
@@ -192,9 +189,18 @@ class FeatureStore:
     def finish(self) -> None:
         """Publish the tables if they differ, and remove features files that no row names, and what a kill left."""
         self.read()
+        there = [entry for entry in self.entries.values() if entry.shard is not None]
         if not self.is_published():
-            self._publish()
-        names = {storage.shard_name(entry.shard) for entry in self.entries.values() if entry.shard is not None}
+            (self.folder / "corpus.json").unlink(missing_ok=True)  # no corpus, rather than one that is half new
+            # by the paths of their files, as a folder is listed; those without one come last
+            there.sort(key=lambda entry: (entry.media is None, (entry.media or "").split("/")))
+            rows = [(e.video, e.seconds, e.shard, e.row, e.media) for e in there]
+            said = ((entry.video, self.captions(entry.video)) for entry in there)
+            captions = ((video, Captions(**json.loads(text))) for video, text in said if text is not None)
+            meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
+            storage.write_tables(self.folder, rows, captions, meta)
+            self.remember(published=self._hash())
+        names = {storage.shard_name(entry.shard) for entry in there}
         for file in (*self.folder.glob("features-*.safetensors"), *self.folder.glob(".*.tmp")):
             if file.name not in names:
                 file.unlink()
@@ -209,24 +215,8 @@ class FeatureStore:
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
-    def _publish(self) -> None:
-        """Write the tables that readers see. Without corpus.json there is no corpus, so none is half new."""
-        (self.folder / "corpus.json").unlink(missing_ok=True)
-        entries = sorted((e for e in self.entries.values() if e.shard is not None), key=_place)
-        rows = [(e.video, e.seconds, e.shard, e.row, e.media) for e in entries]
-        said = ((e.video, self.captions(e.video)) for e in entries)
-        captions = ((video, Captions(**json.loads(text))) for video, text in said if text is not None)
-        meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
-        storage.write_tables(self.folder, rows, captions, meta)
-        self.remember(published=self._hash())
-
 
 def as_json(captions: Captions) -> str:
     """Raises ValueError for a text that holds half a surrogate pair, which JSON can but no table."""
     "".join(captions.text).encode()
     return json.dumps({"start": captions.start.tolist(), "end": captions.end.tolist(), "text": captions.text})
-
-
-def _place(entry: Entry) -> tuple[bool, list[str]]:
-    """By the path of its file, as a folder is listed; those without one come last."""
-    return entry.media is None, (entry.media or "").split("/")

@@ -12,7 +12,6 @@ import pickletools
 import zipfile
 import zlib
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,7 +38,7 @@ class Placeholder:
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Read a pickle of lists, dicts, strings and numbers, gzip or not; ValueError names the file, and a global in it."""
+    """Read a pickle of plain data, gzip or not; ValueError names the file, and the global that it names."""
     path, data = Path(path), unpacked(path)
     try:
         measure(io.BytesIO(data))
@@ -165,15 +164,10 @@ def _known(name: str) -> tuple | None:
     if name == "collections.defaultdict":
         return (lambda *ignored: {}), name
     if name in INERT or name.partition(".")[0] in PACKAGES:
-        return _placeholder(name), name
+        return Placeholder, name
     if name not in _get_allowed_globals():
         raise ValueError(f"it names the global {name!r}, which is refused: only data is read")
     return None
-
-
-@cache
-def _placeholder(name: str) -> type:
-    return type(name, (Placeholder,), {})
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:

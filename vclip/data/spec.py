@@ -16,8 +16,7 @@ class FeatureSpec:
     """How the features of a corpus were made; features of two specs never mix.
 
     Args:
-        encoder: name of the network.
-        weights: hash of its weights.
+        encoder, weights: name of the network, and hash of its weights.
         fps, size: frames a second and pixels a side that go in.
         crop, normalisation: what is done to a frame.
         pooling: what is done to a second's frames: "none" (the network sees the second whole), "mean", "mean+std".
@@ -43,7 +42,7 @@ class FeatureSpec:
 
     @classmethod
     def read(cls, values: dict, where) -> "FeatureSpec":
-        """Make a spec from a dict of all fields; ValueError names `where` and the fields missing or unknown."""
+        """Make a spec from a dict of all fields, read from `where`."""
         names = [f.name for f in fields(cls)]
         if wrong := sorted(set(names) ^ values.keys()):
             problems = ", ".join(f"{'lacks' if name in names else 'has an unknown field'} {name!r}" for name in wrong)
@@ -51,12 +50,10 @@ class FeatureSpec:
         return cls(**values)
 
     def check(self, other: "FeatureSpec", whose: str) -> None:
-        """Raises ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
-        if self != other:
-            raise ValueError(
-                f"these features are not those that {whose} expects ({self.difference(other)}): "
-                "extract them again with its encoder, or use the model trained on them"
-            )
+        """Raise ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
+        if difference := self.difference(other):
+            problem = f"these features are not those that {whose} expects ({difference})"
+            raise ValueError(f"{problem}: extract them again with its encoder, or use the model trained on them")
 
     def difference(self, other: "FeatureSpec") -> str:
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]

@@ -25,10 +25,7 @@ SHARD_VIDEOS = 256
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """`write(temporary)`, then rename over `path`; a failure leaves the old file alone and no temporary behind.
-
-    The bytes are on the disk before the name is, so a power cut leaves the old file or the new one, whole.
-    """
+    """`write(temporary)`, then rename over `path`: after a failure or a power cut the old file or the new is whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
@@ -53,7 +50,7 @@ def _to_disk(path: Path) -> None:
 
 
 def copy_into(folder: Path, file: Path) -> None:
-    """A whole copy of a file in `folder`, unless one of its name is there."""
+    """Copy a file into `folder`, unless one of its name is there."""
     if not (folder / file.name).exists():
         replace(folder / file.name, lambda temporary: shutil.copyfile(file, temporary))
 
@@ -111,7 +108,7 @@ def read_rows(file: Path) -> np.ndarray:
 
 
 def read_ahead(rows: np.ndarray) -> None:
-    """Have the kernel begin to read rows of a mapped file, where it can be asked: else each clip waits for the disk."""
+    """Have the kernel begin to read rows of a mapped file: else each clip waits for the disk."""
     if LIBC is not None:
         address = rows.ctypes.data
         begin = address // mmap.PAGESIZE * mmap.PAGESIZE
@@ -122,15 +119,22 @@ CAPTIONS = pa.schema({"video_id": pa.string(), "start": pa.float64(), "end": pa.
 VIDEOS = pa.schema(
     {"video_id": pa.string(), "seconds": pa.int64(), "shard": pa.int64(), "row": pa.int64(), "media": pa.string()}
 )
-VIDEOS_AT_ONCE = 4096
+VIDEOS_AT_ONCE = 4096  # the captions of a large corpus do not fit memory as Python's objects
 
 
 def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[tuple[str, Captions]], meta: dict) -> None:
-    """The tables beside the features files: `videos` are rows of VIDEOS. corpus.json makes a folder a corpus: last.
+    """The tables beside the features files; corpus.json, which makes a folder a corpus, comes last.
 
-    `captions` are used up first: what makes them may still add to `videos`.
+    `videos` are rows of VIDEOS; `captions` are used up first, so what makes them may still add to `videos`.
     """
-    replace(path / "captions.parquet", lambda temporary: _write_captions(temporary, iter(captions)))
+
+    def write_captions(temporary: Path) -> None:
+        rows = iter(captions)
+        with pq.ParquetWriter(temporary, CAPTIONS) as writer:
+            while some := list(islice(rows, VIDEOS_AT_ONCE)):
+                writer.write_table(captions_table(some))
+
+    replace(path / "captions.parquet", write_captions)
     replace(path / "videos.parquet", lambda temporary: pq.write_table(table(videos, VIDEOS), temporary))
     write_json(path / "corpus.json", meta)
 
@@ -143,13 +147,6 @@ def table(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
 def captions_table(captions: Iterable[tuple[str, Captions]]) -> pa.Table:
     rows = [(video, *row) for video, said in captions for row in zip(said.start, said.end, said.text, strict=True)]
     return table(rows, CAPTIONS)
-
-
-def _write_captions(path: Path, captions: Iterator[tuple[str, Captions]]) -> None:
-    """Some videos at a time: the captions of a large corpus do not fit memory as Python's objects."""
-    with pq.ParquetWriter(path, CAPTIONS) as writer:
-        while some := list(islice(captions, VIDEOS_AT_ONCE)):
-            writer.write_table(captions_table(some))
 
 
 def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Finding video files, and the caption file beside each."""
+"""The video files of a folder, the caption file beside each, and what has changed since their features were stored."""
 
 import hashlib
 import os
@@ -6,9 +6,13 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-from vclip.data.captions import CAPTION_SUFFIXES
+from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, read_captions
+from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, still
+from vclip.data.storage import shard_name
 from vclip.data.text import printable
 
 VIDEO_SUFFIXES = (
@@ -18,13 +22,13 @@ VIDEO_SUFFIXES = (
 # of a file beside a video: its name after the stem
 CAPTIONS = re.compile(rf"(?:\.([a-z]{{2,3}}(?:-\w+)*))?({'|'.join(map(re.escape, CAPTION_SUFFIXES))})", re.IGNORECASE)
 
+Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it could not be read
+
 
 def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
-    """Find videos: by id, in the order of their paths, and the folder that their paths are relative to.
+    """Find videos in a folder, or a list of files: by id, in the order of their paths, and their common folder.
 
-    `source` is a folder, searched to its depth for files of VIDEO_SUFFIXES, a file, or a list of files of any name.
-    With `stems` the id is the file's stem, or its path in the folder where stems clash; else always the path.
-    FileNotFoundError if there is none, ValueError for two paths that are the same once they are made printable.
+    The id is the file's stem, or its path in the folder where stems clash; without `stems` always the path.
     """
     if isinstance(source, str | os.PathLike):
         folder = Path(source).expanduser()
@@ -50,11 +54,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
 
 
 def video_files(folder: Path) -> list[Path]:
-    """List the files of VIDEO_SUFFIXES in a folder, to its depth, without hidden files and folders.
-
-    A linked folder counts as one, but no folder twice, so that a loop of links ends. A subfolder may go meanwhile;
-    OSError if the folder, or one in it, cannot be listed.
-    """
+    """The files of VIDEO_SUFFIXES in a folder, to its depth, without hidden ones; no folder twice, so loops end."""
 
     def failed(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError) or Path(error.filename or "") == folder:
@@ -74,12 +74,11 @@ def video_files(folder: Path) -> list[Path]:
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:
-    """Find the caption file beside a video: of its stem, else of its stem and a language, English first.
+    """The caption file beside a video: of its stem, else of its stem and a language, English first.
 
-    `names` is what its folder holds, sorted, where it has been listed already.
+    `names`: its folder's `listing`, where there is one.
     """
-    if names is None:
-        names = listing(video.parent)
+    names = listing(video.parent) if names is None else names
     # "/" is the character after ".": these names begin with the stem and a dot
     beside = names[bisect_left(names, f"{video.stem}.") : bisect_left(names, f"{video.stem}/")]
     found = [(match, name) for name in beside if (match := CAPTIONS.fullmatch(name[len(video.stem) :]))]
@@ -103,13 +102,135 @@ def listing(folder: Path) -> list[str]:
 
 
 def is_in_shard(video: str, shard: tuple[int, int]) -> bool:
-    """Whether a video is of shard (k, n), k from 1 to n: by a hash of its id, so the other videos do not matter.
-
-    Example:
-        >>> [is_in_shard("dQw4w9WgXcQ", (k, 8)) for k in (6, 7)]
-        [False, True]
-    """
-    k, n = shard if isinstance(shard, Sequence) and len(shard) == 2 else (None, None)
-    if not (isinstance(k, int) and isinstance(n, int) and 1 <= k <= n):
+    """Whether a video is of shard (k, n), k from 1 to n: by a hash of its id, so the other videos do not matter."""
+    k, n = shard
+    if not 1 <= k <= n:
         raise ValueError(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
     return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8]) % n == k - 1
+
+
+class Files:
+    """The `videos` that are found in `source`, as the store in `out` names them, and the captions beside each."""
+
+    def __init__(self, source, out: Path, stems: bool = True):
+        self.videos, self.folder = find_videos(source, stems)
+        index, root = out.resolve(), self.folder.resolve()
+        # relative if the store lies among the videos, so that both can be moved
+        self.root = os.path.relpath(root, index) if index.is_relative_to(root) else os.path.abspath(self.folder)
+        self._listing = cache(listing)
+
+    def place(self, video: str) -> tuple[str, bytes]:
+        """`media` and `path` of an `Entry`."""
+        inside = self.videos[video].relative_to(self.folder)
+        return printable(inside.as_posix()), os.fsencode(os.path.join(self.root, inside))
+
+    def captions(self, video: str) -> Path | None:
+        return find_captions(self.videos[video], self._listing(self.videos[video].parent))
+
+
+def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool = False) -> tuple[list[str], Changes]:
+    """Compare `some` videos of a folder with the store; what needs no encoder is done at once.
+
+    Files that moved keep their features, captions that changed are read, and with `forget` videos that are gone from
+    the folder leave the store. Returned are the videos to be encoded, and by video what changed: "added", "changed"
+    (other content), "moved" (another path, the same content), "captions", "dropped", "repaired" (its features were
+    lost), "skipped" (it failed and has not changed since) or "unreadable" (its features stay as they were).
+    """
+    held = {video for video, entry in store.entries.items() if entry.shard is not None}
+    changes = _without_lost(store)
+    same: dict[str, tuple[Entry, Entry]] = {}  # as it was, as it is now
+    todo: list[str] = []
+    for video in some:
+        entry, now = store.entries.get(video), None
+        try:
+            now = entry and _still(files.videos[video], entry)
+        except OSError as error:
+            if entry is not None and entry.shard is not None:
+                changes[video] = "unreadable", f"cannot be read ({error.strerror}): its features stay as they were"
+                continue
+        if entry is not None and now is not None:
+            same[video] = entry, Entry(video, *files.place(video), *now, *entry[6:])
+            if entry.status == "failed":
+                changes[video] = "skipped", ""
+            continue
+        if entry is not None and entry.path not in (b"", files.place(video)[1]) and os.path.lexists(store.file(entry)):
+            both = f"{files.videos[video]} and {store.file(entry)}"
+            raise ValueError(f"{both} have one id, {video!r}: rename one, or extract the folders together")
+        todo.append(video)
+        changes.setdefault(video, ("changed" if video in held else "added", ""))
+    for video, entry, content in _moved(store, files, todo):
+        same[video] = entry, Entry(video, *files.place(video), *content, *entry[6:])
+        changes[video] = "moved", ""
+        todo.remove(video)
+    moved = {before.video for video, (before, _) in same.items() if before.video != video}
+    # of those not in the folder, what is still where it was belongs to another folder
+    absent = store.entries.keys() - files.videos.keys() - moved if forget else set()
+    gone = {v for v in absent if not (e := store.entries[v]).path or not os.path.lexists(store.file(e))}
+    if forget and held and held <= gone:
+        raise FileNotFoundError(
+            f"{files.folder} holds none of the {len(held)} videos of {store.folder}: is the drive mounted? "
+            f"If they were deleted on purpose, delete {store.folder}"
+        )
+    changes |= dict.fromkeys(gone & held, ("dropped", ""))
+    rows = []
+    for video, (before, now) in same.items():
+        said = had = store.captions(before.video)
+        if now.shard is not None:
+            now, said = with_captions(now, files.captions(video), had)
+        if said != had or now.caption_error != before.caption_error:
+            changes.setdefault(video, ("captions", ""))
+        if now != before or said != had:
+            rows.append((now, said))
+    store.commit(rows, forget=gone | moved)
+    return todo, changes
+
+
+def _without_lost(store: FeatureStore) -> Changes:
+    """Forget where features were whose file is gone, so that their videos are encoded again."""
+    there = set(os.listdir(store.folder))
+    lost = [e for e in store.entries.values() if e.shard is not None and shard_name(e.shard) not in there]
+    off = {"shard": None, "row": None, "size": -1, "status": "failed", "error": "its features are lost"}
+    store.commit([(entry._replace(**off), store.captions(entry.video)) for entry in lost])
+    return {entry.video: ("repaired", "") for entry in lost}
+
+
+def _still(file: Path, entry: Entry) -> Content | None:
+    if entry.shard is not None and entry.size < 0:  # of a corpus that was made without a store
+        found = os.stat(file)
+        return Content(found.st_size, found.st_mtime_ns)
+    return still(file, entry.content)
+
+
+def _moved(store: FeatureStore, files: Files, todo: Sequence[str]) -> list[tuple[str, Entry, Content]]:
+    """Of the videos to be encoded those with the content of another that is no longer where it was, and its entry."""
+    replaced, free = set(todo), {}
+    away = [e for e in store.entries.values() if e.sha256 and (e.video in replaced or e.video not in files.videos)]
+    here = {files.place(video)[1] for video in files.videos} if away else set()
+    for entry in away:
+        if entry.shard is not None and (
+            entry.video in replaced or entry.path in here or not store.file(entry).exists()
+        ):
+            free[entry.size, entry.sha256] = entry
+    sizes, moved = {size for size, _ in free}, []
+    for video in todo:
+        with suppress(OSError):
+            if os.stat(files.videos[video]).st_size in sizes:
+                content = content_of(files.videos[video])
+                if entry := free.pop((content.size, content.sha256), None):
+                    moved.append((video, entry, content))
+    return moved
+
+
+def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[Entry, str | None]:
+    """The entry of a video and its captions as JSON, read if `file` is not as it was; if that fails it keeps `said`."""
+    stamp, error = "", ""
+    try:
+        if file is not None:
+            found = file.stat()
+            stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
+        if stamp == entry.caption_stamp:
+            return entry, said
+        said = None if file is None else as_json(deduplicate(read_captions(file)))
+    except (OSError, ValueError) as failed:
+        stamp, error = "unreadable", printable(str(failed))
+    return entry._replace(caption_stamp=printable(stamp), caption_error=error), said

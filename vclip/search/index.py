@@ -20,9 +20,8 @@ from tqdm.auto import tqdm
 from vclip.data.corpus import STORE, Corpus
 from vclip.data.extraction import Report, encode, row_of
 from vclip.data.feature_store import FeatureStore, writing
-from vclip.data.folder_changes import Files, compare
 from vclip.data.text import printable
-from vclip.data.video_files import find_videos
+from vclip.data.video_files import Files, compare
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import sliding_windows
 from vclip.search import vectors
@@ -69,7 +68,7 @@ class Curve(NamedTuple):
 
 class Change(NamedTuple):
     """One video of an update that is not as it was, or not as it should be: `change` as in
-    `vclip.data.folder_changes.compare`, `status` and `error` as in `vclip.data.extraction.Row`."""
+    `vclip.data.video_files.compare`, `status` and `error` as in `vclip.data.extraction.Row`."""
 
     video: str
     change: str
@@ -242,18 +241,17 @@ class MomentIndex:
 
     def _encode(self, folder: Path) -> Report:
         """Bring the corpus of a folder up to date."""
-        videos, _ = find_videos(folder, stems=False)
+        files = Files(folder, self.path, stems=False)
         with writing(self.path, self.clip.spec or self.clip.encoder.spec) as store:
-            files, before = Files(store, videos, folder), dict(store.entries)
-            todo, changes = compare(store, files, list(videos), forget=True)
+            before = dict(store.entries)
+            todo, changes = compare(store, files, list(files.videos), forget=True)
             if store.meta["folder"] is None and store.entries:
                 raise FileExistsError(f"{self.path} is a corpus that extract made: index that, or pass another path")
             if store.meta["folder"] != files.root:
                 store.remember(folder=files.root)
             if todo:
                 self.clip.encoder.spec.check(store.spec, "the model")
-            bar = tqdm(todo, desc="index", unit="video", disable=not todo)
-            encode(store, files, bar, lambda: self.clip.encoder)
+                encode(store, files, tqdm(todo, desc="index", unit="video"), self.clip.encoder)
             store.finish()
             entries = before | store.entries
             rows = [row_of(entries[video], changes) for video in sorted(changes)]
