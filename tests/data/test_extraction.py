@@ -457,6 +457,7 @@ def test_what_may_not_be_read_is_named(tmp_path):
             with pytest.raises(PermissionError, match="shut"):
                 video_files.video_files(Path("v"))
             files = Files(found.values(), tmp_path / "out", stems=False)
+            files.videos, files.folder = found, Path("v")
             made = [extraction._encode_one(video, files, MeanColour())[0] for video in found]
     finally:
         for name in ("shut", "listed only"):

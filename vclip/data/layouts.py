@@ -1,7 +1,4 @@
-"""Feature folders of other tools, read in place by `Corpus.open`: `<id>.npy` files, and the released shards.
-
-Nothing in them is executed: arrays load with `allow_pickle=False`, the shards' id lists by `vclip.data.pickles`.
-"""
+"""Feature folders of other tools, read in place by `Corpus.open`: `<id>.npy` files, and the released shards."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +21,7 @@ class Layout(NamedTuple):
 
 
 def read(path: Path, split: str | None = None) -> Layout:
-    """A folder that is no corpus folder: released shards if it has `*_meta.pkl`, else `<id>.npy` files.
-
-    `split` ("train" or "val") is needed where the folder holds the shards of both; `<id>.npy` files have none of
-    their own, so it only names them. FileNotFoundError or ValueError that names the folder or file.
-    """
+    """A folder of another tool: released shards of one split if it has `*_meta.pkl`, else `<id>.npy` files."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder: expected a corpus, a folder of <id>.npy or released shards")
     splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("*_meta.pkl"))

@@ -12,6 +12,7 @@ import pickletools
 import zipfile
 import zlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -164,10 +165,15 @@ def _known(name: str) -> tuple | None:
     if name == "collections.defaultdict":
         return (lambda *ignored: {}), name
     if name in INERT or name.partition(".")[0] in PACKAGES:
-        return Placeholder, name
+        return _placeholder(name), name
     if name not in _get_allowed_globals():
         raise ValueError(f"it names the global {name!r}, which is refused: only data is read")
     return None
+
+
+@cache
+def _placeholder(name: str) -> type:
+    return type(name, (Placeholder,), {})
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:

@@ -1,8 +1,4 @@
-"""A video file becomes seconds of frames.
-
-Time is counted from the container's start, as players and captions count it, and kept exact: a timestamp is
-an integer times a rational time base.
-"""
+"""A video file becomes seconds of frames, counted exactly from the container's start, as players and captions do."""
 
 import math
 from collections.abc import Generator, Iterator
@@ -32,10 +28,9 @@ class VideoError(ValueError):
 def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
     """Read a video second by second.
 
-    Second s holds the frames for the times s + i / fps, counted from the container's start time. The frame for time t
-    is the last with a timestamp <= t; before the first frame it is the first. Frames are rotated as the file asks,
-    resized (bicubic) until their short side is `size`, and cropped to the centre; pixels count as square. A last
-    partial second is filled with black frames, as in the original (MMPT preprocessing.py:51-55).
+    Second s holds the frames for the times s + i / fps from the container's start: each the last with a timestamp <= t,
+    before the first frame that one. Frames are rotated as the file asks, resized (bicubic) until their short side is
+    `size`, and cropped to the centre. A last partial second is filled with black frames (MMPT preprocessing.py:51-55).
 
     Args:
         path: any file that FFmpeg opens.
@@ -45,7 +40,6 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
         A generator of uint8 arrays (fps, size, size, 3), RGB, one a second.
 
     Raises:
-        FileNotFoundError: if there is no such file.
         VideoError: if no frame can be decoded; for a damaged file, after the seconds that could be read.
 
     Example:
@@ -79,7 +73,7 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
 
 
 def _sampled(path, fps: int) -> Generator[tuple[VideoFrame, int], None, None]:
-    """Frames that are shown at any of the times i / fps, with the number of these times."""
+    """Frames that are shown at any of the times i / fps, and at how many."""
     k = 0
     for frame, until in _shown(path):
         end = math.ceil(until * fps)
@@ -117,17 +111,12 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
         # timestamps and lengths may be rounded up to a millisecond; that must not begin another second
         yield shown, max(end - min(base, Fraction(1, 1000)), since + Fraction(1, 10**6))
         if damage:
-            raise VideoError(
-                f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: copy the file again, "
-                "or repair it (ffmpeg -i FILE -c copy NEW)"
-            )
+            remedy = "copy the file again, or repair it (ffmpeg -i FILE -c copy NEW)"
+            raise VideoError(f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: {remedy}")
 
 
 def decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
-    """Frames of `stream`, picture or sound, to its end; a packet that fails is skipped, as players do.
-
-    What went wrong is added to `damage`, a sentence each. `period`: seconds of a frame that names no length.
-    """
+    """Frames of `stream`, picture or sound, each `period` long unless it says so; packets that fail add to `damage`."""
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
     reached, decoded, packets = 0.0, 0, container.demux()
@@ -209,14 +198,11 @@ def _resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter
 
 
 def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """A view of the frame's `picture` (H, W, 3), turned or mirrored as its display matrix asks.
-
-    (x', y') = (a x + c y, b x + d y), quarter turns only.
-    """
+    """A view of the frame's `picture` (H, W, 3), turned or mirrored as its display matrix asks, in quarter turns."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]  # (x', y') = (a x + c y, b x + d y)
     across, down = (a, d)
     if abs(b) > abs(a):
         picture, across, down = picture.swapaxes(0, 1), c, b
