@@ -5,9 +5,8 @@
     captions.parquet            video_id, start, end, text (and input_ids once tokenized)
     features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
 
-One that was made from video files also holds `store.sqlite` (`vclip.data.feature_store`): what became of each file.
-
-Shapes: N videos, M captions of all videos, T seconds of one video, F feature size.
+and `store.sqlite` (`vclip.data.feature_store`) if it was made from video files: what became of each.
+N videos, M captions of all videos, T seconds of one video, F feature size.
 """
 
 import hashlib
@@ -130,9 +129,6 @@ class Corpus:
         Args:
             path: the folder.
             split: which shards, where a folder holds those of "train" and "val".
-
-        Raises:
-            FileNotFoundError, ValueError: name the file that is missing or damaged.
         """
         path = Path(path).expanduser()
         if not (path / "corpus.json").is_file():

@@ -92,7 +92,7 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "store.lock", timeout=0), closing(FeatureStore(folder, spec)) as store:
-            store.flush()
+            store.take_over()
             yield store
     except Timeout:
         raise RuntimeError(f"{folder} is being written by another process: run again when it has finished") from None
@@ -110,8 +110,10 @@ class FeatureStore:
         try:
             self.db = sqlite3.connect(folder / STORE, timeout=60)
             if spec is not None:
-                self._begin({"spec": asdict(spec), "split": None, "licence": None, "folder": None, "published": None})
+                self.db.executescript(SCHEMA)
             self.read()
+            if spec is not None and not self.meta:
+                self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{folder / STORE} cannot be read ({error}): copy it again, or delete it and go on in a new folder, "
@@ -120,16 +122,6 @@ class FeatureStore:
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec is not None and (difference := self.spec.difference(spec)):
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
-
-    def _begin(self, meta: dict) -> None:
-        """Make the tables, and take over the features that wait since a run was killed."""
-        self.db.executescript(SCHEMA)
-        with self.db:
-            items = [(key, json.dumps(value)) for key, value in meta.items()]
-            self.db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", items)
-        waiting = "SELECT video, seconds, features FROM videos WHERE features IS NOT NULL"
-        for video, seconds, rows in self.db.execute(waiting):
-            self._waiting[video] = np.frombuffer(rows, np.float16).reshape(seconds, -1)
 
     def close(self) -> None:
         self.db.close()
@@ -142,8 +134,8 @@ class FeatureStore:
     def remember(self, **meta) -> None:
         self.meta |= meta
         with self.db:
-            items = [(json.dumps(value), key) for key, value in meta.items()]
-            self.db.executemany("UPDATE meta SET value = ? WHERE key = ?", items)
+            items = [(key, json.dumps(value)) for key, value in meta.items()]
+            self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", items)
 
     def file(self, entry: Entry) -> Path:
         """Where the file of a video is, or was."""
@@ -171,6 +163,12 @@ class FeatureStore:
         for video in forget:
             del self.entries[video]
         self.entries |= {entry.video: entry for entry, _ in rows}
+
+    def take_over(self) -> None:
+        """Write the features that wait since a run was killed."""
+        waiting = self.db.execute("SELECT video, seconds, features FROM videos WHERE features IS NOT NULL")
+        self._waiting = {v: np.frombuffer(rows, np.float16).reshape(n, -1) for v, n, rows in waiting}
+        self.flush()
 
     def flush(self) -> None:
         """Write the features that wait as one shard."""
@@ -200,7 +198,7 @@ class FeatureStore:
             meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
             storage.write_tables(self.folder, rows, captions, meta)
             self.remember(published=self._hash())
-        names = {storage.shard_name(entry.shard) for entry in there}
+        names = {storage.shard_name(entry.shard) for entry in there if entry.shard is not None}
         for file in (*self.folder.glob("features-*.safetensors"), *self.folder.glob(".*.tmp")):
             if file.name not in names:
                 file.unlink()

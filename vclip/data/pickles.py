@@ -89,9 +89,8 @@ class PlainUnpickler(pickle.Unpickler):
 def measure(file: BinaryIO) -> set[str]:
     """The globals that a pickle names, as Python 3 calls them; ValueError if building it would take too much.
 
-    Each instruction is charged with the size of what it takes from the stack, and all may be charged in proportion to
-    the bytes read. That bounds how often one list is copied, how long tuples take to hash that share their parts, and
-    how deep they nest.
+    Each instruction is charged with the size of what it takes from the stack, all in proportion to the bytes read: that
+    bounds copies of one list, the hashing of tuples that share their parts, and depth.
     """
     names, work, memo = set(), 0, {}
     stack, below = [], []  # of sizes, each in a list since a container can grow

@@ -62,7 +62,8 @@ class OverlappedClips:
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """`n` clips of each video, video-major."""
         video = _check_videos(corpus, videos, n)
-        centre = rng.integers(corpus.caption_offsets[video], corpus.caption_offsets[video + 1])
+        begin = corpus.caption_offsets[video]
+        centre = rng.integers(begin, corpus.caption_offsets[video + 1])
         first, last = _grow_text(corpus, video, centre, _targets(self, len(video), rng), rng)
         low, high = _span(corpus, first, last)
         middle = rng.integers(low, np.maximum(low, high), endpoint=True)
@@ -71,7 +72,7 @@ class OverlappedClips:
         total = corpus.seconds[video]
         length = np.minimum(rng.integers(*self.video_seconds, size=len(video), endpoint=True), total)
         start = _grow_video(np.clip(middle, 0, total - 1), length, total, rng)
-        return _clips(corpus, video, start, start + length, first, last)
+        return Clips(start, start + length, first - begin, last - begin)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class AlignedClips:
         first, last = _grow_text(corpus, video, centre, _targets(self, len(video), rng), rng)
         low, high = _span(corpus, first, last)
         end = np.clip(high, 0, corpus.seconds[video])
-        return _clips(corpus, video, np.clip(low, 0, end), end, first, last)
+        return Clips(np.clip(low, 0, end), end, first - begin, last - begin)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class MILNCEClips:
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """`n` clips of each video, video-major."""
         video = _check_videos(corpus, videos, n)
-        centre = rng.integers(corpus.caption_offsets[video], corpus.caption_offsets[video + 1])
+        begin = corpus.caption_offsets[video]
+        centre = rng.integers(begin, corpus.caption_offsets[video + 1])
         first, last = _nearest_captions(corpus, video, centre, self.candidates)
         start, end = corpus.caption_start[centre], corpus.caption_end[centre]
         missing = np.maximum(self.min_span - (end - start), 0)
@@ -143,7 +145,7 @@ class MILNCEClips:
         second = rng.integers(low, np.maximum(low, high), endpoint=True)
         length = np.minimum(self.video_seconds, corpus.seconds[video])
         second = np.clip(second, 0, corpus.seconds[video] - length)
-        return _clips(corpus, video, second, second + length, first, last)
+        return Clips(second, second + length, first - begin, last - begin)
 
 
 def _check_videos(corpus: Corpus, videos: Videos, n: int) -> PerClip:
@@ -211,13 +213,6 @@ def _span(corpus: Corpus, first: PerClip, last: PerClip) -> tuple[PerClip, PerCl
     """Whole seconds from the first caption's start to the last one's end."""
     low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
     return low.astype(np.int64), high.astype(np.int64)
-
-
-def _clips(
-    corpus: Corpus, video: PerClip, video_start: PerClip, video_end: PerClip, first: PerClip, last: PerClip
-) -> Clips:
-    begin = corpus.caption_offsets[video]
-    return Clips(video_start, video_end, first - begin, last - begin)
 
 
 def _ranges(starts: Int[np.ndarray, " M"], lengths: Int[np.ndarray, " M"]) -> Int[np.ndarray, " S"]:
