@@ -215,6 +215,10 @@ def test_what_an_index_loses_is_made_again(clip, folder, how, name, calls):
         with pytest.raises((ValueError, FileNotFoundError), match=f"{name}-.* is (missing|damaged)"):
             MomentIndex.open(folder / ".vclip", clip)
         clip.encoder.calls = 0
+        if (name, how) == ("features", "cut"):  # it may be the only copy, so nobody deletes it but its owner
+            with pytest.raises(ValueError, match="features-.* is damaged .*delete it"):
+                mend()
+            file.unlink()
         mend()
         assert clip.encoder.calls == calls
         assert same(MomentIndex.open(folder / ".vclip", clip).search(QUERY, 50), before)
@@ -233,11 +237,11 @@ def test_only_new_videos_are_embedded(clip, folder, tmp_path, monkeypatch):
     indexes.write(folder / "new.mov", 40, 99)
     (folder / "video 0.mov").unlink()
     index.update()
-    assert seen == [2]  # windows of 40 seconds; the others' were copied into the packed shard's file
+    assert seen == [2]  # windows of 40 seconds; the others are kept
     fresh = MomentIndex.build(indexes.clip(), folder, tmp_path / "fresh")
     assert same(index.search(QUERY, 50), fresh.search(QUERY, 50))
     index.update()
-    assert seen == [2] and len(list((tmp_path / "index").rglob("vectors-*"))) == 1
+    assert seen == [2]
 
 
 def test_a_model_that_is_trained_on_makes_an_index_of_its_own(folder, tmp_path):
