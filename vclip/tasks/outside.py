@@ -24,16 +24,12 @@ def outside_threshold(
     """Compute gamma, the largest dot product of two different labels' z_t (eq. 6; MMPT predictor.py:450-455).
 
     Args:
-        z_labels: embeddings of K labels.
-        texts: their texts.
+        z_labels: embeddings of K labels, whose texts are `texts`.
         duplicates: "keep" compares all ids, as published: two ids of one text give its squared norm, which few seconds
             exceed, so that nearly everything is Outside. "drop" counts equal texts, and equal rows, once.
 
     Returns:
         The threshold.
-
-    Raises:
-        ValueError: for NaN or infinity, or fewer than two labels to compare.
 
     Example:
         >>> outside_threshold(np.eye(2)), outside_threshold(np.ones((2, 2)), duplicates="keep")
@@ -62,11 +58,9 @@ def label_seconds(
 ) -> Int[np.ndarray, " T"]:
     """Label each second: the label (from 1) with the largest dot product if it exceeds `threshold`, else 0 = Outside.
 
-    The first of tied labels counts.
-
     Args:
         h: states of a video's seconds.
-        z_labels: embeddings of K labels.
+        z_labels: embeddings of K labels; the first of tied labels counts.
         threshold: gamma, for instance of `outside_threshold`.
 
     Returns:
@@ -92,10 +86,9 @@ def best_label(
 def scores_by(
     rule: Rule, h: Float[np.ndarray, "T D"], z_labels: Float[np.ndarray, "K D"], window: int
 ) -> Float[np.ndarray, "T K"]:
-    """What `rule` compares with its threshold: dot products, cosines, or smoothed margins.
+    """What `rule` compares with its threshold: dot products, cosines, or margins over the mean label's score.
 
-    A margin is a label's score minus the mean label's. Smoothing the states smooths it, as it is linear in them.
-    Equal labels have equal scores.
+    A margin is linear in the states: smoothing these smooths it.
     """
     if rule == "margin":
         if (z_labels == z_labels[0]).all():

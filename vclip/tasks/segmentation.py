@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
-from vclip.tasks.outside import (
+from vclip.tasks.outside import (  # noqa: F401
     RULES,
     Rule,
     best_label,
@@ -26,22 +25,11 @@ from vclip.tasks.outside import (
     outside_threshold,
     scores_by,
     threshold_by,
-)  # fmt: skip
-from vclip.tasks.report import Score, covered
+)
+from vclip.tasks.report import Score, covered, encoded_seconds
 from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
 from vclip.tasks.ties import once
 
-__all__ = [
-    "SegmentationScore",
-    "examine",
-    "label_seconds",
-    "outside_threshold",
-    "score",
-    "shuffled_baseline",
-    "targets",
-]
-
-VIDEOS_AT_ONCE = 64
 SHUFFLES = 5
 
 
@@ -50,9 +38,8 @@ class SegmentationScore(Score):
     """Frame accuracy as published (Outside counts), the fraction of Outside predictions, and scores that ask for steps.
 
     `recall` (K + 1,) has a row a label, 0 = Outside, NaN where no second of the truth has it; `mean_recall` is its
-    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. Still the edit
-    score rewards silence in videos without a step: it is 1 where neither side has a segment. `n` seconds.
-    `baselines`: what "all Outside" and, if the truth has steps, "most frequent step" everywhere score.
+    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out, but the edit score
+    is 1 where neither side has a segment. `baselines`: "all Outside" and, if the truth has steps, "most frequent step".
     """
 
     frame_accuracy: float
@@ -80,9 +67,6 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
 
     Returns:
         The scores, beside those of "all Outside" and "most frequent step".
-
-    Raises:
-        ValueError: names the video whose lengths differ or whose labels are out of range; also if there is no second.
 
     Example:
         >>> score([[0, 1, 1]], [[0, 1, 2]], n_labels=2).frame_accuracy
@@ -123,10 +107,7 @@ def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict 
 
 
 def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed: int = 0) -> dict[str, float]:
-    """Score the predicted segments with their labels shuffled across all videos: the mean of `SHUFFLES` draws.
-
-    It shows how much of a score comes from segment boundaries and label frequencies alone.
-    """
+    """Baseline: the predicted segments with their labels shuffled across all videos, the mean of `SHUFFLES` draws."""
     rng = np.random.default_rng(seed)
     runs = [segments(p) for p in predicted]
     labels = np.array([label for video in runs for label, _, _ in video], np.int64)
@@ -164,18 +145,15 @@ def examine(
     `rule` says what exceeds which threshold, in overlapping windows (MMPT predictor.py:350-511). By default a
     model with a classifier uses it, any other one eq. 6:
 
-    * "classifier": of a model fine-tuned for it, the step's logit minus that of Outside, above 0; so the
-      class with the largest logit, a mean over windows, is the answer;
+    * "classifier": of a model fine-tuned for it, the step's logit minus that of Outside, above 0;
     * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
     * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
     * "quantile": the dot product, above its quantile `outside` over all seconds;
     * "margin": the dot product minus that with the mean label, averaged over `window` (odd) seconds, above its
-      quantile `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both
-      numbers were fixed on MiniHowTo's validation videos (notebook 06).
+      quantile `outside`; then the majority of `window` seconds. Both numbers were fixed on MiniHowTo (notebook 06).
 
-    `seed` draws the baseline "shuffled labels" (`shuffled_baseline`). The details are `rule`, `threshold` and the
-    `recall` of each label by name, "Outside" first. An example has the labels a second (`predicted`, `truth`) and the
-    best label's score (`best`), to be drawn beside the threshold.
+    `seed` draws the baseline "shuffled labels". An example has the labels a second (`predicted`, `truth`) and the best
+    label's score (`best`), to be drawn beside the threshold; the details hold the `recall` of each label by name.
     """
     rule = rule or ("eq6" if clip.classes is None else "classifier")
     refuse_unknown([rule], (*RULES, "classifier"), "rule")
@@ -194,9 +172,7 @@ def examine(
 
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.features(corpus.index(record.video_id)) for record in records]
-    found = []
-    for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
-        found += [best_label(scores(h)) for h in clip.encode_seconds(videos[first : first + VIDEOS_AT_ONCE])]
+    found = [best_label(scores(h)) for h in encoded_seconds(clip, videos, "segmentation")]
     best = [value for _, value in found]
     threshold = 0.0
     if rule != "classifier":
