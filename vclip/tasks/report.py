@@ -62,8 +62,7 @@ class Report:
 
     def _headline(self) -> str:
         data, found, missing = self.about.get("data", {}), self.coverage, self.coverage["missing"]
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        but = f" (not {', '.join(map(repr, missing[:3]))}{more})" if missing else ""
+        but = f" (not {', '.join(map(repr, missing[:3]))}{', ...' if len(missing) > 3 else ''})" if missing else ""
         left_out = f", {data['left_out']} listed left out" if data.get("left_out") else ""
         return (
             f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, "

@@ -37,17 +37,14 @@ class RetrievalScore(Score):
 
 
 def score(
-    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"],
-    ties: Ties = "against",
-    own: Sequence[int] | Int[np.ndarray, " texts"] | None = None,
+    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
 ) -> RetrievalScore:
     """R@1, R@5, R@10 and median rank by a similarity matrix.
 
     Args:
-        similarity: larger is closer; -inf leaves a video out for a text. NaN is a ValueError.
+        similarity: row i and column i are a pair; larger is closer. NaN is a ValueError.
         ties: "against" ranks a video that scores as the true one does before it; "reference" counts a text once for
             every place that such a tie covers, as the released code does (MMPT metric.py:25-58).
-        own: the column of each text's video; None: the diagonal of a square matrix.
 
     Returns:
         The scores beside chance, and `n` texts.
@@ -57,9 +54,9 @@ def score(
         RetrievalScore(r1 0.5 (chance 0.5), r5 1 (chance 1), r10 1 (chance 1), median_rank 1.5 (chance 1.5), n 2)
     """
     texts, videos = similarity.shape
-    if not texts or own is None and texts != videos:
+    if not texts or texts != videos:
         raise ValueError(f"similarity is {tuple(similarity.shape)}: row i and column i must be a pair")
-    return _score(_rank(similarity, np.arange(texts) if own is None else np.asarray(own)), videos, ties)
+    return _score(_rank(similarity, np.arange(texts)), videos, ties)
 
 
 def rank_texts(
@@ -134,10 +131,9 @@ def embed_pairs(
 
 
 def text_to_video(clip: DualEncoder, clips: Sequence, corpus: Corpus) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
-    """Similarity of each clip's sentence (row) with every clip's video (column), dot products of z_t and z_v.
+    """Similarity of each clip's sentence (row) with every clip's video (column), and which clips could be embedded.
 
     `clips` are records with `video_id`, `sentence` and, where a clip is not its whole video, `start` and `end` (s).
-    Also returns the positions of the N that could be embedded, as `embed_pairs`.
     """
     z_t, z_v, own, found = embed_pairs(clip, clips, corpus)
     return (z_t @ z_v.T)[:, own], found

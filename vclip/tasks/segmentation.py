@@ -16,16 +16,7 @@ from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
-from vclip.tasks.outside import (  # noqa: F401
-    RULES,
-    Rule,
-    best_label,
-    label_seconds,
-    majority_filter,
-    outside_threshold,
-    scores_by,
-    threshold_by,
-)
+from vclip.tasks.outside import RULES, Rule, best_label, label_by, label_seconds, outside_threshold  # noqa: F401
 from vclip.tasks.report import Score, covered, encoded_seconds
 from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
 from vclip.tasks.ties import once
@@ -81,13 +72,12 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
     predicted, truth = ([labels.astype(np.int64) for labels in videos] for videos in (predicted, truth))
     steps = np.bincount(np.concatenate(truth), minlength=n_labels + 1)[1:]
     everywhere = {"all Outside": 0} | ({"most frequent step": int(steps.argmax()) + 1} if steps.any() else {})
-    baselines = {
-        name: _score([np.full_like(t, label) for t in truth], truth, n_labels) for name, label in everywhere.items()
-    }
+    constant = {name: [np.full_like(t, label) for t in truth] for name, label in everywhere.items()}
+    baselines = {name: _score(answers, truth, n_labels, {}) for name, answers in constant.items()}
     return _score(predicted, truth, n_labels, baselines)
 
 
-def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict | None = None) -> SegmentationScore:
+def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict) -> SegmentationScore:
     p, t = (np.concatenate(videos) for videos in (predicted, truth))
     present, hit = (np.bincount(labels, minlength=n_labels + 1) for labels in (t, t[p == t]))
     recall = np.divide(hit, present, out=np.full(n_labels + 1, np.nan), where=present > 0)
@@ -102,7 +92,7 @@ def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict 
         f1_50=segmental_f1(predicted, truth, 0.50),
         edit=float(np.mean([edit_score(p, t) for p, t in zip(predicted, truth, strict=True)])),
         n=len(t),
-        baselines=baselines or {},
+        baselines=baselines,
     )
 
 
@@ -118,7 +108,7 @@ def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed:
         for video, found in zip(shuffled, runs, strict=True):
             for _, start, end in found:
                 video[start:end] = next(order)
-        drawn.append(_score(shuffled, truth, n_labels).values())
+        drawn.append(_score(shuffled, truth, n_labels, {}).values())
     return pd.DataFrame(drawn).mean().to_dict()
 
 
@@ -159,27 +149,23 @@ def examine(
     refuse_unknown([rule], (*RULES, "classifier"), "rule")
     if not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
         raise ValueError(f"outside is a fraction, 0 to 1, and window an odd number of seconds, not {outside}, {window}")
-    if rule == "classifier":
-        _check_classifier(clip, dataset)
-    texts, text = once(dataset.texts)
-    z_labels = clip.encode_texts(texts)[text]
-
-    def scores(h: np.ndarray) -> np.ndarray:
-        if rule != "classifier":
-            return scores_by(rule, h, z_labels, window)
-        logits = clip.class_logits(h)  # COINPredictor takes the argmax of all K + 1
-        return logits[:, 1:] - logits[:, :1]
-
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.features(corpus.index(record.video_id)) for record in records]
-    found = [best_label(scores(h)) for h in encoded_seconds(clip, videos, "segmentation")]
-    best = [value for _, value in found]
-    threshold = 0.0
-    if rule != "classifier":
-        threshold = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
-    predicted = [np.where(value > threshold, label, 0) for label, value in found]
-    if rule == "margin":
-        predicted = [majority_filter(p, window) for p in predicted]
+    states = encoded_seconds(clip, videos, "segmentation")
+    if rule == "classifier":
+        unnamed = [f"LABEL_{label}" for label in dataset.labels]
+        if (clip.classes or [])[1:] not in (dataset.texts, unnamed):
+            raise ValueError(
+                f"rule='classifier' needs a model fine-tuned for segmentation on the labels of {dataset}: take one of "
+                f"{', '.join(RULES)}"
+            )
+        logits = map(clip.class_logits, states)  # COINPredictor takes the argmax of all K + 1
+        found = [best_label(rows[:, 1:] - rows[:, :1], 0.0) for rows in logits]
+        predicted, best, threshold = [labels for labels, _ in found], [scores for _, scores in found], 0.0
+    else:
+        texts, text = once(dataset.texts)
+        z_labels = clip.encode_texts(texts)[text]
+        predicted, best, threshold = label_by(rule, states, z_labels, dataset.texts, outside, window)
     truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
     result = score(predicted, truth, len(dataset.labels))
     examples = pd.DataFrame([
@@ -195,15 +181,3 @@ def examine(
     shuffled = shuffled_baseline(predicted, truth, len(dataset.labels), seed)
     baselines = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
     return result.report(baselines) | {"unit": "seconds", "examples": examples, "details": details}
-
-
-def _check_classifier(clip: DualEncoder, dataset: COIN) -> None:
-    if clip.classes is None:
-        raise ValueError(f"rule='classifier' needs a model fine-tuned for segmentation: take one of {', '.join(RULES)}")
-    wanted = ["Outside", *dataset.texts]
-    unnamed = [f"LABEL_{label}" for label in range(len(wanted))]
-    if clip.classes[1:] not in (wanted[1:], unnamed[1:]):
-        raise ValueError(
-            f"the model's classifier was fine-tuned on other labels ({len(clip.classes)} classes) than those of "
-            f"{dataset} ({len(dataset.texts)} steps and Outside): take a zero-shot rule"
-        )
