@@ -19,7 +19,7 @@ from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
-from vclip.tasks.ties import as_array
+from vclip.tasks.ties import as_array, once
 
 BLOCK_SECONDS = 5
 MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
@@ -140,14 +140,12 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, padding: Pad
     moments: on the real test data that order has rank@1 19.4 %, where the paper's Table 2 reports 16.6.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
-    video_ids = list(dict.fromkeys(record.video_id for record in records))
+    video_ids, video = once(record.video_id for record in records)
     clips = [corpus.features(corpus.index(video_id))[: clip.longest_clip] for video_id in video_ids]
-    h_v = dict(zip(video_ids, clip.encode_seconds(clips, protocol="moments"), strict=True))
-    seconds = dict(zip(video_ids, map(len, clips), strict=True))
+    h_v = clip.encode_seconds(clips, protocol="moments")
     z_t = clip.encode_texts([record.description for record in records])
-    ranked = []
-    for record, z in zip(records, z_t, strict=True):
-        ranked.append(rank_moments(moment_scores(h_v[record.video_id], z, padding, seconds[record.video_id])))
+    pairs = zip(video, z_t, strict=True)
+    ranked = [rank_moments(moment_scores(h_v[v], z, padding, len(clips[v]))) for v, z in pairs]
     times = [record.times for record in records]
     examples = pd.DataFrame([asdict(record) for record in records])
     examples["top"] = [moments[0] if moments else None for moments in ranked]
