@@ -1,14 +1,13 @@
 import csv
 import gzip
 import json
-from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vclip.datasets import msrvtt
-from vclip.datasets.msrvtt import Clip, OpenQuestion, Question, Video
+from vclip.datasets.msrvtt import Clip, Question, Video
 
 MC = "key\tvid_key\ta1\ta2\ta3\tanswer\n"
 
@@ -50,26 +49,6 @@ def test_real_lists_do_not_meet(folder):
     assert len(train | val | test) == 10000
     retrieval, train_9k = set(msrvtt.load(folder).video_ids), set(msrvtt.load(folder, "train.9k").video_ids)
     assert retrieval <= test and not retrieval & train_9k
-
-
-def test_real_open_questions(folder):
-    questions = msrvtt.load(folder, "val.qa")
-    assert (len(questions), len(questions.video_ids)) == (12278, 497)
-    assert Counter(q.answer_type for q in questions) == {
-        "what": 8337,
-        "who": 3439,
-        "how": 344,
-        "when": 106,
-        "where": 52,
-    }
-    assert questions[0] == OpenQuestion("video6513", "what are three people sitting on?", "couch", "what")
-    assert set(questions.video_ids) == set(msrvtt.load(folder, "val.full").video_ids)
-
-
-def test_real_sample(folder):
-    sample = {part: msrvtt.load(folder, f"{part}.sample") for part in ("train", "val", "test")}
-    assert {part: len(clips) for part, clips in sample.items()} == {"train": 200, "val": 50, "test": 50}
-    assert sample["train"][0] == Clip("video5029", "there is someone applying makeup to a lady")
 
 
 def test_golden_questions(shared):
@@ -142,9 +121,6 @@ def test_bad_questions_are_named(tmp_path, rows, error):
         ("test", "key,video_id\nret0,video1\n", "no column 'sentence'"),
         ("test", "video_id,sentence\nvideo1,x\nvideo2,\n", "row 2: sentence: the text is empty"),
         ("train.9k", "id\nvideo1\n", "no column 'video_id'"),
-        ("val.sample", '{"train": [], "val": [{"video": "v"}]}', "val.0.caption: Field required"),
-        ("val.qa", '{"video_id": "v"}', "row 1: question: Field required"),
-        ("val.qa", "{", "row 1: Invalid JSON"),
     ],
 )
 def test_other_bad_rows_are_named(tmp_path, split, content, error):

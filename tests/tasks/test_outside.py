@@ -7,16 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vclip.tasks.outside import (
-    RULES,
-    best_label,
-    label_seconds,
-    majority_filter,
-    outside_threshold,
-    scores_by,
-    smooth,
-    threshold_by,
-)
+from vclip.tasks.outside import RULES, label_by, label_seconds, majority_filter, outside_threshold, smooth
 
 whole = st.integers(-4, 4).map(np.float32)  # products of these are exact
 
@@ -85,10 +76,8 @@ def test_of_labels_that_are_one_the_first_counts(k):
         h = z[:1] + 0.1 * rng.standard_normal((seconds, 768), dtype=np.float32)
         assert label_seconds(h, z, 0.0).tolist() == [1] * seconds
         assert label_seconds(torch.from_numpy(h), torch.from_numpy(z), 0.0).tolist() == [1] * seconds
-        for rule in RULES:
-            scores = scores_by(rule, h, z, 3)
-            np.testing.assert_array_equal(scores[:, 0], scores[:, -1])
-            assert best_label(scores)[0].tolist() == [1] * seconds
+        for rule in ("quantile", "margin"):
+            assert set(label_by(rule, [h], z, [""] * k, 0.0, 3)[0][0].tolist()) <= {0, 1}
 
 
 def test_refusals():
@@ -101,7 +90,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="two different labels, there are 0"):
         outside_threshold(z[:0])
     with pytest.raises(ValueError, match="a margin needs two different labels"):
-        scores_by("margin", z, z[[0, 0]], 3)
+        label_by("margin", [z], z[[0, 0]], ["a", "a"], 0.5, 3)
     for duplicates in ("drop", "keep"):
         with pytest.raises(ValueError, match="NaN"):
             outside_threshold(z * np.float32(np.nan), duplicates=duplicates)
@@ -132,24 +121,27 @@ def test_majority_equals_loop(labels, window):
 
 @settings(deadline=None)
 @given(matrices(st.integers(1, 9)), matrices(st.integers(2, 5)), st.sampled_from([1, 5]))
-def test_scores_equal_loop(h, z, window):
-    t, k = len(h) // 2, len(z) - 1
-    assert scores_by("eq6", h, z, window)[t, k] == h[t] @ z[k]
-    norms = np.linalg.norm(h[t]) * np.linalg.norm(z[k])
-    expected = h[t] @ z[k] / norms if norms else 0
-    assert scores_by("cosine", h, z, window)[t, k] == pytest.approx(expected, abs=1e-6)
-    if (z == z[0]).all():
-        return
+def test_best_scores_equal_loop(h, z, window):
+    z, t = np.concatenate([z, np.eye(3, dtype=np.float32)]), len(h) // 2
+    texts = [str(k) for k in range(len(z))]
+    best = {rule: label_by(rule, [h], z, texts, 0.5, window)[1][0][t] for rule in RULES}
+    assert {best["eq6"], best["eq6_keep"], best["quantile"]} == {max(float(h[t] @ label) for label in z)}
+    norms = [np.linalg.norm(h[t]) * np.linalg.norm(label) for label in z]
+    cosines = [h[t] @ label / norm if norm else 0 for label, norm in zip(z, norms, strict=True)]
+    assert best["cosine"] == pytest.approx(max(cosines), abs=1e-6)
     around = h[max(0, t - window // 2) : t + window // 2 + 1]
-    margin = np.mean([second @ z[k] - np.mean([second @ label for label in z]) for second in around])
-    assert scores_by("margin", h, z, window)[t, k] == pytest.approx(margin, abs=1e-4)
+    margins = [np.mean([second @ label - np.mean([second @ each for each in z]) for second in around]) for label in z]
+    assert best["margin"] == pytest.approx(max(margins), abs=1e-4)
 
 
-def test_thresholds():
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("eq6", 2), ("eq6_keep", 8), ("cosine", 0.5**0.5), ("quantile", 60), ("margin", 60 * 0.375)]
+)
+def test_thresholds(rule, expected):
     z = np.array([[1, 0], [2, 2], [2, 2], [0, 1]], np.float32)
-    texts, best = ["a", "b", "b", "c"], np.arange(101, dtype=np.float32)
-    assert threshold_by("eq6", z, texts, best, 0.6) == 2 and threshold_by("eq6_keep", z, texts, best, 0.6) == 8
-    assert threshold_by("cosine", z, texts, best, 0.6) == pytest.approx(0.5**0.5)
-    for rule in ("quantile", "margin"):
-        assert threshold_by(rule, z, texts, best, 0.6) == 60
-        assert (best_label(best[:, None], 60)[0] == 0).mean() == pytest.approx(0.6, abs=0.01)
+    h = np.zeros((101, 2), np.float32)
+    h[:, 0] = np.arange(101) / 2  # the best label's score is the second's number, by a margin of three eighths of it
+    labels, _, threshold = label_by(rule, [h], z, ["a", "b", "b", "c"], 0.6, 1)
+    assert threshold == pytest.approx(expected)
+    if rule in ("quantile", "margin"):
+        assert (labels[0] == 0).mean() == pytest.approx(0.6, abs=0.01)

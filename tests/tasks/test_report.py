@@ -61,7 +61,7 @@ def test_the_headline_names_what_is_not_scored():
     about = {"data": {"name": "COIN", "split": "testing", "left_out": 2}}
     headline = repr(report(coverage=found, about=about, details={"left_out": 3})).splitlines()[0]
     assert headline == (
-        "retrieval, COIN testing: n = 479 texts, 1 of 6 videos have features (not 'a', 'b', 'c\\n' and 2 more), "
+        "retrieval, COIN testing: n = 479 texts, 1 of 6 videos have features (not 'a', 'b', 'c\\n', ...), "
         "5 of 20 records scored, 2 listed left out"
     )
     whole = report(coverage={"videos": 6, "of": 6, "missing": [], "records": 20, "of_records": 20})

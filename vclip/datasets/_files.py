@@ -64,10 +64,7 @@ def read_text(path: Path) -> Source:
 
 
 def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Source]]:
-    """Each wanted file of a folder or a tar file, by name: the last part of its path, without .gz.
-
-    A name is compared and never opened, and nothing of a tar file is unpacked to disk.
-    """
+    """Each wanted file of a folder or a tar file, by name (without folders and .gz); a tar is not unpacked to disk."""
     if path.is_dir():
         files = ((file.name.removesuffix(".gz"), file) for file in sorted(path.iterdir()) if file.is_file())
         yield from ((name, read_text(file)) for name, file in files if wanted(name))
@@ -117,9 +114,9 @@ def _checked(where: str, validate: Callable[[], T]) -> T:
 
 
 def read_csv(source: Source, kind: type[T], delimiter: str = ",", header: bool = True) -> Iterator[tuple[str, T]]:
-    """Each row of a csv as a dataclass or pydantic model, after the words that say where it stands: file and row.
+    """(where it stands, the row as a dataclass or pydantic model); rows count from 1.
 
-    The first line names at least its own fields; without a header these are the columns. Rows count from 1.
+    The first line names at least the model's fields; without a header these are the columns.
     """
     where, fields = source.where, list(kind.__annotations__)
     # strict: else an open quote swallows the rows up to the next one

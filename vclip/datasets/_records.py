@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Container, Sequence
-from typing import Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Record(Protocol):
@@ -17,8 +17,7 @@ class Dataset(Sequence[R], Generic[R]):
     """The records of one split, in the order of their file.
 
     Args:
-        name: the data set, as reports and plots call it.
-        split: which part of it.
+        name, split: the data set, and which part of it.
         records: dataclasses with a `video_id`.
         tasks: the modules of `vclip.tasks` that score such records, the usual one first.
         left_out: the ids that a list asked for and the annotations say nothing of.
@@ -37,11 +36,7 @@ class Dataset(Sequence[R], Generic[R]):
     def __len__(self) -> int:
         return len(self.records)
 
-    @overload
-    def __getitem__(self, i: int) -> R: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[R]: ...
-    def __getitem__(self, i):
+    def __getitem__(self, i: int | slice) -> Any:
         return self.records[i]
 
     @property

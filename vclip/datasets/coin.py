@@ -44,8 +44,8 @@ class COIN(Dataset[Video]):
     Two steps of different tasks can have the same text: the real 778 ids have 749.
     """
 
-    def __init__(self, split: str, records: Sequence[Video], texts: Sequence[str], left_out: Sequence[str] = ()):
-        super().__init__("COIN", split, records, TASKS, left_out)
+    def __init__(self, split: str, records: Sequence[Video], texts: Sequence[str]):
+        super().__init__("COIN", split, records, TASKS)
         self.labels, self.texts = list(range(1, len(texts) + 1)), list(texts)
 
 
@@ -65,27 +65,18 @@ class _Video:
     recipe_type: int | None = None
 
 
-def load(
-    path: str | Path,
-    split: Literal["testing", "training"] = "testing",
-    videos: str | Path | None = None,
-    labels: str | Path | None = None,
-) -> COIN:
+def load(path: str | Path, split: Literal["testing", "training"] = "testing") -> COIN:
     """The videos of one split, with the steps of all videos of the testing subset (MMPT dsprocessor.py:661-805).
 
     Args:
         path: the release's folder, its COIN.json, or a file that holds a list of `{video id: annotations}`.
         split: "testing" or "training".
-        videos: restricts to a list, in its order: lines that begin with a file name (ProcedureVRL's coin_task_*.csv,
-            coin_step_*.csv). Listed videos without annotation are `left_out`.
-        labels: another annotation file that has the steps, for a `path` with some of the videos only.
 
     Returns:
         A `COIN`: `Video`s, `labels` and `texts`.
 
     Raises:
-        ValueError: unknown split, a value that is not as in the official files, step ids that are not 1 to K or have
-            two texts, a listed video of the other split; it names file, place and value.
+        ValueError: step ids that are not 1 to K or have two texts, or a value that is not as in the official files.
 
     Example:
         >>> import vclip
@@ -94,26 +85,14 @@ def load(
     """
     check_split(split, ("testing", "training"))
     file = find_file(path, FILE)
-    data = _read(file)
-    texts = _texts(data, file) if labels is None else _texts(_read(find_file(labels, FILE)), find_file(labels, FILE))
-    records = [_record(name, video, texts, file) for name, video in data.items() if video.subset == split]
-    if videos is None:
-        return COIN(split, records, texts)
-    found = {record.video_id: record for record in records}
-    lines = [line.split() for line in read_text(Path(videos)).text.splitlines()]
-    listed = dict.fromkeys(Path(line[0]).stem for line in lines if line)
-    if others := [video_id for video_id in listed if video_id in data and video_id not in found]:
-        raise ValueError(f"{videos}: {others[0]!r} is not in the {split} split of {file}")
-    left_out = [video_id for video_id in listed if video_id not in data]
-    return COIN(split, [found[video_id] for video_id in listed if video_id in found], texts, left_out)
-
-
-def _read(file: Path) -> dict[str, _Video]:
-    """Video id -> its annotations, from the official layout or a list of {video id: annotations}."""
     source = read_text(file)
-    if not source.text.lstrip().startswith("["):
-        return read_json(source, Release[_Video]).database
-    return {video_id: video for row in read_json(source, list[dict[Text, _Video]]) for video_id, video in row.items()}
+    if source.text.lstrip().startswith("["):
+        data = {name: video for row in read_json(source, list[dict[Text, _Video]]) for name, video in row.items()}
+    else:
+        data = read_json(source, Release[_Video]).database
+    texts = _texts(data, file)
+    records = [_record(video_id, video, texts, file) for video_id, video in data.items() if video.subset == split]
+    return COIN(split, records, texts)
 
 
 def _texts(data: dict[str, _Video], file: Path) -> list[str]:
@@ -121,10 +100,7 @@ def _texts(data: dict[str, _Video], file: Path) -> list[str]:
     texts = {step.id: step.label for video in data.values() if video.subset == "testing" for step in video.annotation}
     absent = next(label for label in range(1, len(texts) + 2) if label not in texts)
     if not texts or absent <= len(texts):
-        raise ValueError(
-            f"{file}: its testing videos have {len(texts)} step ids, but none is {absent}: give `labels`, the "
-            "annotation file of all testing videos"
-        )
+        raise ValueError(f"{file}: its testing videos have {len(texts)} step ids, but none is {absent}; is it whole?")
     return [texts[label] for label in sorted(texts)]
 
 

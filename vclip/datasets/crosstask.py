@@ -15,6 +15,7 @@ PRIMARY, RELATED, VIDEOS, VALIDATION = "tasks_primary.txt", "tasks_related.txt",
 ANNOTATIONS = "annotations"
 SPLITS = ("train", "test", "validation", "primary", "related", "all")
 TASKS = ("localization",)
+Row = tuple[str, str]  # (task, video)
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,15 @@ def load(
         path: the release's folder or one of its files. Every file may be gzipped; the annotations are a folder
             `annotations` of <task>_<video>.csv or an archive annotations.tar.gz, which is never extracted.
         split: "train", "test", or every row of videos_val.csv ("validation") or of videos.csv ("primary", "related",
-            "all": of these tasks). `features`, `n_train` and `seed` matter for "train" and "test" alone.
+            "all": of these tasks). The other arguments matter for "train" and "test" alone.
         features: which videos have features: a Corpus or a set of ids; None means all.
-        n_train: how many videos a primary task are drawn for training.
-        seed: of the draw.
+        n_train: how many videos a primary task are drawn for training, with `seed`.
 
     Returns:
         A `Dataset` of `Video`s; `left_out` names the videos without features, annotation or task.
 
     Raises:
-        ValueError: unknown split, or a block or row that is not as the official ones are; it names file and place.
+        ValueError: a block or row that is not as the official ones are; it names file and place.
 
     Example:
         >>> import vclip
@@ -84,11 +84,10 @@ def load(
     primary, related = (_read_tasks(read_text(find_file(folder, name))) for name in (PRIMARY, RELATED))
     tasks = primary | related
     listed = _read_videos(folder, VALIDATION if split == "validation" else VIDEOS)
-    annotations = _read_annotations(folder, {_annotation_name(*row) for row in listed if row[0] in tasks})
+    annotations = _read_annotations(folder, {row: f"{row[0]}_{row[1]}.csv" for row in listed if row[0] in tasks})
     wanted = {"primary": primary, "test": primary, "related": related}.get(split, tasks)
     if split in ("train", "test"):
-        found = [row for row in listed if _annotation_name(*row) in annotations]
-        found = [row for row in found if features is None or row[1] in features]
+        found = [row for row in listed if row in annotations and (features is None or row[1] in features)]
         held_out = set(_read_videos(folder, VALIDATION))
         rows = _draw(found, held_out, tasks, primary, n_train, seed)[split]
         absent = set(listed) - set(found) - held_out
@@ -98,26 +97,26 @@ def load(
     videos = []
     for task, video in rows:
         title, steps = tasks[task]
-        segments = _segments(annotations.get(_annotation_name(task, video)), len(steps))
+        segments = _segments(annotations.get((task, video)), len(steps))
         videos.append(Video(video, task, title, steps, segments))
     left_out = [row[1] for row in listed if row in absent and (row[0] in wanted or row[0] not in tasks)]
     return Dataset("CrossTask", split, videos, TASKS, left_out)
 
 
 def _draw(
-    found: Sequence[tuple[str, str]],
-    held_out: Container[tuple[str, str]],
+    found: Sequence[Row],
+    held_out: Container[Row],
     tasks: Container[str],
     primary: Container[str],
     n_train: int,
     seed: int,
-) -> dict[str, list[tuple[str, str]]]:
+) -> dict[str, list[Row]]:
     """The (task, video) rows for training, in the order in which they were drawn, and for testing, task by task."""
     rng = np.random.RandomState(seed)
     of_task = defaultdict(list)
     for row in found:  # also held out rows: a task has its turn where its first video with features stands
         of_task[row[0]] += [] if row in held_out else [row]
-    split: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    split: dict[str, list[Row]] = {"train": [], "test": []}
     for task, rows in of_task.items():
         if task in primary and len(rows) > n_train:
             drawn = rng.choice(len(rows), n_train, replace=False).tolist()
@@ -144,24 +143,20 @@ def _read_tasks(source: Source) -> dict[str, tuple[str, tuple[str, ...]]]:
     return tasks
 
 
-def _read_videos(folder: Path, name: str) -> list[tuple[str, str]]:
-    """(task, video) of each row."""
+def _read_videos(folder: Path, name: str) -> list[Row]:
     rows = read_csv(read_text(find_file(folder, name)), _Listed, header=False)
     return list(dict.fromkeys((row.task, row.video) for _, row in rows))
 
 
-def _annotation_name(task: str, video: str) -> str:
-    return f"{task}_{video}.csv"
-
-
-def _read_annotations(folder: Path, wanted: Container[str]) -> dict[str, Source]:
-    """The annotation files whose name is wanted, by name."""
+def _read_annotations(folder: Path, names: dict[Row, str]) -> dict[Row, Source]:
+    """The annotation file of each (task, video) whose file name is there."""
     paths = [folder / ANNOTATIONS, folder / f"{ANNOTATIONS}.tar.gz", folder / f"{ANNOTATIONS}.tar"]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise FileNotFoundError(f"{folder} has neither a folder {ANNOTATIONS} nor {ANNOTATIONS}.tar.gz")
     # an id can hold a path: names are looked up among those that are there, and none is opened for its name
-    return dict(read_texts(path, lambda name: name in wanted))
+    found = dict(read_texts(path, set(names.values()).__contains__))
+    return {row: found[name] for row, name in names.items() if name in found}
 
 
 def _segments(source: Source | None, n_steps: int) -> tuple[tuple[int, float, float], ...]:

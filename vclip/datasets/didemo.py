@@ -17,9 +17,8 @@ BLOCKS = 6
 class Description:
     """A sentence about one moment of a video, and the moments that annotators found for it.
 
-    `video_id` is the file's `video`, its extension-like tail included (so are the ids of features). `times` holds a
-    pair (first, last) of five-second blocks an annotator, counted from 0, both included. `num_segments` is how many
-    blocks the video has, 6 at most; it and `annotation_id` are None where a file lacks them.
+    `video_id` is the file's `video`, its extension-like tail included. `times` holds a pair (first, last) of
+    five-second blocks an annotator, counted from 0, both included. `num_segments` is how many blocks the video has.
     """
 
     video_id: Annotated[Text, Field(alias="video")]
@@ -43,7 +42,7 @@ def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> D
         split: "train", "val" or "test".
 
     Raises:
-        ValueError: unknown split, or a row (from 0) that is not as the official ones are; it names file, row and value.
+        ValueError: a row (from 0) that is not as the official ones are; it names file, row and value.
 
     Example:
         >>> import vclip

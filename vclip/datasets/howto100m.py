@@ -1,6 +1,5 @@
 """HowTo100M (Miech et al. 2019): lists of narrated how-to videos, and their captions."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from vclip.datasets._records import Dataset, check_split
 
 IDS = {"train": "how2_s3d_train.lst", "val": "how2_s3d_val.lst", "holdout": "htm_holdout_vid.txt"}
 LISTS = {"subset_train": "howto100m_subset_train.csv", "full_val": "howto100m_full_val.csv"}
-CAPTIONS = ("raw_caption.json", "raw_caption.json.gz", "captions.tar.gz", "captions")
+CAPTIONS = ("raw_caption.json", "raw_caption.json.gz", "captions.tar.gz")
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,6 @@ def _stem(file: str) -> str:
     if not video_id or not extension:
         raise ValueError("the file name is not <video id>.<extension>")
     return video_id
-
-
-@dataclass
-class _Id:
-    video_id: Text
 
 
 @dataclass
@@ -58,11 +52,6 @@ class _Row:
 
 
 @dataclass
-class _VideoRow(_Row):
-    video_id: Text
-
-
-@dataclass
 class _Columns:
     start: list
     end: list
@@ -75,11 +64,10 @@ def load(path: str | Path, split: str = "train") -> Dataset[Video]:
     Args:
         path: the list, gzip or plain, or the folder that holds it.
         split: "train", "val" (MMPT's how2_s3d_*.lst) and "holdout" (htm_holdout_vid.txt) are ids, one a line;
-            "subset_train" and "full_val" (howto100m_*.csv) are file names `<id>.<extension>`, task numbers and
-            seconds, separated by spaces.
+            "subset_train" and "full_val" (howto100m_*.csv) are file names, task numbers and seconds.
 
     Raises:
-        ValueError: unknown split, or a row that is not such a one; it names file, row and value.
+        ValueError: a row that is not such a one; it names file, row and value.
 
     Example:
         >>> import tempfile
@@ -92,42 +80,33 @@ def load(path: str | Path, split: str = "train") -> Dataset[Video]:
     check_split(split, list(names))
     source = read_text(find_file(path, names[split]))
     if split in IDS:
-        videos = [Video(row.video_id) for _, row in read_csv(source, _Id, " ", header=False)]
-    else:
-        rows = read_csv(source, _Listed, " ", header=False)
-        videos = [Video(row.file, row.task, row.seconds) for _, row in rows]
-    return Dataset("HowTo100M", split, videos)
+        return Dataset("HowTo100M", split, [Video(video_id) for video_id in source.text.split()])
+    rows = read_csv(source, _Listed, " ", header=False)
+    return Dataset("HowTo100M", split, [Video(row.file, row.task, row.seconds) for _, row in rows])
 
 
 def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
     """Each video's id and captions: rows in the order of the file, those without a text left out, nothing cleaned.
 
     Args:
-        path: raw_caption.json (id -> lists start, end, text), a .csv of many videos (columns video_id, start, end,
-            text), a folder or a .tar.gz of `<id>.csv` (start, end, text), or the folder that holds raw_caption.json,
-            captions.tar.gz or captions/. Nothing of a tar file is unpacked to disk.
+        path: raw_caption.json (id -> lists start, end, text), a .tar.gz of `<id>.csv` (start, end, text), or the folder
+            that holds raw_caption.json or captions.tar.gz. Nothing of a tar file is unpacked to disk.
 
     Raises:
-        ValueError: a missing column or key, times that are no numbers, negative or in the wrong order, a damaged
-            file; it names file and place.
+        ValueError: times that are not numbers with 0 <= start <= end, or a damaged file; it names file and place.
     """
     path = Path(path)
     path = next((path / name for name in CAPTIONS if (path / name).exists()), path)
-    if path.is_dir() or ".tar" in path.suffixes:
+    if ".tar" in path.suffixes:
         for name, source in read_texts(path, lambda name: name.endswith(".csv")):
             yield name.removesuffix(".csv"), _captions(row for _, row in read_csv(source, _Row))
-    elif ".csv" in path.suffixes:
-        videos = defaultdict(list)
-        for _, row in read_csv(read_text(path), _VideoRow):
-            videos[row.video_id].append(row)
-        yield from ((video_id, _captions(rows)) for video_id, rows in videos.items())
-    else:
-        for video_id, columns in read_json(read_text(path), dict[Text, _Columns]).items():
-            if not len(columns.start) == len(columns.end) == len(columns.text):
-                raise ValueError(f"{path}: {video_id}: start, end and text are not of one length")
-            rows = zip(columns.start, columns.end, columns.text, strict=True)
-            named = [dict(zip(("start", "end", "text"), row, strict=True)) for row in rows]
-            yield video_id, _captions(check(f"{path}: {video_id}", list[_Row], named))
+        return
+    for video_id, columns in read_json(read_text(path), dict[Text, _Columns]).items():
+        if not len(columns.start) == len(columns.end) == len(columns.text):
+            raise ValueError(f"{path}: {video_id}: start, end and text are not of one length")
+        rows = zip(columns.start, columns.end, columns.text, strict=True)
+        named = [{"start": start, "end": end, "text": text} for start, end, text in rows]
+        yield video_id, _captions(check(f"{path}: {video_id}", list[_Row], named))
 
 
 def _captions(rows: Iterable[_Row]) -> Captions:

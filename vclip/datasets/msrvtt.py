@@ -11,13 +11,10 @@ from vclip.datasets._files import Source, Text, find_file, read_csv, read_json, 
 from vclip.datasets._records import Dataset, check_split
 
 LISTS = ("train", "train.9k", "train.7k", "train.full", "val.full", "test.full")
-SAMPLE = "txt_msrvtt-retrieval_sample.json"
 FILES = {
     "test": "MSRVTT_JSFUSION_test.csv",
     "multiple_choice": "MSR_MC_test.csv",
     **{split: f"MSRVTT_{split}.csv" for split in LISTS},
-    "val.qa": "msrvtt_qa_val.jsonl",
-    **{f"{part}.sample": SAMPLE for part in ("train", "val", "test")},
 }
 CAPTIONS = "MSRVTT_data.json"
 
@@ -46,16 +43,6 @@ class Question:
     answer: int
 
 
-@dataclass(frozen=True)
-class OpenQuestion:
-    """A question about a video and its one-word answer; `answer_type` is what, who, how, when or where."""
-
-    video_id: Text
-    question: Text
-    answer: Text
-    answer_type: Text
-
-
 class _Question(BaseModel):
     model_config = ConfigDict(extra="allow")  # the candidates: a1, a2, ...
     vid_key: Annotated[str, Field(pattern="^msr[0-9]+$")]
@@ -73,25 +60,18 @@ class _Captions:
     sentences: list[_Caption]
 
 
-@dataclass
-class _Sample:
-    video: Text
-    caption: Text
-
-
 def load(path: str | Path, split: str = "test") -> Dataset:
     """The records of one split, in the order of its file.
 
     Args:
         path: that file, gzip or plain, or the folder that holds it.
-        split: "test" (the 1k-A list of JSFusion), "train.sample", "val.sample" and "test.sample" hold `Clip`s,
-            "multiple_choice" `Question`s, "val.qa" `OpenQuestion`s. The lists "train" (MSRVTT_train.csv, on which the
-            released recipes train, for retrieval together with what JSFusion leaves of "test.full"), "train.9k",
-            "train.7k", "train.full", "val.full" and "test.full" name videos: with MSRVTT_data.json in the same folder
-            they hold a `Clip` for each of a video's captions (videos without any are `left_out`), otherwise `Video`s.
+        split: "test" (the 1k-A list of JSFusion) holds `Clip`s, "multiple_choice" `Question`s. The lists "train" (on
+            which the released recipes train), "train.9k", "train.7k", "train.full", "val.full" and "test.full" name
+            videos: with MSRVTT_data.json in the same folder they hold a `Clip` for each of a video's captions (videos
+            without any are `left_out`), otherwise `Video`s.
 
     Raises:
-        ValueError: unknown split, or a row that is not as the official ones are; it names file, row and value.
+        ValueError: a row that is not as the official ones are; it names file, row and value.
 
     Example:
         >>> import vclip
@@ -101,21 +81,13 @@ def load(path: str | Path, split: str = "test") -> Dataset:
     check_split(split, list(FILES))
     file = find_file(path, FILES[split])
     source = read_text(file)
-    tasks: tuple[str, ...] = ()
-    left_out: list[str] = []
     if split == "test":
-        records, tasks = [clip for _, clip in read_csv(source, Clip)], ("retrieval",)
-    elif split == "multiple_choice":
-        records, tasks = [_question(where, row) for where, row in read_csv(source, _Question, "\t")], ("videoqa",)
-    elif split == "val.qa":
-        lines = enumerate(source.text.splitlines(), 1)
-        records = [read_json(Source(f"{file}, row {number}", line), OpenQuestion) for number, line in lines]
-    elif split in LISTS:
-        records, left_out = _listed(source, file.parent)
-    else:
-        sample = read_json(source, dict[str, list[_Sample]])[split.removesuffix(".sample")]
-        records, tasks = [Clip(row.video, row.caption) for row in sample], ("retrieval",)
-    return Dataset("MSR-VTT", split, records, tasks, left_out)
+        return Dataset("MSR-VTT", split, [clip for _, clip in read_csv(source, Clip)], ["retrieval"])
+    if split == "multiple_choice":
+        questions = [_question(where, row) for where, row in read_csv(source, _Question, "\t")]
+        return Dataset("MSR-VTT", split, questions, ["videoqa"])
+    records, left_out = _listed(source, file.parent)
+    return Dataset("MSR-VTT", split, records, (), left_out)
 
 
 def _question(where: str, row: _Question) -> Question:

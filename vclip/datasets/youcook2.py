@@ -1,7 +1,7 @@
 """YouCook2 (Zhou et al. 2018): cooking videos cut into steps, each with a sentence; for text-to-video retrieval."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,8 +20,8 @@ TASKS = ("retrieval",)
 class Clip:
     """Seconds `start`:`end` (whole, end exclusive) of a video, step number `index` of it, and what is done there.
 
-    `recipe_type` is the official number of the recipe, None where the file lacks it; `caption` the text that a list of
-    clips brings along (in the released .pkl: the sentence without stop words), None without a list.
+    `recipe_type` is the official number of the recipe, `caption` the text that a list of clips brings along (in the
+    released .pkl: the sentence without stop words); None where there is none.
     """
 
     video_id: str
@@ -73,8 +73,8 @@ def load(
             Listed clips of videos without annotation are `left_out`.
 
     Raises:
-        ValueError: unknown split, a value that is not as in the official files, a listed clip that its video or the
-            split does not have; it names file, place and value.
+        ValueError: a value that is not as in the official files, or a listed clip that its video or the split does not
+            have; it names file, place and value.
 
     Example:
         >>> import vclip
@@ -91,37 +91,29 @@ def load(
             records.append(Clip(video_id, index, *step.segment, step.sentence, recipe))
     if clips is None:
         return Dataset("YouCook2", split, records, TASKS)
-    pickled = ".pkl" in Path(clips).suffixes
-    wanted = _read_pickle(Path(clips)) if pickled else _read_csv(Path(clips))
-    chosen = _choose(records, [row for row in wanted if row[1] in videos], f"the {split} split of {file}")
-    return Dataset("YouCook2", split, chosen, TASKS, [row[1] for row in wanted if row[1] not in videos])
-
-
-def _choose(records: Sequence[Clip], wanted: Sequence[tuple], of: str) -> list[Clip]:
     found = defaultdict(list)
     for clip in records:
         found[clip.video_id, clip.index].append(clip)
         found[clip.video_id, (clip.start, clip.end)].append(clip)
-    chosen = []
-    for where, video_id, which, caption in wanted:
-        same = found.get((video_id, which))
-        if not same:
-            raise ValueError(f"{where}: {of} has no clip {which} of video {video_id!r}")
-        # two steps of one video can share a segment: they are listed in the order of the annotations
-        chosen.append(replace(same.pop(0) if len(same) > 1 else same[0], caption=caption))
-    return chosen
+    chosen, left_out = [], []
+    for where, video_id, which, caption in _read_list(Path(clips)):
+        same = found[video_id, which]
+        if video_id not in videos:
+            left_out.append(video_id)
+        elif not same:
+            raise ValueError(f"{where}: the {split} split of {file} has no clip {which} of video {video_id!r}")
+        else:
+            # two steps of one video can share a segment: they are listed in the order of the annotations
+            chosen.append(replace(same.pop(0) if len(same) > 1 else same[0], caption=caption))
+    return Dataset("YouCook2", split, chosen, TASKS, left_out)
 
 
-def _read_pickle(file: Path) -> list[tuple[str, str, int, str]]:
-    """(where, video_id, index, caption) of each record."""
-    wanted = []
-    for number, row in enumerate(check(str(file), list[_PickledClip], load_pickle(file)), 1):
-        video_id, _, index = row.id.rpartition("_")
-        wanted.append((f"{file}, row {number}", video_id, int(index), row.caption))
-    return wanted
-
-
-def _read_csv(file: Path) -> list[tuple[str, str, tuple[int, int], str]]:
-    """(where, video_id, (start, end), text) of each row."""
-    rows = read_csv(read_text(file), _ListedClip)
-    return [(where, row.video_id, (row.start, row.end), row.text) for where, row in rows]
+def _read_list(file: Path) -> Iterator[tuple[str, str, int | tuple[int, int], str]]:
+    """(where it stands, video_id, index or (start, end), caption) of each listed clip."""
+    if ".pkl" in file.suffixes:
+        for number, row in enumerate(check(str(file), list[_PickledClip], load_pickle(file)), 1):
+            video_id, _, index = row.id.rpartition("_")
+            yield f"{file}, row {number}", video_id, int(index), row.caption
+    else:
+        for where, row in read_csv(read_text(file), _ListedClip):
+            yield where, row.video_id, (row.start, row.end), row.text

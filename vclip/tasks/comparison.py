@@ -14,10 +14,7 @@ HEADLINES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", 
 
 @dataclass(frozen=True)
 class Difference:
-    """`score` was `before` and is `after`; their difference and its 95 % interval over `videos` videos.
-
-    `n` examples of kind `unit` were scored; for segmentation, `n` counts true segments.
-    """
+    """`score` of `n` examples of kind `unit`: `before`, `after`, and the 95 % interval of their difference."""
 
     score: str
     before: float
@@ -42,7 +39,7 @@ class Difference:
 def compare(before: Report, after: Report, draws: int = 10_000, seed: int = 0) -> Difference:
     """The difference of the task's headline score in two reports on the same examples, with its 95 % interval.
 
-    `draws` times the videos are drawn with replacement (within each task for localization), the same for both reports.
+    Paired bootstrap: `draws` times the videos are drawn with replacement (within each task for localization).
     """
     if before.task != after.task or before.task not in HEADLINES:
         raise ValueError(f"{before.task} and {after.task}: reports of one task of {', '.join(HEADLINES)} are needed")

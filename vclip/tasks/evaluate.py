@@ -37,7 +37,7 @@ def evaluate(
 
     Raises:
         TypeError: for a task that the data set does not serve, or an option that the task does not have.
-        ValueError: if there is no record, no video has features, or the features are not the model's.
+        ValueError: if no video has features, or the features are not the model's.
 
     Example:
         >>> import vclip

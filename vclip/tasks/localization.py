@@ -15,14 +15,12 @@ import torch
 from jaxtyping import Float32, Float64, Real, UInt8
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
-from vclip.tasks.report import Score, covered
+from vclip.tasks.report import Score, covered, encoded_seconds
 
-VIDEOS_AT_ONCE = 64
 Probability = Literal["softmax", "sigmoid"]
 PROBABILITIES: tuple[str, ...] = get_args(Probability)
 
@@ -50,15 +48,12 @@ def assign_steps(
     as in CrossTask's own program (MMPT predictor.py:245-347).
 
     Args:
-        logits: a score for each second and step.
+        logits: a score for each second and step. T <= K, where the original is undefined, is a ValueError.
         probability: "softmax" over the K steps of each second, as released; "sigmoid" of each step by itself, which is
             what fine-tuning trains.
 
     Returns:
         1 at the assigned seconds, else 0.
-
-    Raises:
-        ValueError: T <= K (where the original is undefined), K = 0, or a logit that is not finite.
 
     Example:
         >>> assign_steps(np.array([[9, 0], [0, 0], [0, 9]])).argmax(axis=0)
@@ -93,10 +88,7 @@ def assign_steps(
 
 
 def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) -> Recall:
-    """Average the recall over tasks (MMPT metric.py:220-259).
-
-    A task's recall is the number of its videos' steps whose assigned second lies in the truth, over the number of
-    steps that occur.
+    """Average the recall over tasks: a task's steps whose assigned second lies in the truth, over steps that occur.
 
     Args:
         assigned: an array (T, K) for each video; probabilities give the expected recall.
@@ -104,7 +96,7 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
         tasks: the task of each video.
 
     Returns:
-        A score that unpacks to recall, per_task.
+        A score that unpacks to recall, per_task (MMPT metric.py:220-259).
 
     Example:
         >>> recall, per_task = average_recall([np.eye(3, 2)], [np.eye(3, 2)], ["make tea"])
@@ -152,20 +144,11 @@ def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]
 def step_logits(
     clip: DualEncoder, videos: Sequence, steps: Sequence[Sequence[str]]
 ) -> list[Float32[np.ndarray, "T K"]]:
-    """Score every second against every step of the video's own task: one (T, K) array of h_v . z_t for each video.
-
-    `videos` are features (T, F) of any length; windows of the encoder's length overlap by half and are averaged.
-    """
+    """h_v . z_t of every second of each video (T, F) with every step of the video's own task."""
     texts = list(dict.fromkeys(step for names in steps for step in names))
     z_t = dict(zip(texts, clip.encode_texts(texts), strict=True))
-    logits = []
-    for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="localization", delay=10, leave=False):
-        group = slice(first, first + VIDEOS_AT_ONCE)
-        states = clip.encode_seconds(videos[group])
-        logits += [
-            h_v @ np.stack([z_t[name] for name in names]).T for h_v, names in zip(states, steps[group], strict=True)
-        ]
-    return logits
+    states = encoded_seconds(clip, videos, "localization")
+    return [h_v @ np.stack([z_t[name] for name in names]).T for h_v, names in zip(states, steps, strict=True)]
 
 
 def examine(
@@ -175,8 +158,7 @@ def examine(
 
     One example a video: where each step was put (`assigned`, seconds in the order of the steps), how many `steps`
     occur in the truth and how many of them were found (`hits`). Videos without annotation or without more seconds than
-    their task has steps cannot be scored: the details count them as `left_out`. The random baseline is an exact
-    expectation.
+    their task has steps cannot be scored: the details count them as `left_out`.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.features(corpus.index(record.video_id)) for record in records]

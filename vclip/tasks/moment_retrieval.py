@@ -19,7 +19,7 @@ from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
-from vclip.tasks.ties import as_array
+from vclip.tasks.ties import as_array, once
 
 BLOCK_SECONDS = 5
 MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
@@ -47,11 +47,10 @@ def moment_scores(
     """Score every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
 
     Args:
-        h_v: states of the video's seconds; padded rows may follow.
+        h_v: states of the video's `seconds` (T by default); padded rows may follow.
         z_t: the description.
         padding: where the video's end cuts a moment, "valid" averages the seconds there are; "reference" averages the
             padded rows too, as the released code does.
-        seconds: rows of `h_v` that belong to the video, T by default.
 
     Returns:
         21 scores, -inf for a moment without a valid second.
@@ -104,16 +103,14 @@ def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[
     for _ in range(max(1, DRAWS // len(ranked))):
         shuffled = [[moments[i] for i in rng.permutation(len(moments))] for moments in ranked]
         drawn.append(_metrics(shuffled, times))
-    rank1, rank5, miou = np.mean(drawn, axis=0).tolist()
-    chance = MomentScore(rank1=rank1, rank5=rank5, miou=miou, n=len(ranked))
-    rank1, rank5, miou = _metrics(ranked, times)
-    return MomentScore(rank1=rank1, rank5=rank5, miou=miou, n=len(ranked), chance=chance)
+    chance = MomentScore(**pd.DataFrame(drawn).mean().to_dict(), n=len(ranked))
+    return MomentScore(**_metrics(ranked, times), n=len(ranked), chance=chance)
 
 
-def _metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> tuple[float, float, float]:
+def _metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> dict[str, float]:
     rank = np.array([mean_rank(*pair) for pair in zip(ranked, times, strict=True)])
     iou = np.array([top_iou(*pair) for pair in zip(ranked, times, strict=True)])
-    return float(np.mean(rank <= 1)), float(np.mean(rank <= 5)), float(iou.mean())
+    return {"rank1": float(np.mean(rank <= 1)), "rank5": float(np.mean(rank <= 5)), "miou": float(iou.mean())}
 
 
 def mean_rank(moments: Sequence[Moment], annotations: Sequence[Moment]) -> float:
@@ -141,17 +138,14 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, padding: Pad
 
     Two baselines: random orders, and the order of `MOMENTS` for every description. People describe early, short
     moments: on the real test data that order has rank@1 19.4 %, where the paper's Table 2 reports 16.6.
-    An example is the record with its `ranked` moments best first, `top` the first of them, `mean_rank` and `iou`.
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
-    video_ids = list(dict.fromkeys(record.video_id for record in records))
+    video_ids, video = once(record.video_id for record in records)
     clips = [corpus.features(corpus.index(video_id))[: clip.longest_clip] for video_id in video_ids]
-    h_v = dict(zip(video_ids, clip.encode_seconds(clips, protocol="moments"), strict=True))
-    seconds = dict(zip(video_ids, map(len, clips), strict=True))
+    h_v = clip.encode_seconds(clips, protocol="moments")
     z_t = clip.encode_texts([record.description for record in records])
-    ranked = []
-    for record, z in zip(records, z_t, strict=True):
-        ranked.append(rank_moments(moment_scores(h_v[record.video_id], z, padding, seconds[record.video_id])))
+    pairs = zip(video, z_t, strict=True)
+    ranked = [rank_moments(moment_scores(h_v[v], z, padding, len(clips[v]))) for v, z in pairs]
     times = [record.times for record in records]
     examples = pd.DataFrame([asdict(record) for record in records])
     examples["top"] = [moments[0] if moments else None for moments in ranked]

@@ -3,7 +3,7 @@
 T seconds of a video, D hidden size, K labels. A prediction is 0 = Outside or the label's place from 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,16 +24,12 @@ def outside_threshold(
     """Compute gamma, the largest dot product of two different labels' z_t (eq. 6; MMPT predictor.py:450-455).
 
     Args:
-        z_labels: embeddings of K labels.
-        texts: their texts.
+        z_labels: embeddings of K labels, whose texts are `texts`.
         duplicates: "keep" compares all ids, as published: two ids of one text give its squared norm, which few seconds
             exceed, so that nearly everything is Outside. "drop" counts equal texts, and equal rows, once.
 
     Returns:
         The threshold.
-
-    Raises:
-        ValueError: for NaN or infinity, or fewer than two labels to compare.
 
     Example:
         >>> outside_threshold(np.eye(2)), outside_threshold(np.ones((2, 2)), duplicates="keep")
@@ -62,11 +58,9 @@ def label_seconds(
 ) -> Int[np.ndarray, " T"]:
     """Label each second: the label (from 1) with the largest dot product if it exceeds `threshold`, else 0 = Outside.
 
-    The first of tied labels counts.
-
     Args:
         h: states of a video's seconds.
-        z_labels: embeddings of K labels.
+        z_labels: embeddings of K labels; the first of tied labels counts.
         threshold: gamma, for instance of `outside_threshold`.
 
     Returns:
@@ -89,34 +83,32 @@ def best_label(
     return np.where(best > threshold, scores.argmax(axis=1) + 1, 0), best
 
 
-def scores_by(
-    rule: Rule, h: Float[np.ndarray, "T D"], z_labels: Float[np.ndarray, "K D"], window: int
-) -> Float[np.ndarray, "T K"]:
-    """What `rule` compares with its threshold: dot products, cosines, or smoothed margins.
-
-    A margin is a label's score minus the mean label's. Smoothing the states smooths it, as it is linear in them.
-    Equal labels have equal scores.
-    """
+def label_by(
+    rule: Rule,
+    states: Iterable[Float[np.ndarray, "T D"]],
+    z_labels: Float[np.ndarray, "K D"],
+    texts: Sequence[str],
+    outside: float,
+    window: int,
+) -> tuple[list[np.ndarray], list[np.ndarray], float]:
+    """Each video's labels by `rule` (`segmentation.examine`), its seconds' best scores, and the threshold for these."""
+    if rule == "cosine":
+        states, z_labels = map(_unit, states), _unit(z_labels)
     if rule == "margin":
         if (z_labels == z_labels[0]).all():
             raise ValueError("a margin needs two different labels: use rule='quantile'")
-        return products(smooth(h, window), z_labels - z_labels.mean(axis=0))
-    return products(_unit(h), _unit(z_labels)) if rule == "cosine" else products(h, z_labels)
-
-
-def threshold_by(
-    rule: Rule,
-    z_labels: Float[np.ndarray, "K D"],
-    texts: Sequence[str],
-    best: Float[np.ndarray, " seconds"],
-    outside: float,
-) -> float:
-    """The threshold of `rule`: eq. 6, or the quantile `outside` of all seconds' `best` scores."""
+        # the score minus the mean label's is linear in the states: smoothing these smooths it
+        states, z_labels = (smooth(h, window) for h in states), z_labels - z_labels.mean(axis=0)
+    found = [best_label(products(h, z_labels)) for h in states]
+    best = [scores for _, scores in found]
     if rule in ("quantile", "margin"):
-        return float(np.quantile(best, outside))
-    return outside_threshold(
-        _unit(z_labels) if rule == "cosine" else z_labels, texts, "keep" if rule == "eq6_keep" else "drop"
-    )
+        threshold = float(np.quantile(np.concatenate(best), outside))
+    else:
+        threshold = outside_threshold(z_labels, texts, "keep" if rule == "eq6_keep" else "drop")
+    labels = [np.where(scores > threshold, label, 0) for label, scores in found]
+    if rule == "margin":
+        labels = [majority_filter(row, window) for row in labels]
+    return labels, best, threshold
 
 
 def smooth(rows: Float[np.ndarray, "T D"], window: int) -> Float[np.ndarray, "T D"]:

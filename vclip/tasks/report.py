@@ -3,9 +3,8 @@
 import hashlib
 import html
 import json
-import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -13,27 +12,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic_core import to_jsonable_python
+from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.data.storage import replace, write_json
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 
+VIDEOS_AT_ONCE = 64
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Report:
     """Scores of one task on one data set; shown as a table in a notebook.
 
-    Attributes:
-        task: what was scored.
-        scores: by name; fractions except median ranks, NaN where undefined.
-        baselines: the same scores of a trivial method (chance, all-Outside, ...), by its name.
-        n, unit: how many examples were scored, and of what kind.
-        examples: a row for each.
-        coverage: `videos` of `of` had features, `missing` are the ids of the others; `records` of `of_records` are of
-            videos with features.
-        details: what the task says beside the scores, such as segmentation's threshold.
-        about: model, data, features, seed and options.
+    `scores` are fractions except median ranks, NaN where undefined; `baselines` the same of trivial methods (chance,
+    all-Outside, ...). `n` examples of kind `unit` have a row each in `examples`. `coverage`: `videos` of `of` had
+    features, `missing` names the others; `records` of `of_records` are of videos with features. `details` is what the
+    task says beside the scores, such as segmentation's threshold; `about` model, data, features, seed and options.
     """
 
     task: str
@@ -53,22 +50,19 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the examples as JSON holds it; an undefined score is None."""
-        return _plain({
-            "task": self.task, "scores": self.scores, "baselines": self.baselines, "n": self.n, "unit": self.unit,
-            "coverage": self.coverage, "details": self.details, **self.about,
-        })  # fmt: skip
+        whole = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("examples", "about")}
+        return _plain(whole | self.about)
 
     def save(self, output: str | Path) -> Path:
         """Write `examples.json` (one record a line) and `scores.json` into `output`; return the latter's path."""
-        folder = Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
-        replace(folder / "examples.json", lambda file: self.examples.to_json(file, orient="records", lines=True))
-        return write_scores(folder, self.as_dict())
+        scores = write_scores(output, self.as_dict())
+        examples = Path(output) / "examples.json"
+        replace(examples, lambda file: self.examples.to_json(file, orient="records", lines=True))
+        return scores
 
     def _headline(self) -> str:
         data, found, missing = self.about.get("data", {}), self.coverage, self.coverage["missing"]
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        but = f" (not {', '.join(map(repr, missing[:3]))}{more})" if missing else ""
+        but = f" (not {', '.join(map(repr, missing[:3]))}{', ...' if len(missing) > 3 else ''})" if missing else ""
         left_out = f", {data['left_out']} listed left out" if data.get("left_out") else ""
         return (
             f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, "
@@ -102,6 +96,12 @@ def covered(records: Sequence, corpus: Corpus) -> list[int]:
     return [i for i, record in enumerate(records) if record.video_id in corpus]
 
 
+def encoded_seconds(clip: DualEncoder, videos: Sequence[np.ndarray], task: str) -> Iterator[np.ndarray]:
+    """h_v (T, D) of every second of each video (T, F), some videos at a time."""
+    for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc=task, delay=10, leave=False):
+        yield from clip.encode_seconds(videos[first : first + VIDEOS_AT_ONCE])
+
+
 def about(clip: DualEncoder, dataset: Dataset, corpus: Corpus, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """What made a report: hashes of weights, data (records and label texts) and features, seed and options."""
     data = [[asdict(record) for record in dataset], getattr(dataset, "texts", None)]
@@ -118,7 +118,7 @@ def about(clip: DualEncoder, dataset: Dataset, corpus: Corpus, seed: int, option
 
 
 def features_hash(dataset: Dataset, corpus: Corpus) -> str:
-    """16 hexadecimal digits of the SHA-256 over ids and features of the videos that the corpus has."""
+    """16 digits of the SHA-256 over ids and features of the data set's videos that the corpus has."""
     digest = hashlib.sha256()
     for video_id in sorted(set(dataset.video_ids) - set(dataset.missing(corpus))):
         rows = corpus.features(corpus.index(video_id))
@@ -128,25 +128,20 @@ def features_hash(dataset: Dataset, corpus: Corpus) -> str:
 
 def write_scores(output: str | Path, scores: dict) -> Path:
     """Write `scores.json` into the folder `output`, with the versions of the libraries."""
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    file = Path(output) / "scores.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
-    scores = _plain(scores) | {"versions": versions | {"python": platform.python_version()}}
-    write_json(folder / "scores.json", scores)
-    return folder / "scores.json"
+    write_json(file, _plain(scores) | {"versions": versions | {"python": platform.python_version()}})
+    return file
 
 
 def _plain(value: Any) -> Any:
-    """The same in what JSON knows: what is not finite as None, what is no number as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, int | str) else str(value)
+    """The same in what JSON knows: what is not finite as None, arrays as lists, other things as text."""
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=_listed)
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
 def _shown(value: float) -> str:
@@ -165,7 +160,6 @@ class Score:
     chance: "Score | float | None" = None
 
     def values(self) -> dict[str, float]:
-        """The numbers by name, without `n` and `chance`."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.type is float}
 
     def beside(self) -> dict[str, dict[str, float]]:
@@ -175,7 +169,7 @@ class Score:
         return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), self.chance)}
 
     def report(self, baselines: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
-        """`scores`, `baselines` (those of `beside` and more) and `n`, as the `examine` of a task returns them."""
+        """`scores`, `baselines` and `n`, as the `examine` of a task returns them."""
         return {"scores": self.values(), "baselines": {**self.beside(), **(baselines or {})}, "n": self.n}
 
     def __repr__(self) -> str:

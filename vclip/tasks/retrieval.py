@@ -1,7 +1,6 @@
 """Text-to-video retrieval (sections 4 and 5.2, Tables 1 and 2): at which rank does a text find its own video?
 
-N texts, M videos, D hidden size. DiDeMo's search for a moment inside one video is in `moment_retrieval`; its functions
-are named here too.
+N texts, M videos, D hidden size.
 """
 
 from collections import defaultdict
@@ -17,14 +16,9 @@ from torch import Tensor
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
-from vclip.tasks.moment_retrieval import MOMENTS, MomentScore, moment_metrics, moment_scores, rank_moments
+from vclip.tasks.moment_retrieval import MOMENTS, moment_metrics, moment_scores, rank_moments  # noqa: F401
 from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import as_array, once
-
-__all__ = [
-    "MOMENTS", "MomentScore", "RetrievalScore", "clip_features", "embed_pairs", "examine", "examine_paragraphs",
-    "moment_metrics", "moment_scores", "paragraphs", "rank_moments", "rank_texts", "score", "text_to_video",
-]  # fmt: skip
 
 AT_ONCE = 2**25  # similarities held at a time, 128 MB
 
@@ -43,63 +37,53 @@ class RetrievalScore(Score):
 
 
 def score(
-    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"],
-    ties: Ties = "against",
-    own: Sequence[int] | Int[np.ndarray, " texts"] | None = None,
+    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
 ) -> RetrievalScore:
     """R@1, R@5, R@10 and median rank by a similarity matrix.
 
     Args:
-        similarity: larger is closer; -inf leaves a video out for a text.
+        similarity: row i and column i are a pair; larger is closer. NaN is a ValueError.
         ties: "against" ranks a video that scores as the true one does before it; "reference" counts a text once for
             every place that such a tie covers, as the released code does (MMPT metric.py:25-58).
-        own: the column of each text's video; None: the diagonal of a square matrix.
 
     Returns:
         The scores beside chance, and `n` texts.
-
-    Raises:
-        ValueError: for a matrix that is not of pairs, is empty or holds NaN.
 
     Example:
         >>> score(np.array([[0.9, 0.1], [0.8, 0.7]]))
         RetrievalScore(r1 0.5 (chance 0.5), r5 1 (chance 1), r10 1 (chance 1), median_rank 1.5 (chance 1.5), n 2)
     """
     texts, videos = similarity.shape
-    if not texts or own is None and texts != videos:
+    if not texts or texts != videos:
         raise ValueError(f"similarity is {tuple(similarity.shape)}: row i and column i must be a pair")
-    return _score(_rank(similarity, np.arange(texts) if own is None else np.asarray(own)), videos, ties)
+    return _score(_rank(similarity, np.arange(texts)), videos, ties)
 
 
 def rank_texts(
     z_t: Float[np.ndarray, "N D"], z_v: Float[np.ndarray, "M D"], own: Int[np.ndarray, " N"]
 ) -> pd.DataFrame:
-    """Rank N texts among M videos by dot product, `AT_ONCE` similarities at a time; text i seeks video `own[i]`.
-
-    A row a text: how many videos score higher than its own (`closer`) and equally (`level`, its own included), its
-    `similarity`, the best-scoring video `top` (the first of equals) and `top_similarity`.
-    """
+    """Rank N texts among M videos by dot product, `AT_ONCE` similarities at a time; text i seeks video `own[i]`."""
     step = max(1, AT_ONCE // len(z_v))
     return pd.concat([_rank(z_t[i : i + step] @ z_v.T, own[i : i + step]) for i in range(0, len(z_t), step)])
 
 
 def _rank(similarity: np.ndarray | Tensor, own: np.ndarray) -> pd.DataFrame:
+    """A row a text: how many videos score higher than its own and equally (its own included), and the best one."""
     similarity = as_array(similarity)
     if np.isnan(similarity).any():
         text, video = np.argwhere(np.isnan(similarity))[0]
         raise ValueError(f"similarity of text {text} and video {video} is NaN")
     rows, top = np.arange(len(own)), similarity.argmax(axis=1)
     mine = similarity[rows, own]
-    closer = np.count_nonzero(similarity > mine[:, None], axis=1)
-    level = np.count_nonzero(similarity == mine[:, None], axis=1)
-    columns = {
-        "closer": closer,
-        "level": level,
-        "similarity": mine,
-        "top": top,
-        "top_similarity": similarity[rows, top],
-    }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(
+        {
+            "closer": np.count_nonzero(similarity > mine[:, None], axis=1),
+            "level": np.count_nonzero(similarity == mine[:, None], axis=1),
+            "similarity": mine,
+            "top": top,
+            "top_similarity": similarity[rows, top],
+        }
+    )
 
 
 def _score(ranks: pd.DataFrame, n_videos: int, ties: Ties) -> RetrievalScore:
@@ -116,12 +100,12 @@ def _score(ranks: pd.DataFrame, n_videos: int, ties: Ties) -> RetrievalScore:
 
 
 def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
-    """(T, F) of a record's clip: the seconds `start`:`end` of its video, all of it where the record names none.
+    """(T, F) of the seconds `start`:`end` of a record's video, of all where it names none.
 
     What the features do not reach is left out, so that T can be 0 (MMPT dsprocessor.py:266-336).
     """
-    _, start, end = _span(record)
-    return corpus.features(corpus.index(record.video_id))[start:end]
+    video_id, start, end = _span(record)
+    return corpus.features(corpus.index(video_id))[start:end]
 
 
 def _span(record: Any) -> tuple[str, int, int | None]:
@@ -131,19 +115,11 @@ def _span(record: Any) -> tuple[str, int, int | None]:
 
 def embed_pairs(
     clip: DualEncoder, records: Sequence, corpus: Corpus
-) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"], list[int]]:
-    """z_t of each record's `sentence`, z_v of its clip (`clip_features`, the first seconds that the model takes of it).
+) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "M D"], Int[np.ndarray, " N"], list[int]]:
+    """z_t of each record's `sentence`, z_v of the distinct clips, and which of these each sentence describes.
 
     Also returns the positions in `records` of the N that could be embedded: those whose video the corpus has.
     """
-    z_t, z_v, own, found = embed_distinct(clip, records, corpus)
-    return z_t, z_v[own], found
-
-
-def embed_distinct(
-    clip: DualEncoder, records: Sequence, corpus: Corpus
-) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "M D"], Int[np.ndarray, " N"], list[int]]:
-    """As `embed_pairs`, but z_v (M, D) of the distinct clips, and which of these each text describes."""
     clip.check(corpus)
     found = covered(records, corpus)
     if not found:
@@ -155,12 +131,11 @@ def embed_distinct(
 
 
 def text_to_video(clip: DualEncoder, clips: Sequence, corpus: Corpus) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
-    """Similarity of each clip's sentence (row) with every clip's video (column), dot products of z_t and z_v.
+    """Similarity of each clip's sentence (row) with every clip's video (column), and which clips could be embedded.
 
     `clips` are records with `video_id`, `sentence` and, where a clip is not its whole video, `start` and `end` (s).
-    Also returns the positions of the N that could be embedded, as `embed_pairs`.
     """
-    z_t, z_v, own, found = embed_distinct(clip, clips, corpus)
+    z_t, z_v, own, found = embed_pairs(clip, clips, corpus)
     return (z_t @ z_v.T)[:, own], found
 
 
@@ -168,10 +143,9 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, ties: Ties =
     """Scores and examples for `vclip.evaluate`; records need a `sentence`.
 
     A clip with several sentences counts once among the candidates. An example is the record with its `rank` (from 1,
-    ties against), its `similarity` and, of the clip ranked first, `top_video_id`, `top_start` (where records have one)
-    and `top_similarity`.
+    ties against), its `similarity`, and the clip ranked first (`top_...`).
     """
-    z_t, z_v, own, found = embed_distinct(clip, dataset, corpus)
+    z_t, z_v, own, found = embed_pairs(clip, dataset, corpus)
     ranks = rank_texts(z_t, z_v, own)
     records = [dataset[i] for i in found]
     first = np.unique(own, return_index=True)[1]  # a record of each clip
@@ -188,7 +162,7 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, ties: Ties =
 
 @dataclass(frozen=True)
 class Paragraph:
-    """The `descriptions` sentences about one video as one."""
+    """All `descriptions` sentences about one video as one, which seeks the whole video."""
 
     video_id: str
     sentence: str
@@ -206,10 +180,6 @@ def paragraphs(records: Sequence) -> list[Paragraph]:
 def examine_paragraphs(
     clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, ties: Ties = "against"
 ) -> dict[str, Any]:
-    """Paragraph-to-video retrieval, what the paper says of DiDeMo (Table 2): as `examine`, a paragraph an example.
-
-    All descriptions of a video, joined in the order of the file, are one text that seeks the whole video. The model's
-    limits cut both.
-    """
+    """Paragraph-to-video retrieval, what the paper says of DiDeMo (Table 2): as `examine`, a paragraph an example."""
     whole = Dataset(dataset.name, dataset.split, paragraphs(dataset))
     return examine(clip, whole, corpus, ties=ties) | {"unit": "paragraphs"}

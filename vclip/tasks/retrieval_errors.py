@@ -6,13 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 LONGEST = 32  # seconds that the model sees of a clip
-KINDS = (
-    f"longer than {LONGEST} s",
-    "same thing, other action",
-    "same action, other thing",
-    "same topic, other step",
-    "other topic",
-)
+KINDS = (f"longer than {LONGEST} s", "same thing, other action", "same action, other thing",
+         "same topic, other step", "other topic")  # fmt: skip
 # words that name no thing
 FUNCTION_WORDS = frozenset(
     {"a", "an", "and", "as", "at", "by", "down", "for", "from", "in", "into", "it", "its", "of", "off", "on", "onto"}
@@ -29,10 +24,9 @@ class Meaning(NamedTuple):
 
 
 def meaning(record: Any, truth: dict | None = None) -> Meaning:
-    """Of a record with `video_id` and `sentence`, and perhaps `start` (s) and `recipe_type`.
+    """From `truth`, (video_id, start) -> (action, thing, topic), or read off an imperative sentence.
 
-    From `truth`, (video_id, start) -> (action, thing, topic), where it knows the clip. Else read off an imperative
-    sentence: its first word is the action, every other word that is no function word a thing, `recipe_type` the topic.
+    Its first word is the action, every other word that is no function word a thing, `recipe_type` the topic.
     """
     known = (truth or {}).get(_key(record))
     if known:
@@ -53,8 +47,8 @@ def kind(sought: Meaning, found: Meaning) -> str:
 def errors(examples: pd.DataFrame, records: Sequence, truth: dict | None = None) -> pd.DataFrame:
     """The rows of a retrieval report's `examples` whose first clip is a wrong one, with `kind` and `top_sentence`.
 
-    A clip of which the model sees a part only is of the first kind: nothing else need be wrong with it. `truth` is as
-    in `meaning`; `records` are what was scored. Where two share video and start, the first stands for both.
+    A clip of which the model sees a part only is of the first kind. `records` are what was scored, `truth` is as in
+    `meaning`. Where two records share video and start, the first stands for both.
     """
     known = {_key(record): record for record in reversed(records)}
     wrong = examples.loc[examples["rank"] > 1]

@@ -11,37 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
-from vclip.tasks.outside import (
-    RULES,
-    Rule,
-    best_label,
-    label_seconds,
-    majority_filter,
-    outside_threshold,
-    scores_by,
-    threshold_by,
-)  # fmt: skip
-from vclip.tasks.report import Score, covered
+from vclip.tasks.outside import RULES, Rule, best_label, label_by, label_seconds, outside_threshold  # noqa: F401
+from vclip.tasks.report import Score, covered, encoded_seconds
 from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
 from vclip.tasks.ties import once
 
-__all__ = [
-    "SegmentationScore",
-    "examine",
-    "label_seconds",
-    "outside_threshold",
-    "score",
-    "shuffled_baseline",
-    "targets",
-]
-
-VIDEOS_AT_ONCE = 64
 SHUFFLES = 5
 
 
@@ -50,9 +29,8 @@ class SegmentationScore(Score):
     """Frame accuracy as published (Outside counts), the fraction of Outside predictions, and scores that ask for steps.
 
     `recall` (K + 1,) has a row a label, 0 = Outside, NaN where no second of the truth has it; `mean_recall` is its
-    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out. Still the edit
-    score rewards silence in videos without a step: it is 1 where neither side has a segment. `n` seconds.
-    `baselines`: what "all Outside" and, if the truth has steps, "most frequent step" everywhere score.
+    mean without Outside. Segmental F1 at IoU 0.10, 0.25, 0.50 and the edit score leave Outside out, but the edit score
+    is 1 where neither side has a segment. `baselines`: "all Outside" and, if the truth has steps, "most frequent step".
     """
 
     frame_accuracy: float
@@ -81,9 +59,6 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
     Returns:
         The scores, beside those of "all Outside" and "most frequent step".
 
-    Raises:
-        ValueError: names the video whose lengths differ or whose labels are out of range; also if there is no second.
-
     Example:
         >>> score([[0, 1, 1]], [[0, 1, 2]], n_labels=2).frame_accuracy
         0.6666666666666666
@@ -97,13 +72,12 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
     predicted, truth = ([labels.astype(np.int64) for labels in videos] for videos in (predicted, truth))
     steps = np.bincount(np.concatenate(truth), minlength=n_labels + 1)[1:]
     everywhere = {"all Outside": 0} | ({"most frequent step": int(steps.argmax()) + 1} if steps.any() else {})
-    baselines = {
-        name: _score([np.full_like(t, label) for t in truth], truth, n_labels) for name, label in everywhere.items()
-    }
+    constant = {name: [np.full_like(t, label) for t in truth] for name, label in everywhere.items()}
+    baselines = {name: _score(answers, truth, n_labels, {}) for name, answers in constant.items()}
     return _score(predicted, truth, n_labels, baselines)
 
 
-def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict | None = None) -> SegmentationScore:
+def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict) -> SegmentationScore:
     p, t = (np.concatenate(videos) for videos in (predicted, truth))
     present, hit = (np.bincount(labels, minlength=n_labels + 1) for labels in (t, t[p == t]))
     recall = np.divide(hit, present, out=np.full(n_labels + 1, np.nan), where=present > 0)
@@ -118,15 +92,12 @@ def _score(predicted: Sequence, truth: Sequence, n_labels: int, baselines: dict 
         f1_50=segmental_f1(predicted, truth, 0.50),
         edit=float(np.mean([edit_score(p, t) for p, t in zip(predicted, truth, strict=True)])),
         n=len(t),
-        baselines=baselines or {},
+        baselines=baselines,
     )
 
 
 def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed: int = 0) -> dict[str, float]:
-    """Score the predicted segments with their labels shuffled across all videos: the mean of `SHUFFLES` draws.
-
-    It shows how much of a score comes from segment boundaries and label frequencies alone.
-    """
+    """Baseline: the predicted segments with their labels shuffled across all videos, the mean of `SHUFFLES` draws."""
     rng = np.random.default_rng(seed)
     runs = [segments(p) for p in predicted]
     labels = np.array([label for video in runs for label, _, _ in video], np.int64)
@@ -137,7 +108,7 @@ def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed:
         for video, found in zip(shuffled, runs, strict=True):
             for _, start, end in found:
                 video[start:end] = next(order)
-        drawn.append(_score(shuffled, truth, n_labels).values())
+        drawn.append(_score(shuffled, truth, n_labels, {}).values())
     return pd.DataFrame(drawn).mean().to_dict()
 
 
@@ -164,46 +135,37 @@ def examine(
     `rule` says what exceeds which threshold, in overlapping windows (MMPT predictor.py:350-511). By default a
     model with a classifier uses it, any other one eq. 6:
 
-    * "classifier": of a model fine-tuned for it, the step's logit minus that of Outside, above 0; so the
-      class with the largest logit, a mean over windows, is the answer;
+    * "classifier": of a model fine-tuned for it, the step's logit minus that of Outside, above 0;
     * "eq6": the dot product, gamma by eq. 6 over distinct texts; "eq6_keep": over all ids, as published;
     * "cosine": the cosine, with eq. 6 over the cosines of distinct texts;
     * "quantile": the dot product, above its quantile `outside` over all seconds;
     * "margin": the dot product minus that with the mean label, averaged over `window` (odd) seconds, above its
-      quantile `outside`; then the majority of `window` seconds. No truth is used, but all videos' seconds are. Both
-      numbers were fixed on MiniHowTo's validation videos (notebook 06).
+      quantile `outside`; then the majority of `window` seconds. Both numbers were fixed on MiniHowTo (notebook 06).
 
-    `seed` draws the baseline "shuffled labels" (`shuffled_baseline`). The details are `rule`, `threshold` and the
-    `recall` of each label by name, "Outside" first. An example has the labels a second (`predicted`, `truth`) and the
-    best label's score (`best`), to be drawn beside the threshold.
+    `seed` draws the baseline "shuffled labels". An example has the labels a second (`predicted`, `truth`) and the best
+    label's score (`best`), to be drawn beside the threshold; the details hold the `recall` of each label by name.
     """
     rule = rule or ("eq6" if clip.classes is None else "classifier")
     refuse_unknown([rule], (*RULES, "classifier"), "rule")
     if not 0 <= outside <= 1 or window < 1 or window % 2 == 0:
         raise ValueError(f"outside is a fraction, 0 to 1, and window an odd number of seconds, not {outside}, {window}")
-    if rule == "classifier":
-        _check_classifier(clip, dataset)
-    texts, text = once(dataset.texts)
-    z_labels = clip.encode_texts(texts)[text]
-
-    def scores(h: np.ndarray) -> np.ndarray:
-        if rule != "classifier":
-            return scores_by(rule, h, z_labels, window)
-        logits = clip.class_logits(h)  # COINPredictor takes the argmax of all K + 1
-        return logits[:, 1:] - logits[:, :1]
-
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.features(corpus.index(record.video_id)) for record in records]
-    found = []
-    for first in tqdm(range(0, len(videos), VIDEOS_AT_ONCE), desc="segmentation", delay=10, leave=False):
-        found += [best_label(scores(h)) for h in clip.encode_seconds(videos[first : first + VIDEOS_AT_ONCE])]
-    best = [value for _, value in found]
-    threshold = 0.0
-    if rule != "classifier":
-        threshold = threshold_by(rule, z_labels, dataset.texts, np.concatenate(best), outside)
-    predicted = [np.where(value > threshold, label, 0) for label, value in found]
-    if rule == "margin":
-        predicted = [majority_filter(p, window) for p in predicted]
+    states = encoded_seconds(clip, videos, "segmentation")
+    if rule == "classifier":
+        unnamed = [f"LABEL_{label}" for label in dataset.labels]
+        if (clip.classes or [])[1:] not in (dataset.texts, unnamed):
+            raise ValueError(
+                f"rule='classifier' needs a model fine-tuned for segmentation on the labels of {dataset}: take one of "
+                f"{', '.join(RULES)}"
+            )
+        logits = map(clip.class_logits, states)  # COINPredictor takes the argmax of all K + 1
+        found = [best_label(rows[:, 1:] - rows[:, :1], 0.0) for rows in logits]
+        predicted, best, threshold = [labels for labels, _ in found], [scores for _, scores in found], 0.0
+    else:
+        texts, text = once(dataset.texts)
+        z_labels = clip.encode_texts(texts)[text]
+        predicted, best, threshold = label_by(rule, states, z_labels, dataset.texts, outside, window)
     truth = [targets(record.segments, len(p)) for record, p in zip(records, predicted, strict=True)]
     result = score(predicted, truth, len(dataset.labels))
     examples = pd.DataFrame([
@@ -219,15 +181,3 @@ def examine(
     shuffled = shuffled_baseline(predicted, truth, len(dataset.labels), seed)
     baselines = {"shuffled labels": shuffled, "chance": {"mean_recall": 1 / len(dataset.labels)}}
     return result.report(baselines) | {"unit": "seconds", "examples": examples, "details": details}
-
-
-def _check_classifier(clip: DualEncoder, dataset: COIN) -> None:
-    if clip.classes is None:
-        raise ValueError(f"rule='classifier' needs a model fine-tuned for segmentation: take one of {', '.join(RULES)}")
-    wanted = ["Outside", *dataset.texts]
-    unnamed = [f"LABEL_{label}" for label in range(len(wanted))]
-    if clip.classes[1:] not in (wanted[1:], unnamed[1:]):
-        raise ValueError(
-            f"the model's classifier was fine-tuned on other labels ({len(clip.classes)} classes) than those of "
-            f"{dataset} ({len(dataset.texts)} steps and Outside): take a zero-shot rule"
-        )

@@ -44,8 +44,7 @@ def score(
         Accuracy beside chance, and the predictions.
 
     Raises:
-        ValueError: names the question (from 0) whose answer is not one of its candidates or whose score is NaN; also
-            for no question, or unequal numbers of videos, questions and answers.
+        ValueError: names the question (from 0) whose answer is not one of its candidates or whose score is NaN.
 
     Example:
         >>> score(np.ones((1, 2)), np.array([[[0, 1], [1, 1], [1, 0]]]), [1])
@@ -80,8 +79,7 @@ def _score(scores: Sequence[np.ndarray], answers: Sequence | np.ndarray | Tensor
 def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     """Answer the questions of `dataset` (records with `video_id`, `candidates`, `answer`); see `vclip.evaluate`.
 
-    A video is its first `max_video_tokens` seconds. The baselines are chance and the answer index most frequent in
-    this data set; far above chance, it shows that the answers are not evenly spread.
+    A video is its first `max_video_tokens` seconds. The baselines are chance and the most frequent answer index.
     """
     questions = [dataset[i] for i in covered(dataset, corpus)]
     # sentences and videos return in many questions; each is embedded once
