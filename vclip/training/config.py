@@ -222,8 +222,6 @@ class FinetuneConfig(TrainConfig):
         repeats: visits of a clip in an epoch, each with one of its sentences; all come once before any comes again.
         window: seconds of a window in which a long video is trained.
         stride: seconds between two windows' starts.
-        selection: data that decide which epoch is the best: "validation", or "released": the test data, by the task's
-            score or, for segmentation and localization, by the loss.
         held_out: fraction of the training videos held out for validation where no validation data are given.
         candidates: sentences of a validation question (videoqa), one of which is right.
         probability: of a step at a second in validation (localization), see `localization.assign_steps`: "softmax" as
@@ -243,7 +241,6 @@ class FinetuneConfig(TrainConfig):
     repeats: Count = 1
     window: Count = 32
     stride: Count = 16
-    selection: Literal["validation", "released"] = "validation"
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     candidates: Annotated[int, Field(ge=2)] = 5
     probability: Literal["softmax", "sigmoid"] = "softmax"

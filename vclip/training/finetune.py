@@ -25,7 +25,6 @@ from vclip.training.config import FinetuneConfig
 from vclip.training.finetune_tasks import TASKS, Task
 from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
-LOSS = "validation_loss"
 Given = tuple[Dataset, Corpus | str | Path]
 Data = tuple[Dataset, Corpus]
 
@@ -34,13 +33,9 @@ Data = tuple[Dataset, Corpus]
 class FinetuneRun(Run):
     """A finished fine-tuning run; printed, it says what was gained and how the checkpoint was chosen.
 
-    Attributes:
-        losses: the training loss of every optimizer step.
-        scores: validation scores: `scores[0]` before the first step, `scores[k]` after epoch k. Before the first step
-            segmentation's classifier is untrained, so its score is not zero-shot's.
-        checkpoint: folder of the best weights.
-        report: what report.json holds: how the checkpoint was chosen, in words, with the scores before and after.
-        chosen_on: the records and features it was chosen on, to score other models on.
+    `scores[0]` is taken before the first step, `scores[k]` after epoch k. `report` is what report.json holds: how the
+    checkpoint was chosen, in words, with the scores before and after. `chosen_on` are the records and features it was
+    chosen on, to score other models on.
     """
 
     report: dict[str, Any]
@@ -61,7 +56,6 @@ def finetune(
     dataset: Dataset,
     corpus: Corpus | str | Path,
     validation: Given | None = None,
-    test: Given | None = None,
     on_row: Callable[[dict], None] | None = None,
 ) -> FinetuneRun:
     """Train a checkpoint on labels, or go on where the run in `config.output` stopped.
@@ -75,7 +69,6 @@ def finetune(
         dataset: YouCook2 or MSR-VTT (retrieval, videoqa), COIN (segmentation) or CrossTask (localization).
         corpus: the features of the data set's videos, or their folder.
         validation: (records, features) to choose the epoch on; None: `config.held_out` of the training videos.
-        test: the same for `config.selection` "released", which chooses on test data as the released recipes do.
         on_row: called with each row of the log.
 
     Returns:
@@ -83,9 +76,7 @@ def finetune(
 
     Raises:
         TypeError: for records that the task cannot learn from.
-        ValueError: if `output` is another run's, features or tokenizer are not the checkpoint's, a video is in both
-            sets, there is too little data, or the loss is no longer finite.
-        OSError: if the disk is full; the last checkpoint is whole.
+        ValueError: if `output` is another run's, or a video is in both sets.
 
     Example:
         >>> import tempfile, vclip
@@ -98,7 +89,7 @@ def finetune(
         ('recall', 2)
     """
     task = TASKS[config.task](config)
-    training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation, test)
+    training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation)
     items = [_items(task, *data) for data in (training, chosen_on)]
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
@@ -114,37 +105,25 @@ def finetune(
     objective = Labels(task, accelerator, clip, (items[0], training[1]), (items[1], chosen_on[1]), chosen_on[0])
     Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=clip.encoder_files).run()
     run = read_run(config.output)
-    report = _report(config.task, objective.chosen_by, run.scores, words, training[0], chosen_on[0])
+    report = _report(config.task, run.scores, words, training[0], chosen_on[0])
     if accelerator.is_main_process:
         write_json(Path(config.output) / "report.json", report)
     accelerator.wait_for_everyone()
     return FinetuneRun(run.losses, run.scores, run.checkpoint, report, (objective.scored, chosen_on[1]))
 
 
-def _split(
-    task: Task, training: Data, validation: Given | None, test: Given | None
-) -> tuple[Data, Data, tuple[str, str]]:
+def _split(task: Task, training: Data, validation: Given | None) -> tuple[Data, Data, tuple[str, str]]:
     """What is trained on, what the checkpoint is chosen on, words for the latter and for what follows from it."""
-    config = task.config
-    released = config.selection == "released"
-    if released != (test is not None) or (released and validation is not None):
-        raise ValueError(
-            "selection='released' chooses the checkpoint on test data, as the released recipes do: pass `test`, "
-            "(records, features), with it alone; score a finished checkpoint with vclip.evaluate"
-        )
     coverage(*training)
     task.items(*training)  # refuses records of another kind
     dataset, corpus = training
     dataset = subset(dataset, [dataset[i] for i in covered(dataset, corpus)])
-    if test is not None:
-        chosen_on, how = _opened(test), f"TEST data, {test[0]}, as the released recipe does"
-        rest = ", and so is every score on that test data"
-    elif validation is not None:
+    if validation is not None:
         chosen_on, how = _opened(validation), f"validation data given for it, {validation[0]}"
         rest = ": take scores on videos that had no part in this"
     else:
         videos = len(dataset.video_ids)
-        dataset, held = hold_out(dataset, config.held_out, config.seed, task.traits)
+        dataset, held = hold_out(dataset, task.config.held_out, task.config.seed, task.traits)
         chosen_on = held, corpus
         how = f"{len(held.video_ids)} of the {videos} training videos, held out and not trained on"
         rest = "; no test data was seen"
@@ -217,11 +196,9 @@ def _described(clip: VideoCLIP, dataset: Dataset, corpus: Corpus) -> dict[str, s
     return {"weights": found["model"]["weights"], "records": repr(dataset)} | hashes
 
 
-def _report(
-    task: str, score: str, scores: list[dict], words: tuple[str, str], training: Dataset, chosen_on: Dataset
-) -> dict:
-    before, epochs, (how, rest) = scores[0], scores[1:], words
-    best = (min if score == LOSS else max)(epochs, key=lambda row: row[score])
+def _report(task: str, scores: list[dict], words: tuple[str, str], training: Dataset, chosen_on: Dataset) -> dict:
+    score, before, epochs, (how, rest) = HEADLINES[task], scores[0], scores[1:], words
+    best = max(epochs, key=lambda row: row[score])
     selection = (
         f"The checkpoint is the one of {len(epochs)} epochs with the best {score} on {how}. Being the best of "
         f"{len(epochs)}, that number is optimistic{rest}."
@@ -253,8 +230,6 @@ class Labels:
         (self.items, self.corpus), (self.validation_items, self.validation_corpus) = training, validation
         self.scored = copy.copy(task.scored(scored, validation[1], random_stream(self.config.seed, 0, 0, VALIDATION)))
         self.scored.tasks = (self.config.task,)
-        released = self.config.selection == "released"
-        self.chosen_by = LOSS if released and task.by_loss else HEADLINES[self.config.task]
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Every item `repeats` times, each time in a new random order; the last batch may be smaller."""
@@ -266,7 +241,7 @@ class Labels:
         return self.task.inputs(self.clip, self.corpus, [self.items[i] for i in batch], rng)
 
     def validate(self) -> tuple[dict, float] | None:
-        """The loss, a mean over batches, and the task's scores on the validation videos; `chosen_by` chooses."""
+        """The loss, a mean over batches, and the task's scores on the validation videos; the headline chooses."""
         losses, rng = [], random_stream(self.config.seed, 1, 0, VALIDATION)
         with evaluating(self.clip.model), self.accelerator.autocast():
             for batch in _in_batches(np.arange(len(self.validation_items)), self.config.batch_size):
@@ -275,8 +250,8 @@ class Labels:
                 losses.append(float(self.task.loss(self.clip.model, *inputs)))
             examine = examiner(self.config.task)
             found = examine(self.clip, self.scored, self.validation_corpus, **self.task.options())
-        row = {LOSS: float(np.mean(losses)), **found["scores"], "n": found["n"]}
-        return row, row[self.chosen_by] if self.chosen_by == LOSS else -row[self.chosen_by]
+        row = {"validation_loss": float(np.mean(losses)), **found["scores"], "n": found["n"]}
+        return row, -row[HEADLINES[self.config.task]]
 
 
 def _in_batches(order: np.ndarray, size: int) -> list[np.ndarray]:

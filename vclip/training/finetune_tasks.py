@@ -37,8 +37,6 @@ IGNORED = -100
 class Base:
     """What tasks share. Each adds `items`, what batches are made of, and `inputs`, the arguments of its `loss`."""
 
-    by_loss = False  # the released recipe keeps the epoch of the lowest loss
-
     def __init__(self, config: FinetuneConfig):
         self.config = config
 
@@ -122,8 +120,6 @@ class VideoQA(Retrieval):
 
 class Windowed(Base):
     """An item is a video, seen in windows of `config.window` seconds, one every `config.stride`."""
-
-    by_loss = True
 
     def windows(self, videos: Sequence[np.ndarray], device: torch.device, padding: float = 0) -> Tensor:
         """Values of each second, (T, ...) for each video, as padded windows (W, S, ...)."""
