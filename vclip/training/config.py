@@ -172,16 +172,7 @@ def use_cls(config: PretrainConfig) -> PretrainConfig:
 
 
 def learning_rate(step: int, peak: float, warmup: int, total: int) -> float:
-    """Learning rate of an optimizer step: linear warm-up, then linear decay to 0.
-
-    Args:
-        step: counts from 1.
-        peak: rate at the end of the warm-up.
-        warmup: steps of the warm-up.
-        total: step at which the rate reaches 0; it stays there.
-
-    Returns:
-        The rate.
+    """Learning rate of an optimizer step (from 1): linear rise to `peak`, then linear decay to 0 at `total`.
 
     Example:
         >>> [learning_rate(step, 1.0, warmup=2, total=6) for step in (1, 2, 4, 6, 7)]

@@ -90,7 +90,6 @@ def finetune(
     """
     task = TASKS[config.task](config)
     training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation)
-    items = [_items(task, *data) for data in (training, chosen_on)]
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
     model = task.new_model(str(config.checkpoint), dataset)
@@ -98,11 +97,11 @@ def finetune(
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):
         clip.check(features)
+    objective = Labels(task, accelerator, clip, training, chosen_on)
     if accelerator.is_main_process:
         described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
         claim(config, "finetune.json", described)
     accelerator.wait_for_everyone()
-    objective = Labels(task, accelerator, clip, (items[0], training[1]), (items[1], chosen_on[1]), chosen_on[0])
     Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=clip.encoder_files).run()
     run = read_run(config.output)
     report = _report(config.task, run.scores, words, training[0], chosen_on[0])
@@ -127,6 +126,7 @@ def _split(task: Task, training: Data, validation: Given | None) -> tuple[Data, 
         chosen_on = held, corpus
         how = f"{len(held.video_ids)} of the {videos} training videos, held out and not trained on"
         rest = "; no test data was seen"
+    coverage(*chosen_on)
     if both := sorted(set(dataset.video_ids) & set(chosen_on[0].video_ids)):
         raise ValueError(
             f"video {both[0]!r} and {len(both) - 1} more are in both the training data and the data that choose the "
@@ -138,10 +138,10 @@ def _split(task: Task, training: Data, validation: Given | None) -> tuple[Data, 
 def hold_out(
     dataset: D, fraction: float, seed: int, traits: Callable[[Any], tuple[Hashable, Iterable[Hashable]]]
 ) -> tuple[D, D]:
-    """Split records by video into those to train on and those held out, a `fraction` of the videos drawn by `seed`.
+    """Split records by video: those to train on, and a `fraction` of the videos, drawn by `seed`, that is held out.
 
     `traits(record)` is a record's stratum (its task, say) and its labels. Strata are held out in proportion, and a
-    video stays in training if no other training video shows one of its labels. Raises ValueError if no video can go.
+    video stays in training if no other training video shows one of its labels.
     """
     strata: dict[str, Hashable] = {}
     labels: dict[str, set] = defaultdict(set)
@@ -182,13 +182,6 @@ def _opened(data: Given) -> Data:
     return dataset, corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
 
 
-def _items(task: Task, dataset: Dataset, corpus: Corpus) -> list:
-    items = task.items(dataset, corpus)
-    if not items:
-        raise ValueError(f"{dataset} has nothing to use: none of its annotated videos is in {corpus}")
-    return items
-
-
 def _described(clip: VideoCLIP, dataset: Dataset, corpus: Corpus) -> dict[str, str]:
     """The weights to start from, the records and their features, by hash."""
     found = about(clip, dataset, corpus, 0, {})
@@ -216,19 +209,12 @@ def _report(task: str, scores: list[dict], words: tuple[str, str], training: Dat
 class Labels:
     """The objective of `finetune`; a batch holds positions in the task's items."""
 
-    def __init__(
-        self,
-        task: Task,
-        accelerator: Accelerator,
-        clip: VideoCLIP,
-        training: tuple[list, Corpus],
-        validation: tuple[list, Corpus],
-        scored: Dataset,
-    ):
+    def __init__(self, task: Task, accelerator: Accelerator, clip: VideoCLIP, training: Data, chosen_on: Data):
         self.task, self.config, self.accelerator, self.clip = task, task.config, accelerator, clip
         self.loss: nn.Module = Loss(clip.model, task.loss)
-        (self.items, self.corpus), (self.validation_items, self.validation_corpus) = training, validation
-        self.scored = copy.copy(task.scored(scored, validation[1], random_stream(self.config.seed, 0, 0, VALIDATION)))
+        self.items, self.validation_items = task.items(*training), task.items(*chosen_on)
+        self.corpus, self.validation_corpus = training[1], chosen_on[1]
+        self.scored = copy.copy(task.scored(*chosen_on, random_stream(self.config.seed, 0, 0, VALIDATION)))
         self.scored.tasks = (self.config.task,)
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
