@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Int
 from tqdm.auto import tqdm
 
-TRAINED_ON = 64  # rows a cell
+TRAINED_ON = 64  # rows a cell, about
 ADDED_AT_ONCE = 64  # blocks
 COMPARED_AT_ONCE = 65_536
 QUERIES_AT_ONCE = 1024  # 256 MB of scores
@@ -57,7 +57,8 @@ def index_rows(blocks: Sequence[Float32[np.ndarray, "_ D"]], cells: bool = False
         index = faiss.index_factory(dim, f"IVF{nlist},SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1
         index.nprobe = max(1, nlist // 16)
-        index.train(_some(blocks, n, TRAINED_ON * nlist))
+        rng = np.random.default_rng(0)
+        index.train(np.concatenate([block[rng.random(len(block)) * n < TRAINED_ON * nlist] for block in blocks]))
     for first in range(0, len(blocks), ADDED_AT_ONCE):
         index.add(np.concatenate(blocks[first : first + ADDED_AT_ONCE]))
     return index
@@ -83,11 +84,3 @@ def nearest(
     if len(short := np.flatnonzero(found[:, -1] < 0)):
         scores[short], found[short] = index.search(queries[short], n, params=everywhere)
     return scores, found
-
-
-def _some(blocks: Sequence[np.ndarray], n: int, most: int) -> np.ndarray:
-    """At most `most` of the n rows, drawn at random, in their order."""
-    drawn = np.sort(np.random.default_rng(0).choice(n, min(n, most), replace=False))
-    ends = np.cumsum([len(block) for block in blocks])
-    parts = zip(blocks, np.split(drawn, np.searchsorted(drawn, ends[:-1])), [0, *ends[:-1]], strict=True)
-    return np.concatenate([block[rows - first] for block, rows, first in parts])

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import OverlappedClips
+from vclip.models.config import VideoCLIPConfig
 from vclip.training.batches import pack
 
 import howto
@@ -109,7 +110,7 @@ def plain_batch(in_memory: list[Video], videos: np.ndarray, open_once: bool = Fa
 
 
 def our_batch(corpus: Corpus, videos: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    batch = pack(corpus, videos, OverlappedClips().sample(corpus, videos, CLIPS, rng))
+    batch = pack(corpus, videos, OverlappedClips().sample(corpus, videos, CLIPS, rng), VideoCLIPConfig())
     return tuple(torch.from_numpy(array) for array in batch[:4])
 
 

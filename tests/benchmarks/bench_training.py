@@ -32,7 +32,8 @@ ROUNDS = {768: 5, 256: 11}
 @pytest.fixture(scope="module")
 def batch() -> Batch:
     corpus, videos = Corpus.open(minihowto() / "train"), np.arange(VIDEOS)
-    return pack(corpus, videos, OverlappedClips().sample(corpus, videos, CLIPS, np.random.default_rng(0)))
+    clips = OverlappedClips().sample(corpus, videos, CLIPS, np.random.default_rng(0))
+    return pack(corpus, videos, clips, VideoCLIPConfig())
 
 
 def made(width: int, attention: str) -> VideoCLIPModel:

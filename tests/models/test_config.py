@@ -20,7 +20,6 @@ def test_default_config_is_the_papers():
     ("arguments", "message"),
     [
         ({"pooling": "max"}, "'max'"),
-        ({"video_config": {"hidden_size": 384}}, r"hidden_size is \(384, 768\)"),
         ({"share_towers": True, "text_config": {"num_hidden_layers": 3}}, "text_config differs"),
         ({"max_text_tokens": 600}, "512 positions, but 602"),
     ],

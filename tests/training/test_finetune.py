@@ -113,6 +113,9 @@ def test_given_validation_replaces_the_held_out_part(data, tmp_path):
     assert "validation data given for it" in done.report["selection"]
     # who knows where the given videos come from
     assert "no test data" not in done.report["selection"] and "had no part in this" in done.report["selection"]
+    with pytest.raises(ValueError, match="video 'video 0' and 5 more are in both the training data and"):
+        both = labelled.dataset("segmentation", 0, 6), features
+        finetune(config("segmentation", data, tmp_path), training, features, validation=both)
 
 
 def test_a_runs_folder_finds_its_frozen_encoder_wherever_it_lies(tmp_path):
@@ -128,33 +131,6 @@ def test_a_runs_folder_finds_its_frozen_encoder_wherever_it_lies(tmp_path):
 def test_a_single_epoch_is_not_called_the_best(data, tmp_path):
     said = run("retrieval", data, tmp_path, epochs=1).report["selection"]
     assert said.startswith("The checkpoint is that of the only epoch; r1 was taken on 4 of the 20 training videos")
-
-
-@pytest.mark.parametrize("task", ["segmentation", "localization"])
-def test_the_released_way_is_the_least_loss_where_it_was(data, tmp_path, task):
-    other = labelled.dataset(task, labelled.N, 6), labelled.corpus(data)
-    settings = config(task, data, tmp_path, selection="released", epochs=3)
-    done = finetune(settings, labelled.dataset(task), data / "corpus", test=other)
-    losses = [row["validation_loss"] for row in done.scores[1:]]
-    assert done.report["chosen_by"] == "validation_loss" and done.report["epoch"] == 1 + int(np.argmin(losses))
-    last, best = (load_file(tmp_path / name / "model.safetensors") for name in ("last", "best"))
-    assert all(torch.equal(last[name], best[name]) for name in last) == (done.report["epoch"] == 3)
-
-
-def test_the_released_way_chooses_on_test_data_and_says_so(data, tmp_path):
-    training, other = labelled.dataset("retrieval"), labelled.dataset("retrieval", labelled.N, 6)
-    features = labelled.corpus(data)
-    released = config("retrieval", data, tmp_path, selection="released")
-    done = finetune(released, training, features, test=(other, data / "corpus"))
-    assert "TEST data" in repr(done) and "as the released recipe does" in repr(done)
-    assert "so is every score on that test data" in json.loads((tmp_path / "report.json").read_text())["selection"]
-    assert len(done.report["training"]["videos"]) == 20
-    usual, pair = config("retrieval", data, tmp_path / "a"), (other, features)
-    for settings, more in ((released, {}), (released, {"test": pair, "validation": pair}), (usual, {"test": pair})):
-        with pytest.raises(ValueError, match="selection='released' chooses .* pass `test`"):
-            finetune(settings, training, features, **more)
-    with pytest.raises(ValueError, match="video 'video 0' and 5 more are in both the training data and"):
-        finetune(released, training, features, test=(labelled.dataset("retrieval", 0, 6), features))
 
 
 def test_other_labels_or_settings_are_refused_and_the_run_left_alone(data, tmp_path):
@@ -240,7 +216,7 @@ def test_the_released_recipes():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("selection", "test"), ("stride", 33), ("held_out", 0.0), ("batch_size", 0), ("candidates", 1), ("repeats", 0)]
+    [("stride", 33), ("held_out", 0.0), ("batch_size", 0), ("candidates", 1), ("repeats", 0)]
     + [("probability", "tanh"), ("held_out", 1.0), ("learning_rate", -1.0), ("learning_rate", "1e-3")]
     + [("learning_rate", float("nan")), ("clip_norm", 0), ("epochs", 1.5), ("batch_size", 2.5)],
 )

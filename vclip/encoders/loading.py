@@ -1,11 +1,6 @@
-"""Frozen video encoders: the frames of a second in, a vector out, and a `FeatureSpec` that says how.
-
-Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
-An encoder is anything with `spec` and `encoder(frames (n, f, s, s, 3) uint8) -> (n, F) float32`.
-"""
+"""Frozen video encoders by name or by `FeatureSpec`, and the command that encodes a folder of videos."""
 
 import argparse
-from contextlib import suppress
 from pathlib import Path
 
 from vclip.data.extraction import extract, processes
@@ -36,24 +31,20 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     Returns:
         An object with `.spec` and `encoder(frames (n, fps, size, size, 3) uint8) -> (n, F)`.
 
-    Raises:
-        ValueError: for an `fps` or `size` that the network was not made for, and for S3D without weights.
-
     Example:
         >>> load_encoder("efficientnet-lite0").spec.dim
         2560
     """
-    given = {key: value for key, value in (("fps", fps), ("size", size)) if value is not None}
     if name == EFFICIENTNET_LITE0:
-        return EfficientNetLite0(**given)
+        return EfficientNetLite0(fps or 3, size or 128)
     if name == S3D_G:
         if weights is None:
             raise ValueError("S3D-G needs a weights file: pass weights='s3d_howto100m.pth'")
         encoder = S3DEncoder(load_s3d(weights))
     else:
         encoder = AutoModelEncoder(name, fps, weights)
-    for key, value in given.items():
-        if (own := getattr(encoder.spec, key)) != value:
+    for key, value in (("fps", fps), ("size", size)):
+        if value not in (None, own := getattr(encoder.spec, key)):
             raise ValueError(f"{name} needs {key}={own}, got {value}")
     return encoder
 
@@ -68,7 +59,6 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
         weights: another file or folder to load the network from.
 
     Raises:
-        FileNotFoundError: for a missing file.
         ValueError: names each field of the spec that the loaded encoder does not match.
 
     Example:
@@ -79,39 +69,36 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
     """
     spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
     if spec.encoder == S3D_G and weights is None:
-        weights = _beside(folder, *S3D_FILES)
+        weights = _needed(folder, *S3D_FILES)
     encoder = load_encoder(spec.encoder, weights, spec.fps, spec.size)
     if spec.projection is not None:
-        encoder = Projection.load(encoder, _beside(folder, PROJECTION))
+        encoder = Projection.load(encoder, _needed(folder, PROJECTION))
     spec.check(encoder.spec, f"the encoder {spec.encoder} found here")
     return encoder
 
 
 def encoder_files(spec: FeatureSpec, folder) -> list[Path]:
     """The files beside a corpus or checkpoint that an encoder of this spec needs: a projection, S3D's weights."""
-    files = []
-    for names in [(PROJECTION,)] * (spec.projection is not None) + [S3D_FILES] * (spec.encoder == S3D_G):
-        with suppress(FileNotFoundError):
-            files.append(_beside(folder, *names))
-    return files
+    projection = _beside(folder, PROJECTION) if spec.projection is not None else []
+    return projection[:1] + (_beside(folder, *S3D_FILES)[:1] if spec.encoder == S3D_G else [])
 
 
-def _beside(folder, *names: str) -> Path:
-    """The first of these files in a folder or the one above."""
-    folder = Path(folder)
-    found = [place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()]
-    if not found:
+def _beside(folder, *names: str) -> list[Path]:
+    """Those of these files that lie in a folder or the one above."""
+    places = (Path(folder), Path(folder).parent)
+    return [place / name for place in places for name in names if (place / name).is_file()]
+
+
+def _needed(folder, *names: str) -> Path:
+    if not (found := _beside(folder, *names)):
         wanted = " or ".join(names)
         raise FileNotFoundError(f"{folder} holds no {wanted}: put it there, from where features or weights came")
     return found[0]
 
 
-def _shard(text: str) -> tuple[int, int]:
-    try:
-        k, n = map(int, text.split("/"))
-        is_in_shard("", (k, n))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"shard must be k/n with 1 <= k <= n, e.g. 1/2 or 2/2; got {text}") from None
+def shard(text: str) -> tuple[int, int]:
+    k, n = map(int, text.split("/"))
+    is_in_shard("", (k, n))  # a ValueError becomes the parser's own message
     return k, n
 
 
@@ -125,7 +112,7 @@ def main() -> None:
     parser.add_argument("--weights", help="file of S3D's weights, or folder of the model")
     parser.add_argument("--fps", type=int, help="frames a second")
     parser.add_argument("--size", type=int, help="pixels a side")
-    parser.add_argument("--shard", type=_shard, default=(1, 1), help="2/8: the second of eight machines' shards")
+    parser.add_argument("--shard", type=shard, default=(1, 1), help="2/8: the second of eight machines' shards")
     parser.add_argument("--projection", help="safetensors file of a matrix, as made by Projection.save")
     arguments = parser.parse_args()
     encoder = load_encoder(arguments.encoder, arguments.weights, arguments.fps, arguments.size)

@@ -121,9 +121,6 @@ class AutoModelEncoder(NetworkEncoder):
         fps: frames a second, 3 by default; a video model has its own.
         weights: a folder to load from instead of `name`.
 
-    Raises:
-        ValueError: for incomplete weights, or a model that does not take square frames.
-
     Example:
         >>> AutoModelEncoder("openai/clip-vit-base-patch32").spec.dim  # doctest: +SKIP
         512
@@ -171,11 +168,9 @@ class AutoModelEncoder(NetworkEncoder):
 def _pixel_format(processor, name: str) -> tuple[int, bool, Float[Tensor, "3"], Float[Tensor, "3"]]:
     """What an image processor does, learnt from a black and a white frame: size, video or not, scale and offset."""
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]
-    pixels = processor(frames, return_tensors="pt").get("pixel_values")
-    if not isinstance(pixels, Tensor) or pixels.ndim not in (4, 5) or pixels.shape[-3] != 3:
-        raise ValueError(f"{name}: its image processor does not make one (3, H, W) array a frame")
+    pixels = processor(frames, return_tensors="pt")["pixel_values"]
     size = pixels.shape[-1]
-    if pixels.shape[-2] != size:
-        raise ValueError(f"{name} takes frames of {pixels.shape[-2]} x {size}; only square ones are supported")
+    if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
+        raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
     return size, pixels.ndim == 5, (white - black) / 255, black

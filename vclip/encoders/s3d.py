@@ -162,9 +162,6 @@ def load_s3d(path) -> S3D:
     Returns:
         A float32 `S3D` in eval mode.
 
-    Raises:
-        ValueError: lists missing, unexpected and misshapen keys, and weights that are not finite.
-
     Example:
         >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP
     """

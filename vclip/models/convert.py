@@ -33,7 +33,6 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
 
     Raises:
         FileExistsError: if `folder` holds anything.
-        ValueError: as the loaders do, and if the parts do not fit.
 
     Example:
         >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP
@@ -46,7 +45,10 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
         s3d = path
     else:
         model: Any = load_videoclip(path, config)
-        processor = None if tokenizer is None else _processor(tokenizer, model.config)
+        if tokenizer is not None:
+            limits = model.config.max_text_tokens, model.config.max_video_tokens
+            processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer), *limits)
+            processor.check(model.config)
     network = None if s3d is None else load_s3d(s3d)
     if network is not None and model is not None:
         spec = S3DEncoder(network).spec
@@ -63,17 +65,6 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
         if network is not None:
             save_file(network.state_dict(), written / S3D_FILE)
         os.replace(written, folder)
-
-
-def _processor(tokenizer, config: VideoCLIPConfig) -> VideoCLIPProcessor:
-    tokenizer, words = AutoTokenizer.from_pretrained(tokenizer), config.text_config.vocab_size
-    theirs, ours = (tokenizer.cls_token_id, tokenizer.sep_token_id), (config.cls_token_id, config.sep_token_id)
-    if len(tokenizer) > words or theirs != ours:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} words with [CLS], [SEP] = {theirs}, "
-            f"the model {words} with {ours}: it is another model's"
-        )
-    return VideoCLIPProcessor(tokenizer, config.max_text_tokens, config.max_video_tokens)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ Shapes: n clips or texts, T seconds of a clip, F feature size, D hidden size.
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import Tensor
 
 from vclip.data.corpus import Corpus, vocabulary_hash
 from vclip.data.extraction import encode_file
@@ -65,7 +66,14 @@ class DualEncoder(ABC):
     def encode_seconds(
         self, clips: Sequence[np.ndarray], protocol: str = "windows"
     ) -> list[Float32[np.ndarray, "T D"]]:
-        """Embed every second of clips (T, F) of any length: a list of h_v (T, D)."""
+        """Embed every second of clips (T, F) of any length: a list of h_v (T, D).
+
+        Args:
+            clips: features.
+            protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
+                overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
+                seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included.
+        """
 
     @property
     @abstractmethod
@@ -140,40 +148,35 @@ class VideoCLIP(DualEncoder):
         self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
-        """Embed sentences, each cut to max_text_tokens tokens: z_t (n, D)."""
         if isinstance(texts, str):
             raise TypeError(f"encode_texts takes a list of sentences: pass [{texts!r}]")
-        out = [torch.zeros(0, self.dim)]
-        with evaluating(self.model):
-            for first in range(0, len(texts), CLIPS_AT_ONCE):
-                rows = self.processor(text=list(texts[first : first + CLIPS_AT_ONCE]))
-                mask = rows["attention_mask"].bool()
-                ids = rows["input_ids"][mask].to(self.model.device)
-                out.append(self.model.embed_texts(ids, mask.sum(dim=1)).float().cpu())
-        return torch.cat(out).numpy()
+        return self._embed(self.model.embed_texts, self.pack_texts, texts)
 
     def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
-        """Embed clips (T, F), each cut to its first `longest_clip` seconds as the released code does: z_v (n, D)."""
+        return self._embed(self.model.embed_videos, self.pack_clips, clips)
+
+    def _embed(self, embed: Callable, pack: Callable, given: Sequence) -> Float32[np.ndarray, "n D"]:
         out = [torch.zeros(0, self.dim)]
         with evaluating(self.model):
-            for first in range(0, len(clips), CLIPS_AT_ONCE):
-                cut = [np.asarray(clip[: self.longest_clip]) for clip in clips[first : first + CLIPS_AT_ONCE]]
-                features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
-                lengths = torch.tensor([len(clip) for clip in cut])
-                out.append(self.model.embed_videos(features.to(self.model.device), lengths).float().cpu())
+            for first in range(0, len(given), CLIPS_AT_ONCE):
+                out.append(embed(*pack(given[first : first + CLIPS_AT_ONCE])).float().cpu())
         return torch.cat(out).numpy()
+
+    def pack_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """`ids` and `text_lengths` for `embed_texts`."""
+        rows = self.processor(text=list(texts))
+        mask = rows["attention_mask"].bool()
+        return rows["input_ids"][mask].to(self.model.device), mask.sum(dim=1)
+
+    def pack_clips(self, clips: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """`features` and `video_lengths` for `embed_videos`."""
+        cut = [np.asarray(clip[: self.longest_clip]) for clip in clips]
+        features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
+        return features.to(self.model.device), torch.tensor([len(clip) for clip in cut])
 
     def encode_seconds(
         self, clips: Sequence[np.ndarray], protocol: str = "windows"
     ) -> list[Float32[np.ndarray, "T D"]]:
-        """Embed every second of clips (T, F): a list of h_v (T, D).
-
-        Args:
-            clips: features of any length.
-            protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
-                overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
-                seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included.
-        """
         if protocol not in ("windows", "moments"):
             raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
         if protocol == "moments":
@@ -201,7 +204,6 @@ class VideoCLIP(DualEncoder):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Hashes of weights and vocabulary, and the sizes that decide the vectors."""
         config = self.model.config
         names = ("pooling", "max_video_tokens", "max_text_tokens", "cls_token_id", "sep_token_id")
         towers = {"video tower": config.video_config, "text tower": config.text_config}
@@ -215,12 +217,7 @@ class VideoCLIP(DualEncoder):
 
     @cached_property
     def encoder(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The frozen encoder that the model's config names; its files lie in the model's folder or the one above.
-
-        Raises:
-            ValueError: if the config names none.
-            FileNotFoundError: for a missing projection or missing S3D weights.
-        """
+        """The frozen encoder that the model's config names; its files lie in the model's folder or the one above."""
         if self.spec is None:
             raise ValueError("the model's config names no feature_spec: set `encoder` to the one it was trained on")
         return from_spec(self.spec, self.model.name_or_path)
@@ -231,7 +228,6 @@ class VideoCLIP(DualEncoder):
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes of a second, Outside first; None for a model without a classifier."""
         if not isinstance(self.model, VideoCLIPForSegmentation):
             return None
         names: Any = self.model.config.id2label

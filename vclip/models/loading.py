@@ -24,10 +24,6 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
     Returns:
         A dual encoder, on the GPU if there is one.
 
-    Raises:
-        FileNotFoundError: if the folder holds no model.
-        ValueError: for a model that is no VideoCLIP.
-
     Example:
         >>> import vclip
         >>> clip = vclip.load(vclip.minihowto() / "checkpoint")

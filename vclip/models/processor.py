@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
+from vclip.models.config import VideoCLIPConfig
+
 
 class VideoCLIPProcessor(ProcessorMixin):
     """Turn texts and clips' features into the padded tensors that VideoCLIPModel takes.
@@ -58,3 +60,13 @@ class VideoCLIPProcessor(ProcessorMixin):
                 features[row, : len(clip)], mask[row, : len(clip)] = clip, 1
             values |= {"video_features": features, "video_mask": mask}
         return BatchFeature(values, tensor_type=return_tensors)
+
+    def check(self, config: VideoCLIPConfig) -> None:
+        """Refuse tokens that a model of `config` has no rows for, and other special ids than its own."""
+        words, known = len(self.tokenizer), config.text_config.vocab_size
+        theirs, ours = ((of.cls_token_id, of.sep_token_id) for of in (self.tokenizer, config))
+        if words > known or theirs != ours:
+            raise ValueError(
+                f"the tokenizer has {words} tokens and (cls_token_id, sep_token_id) {theirs}, but the model's "
+                f"vocab_size is {known} and its ids are {ours}: take the model's own tokenizer, or set the sizes"
+            )

@@ -35,9 +35,6 @@ def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPMode
     Returns:
         A float32 model in eval mode; a `VideoCLIPForSegmentation` if the file holds a classifier.
 
-    Raises:
-        ValueError: lists missing, unexpected and misshapen keys, and weights that are not finite.
-
     Example:
         >>> load_videoclip("checkpoint_best.pt")  # doctest: +SKIP
     """

@@ -81,13 +81,3 @@ class Tower(BertPreTrainedModel):
         else:
             kwargs["packing"] = packing
         return BaseModelOutput(last_hidden_state=self.encoder(rows, **kwargs).last_hidden_state)
-
-
-class VideoCLIPPreTrainedModel(BertPreTrainedModel):
-    """Initialises and loads weights as transformers' BERT does."""
-
-    config_class = VideoCLIPConfig
-    base_model_prefix = "videoclip"
-    input_modalities = ["video", "text"]
-    # a tower is at most 440 MB, and looks up [CLS] and [SEP] in its own table
-    _no_split_modules = ["Tower", "VideoMLP"]

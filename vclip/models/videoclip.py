@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.models.bert.modeling_bert import BertPreTrainedModel
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
 from vclip.losses import info_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.packing import Packing
 from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.towers import Tower, VideoCLIPPreTrainedModel, VideoMLP
+from vclip.models.towers import Tower, VideoMLP
 
 
 @dataclass
@@ -42,7 +43,7 @@ class VideoCLIPOutput(ModelOutput):
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
-class VideoCLIPModel(VideoCLIPPreTrainedModel):
+class VideoCLIPModel(BertPreTrainedModel):
     """Two BERT towers whose averaged states are z_v and z_t (section 3.1, eq. 1 to 3; mmpt/models/mmfusion.py).
 
     The video tower reads [CLS] v_1 .. v_T [SEP], with [SEP] at position max_video_tokens + 1 whatever T is; the text
@@ -59,6 +60,12 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         >>> out.video_embeds.shape, out.loss.item()  # one pair has no negatives
         (torch.Size([1, 8]), 0.0)
     """
+
+    config: VideoCLIPConfig
+    base_model_prefix = "videoclip"
+    input_modalities = ["video", "text"]
+    # a tower is at most 440 MB, and looks up [CLS] and [SEP] in its own table
+    _no_split_modules = ["Tower", "VideoMLP"]
 
     def __init__(self, config: VideoCLIPConfig):
         super().__init__(config)
@@ -78,12 +85,8 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         Args:
             name_or_path: a hub id, a folder, or a BertModel.
             config: arguments of VideoCLIPConfig that differ from its defaults.
-
-        Raises:
-            ValueError: if the model is no BERT, or has fewer layers than a tower.
         """
-        given = isinstance(name_or_path, PreTrainedModel)
-        bert: PreTrainedModel = name_or_path if given else AutoModel.from_pretrained(name_or_path)
+        bert = name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
         if bert.config.model_type != "bert":
             raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
         layers = bert.config.num_hidden_layers if config.get("share_towers") else min(6, bert.config.num_hidden_layers)
@@ -282,8 +285,6 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
 
 
 def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:
-    if not len(lengths):
-        raise ValueError(f"`{name}` is empty: a batch needs at least one row")
     if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
         raise ValueError(
             f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given, got {lengths.tolist()}"

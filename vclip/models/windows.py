@@ -22,9 +22,6 @@ def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[
 
     Returns:
         Pairs (start, end), end exclusive; the last window is the first that reaches the end. No seconds, no window.
-
-    Raises:
-        ValueError: unless 1 <= step <= size and n >= 0.
     """
     if not 1 <= step <= size or n < 0:
         raise ValueError(f"windows need 1 <= step <= size and n >= 0; got step {step}, size {size}, n {n}")
@@ -42,9 +39,6 @@ def merge_windows(
 
     Returns:
         The mean for each second, shape (T, C).
-
-    Raises:
-        ValueError: if there is not one block of rows for each window.
     """
     blocks = [b.detach().float().cpu().numpy() if isinstance(b, Tensor) else np.asarray(b, np.float32) for b in rows]
     total = np.zeros((max(end for _, end in windows), blocks[0].shape[1]), np.float32)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import Clips, PerClip, Videos, _ranges
+from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import evaluating
 from vclip.models.packing import on_device
 from vclip.models.videoclip import VideoCLIPModel
@@ -31,24 +32,15 @@ class Batch(NamedTuple):
 
 
 def pack(
-    corpus: Corpus,
-    videos: Videos,
-    clips: Clips,
-    *,
-    max_video_tokens: int = 32,
-    max_text_tokens: int = 61,
-    cls_token_id: int = 101,
-    sep_token_id: int = 102,
-    separate_captions: bool = False,
+    corpus: Corpus, videos: Videos, clips: Clips, config: VideoCLIPConfig, separate_captions: bool = False
 ) -> Batch:
-    """The packed batch of `clips`, drawn from `videos` (V,): the first seconds and the first tokens up to the limits.
+    """The packed batch of `clips`, drawn from `videos` (V,), cut to the limits of a model's `config`.
 
-    `videos` is what was given to `sample`. With `separate_captions` every caption of a clip is a text row of its own,
-    else a clip's captions are one row.
+    With `separate_captions` every caption of a clip is a text row of its own, else a clip's captions are one row.
     """
     given = np.atleast_1d(videos)
     video = np.repeat(given, len(clips.video_start) // len(given))
-    ends = np.minimum(clips.video_end, clips.video_start + max_video_tokens)
+    ends = np.minimum(clips.video_end, clips.video_start + config.max_video_tokens)
     features, video_lengths = corpus.gather_features(video, clips.video_start, ends)
     first, last = (corpus.caption_offsets[video] + c for c in (clips.caption_first, clips.caption_last))
     owner = None
@@ -58,12 +50,12 @@ def pack(
         last = first + 1
     # captions of one video lie end to end, so the tokens of a text clip are one range
     begin = corpus.token_offsets[first]
-    tokens = np.minimum(corpus.token_offsets[last] - begin, max_text_tokens)
+    tokens = np.minimum(corpus.token_offsets[last] - begin, config.max_text_tokens)
     text_lengths = tokens + 2
     row_end = np.cumsum(text_lengths)
     ids = np.empty(text_lengths.sum(), dtype=np.int64)
     is_token = np.ones(len(ids), dtype=bool)
-    for at, special in ((row_end - text_lengths, cls_token_id), (row_end - 1, sep_token_id)):
+    for at, special in ((row_end - text_lengths, config.cls_token_id), (row_end - 1, config.sep_token_id)):
         ids[at], is_token[at] = special, False
     ids[is_token] = corpus.token_ids[_ranges(begin, tokens)]
     return Batch(features, video_lengths, ids, text_lengths, owner)
@@ -73,9 +65,7 @@ def packed_tensors(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips, separate_captions: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """`pack` as tensors: rows on the model's device; lengths on the CPU, where the packing is planned."""
-    names = ("max_video_tokens", "max_text_tokens", "cls_token_id", "sep_token_id")
-    limits = {name: getattr(model.config, name) for name in names}
-    batch = pack(corpus, videos, clips, **limits, separate_captions=separate_captions)
+    batch = pack(corpus, videos, clips, model.config, separate_captions)
     features, video_lengths, ids, text_lengths = (torch.from_numpy(array) for array in batch[:4])
     owner = None if batch.owner is None else on_device(torch.from_numpy(batch.owner), model.device)
     return on_device(features, model.device), video_lengths, on_device(ids, model.device), text_lengths, owner

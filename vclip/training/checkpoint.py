@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import PreTrainedConfig
 
 from vclip.data.storage import copy_into, replace, write_json
 from vclip.models.dual_encoder import VideoCLIP
@@ -59,17 +58,14 @@ def read_run(output: str | PathLike[str]) -> Run:
 
 
 def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
-    """Write the settings, and `data` that must stay the same, to `file` in `output`; refuse another run's folder.
-
-    More epochs are the same run.
-    """
+    """Write the settings, and `data` that must stay the same, to `file`; refuse another run's folder."""
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     # of a process that was killed while it wrote: our temporary names, and safetensors' own
     for folder in (output, output / "best", output / "last"):
         for unfinished in [*folder.glob(".*.tmp"), *folder.glob(".tmp*")]:
             unfinished.unlink(missing_ok=True)
-    wanted = json.loads(json.dumps(asdict(config) | (data or {}), default=_plain))
+    wanted = json.loads(json.dumps(asdict(config) | (data or {}), default=lambda tower: tower.to_diff_dict()))
     if (output / file).exists() and (output / STATE).exists():  # else there is nothing to lose
         there = json.loads((output / file).read_text(encoding="utf-8"))
         differing = [name for name in wanted if there.get(name) != wanted[name] and name not in ("epochs", "output")]
@@ -81,11 +77,6 @@ def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
             )
         print(f"{output} holds an earlier start of this run: going on from its last state")
     write_json(output / file, wanted)
-
-
-def _plain(tower: PreTrainedConfig) -> dict:
-    """A tower's config object as JSON: the sizes that differ from its class's."""
-    return {name: size for name, size in tower.to_diff_dict().items() if name != "transformers_version"}
 
 
 @dataclass

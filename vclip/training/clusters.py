@@ -16,14 +16,7 @@ from vclip.neighbours import nearest_of_all
 def video_vectors(
     z_v: Float[Tensor, "N C D"] | Float[np.ndarray, "N C D"], z_t: Float[Tensor, "N C D"] | Float[np.ndarray, "N C D"]
 ) -> Float[Tensor, "N D"] | Float[np.ndarray, "N D"]:
-    """One vector for each video, the mean of its clips' embeddings (Algorithm 1, line 2; vectorpool.py:49-75).
-
-    Args:
-        z_v: embeddings of C video clips of each video, shape (N, C, D).
-        z_t: embeddings of their texts, shape (N, C, D).
-
-    Returns:
-        The mean of both over the clips, shape (N, D).
+    """One vector for each video, the mean of its C clips' z_v and z_t (Algorithm 1, line 2; vectorpool.py:49-75).
 
     Example:
         >>> video_vectors(np.ones((3, 2, 4)), np.zeros((3, 2, 4)))[0].tolist()
@@ -38,9 +31,6 @@ class VideoIndex:
     Args:
         vectors: shape (N, D). In float32 on the CPU they are not copied but read at every search.
         device: where distances are computed.
-
-    Raises:
-        ValueError: for no vectors, or for one that is not finite; it names the video.
 
     Example:
         >>> VideoIndex(np.array([[0.0], [1.0], [5.0]])).neighbours(2, 2)

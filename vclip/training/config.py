@@ -172,16 +172,7 @@ def use_cls(config: PretrainConfig) -> PretrainConfig:
 
 
 def learning_rate(step: int, peak: float, warmup: int, total: int) -> float:
-    """Learning rate of an optimizer step: linear warm-up, then linear decay to 0.
-
-    Args:
-        step: counts from 1.
-        peak: rate at the end of the warm-up.
-        warmup: steps of the warm-up.
-        total: step at which the rate reaches 0; it stays there.
-
-    Returns:
-        The rate.
+    """Learning rate of an optimizer step (from 1): linear rise to `peak`, then linear decay to 0 at `total`.
 
     Example:
         >>> [learning_rate(step, 1.0, warmup=2, total=6) for step in (1, 2, 4, 6, 7)]
@@ -222,8 +213,6 @@ class FinetuneConfig(TrainConfig):
         repeats: visits of a clip in an epoch, each with one of its sentences; all come once before any comes again.
         window: seconds of a window in which a long video is trained.
         stride: seconds between two windows' starts.
-        selection: data that decide which epoch is the best: "validation", or "released": the test data, by the task's
-            score or, for segmentation and localization, by the loss.
         held_out: fraction of the training videos held out for validation where no validation data are given.
         candidates: sentences of a validation question (videoqa), one of which is right.
         probability: of a step at a second in validation (localization), see `localization.assign_steps`: "softmax" as
@@ -243,7 +232,6 @@ class FinetuneConfig(TrainConfig):
     repeats: Count = 1
     window: Count = 32
     stride: Count = 16
-    selection: Literal["validation", "released"] = "validation"
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     candidates: Annotated[int, Field(ge=2)] = 5
     probability: Literal["softmax", "sigmoid"] = "softmax"

@@ -25,7 +25,6 @@ from vclip.training.config import FinetuneConfig
 from vclip.training.finetune_tasks import TASKS, Task
 from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
-LOSS = "validation_loss"
 Given = tuple[Dataset, Corpus | str | Path]
 Data = tuple[Dataset, Corpus]
 
@@ -34,13 +33,9 @@ Data = tuple[Dataset, Corpus]
 class FinetuneRun(Run):
     """A finished fine-tuning run; printed, it says what was gained and how the checkpoint was chosen.
 
-    Attributes:
-        losses: the training loss of every optimizer step.
-        scores: validation scores: `scores[0]` before the first step, `scores[k]` after epoch k. Before the first step
-            segmentation's classifier is untrained, so its score is not zero-shot's.
-        checkpoint: folder of the best weights.
-        report: what report.json holds: how the checkpoint was chosen, in words, with the scores before and after.
-        chosen_on: the records and features it was chosen on, to score other models on.
+    `scores[0]` is taken before the first step, `scores[k]` after epoch k. `report` is what report.json holds: how the
+    checkpoint was chosen, in words, with the scores before and after. `chosen_on` are the records and features it was
+    chosen on, to score other models on.
     """
 
     report: dict[str, Any]
@@ -61,7 +56,6 @@ def finetune(
     dataset: Dataset,
     corpus: Corpus | str | Path,
     validation: Given | None = None,
-    test: Given | None = None,
     on_row: Callable[[dict], None] | None = None,
 ) -> FinetuneRun:
     """Train a checkpoint on labels, or go on where the run in `config.output` stopped.
@@ -75,7 +69,6 @@ def finetune(
         dataset: YouCook2 or MSR-VTT (retrieval, videoqa), COIN (segmentation) or CrossTask (localization).
         corpus: the features of the data set's videos, or their folder.
         validation: (records, features) to choose the epoch on; None: `config.held_out` of the training videos.
-        test: the same for `config.selection` "released", which chooses on test data as the released recipes do.
         on_row: called with each row of the log.
 
     Returns:
@@ -83,9 +76,7 @@ def finetune(
 
     Raises:
         TypeError: for records that the task cannot learn from.
-        ValueError: if `output` is another run's, features or tokenizer are not the checkpoint's, a video is in both
-            sets, there is too little data, or the loss is no longer finite.
-        OSError: if the disk is full; the last checkpoint is whole.
+        ValueError: if `output` is another run's, or a video is in both sets.
 
     Example:
         >>> import tempfile, vclip
@@ -98,8 +89,7 @@ def finetune(
         ('recall', 2)
     """
     task = TASKS[config.task](config)
-    training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation, test)
-    items = [_items(task, *data) for data in (training, chosen_on)]
+    training, chosen_on, words = _split(task, _opened((dataset, corpus)), validation)
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
     model = task.new_model(str(config.checkpoint), dataset)
@@ -107,47 +97,36 @@ def finetune(
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):
         clip.check(features)
+    objective = Labels(task, accelerator, clip, training, chosen_on)
     if accelerator.is_main_process:
         described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
         claim(config, "finetune.json", described)
     accelerator.wait_for_everyone()
-    objective = Labels(task, accelerator, clip, (items[0], training[1]), (items[1], chosen_on[1]), chosen_on[0])
     Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=clip.encoder_files).run()
     run = read_run(config.output)
-    report = _report(config.task, objective.chosen_by, run.scores, words, training[0], chosen_on[0])
+    report = _report(config.task, run.scores, words, training[0], chosen_on[0])
     if accelerator.is_main_process:
         write_json(Path(config.output) / "report.json", report)
     accelerator.wait_for_everyone()
     return FinetuneRun(run.losses, run.scores, run.checkpoint, report, (objective.scored, chosen_on[1]))
 
 
-def _split(
-    task: Task, training: Data, validation: Given | None, test: Given | None
-) -> tuple[Data, Data, tuple[str, str]]:
+def _split(task: Task, training: Data, validation: Given | None) -> tuple[Data, Data, tuple[str, str]]:
     """What is trained on, what the checkpoint is chosen on, words for the latter and for what follows from it."""
-    config = task.config
-    released = config.selection == "released"
-    if released != (test is not None) or (released and validation is not None):
-        raise ValueError(
-            "selection='released' chooses the checkpoint on test data, as the released recipes do: pass `test`, "
-            "(records, features), with it alone; score a finished checkpoint with vclip.evaluate"
-        )
     coverage(*training)
     task.items(*training)  # refuses records of another kind
     dataset, corpus = training
     dataset = subset(dataset, [dataset[i] for i in covered(dataset, corpus)])
-    if test is not None:
-        chosen_on, how = _opened(test), f"TEST data, {test[0]}, as the released recipe does"
-        rest = ", and so is every score on that test data"
-    elif validation is not None:
+    if validation is not None:
         chosen_on, how = _opened(validation), f"validation data given for it, {validation[0]}"
         rest = ": take scores on videos that had no part in this"
     else:
         videos = len(dataset.video_ids)
-        dataset, held = hold_out(dataset, config.held_out, config.seed, task.traits)
+        dataset, held = hold_out(dataset, task.config.held_out, task.config.seed, task.traits)
         chosen_on = held, corpus
         how = f"{len(held.video_ids)} of the {videos} training videos, held out and not trained on"
         rest = "; no test data was seen"
+    coverage(*chosen_on)
     if both := sorted(set(dataset.video_ids) & set(chosen_on[0].video_ids)):
         raise ValueError(
             f"video {both[0]!r} and {len(both) - 1} more are in both the training data and the data that choose the "
@@ -159,10 +138,10 @@ def _split(
 def hold_out(
     dataset: D, fraction: float, seed: int, traits: Callable[[Any], tuple[Hashable, Iterable[Hashable]]]
 ) -> tuple[D, D]:
-    """Split records by video into those to train on and those held out, a `fraction` of the videos drawn by `seed`.
+    """Split records by video: those to train on, and a `fraction` of the videos, drawn by `seed`, that is held out.
 
     `traits(record)` is a record's stratum (its task, say) and its labels. Strata are held out in proportion, and a
-    video stays in training if no other training video shows one of its labels. Raises ValueError if no video can go.
+    video stays in training if no other training video shows one of its labels.
     """
     strata: dict[str, Hashable] = {}
     labels: dict[str, set] = defaultdict(set)
@@ -203,13 +182,6 @@ def _opened(data: Given) -> Data:
     return dataset, corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
 
 
-def _items(task: Task, dataset: Dataset, corpus: Corpus) -> list:
-    items = task.items(dataset, corpus)
-    if not items:
-        raise ValueError(f"{dataset} has nothing to use: none of its annotated videos is in {corpus}")
-    return items
-
-
 def _described(clip: VideoCLIP, dataset: Dataset, corpus: Corpus) -> dict[str, str]:
     """The weights to start from, the records and their features, by hash."""
     found = about(clip, dataset, corpus, 0, {})
@@ -217,11 +189,9 @@ def _described(clip: VideoCLIP, dataset: Dataset, corpus: Corpus) -> dict[str, s
     return {"weights": found["model"]["weights"], "records": repr(dataset)} | hashes
 
 
-def _report(
-    task: str, score: str, scores: list[dict], words: tuple[str, str], training: Dataset, chosen_on: Dataset
-) -> dict:
-    before, epochs, (how, rest) = scores[0], scores[1:], words
-    best = (min if score == LOSS else max)(epochs, key=lambda row: row[score])
+def _report(task: str, scores: list[dict], words: tuple[str, str], training: Dataset, chosen_on: Dataset) -> dict:
+    score, before, epochs, (how, rest) = HEADLINES[task], scores[0], scores[1:], words
+    best = max(epochs, key=lambda row: row[score])
     selection = (
         f"The checkpoint is the one of {len(epochs)} epochs with the best {score} on {how}. Being the best of "
         f"{len(epochs)}, that number is optimistic{rest}."
@@ -239,22 +209,13 @@ def _report(
 class Labels:
     """The objective of `finetune`; a batch holds positions in the task's items."""
 
-    def __init__(
-        self,
-        task: Task,
-        accelerator: Accelerator,
-        clip: VideoCLIP,
-        training: tuple[list, Corpus],
-        validation: tuple[list, Corpus],
-        scored: Dataset,
-    ):
+    def __init__(self, task: Task, accelerator: Accelerator, clip: VideoCLIP, training: Data, chosen_on: Data):
         self.task, self.config, self.accelerator, self.clip = task, task.config, accelerator, clip
         self.loss: nn.Module = Loss(clip.model, task.loss)
-        (self.items, self.corpus), (self.validation_items, self.validation_corpus) = training, validation
-        self.scored = copy.copy(task.scored(scored, validation[1], random_stream(self.config.seed, 0, 0, VALIDATION)))
+        self.items, self.validation_items = task.items(*training), task.items(*chosen_on)
+        self.corpus, self.validation_corpus = training[1], chosen_on[1]
+        self.scored = copy.copy(task.scored(*chosen_on, random_stream(self.config.seed, 0, 0, VALIDATION)))
         self.scored.tasks = (self.config.task,)
-        released = self.config.selection == "released"
-        self.chosen_by = LOSS if released and task.by_loss else HEADLINES[self.config.task]
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Every item `repeats` times, each time in a new random order; the last batch may be smaller."""
@@ -266,7 +227,7 @@ class Labels:
         return self.task.inputs(self.clip, self.corpus, [self.items[i] for i in batch], rng)
 
     def validate(self) -> tuple[dict, float] | None:
-        """The loss, a mean over batches, and the task's scores on the validation videos; `chosen_by` chooses."""
+        """The loss, a mean over batches, and the task's scores on the validation videos; the headline chooses."""
         losses, rng = [], random_stream(self.config.seed, 1, 0, VALIDATION)
         with evaluating(self.clip.model), self.accelerator.autocast():
             for batch in _in_batches(np.arange(len(self.validation_items)), self.config.batch_size):
@@ -275,8 +236,8 @@ class Labels:
                 losses.append(float(self.task.loss(self.clip.model, *inputs)))
             examine = examiner(self.config.task)
             found = examine(self.clip, self.scored, self.validation_corpus, **self.task.options())
-        row = {LOSS: float(np.mean(losses)), **found["scores"], "n": found["n"]}
-        return row, row[self.chosen_by] if self.chosen_by == LOSS else -row[self.chosen_by]
+        row = {"validation_loss": float(np.mean(losses)), **found["scores"], "n": found["n"]}
+        return row, -row[HEADLINES[self.config.task]]
 
 
 def _in_batches(order: np.ndarray, size: int) -> list[np.ndarray]:

@@ -37,8 +37,6 @@ IGNORED = -100
 class Base:
     """What tasks share. Each adds `items`, what batches are made of, and `inputs`, the arguments of its `loss`."""
 
-    by_loss = False  # the released recipe keeps the epoch of the lowest loss
-
     def __init__(self, config: FinetuneConfig):
         self.config = config
 
@@ -75,10 +73,8 @@ class Retrieval(Base):
 
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """For `embed_packed`: each clip's first seconds, and a sentence drawn from the clip's."""
-        features = [np.asarray(clip_features(record, corpus)[: clip.longest_clip]) for record, _ in items]
         drawn = [sentences[rng.integers(len(sentences))] for _, sentences in items]
-        rows = torch.from_numpy(np.concatenate(features)).to(clip.model.device)
-        return rows, torch.tensor([len(each) for each in features]), *packed_texts(clip, drawn)
+        return *clip.pack_clips([clip_features(record, corpus) for record, _ in items]), *clip.pack_texts(drawn)
 
     def loss(self, model: VideoCLIPModel, *inputs: Tensor) -> Tensor:
         return info_nce(*model.embed_packed(*inputs), direction=self.direction)
@@ -122,8 +118,6 @@ class VideoQA(Retrieval):
 
 class Windowed(Base):
     """An item is a video, seen in windows of `config.window` seconds, one every `config.stride`."""
-
-    by_loss = True
 
     def windows(self, videos: Sequence[np.ndarray], device: torch.device, padding: float = 0) -> Tensor:
         """Values of each second, (T, ...) for each video, as padded windows (W, S, ...)."""
@@ -191,7 +185,7 @@ class Localization(Windowed):
             columns = slice(first[v], first[v + 1])
             true[v][:, columns] = true_seconds(video.segments, len(features[v]), len(video.steps))
             own[v][:, columns] = True
-        texts = packed_texts(clip, [step for video in items for step in video.steps])
+        texts = clip.pack_texts([step for video in items for step in video.steps])
         rows, mask, truth, counted = (self.windows(values, clip.model.device) for values in (features, seen, true, own))
         return rows, mask, *texts, truth, counted
 
@@ -236,13 +230,6 @@ def sentence(record: Any) -> str:
         f"records without a sentence, {type(record).__name__}: use YouCook2 or MSR-VTT, and put MSRVTT_data.json "
         "beside MSR-VTT's lists of ids"
     )
-
-
-def packed_texts(clip: VideoCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """`ids` and `text_lengths` for `embed_texts`."""
-    rows = clip.processor(text=list(texts))
-    mask = rows["attention_mask"].bool()
-    return rows["input_ids"][mask].to(clip.model.device), mask.sum(dim=1)
 
 
 def seconds(corpus: Corpus, videos: Sequence) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -50,8 +50,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         Losses, validation scores and the best checkpoint; `run.clip` is its dual encoder.
 
     Raises:
-        ValueError: if `output` is another config's, a corpus has too few videos, its features or the tokenizer are not
-            the model's, or the loss is no longer finite.
+        ValueError: if `output` is another config's, or features or tokenizer are not the model's.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:

@@ -71,7 +71,7 @@ class Trainer:
         validate_first: bool = False,
         beside: Sequence[Path] = (),
     ):
-        _check_tokenizer(clip)
+        clip.processor.check(clip.model.config)
         self.config, self.accelerator, self.clip, self.model = config, accelerator, clip, clip.model
         self.objective, self.on_row, self.validate_first = objective, on_row, validate_first
         self.output, self.beside = Path(config.output), beside
@@ -190,18 +190,6 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
         # a second run in one notebook may want another precision
         AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision)
-
-
-def _check_tokenizer(clip: VideoCLIP) -> None:
-    """Refuse tokens that the model has no rows for, and other special ids than its own."""
-    tokenizer, config = clip.processor.tokenizer, clip.model.config
-    theirs, ours = (tokenizer.cls_token_id, tokenizer.sep_token_id), (config.cls_token_id, config.sep_token_id)
-    if len(tokenizer) > config.text_config.vocab_size or theirs != ours:
-        raise ValueError(
-            f"tokenizer {tokenizer.name_or_path} has {len(tokenizer)} tokens and (cls_token_id, sep_token_id) {theirs},"
-            f" but the model's vocab_size is {config.text_config.vocab_size} and its ids are {ours}: set these in "
-            "`model`, or take the model's own tokenizer"
-        )
 
 
 def random_stream(seed: int, epoch: int, batch: int, purpose: int) -> np.random.Generator:
