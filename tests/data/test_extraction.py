@@ -423,12 +423,21 @@ def test_the_encoder_may_be_named_and_its_matrix_comes_along(tmp_path):
     assert found.spec == projection.spec
 
 
+SCRIPT = """
+import os, sys, vclip
+report = vclip.extract(*sys.argv[1:], vclip.load_encoder("efficientnet-lite0", fps=2, size=32))
+if os.environ["RANK"] == "0":
+    print(report)
+"""
+
+
 @pytest.mark.long
 def test_two_processes_share_the_videos(tmp_path):
     folder = make(tmp_path / "videos", ["a", "b", "x/a", "d", "e"])
     (folder / "c.mov").write_bytes(b"")
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "vclip.encoders.loading"]
-    command += [str(folder), str(tmp_path / "two"), "--fps", "2", "--size", "32"]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "script.py")]
+    command += [str(folder), str(tmp_path / "two")]
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "0/3" in done.stderr  # the main process has half of the six

@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,7 @@ from vclip.data import storage
 from vclip.data.corpus import Corpus
 from vclip.data.extraction import extract
 from vclip.data.merging import merge
-from vclip.data.video_files import find_videos, is_in_shard
 from vclip.datasets.minihowto import minihowto
-from vclip.encoders import loading
 from vclip.encoders.loading import from_spec
 
 import corpora
@@ -166,26 +162,6 @@ def test_a_shard_that_lacks_a_file_is_named(tmp_path):
     ):
         merge(shards, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
-
-
-@pytest.mark.parametrize("shard", ["3/2", "0/2", "1", "a/b", "1/2/3"])
-def test_the_command_line_refuses_what_is_no_shard(monkeypatch, capsys, shard):
-    monkeypatch.setattr(sys, "argv", ["vclip.encoders.loading", "videos", "out", "--shard", shard])
-    with pytest.raises(SystemExit):
-        loading.main()
-    assert f"shard must be k/n with 1 <= k <= n, e.g. 1/2 or 2/2; got {shard}" in capsys.readouterr().err
-
-
-@pytest.mark.long
-def test_the_commands_of_two_machines(tmp_path):
-    folder = make(tmp_path / "videos", NAMES)
-    for k in (1, 2):
-        options = ["--shard", f"{k}/2", "--fps", "2", "--size", "32"]
-        command = [sys.executable, "-m", "vclip.encoders.loading", str(folder), str(tmp_path / f"{k}"), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        mine = [video for video in find_videos(folder)[0] if is_in_shard(video, (k, 2))]
-        assert f"{len(mine)} videos: {len(mine)} ok" in done.stdout and 0 < len(mine) < 7
-    assert len(merge([tmp_path / "1", tmp_path / "2"], tmp_path / "out")) == 7
 
 
 def test_the_projection_comes_along(tmp_path):

@@ -1,11 +1,8 @@
-"""Frozen video encoders by name or by `FeatureSpec`, and the command that encodes a folder of videos."""
+"""Frozen video encoders by name or by `FeatureSpec`."""
 
-import argparse
 from pathlib import Path
 
-from vclip.data.extraction import extract, processes
 from vclip.data.spec import PROJECTION, FeatureSpec
-from vclip.data.video_files import is_in_shard
 from vclip.encoders.networks import (
     EFFICIENTNET_LITE0,
     S3D_G,
@@ -94,34 +91,3 @@ def _needed(folder, *names: str) -> Path:
         wanted = " or ".join(names)
         raise FileNotFoundError(f"{folder} holds no {wanted}: put it there, from where features or weights came")
     return found[0]
-
-
-def shard(text: str) -> tuple[int, int]:
-    k, n = map(int, text.split("/"))
-    is_in_shard("", (k, n))  # a ValueError becomes the parser's own message
-    return k, n
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        "vclip.encoders.loading", description="Extract the features of a folder of videos."
-    )
-    parser.add_argument("folder", help="videos, each with its captions (.vtt, .srt, .json, .csv) beside it")
-    parser.add_argument("out", help="the corpus to write, or to go on with")
-    parser.add_argument("--encoder", default=EFFICIENTNET_LITE0, help="%(default)s, s3d-g, or a Hugging Face model")
-    parser.add_argument("--weights", help="file of S3D's weights, or folder of the model")
-    parser.add_argument("--fps", type=int, help="frames a second")
-    parser.add_argument("--size", type=int, help="pixels a side")
-    parser.add_argument("--shard", type=shard, default=(1, 1), help="2/8: the second of eight machines' shards")
-    parser.add_argument("--projection", help="safetensors file of a matrix, as made by Projection.save")
-    arguments = parser.parse_args()
-    encoder = load_encoder(arguments.encoder, arguments.weights, arguments.fps, arguments.size)
-    if arguments.projection:
-        encoder = Projection.load(encoder, arguments.projection)
-    report = extract(arguments.folder, arguments.out, encoder, arguments.shard)
-    if processes().is_main_process:
-        print(report)
-
-
-if __name__ == "__main__":
-    main()
