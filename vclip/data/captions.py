@@ -26,7 +26,7 @@ class Captions:
     """Timed captions of one video in the order of their file; they may overlap and even end before they start.
 
     Args:
-        start, end: seconds from the start of the video, shape (n,).
+        start, end: seconds, shape (n,).
         text: n strings; a missing text (None, NaN) becomes the empty string.
 
     Example:
@@ -81,8 +81,7 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
         video_id: which video, where a .json (by key) or .csv (by a column video_id) holds several.
 
     Raises:
-        ValueError: names file and row (from 1), for times that are not 0 <= start <= end, or text that is not UTF-8 or
-            does not follow the format.
+        ValueError: names file and row (from 1) where times are not 0 <= start <= end, or the format or UTF-8 is broken.
 
     Example:
         >>> import vclip
@@ -130,7 +129,6 @@ _TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|/|[\d:.]+)>|\{\\[^{}]*\}")
 
 
 def _read_cues(path: Path, text: str, video_id: str | None) -> list[tuple]:
-    """Cues of a .vtt or .srt: a line of times, then lines of text up to an empty one."""
     lines, kind = re.split(r"\r\n?|\n", text), path.suffix.lower()[1:]
     if kind == "vtt" and not text.startswith("WEBVTT"):
         raise ValueError(f"{path} is not a vtt file: its first line is {lines[0]!r}, not WEBVTT")
@@ -206,7 +204,6 @@ def deduplicate(
     """Remove what rolling captions repeat of the captions before them. Blank captions are skipped.
 
     Args:
-        captions: captions of one video.
         method: with "words", in order of start, each caption loses the longest run of leading words with which the text
             so far ends, until there is none; one of which nothing is left prolongs the one before it, if they meet.
             "reference" is the released clean-up (MMPT dedupprocessor.py:119-207), which works on characters.

@@ -1,12 +1,9 @@
-"""Features and captions of many videos on disk, memory-mapped. A corpus is a folder::
+"""Features and captions of many videos on disk, memory-mapped: N videos, M captions, T seconds of one, F feature size.
 
-    corpus.json                 FeatureSpec, split, licence, tokenizer
-    videos.parquet              video_id, seconds, shard, row, media (the file's path in its folder, if known)
-    captions.parquet            video_id, start, end, text (and input_ids once tokenized)
-    features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
-
-and `store.sqlite` (`vclip.data.feature_store`) if it was made from video files: what became of each.
-N videos, M captions of all videos, T seconds of one video, F feature size.
+A corpus is a folder of corpus.json (FeatureSpec, split, licence, tokenizer), videos.parquet (video_id, seconds, shard,
+row, media: the file's path in its folder, if known), captions.parquet (video_id, start, end, text; input_ids once
+tokenized), features-00000.safetensors, ... (`features` (sum of T, F) float16, `starts` (videos + 1,) int64) and, if it
+was made from video files, `store.sqlite` (`vclip.data.feature_store`).
 """
 
 import hashlib
@@ -27,8 +24,7 @@ from vclip.data import layouts, storage
 from vclip.data.captions import Captions, tokenize
 from vclip.data.spec import FeatureSpec
 
-# Opening a file takes longer than reading a clip, so all of HowTo100M's 6,500 shards may stay open, and most folders of
-# .npy files. Memory maps hold no file descriptor but count towards Linux's vm.max_map_count (65,530): two corpora fit.
+# opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
 FILES_OPEN = 30_000
 STORE = "store.sqlite"
 
@@ -41,10 +37,8 @@ class Corpus:
     `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
 
     Example:
-        >>> from vclip import Corpus, minihowto
-        >>> corpus = Corpus.open(minihowto() / "val")
-        >>> corpus
-        Corpus('val': 64 videos, 1.0 h, 1006 captions)
+        >>> import vclip
+        >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
         >>> corpus.features(0).shape, corpus.captions(0).text[0]
         ((62, 128), "today we're doing pirate dish")
     """
@@ -77,11 +71,9 @@ class Corpus:
         split: str | None = None,
         licence: str | None = None,
     ) -> "Corpus":
-        """Write a corpus, all or nothing, and open it.
+        """Write a corpus into the new folder `path`, all or nothing, and open it.
 
         Args:
-            path: the folder to make.
-            spec: how the features were made.
             videos: (video_id, features (T, F), captions or None), each read when it is its turn.
             split, licence: of the videos, such as "train" and "CC0".
 
@@ -127,7 +119,6 @@ class Corpus:
         """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards; nothing is copied.
 
         Args:
-            path: the folder.
             split: which shards, where a folder holds those of "train" and "val".
         """
         path = Path(path).expanduser()
@@ -160,7 +151,6 @@ class Corpus:
         return f"Corpus({self.path.name!r}: {len(self)} videos, {hours:.1f} h, {len(self.caption_start)} captions)"
 
     def index(self, video_id: str) -> int:
-        """Position of a video."""
         return self._index[video_id]
 
     def features(self, i: int) -> np.ndarray:
@@ -171,11 +161,9 @@ class Corpus:
 
     @property
     def dim(self) -> int:
-        """Feature size F."""
         return self.spec.dim if self.spec is not None else self._block(0).shape[1]
 
     def captions(self, i: int) -> Captions:
-        """The captions of video i in the order of the file."""
         i = self._position(i)
         first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
         text = self.caption_text[first:last].to_pylist()

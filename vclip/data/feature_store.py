@@ -1,8 +1,7 @@
-"""What must survive a kill while a folder of videos is encoded: one SQLite file in the corpus folder.
+"""`store.sqlite` in a corpus folder: what must survive a kill while a folder of videos is encoded.
 
-`store.sqlite` has a row for each video: its file, its captions, what became of it, and where its features are. They
-wait in the row until there are enough for a shard, whose file is written before the rows name it. `finish` publishes
-the tables that readers see, corpus.json last.
+It has a row a video: file, captions, status, and where the features are. They wait in the row until they fill a shard,
+whose file is written before the rows name it. `finish` publishes the tables that readers see, corpus.json last.
 """
 
 import hashlib

@@ -11,23 +11,21 @@ from vclip.data.storage import copy_into
 
 
 def merge(corpora: Iterable, out) -> Corpus:
-    """Make one corpus of all videos of several, which are only read; stopped and called again, it goes on.
+    """Make `out`, a corpus of all videos of several, which are only read; stopped and called again, it goes on.
 
     Videos come in the order of their files' paths. `extract` knows the files again, so on the whole folder it adds what
     no shard has. Token ids are left out (`Corpus.tokenize` makes them again).
 
     Args:
         corpora: folders of corpora of the same spec, split and licence.
-        out: the folder to make.
 
     Raises:
         FileExistsError: if `out` holds something.
         ValueError: for corpora that differ, or a video that two of them hold.
 
     Example:
-        >>> import tempfile
-        >>> from vclip import merge, minihowto
-        >>> len(merge([minihowto() / "val"], tempfile.mkdtemp()))
+        >>> import tempfile, vclip
+        >>> len(merge([vclip.minihowto() / "val"], tempfile.mkdtemp()))
         64
     """
     out, opened = Path(out).expanduser(), [Corpus.open(folder) for folder in corpora]

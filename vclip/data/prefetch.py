@@ -10,10 +10,7 @@ T = TypeVar("T")
 
 
 def prefetch(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, None]:
-    """Yield the items in order, up to `n` of them computed in a thread before they are asked for.
-
-    An error is raised when its turn comes. Closing waits for the item under way and closes `items`.
-    """
+    """Yield the items, up to `n` computed ahead in a thread; errors come in turn, closing closes `items` too."""
     ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
     free, stopped = Semaphore(n), False
 

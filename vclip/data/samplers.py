@@ -1,7 +1,4 @@
-"""Pairs of a video clip and a text clip, drawn for a whole batch at once: V videos, n clips of each, B = V * n clips.
-
-All randomness is the generator's that is passed: equal generators give equal clips.
-"""
+"""Pairs of a video clip and a text clip, drawn for a whole batch at once: V videos, n clips of each, B = V * n."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +15,7 @@ MAX_SPAN = 256.0  # seconds: a text clip this long grows no further (how2process
 
 
 class Clips(NamedTuple):
-    """B pairs: seconds `video_start`:`video_end` and captions `caption_first`:`caption_last` of their video.
+    """B pairs, video-major: seconds `video_start`:`video_end` and captions `caption_first`:`caption_last` of a video.
 
     Captions are counted from the video's first. Lengths are those drawn: `pack` cuts them to the model's limits.
 
@@ -50,9 +47,8 @@ class OverlappedClips:
     Example:
         >>> import vclip
         >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
-        >>> clips = OverlappedClips().sample(corpus, videos=np.array([0, 1]), n=4, rng=np.random.default_rng(0))
-        >>> len(clips.video_start)
-        8
+        >>> OverlappedClips().sample(corpus, videos=np.array([0, 1]), n=4, rng=np.random.default_rng(0)).video_end.shape
+        (8,)
     """
 
     video_seconds: tuple[int, int] = (3, 32)
@@ -60,7 +56,7 @@ class OverlappedClips:
     max_text_tokens: int = 61
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
-        """`n` clips of each video, video-major."""
+        """Draw `n` clips of each video; equal generators give equal clips."""
         video = _check_videos(corpus, videos, n)
         begin = corpus.caption_offsets[video]
         centre = rng.integers(begin, corpus.caption_offsets[video + 1])
@@ -87,9 +83,8 @@ class AlignedClips:
     Example:
         >>> import vclip
         >>> corpus = vclip.Corpus.open(vclip.minihowto() / "val")
-        >>> clips = AlignedClips(first=True).sample(corpus, videos=0, n=1, rng=np.random.default_rng(0))
-        >>> clips.caption_first.tolist()
-        [0]
+        >>> AlignedClips(first=True).sample(corpus, videos=0, n=1, rng=np.random.default_rng(0)).caption_first
+        array([0])
     """
 
     text_tokens: tuple[int, int] | None = (8, 64)
@@ -97,7 +92,7 @@ class AlignedClips:
     first: bool = False
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
-        """`n` clips of each video, video-major."""
+        """As `OverlappedClips.sample`."""
         video = _check_videos(corpus, videos, n)
         begin = corpus.caption_offsets[video]
         centre = begin if self.first else rng.integers(begin, corpus.caption_offsets[video + 1])
@@ -132,7 +127,7 @@ class MILNCEClips:
     min_span: float = 5.0
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
-        """`n` clips of each video, video-major."""
+        """As `OverlappedClips.sample`."""
         video = _check_videos(corpus, videos, n)
         begin = corpus.caption_offsets[video]
         centre = rng.integers(begin, corpus.caption_offsets[video + 1])
@@ -187,10 +182,9 @@ def _grow_text(
 
 
 def _grow_video(centre: PerClip, length: PerClip, total: PerClip, rng: np.random.Generator) -> PerClip:
-    """Start of clips that grow from the empty clip at `centre`, a second at a time on a fair side, within `total`.
+    """Start of clips grown from `centre` within `total` by fair coin tosses: centre - Binomial(length, 1/2), clipped.
 
-    The original tosses a coin until an end is reached, then only the other side grows (how2processor.py:738-759).
-    Tossing on changes nothing: with X ~ Binomial(length, 1/2) tosses to the left it is `centre - X`, clipped.
+    The original stops tossing at an end, where only the other side grows: the same (how2processor.py:738-759).
     """
     return np.clip(centre - rng.binomial(length, 0.5), 0, total - length)
 

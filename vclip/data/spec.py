@@ -17,8 +17,7 @@ class FeatureSpec:
 
     Args:
         encoder, weights: name of the network, and hash of its weights.
-        fps, size: frames a second and pixels a side that go in.
-        crop, normalisation: what is done to a frame.
+        fps, size, crop, normalisation: frames a second, pixels a side, and what is done to a frame.
         pooling: what is done to a second's frames: "none" (the network sees the second whole), "mean", "mean+std".
         projection: hash of the matrix that the features were multiplied with, or None.
         dim: numbers that come out.

@@ -69,7 +69,7 @@ def shard_name(shard: int) -> str:
 
 
 def write_shard(path: Path, features: list[np.ndarray]) -> None:
-    """One features file: a list of (T, F) arrays, float16 on disk. Written to a temporary name, then renamed."""
+    """One features file of a list of (T, F) arrays, float16 on disk."""
     starts = np.concatenate([[0], np.cumsum([len(f) for f in features])]).astype(np.int64)
     tensors: dict = {"features": np.concatenate(features).astype(np.float16), "starts": starts}
     replace(path, lambda temporary: save_file(tensors, temporary))
@@ -123,10 +123,7 @@ VIDEOS_AT_ONCE = 4096  # the captions of a large corpus do not fit memory as Pyt
 
 
 def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[tuple[str, Captions]], meta: dict) -> None:
-    """The tables beside the features files; corpus.json, which makes a folder a corpus, comes last.
-
-    `videos` are rows of VIDEOS; `captions` are used up first, so what makes them may still add to `videos`.
-    """
+    """The tables, then corpus.json. `captions` are used up first: making them may add to `videos`, rows of VIDEOS."""
 
     def write_captions(temporary: Path) -> None:
         rows = iter(captions)

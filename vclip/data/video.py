@@ -26,7 +26,7 @@ class VideoError(ValueError):
 
 
 def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
-    """Read a video second by second.
+    """Read a video second by second: uint8 arrays (fps, size, size, 3), RGB.
 
     Second s holds the frames for the times s + i / fps from the container's start: each the last with a timestamp <= t,
     before the first frame that one. Frames are rotated as the file asks, resized (bicubic) until their short side is
@@ -36,16 +36,12 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
         path: any file that FFmpeg opens.
         fps, size: frames a second and pixels a side.
 
-    Returns:
-        A generator of uint8 arrays (fps, size, size, 3), RGB, one a second.
-
     Raises:
         VideoError: if no frame can be decoded; for a damaged file, after the seconds that could be read.
 
     Example:
         >>> import vclip
-        >>> seconds = list(read_seconds(vclip.minihowto() / "videos" / "test0000.mp4", fps=3, size=64))
-        >>> seconds[0].shape
+        >>> next(read_seconds(vclip.minihowto() / "videos" / "test0000.mp4", fps=3, size=64)).shape
         (3, 64, 64, 3)
     """
     if fps < 1 or size < 1:

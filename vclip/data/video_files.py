@@ -26,10 +26,7 @@ Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it
 
 
 def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
-    """Find videos in a folder, or a list of files: by id, in the order of their paths, and their common folder.
-
-    The id is the file's stem, or its path in the folder where stems clash; without `stems` always the path.
-    """
+    """Videos by id, in path order, and their common folder; without `stems`, or where they clash, an id is the path."""
     if isinstance(source, str | os.PathLike):
         folder = Path(source).expanduser()
         if not os.path.lexists(folder):
@@ -74,10 +71,7 @@ def video_files(folder: Path) -> list[Path]:
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:
-    """The caption file beside a video: of its stem, else of its stem and a language, English first.
-
-    `names`: its folder's `listing`, where there is one.
-    """
+    """The caption file beside a video (of `names`): of its stem, else of its stem and a language, English first."""
     names = listing(video.parent) if names is None else names
     # "/" is the character after ".": these names begin with the stem and a dot
     beside = names[bisect_left(names, f"{video.stem}.") : bisect_left(names, f"{video.stem}/")]
@@ -129,12 +123,11 @@ class Files:
 
 
 def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool = False) -> tuple[list[str], Changes]:
-    """Compare `some` videos of a folder with the store; what needs no encoder is done at once.
+    """Compare `some` videos with the store, do what needs no encoder, and with `forget` drop those that are gone.
 
-    Files that moved keep their features, captions that changed are read, and with `forget` videos that are gone from
-    the folder leave the store. Returned are the videos to be encoded, and by video what changed: "added", "changed"
-    (other content), "moved" (another path, the same content), "captions", "dropped", "repaired" (its features were
-    lost), "skipped" (it failed and has not changed since) or "unreadable" (its features stay as they were).
+    Returns the videos to be encoded, and by video what changed: "added", "changed" (other content), "moved" (features
+    kept), "captions" (read again), "dropped", "repaired" (its features were lost), "skipped" (it failed and has not
+    changed since) or "unreadable" (its features stay as they were).
     """
     held = {video for video, entry in store.entries.items() if entry.shard is not None}
     changes = _without_lost(store)

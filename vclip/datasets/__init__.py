@@ -1,4 +1,7 @@
-"""Readers of the official annotation files: one module a data set, each with `load(path, split=...) -> Dataset`."""
+"""Readers of the official annotation files: one module a data set, each with `load(path, split=...) -> Dataset`.
+
+A value that is not as in the official files is a ValueError that names file, place and value.
+"""
 
 from vclip.datasets._records import Dataset
 

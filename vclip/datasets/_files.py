@@ -114,10 +114,7 @@ def _checked(where: str, validate: Callable[[], T]) -> T:
 
 
 def read_csv(source: Source, kind: type[T], delimiter: str = ",", header: bool = True) -> Iterator[tuple[str, T]]:
-    """(where it stands, the row as a dataclass or pydantic model); rows count from 1.
-
-    The first line names at least the model's fields; without a header these are the columns.
-    """
+    """(where, row as `kind`), from row 1; the header names at least its fields, without one these are the columns."""
     where, fields = source.where, list(kind.__annotations__)
     # strict: else an open quote swallows the rows up to the next one
     lines = csv.reader(io.StringIO(source.text, newline=""), delimiter=delimiter, strict=True)

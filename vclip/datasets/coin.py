@@ -26,10 +26,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Video:
-    """A video of `seconds` (the file's duration) that shows `task` (the file's class), and its steps in file order.
-
-    `recipe_type` is the official number of the task. What the file does not say is None.
-    """
+    """A video of `seconds` showing `task` (number `recipe_type`), with steps in file order; None if not in the file."""
 
     video_id: str
     seconds: float | None
@@ -70,13 +67,6 @@ def load(path: str | Path, split: Literal["testing", "training"] = "testing") ->
 
     Args:
         path: the release's folder, its COIN.json, or a file that holds a list of `{video id: annotations}`.
-        split: "testing" or "training".
-
-    Returns:
-        A `COIN`: `Video`s, `labels` and `texts`.
-
-    Raises:
-        ValueError: step ids that are not 1 to K or have two texts, or a value that is not as in the official files.
 
     Example:
         >>> import vclip

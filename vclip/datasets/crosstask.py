@@ -54,7 +54,7 @@ def load(
     n_train: int = 30,
     seed: int = 0,
 ) -> Dataset[Video]:
-    """The videos of one split.
+    """The videos of one split; `left_out` names those without features, annotation or task.
 
     "train" and "test" are the released code's (MMPT dsprocessor.py:378-656): of the annotated videos that are in
     `features` and not in videos_val.csv, numpy's legacy generator draws `n_train` of each primary task for training,
@@ -67,12 +67,6 @@ def load(
             "all": of these tasks). The other arguments matter for "train" and "test" alone.
         features: which videos have features: a Corpus or a set of ids; None means all.
         n_train: how many videos a primary task are drawn for training, with `seed`.
-
-    Returns:
-        A `Dataset` of `Video`s; `left_out` names the videos without features, annotation or task.
-
-    Raises:
-        ValueError: a block or row that is not as the official ones are; it names file and place.
 
     Example:
         >>> import vclip

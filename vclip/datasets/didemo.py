@@ -39,10 +39,6 @@ def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> D
 
     Args:
         path: the release's folder or its `<split>_data.json`, gzip or plain.
-        split: "train", "val" or "test".
-
-    Raises:
-        ValueError: a row (from 0) that is not as the official ones are; it names file, row and value.
 
     Example:
         >>> import vclip

@@ -66,9 +66,6 @@ def load(path: str | Path, split: str = "train") -> Dataset[Video]:
         split: "train", "val" (MMPT's how2_s3d_*.lst) and "holdout" (htm_holdout_vid.txt) are ids, one a line;
             "subset_train" and "full_val" (howto100m_*.csv) are file names, task numbers and seconds.
 
-    Raises:
-        ValueError: a row that is not such a one; it names file, row and value.
-
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -91,9 +88,6 @@ def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
     Args:
         path: raw_caption.json (id -> lists start, end, text), a .tar.gz of `<id>.csv` (start, end, text), or the folder
             that holds raw_caption.json or captions.tar.gz. Nothing of a tar file is unpacked to disk.
-
-    Raises:
-        ValueError: times that are not numbers with 0 <= start <= end, or a damaged file; it names file and place.
     """
     path = Path(path)
     path = next((path / name for name in CAPTIONS if (path / name).exists()), path)

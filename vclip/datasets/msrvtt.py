@@ -70,9 +70,6 @@ def load(path: str | Path, split: str = "test") -> Dataset:
             videos: with MSRVTT_data.json in the same folder they hold a `Clip` for each of a video's captions (videos
             without any are `left_out`), otherwise `Video`s.
 
-    Raises:
-        ValueError: a row that is not as the official ones are; it names file, row and value.
-
     Example:
         >>> import vclip
         >>> load(vclip.minihowto() / "msrvtt" / "test")

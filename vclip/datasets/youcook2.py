@@ -63,18 +63,13 @@ class _ListedClip:
 def load(
     path: str | Path, split: Literal["training", "validation"] = "validation", clips: str | Path | None = None
 ) -> Dataset[Clip]:
-    """The clips of one split, video by video.
+    """The clips of one split, video by video; the test split has no annotations.
 
     Args:
         path: the release's folder or its youcookii_annotations_trainval.json, gzip or plain.
-        split: "training" or "validation"; the test split has no annotations.
         clips: restricts to a list, in its order: a .csv with video_id, start, end and text (MIL-NCE's
             validation_youcook.csv) or a .pkl with `id` "<video>_<index>" and `caption` (MMPT's youcook_val.pkl).
             Listed clips of videos without annotation are `left_out`.
-
-    Raises:
-        ValueError: a value that is not as in the official files, or a listed clip that its video or the split does not
-            have; it names file, place and value.
 
     Example:
         >>> import vclip

@@ -18,15 +18,12 @@ S3D_FILES = (S3D_FILE, "s3d_howto100m.pth")
 
 
 def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
-    """Load a frozen video encoder by name.
+    """Load a frozen video encoder by name: it has `.spec` and turns frames (n, fps, size, size, 3) uint8 into (n, F).
 
     Args:
         name: "efficientnet-lite0", "s3d-g", or a hub id or folder for `AutoModelEncoder`.
         weights: file or folder of the weights; S3D needs it.
         fps, size: frames a second and pixels a side; None: the network's own.
-
-    Returns:
-        An object with `.spec` and `encoder(frames (n, fps, size, size, 3) uint8) -> (n, F)`.
 
     Example:
         >>> load_encoder("efficientnet-lite0").spec.dim

@@ -1,7 +1,4 @@
-"""Frozen networks that turn the frames of a second into a vector.
-
-Shapes: n seconds, f = spec.fps frames a second, s = spec.size pixels a side, F = spec.dim features.
-"""
+"""Frozen networks: n seconds of f = spec.fps frames, s = spec.size pixels a side, become (n, F), F = spec.dim."""
 
 from dataclasses import replace
 from typing import Any, Protocol
@@ -58,8 +55,7 @@ class EfficientNetLite0(NetworkEncoder):
     A second's feature is the mean and the standard deviation over its frames of the last feature map's mean, F = 2560.
 
     Args:
-        fps: frames a second.
-        size: pixels a side.
+        fps, size: frames a second and pixels a side.
 
     Example:
         >>> EfficientNetLite0(fps=1, size=64)(np.zeros((2, 1, 64, 64, 3), np.uint8)).shape

@@ -1,7 +1,4 @@
-"""Features made smaller by a matrix that travels beside them.
-
-Shapes: n seconds of f frames of s x s pixels, F features in, D features out.
-"""
+"""Features made smaller, F to D, by a matrix that travels beside them; n seconds of f frames of s x s pixels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +19,7 @@ class Projection:
 
     Args:
         encoder: makes F features.
-        matrix: shape (F, D), for instance of a PCA.
-        offset: shape (D,).
+        matrix, offset: shape (F, D), for instance of a PCA, and shape (D,).
 
     Example:
         >>> from vclip.encoders.networks import EfficientNetLite0

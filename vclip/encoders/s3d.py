@@ -154,13 +154,10 @@ S3D_FILE = "s3d.safetensors"
 
 
 def load_s3d(path) -> S3D:
-    """Load S3D with the released weights; the file's text model (`text_module.*`) is ignored.
+    """Load S3D, float32 in eval mode, with the released weights; the file's text model (`text_module.*`) is ignored.
 
     Args:
         path: the released `s3d_howto100m.pth`, or the file or folder that `convert` made of it.
-
-    Returns:
-        A float32 `S3D` in eval mode.
 
     Example:
         >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP

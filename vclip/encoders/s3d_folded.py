@@ -1,8 +1,7 @@
 """S3D-G for inference: batch norm folded into the convolutions, channels last, 3-D convolutions as 2-D ones.
 
-Shapes: B clips, C channels, T frames, H x W pixels; in memory the channels come last. A 1x3x3 convolution is then one
-of pictures, a 3x1x1 convolution one of pictures T high and H * W wide, and 1x1x1 a linear map: all of them views, and
-each faster on a CPU than its 3-D form, threefold for 3x1x1.
+B clips, C channels (last in memory), T frames, H x W pixels. A 1x3x3 convolution is then one of pictures, 3x1x1 one of
+pictures T high and H * W wide, 1x1x1 a linear map: views, and faster on a CPU than in 3-D, threefold for 3x1x1.
 """
 
 import copy

@@ -1,8 +1,7 @@
 """The retrieval browser: a `MomentIndex` as a search page in JupyterLab and Voila.
 
-The page and Python talk by widget messages, so it works behind any server and for videos anywhere on disk. Pictures and
-clips are sent as binary messages when they are shown and never become widget state, so none is saved in the notebook.
-What is saved is text: the query, the hits, and a list of them for readers without a kernel.
+Page and Python talk by widget messages, so it works behind any server and for videos anywhere on disk. Pictures and
+clips are sent when they are shown; the notebook saves text alone: the query, the hits, and a list of them.
 """
 
 import html
@@ -27,16 +26,14 @@ class RetrievalBrowser(anywidget.AnyWidget):
     """A search page for an index: type a sentence, see the moments that match, play them.
 
     Put it on the last line of a notebook cell. A hit plays from its start to its end; below it is the score of every
-    second, on which a click seeks. Arrow keys move between hits, Enter plays one. Errors are shown in the page. The
-    hits on the page are `hits`, rows for a pandas frame.
+    second, on which a click seeks. Arrow keys move between hits, Enter plays one. The hits on the page are `hits`, rows
+    for a pandas frame.
 
     Args:
-        index: the `MomentIndex` to search.
         k: the largest number of hits of a search.
 
     Example:
-        >>> import shutil, tempfile
-        >>> import vclip
+        >>> import shutil, tempfile, vclip
         >>> folder = tempfile.mkdtemp()
         >>> _ = shutil.copy(vclip.minihowto() / "videos" / "test0000.mp4", folder)
         >>> browser = RetrievalBrowser(vclip.load(vclip.minihowto() / "checkpoint").index(folder))
@@ -58,17 +55,10 @@ class RetrievalBrowser(anywidget.AnyWidget):
         self.on_msg(self._answer)
 
     def search(self, text: str, files: str = "") -> list[Hit]:
-        """Search, and show the hits on the page.
+        """Show on the page, and return, at most `k` hits, best first; ValueError as `MomentIndex.search`.
 
         Args:
-            text: what to search for.
             files: search only videos whose path contains this, in any case.
-
-        Returns:
-            At most k hits, best first.
-
-        Raises:
-            ValueError: as `MomentIndex.search` does.
         """
         wanted = files.strip().casefold()
         found = self.index.search(text, self.k, videos=(lambda video: wanted in video.casefold()) if wanted else None)

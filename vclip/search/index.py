@@ -1,7 +1,6 @@
-"""Search videos by text, down to the second.
+"""Search videos by text, down to the second: T seconds of a video, N windows of all videos (32 s every 16 s).
 
-T seconds of a video, N windows of all videos (32 s every 16 s). Scores are plain dot products: a window's is z_v . z_t
-(the paper's similarity, section 3.1), a second's h_v . z_t.
+Scores are plain dot products: z_v . z_t of a window (the paper's similarity, section 3.1), h_v . z_t of a second.
 """
 
 import os
@@ -34,14 +33,12 @@ class Hit:
 
     Attributes:
         video: its id in the corpus; in an indexed folder its path there. `MomentIndex.file` opens it.
-        start: seconds from the video's start.
-        end: seconds, at most the video's length.
+        start, end: seconds from the video's start; the end is at most the video's length.
         score: z_v . z_t of the window around it.
         rank: counts from 1.
         margin: the score minus the best of any other video (NaN if there is none).
         quantile: the fraction, 0 to 1, of 256 everyday sentences whose best score on this index is lower.
-        query: what was asked.
-        text: what the captions say meanwhile.
+        query, text: what was asked, and what the captions say meanwhile.
 
     Example:
         >>> Hit("a.mp4", 2.0, 7.0, 31.5, 1, 4.2, 0.99, "peel the carrot", "now we peel").end
@@ -67,8 +64,7 @@ class Curve(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One video of an update that is not as it was, or not as it should be: `change` as in
-    `vclip.data.video_files.compare`, `status` and `error` as in `vclip.data.extraction.Row`."""
+    """One video of an update, not as it was or should be: `change` as in `video_files.compare`, else as `Row`."""
 
     video: str
     change: str
@@ -90,8 +86,6 @@ class MomentIndex:
         >>> import tempfile, vclip
         >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
         >>> index = vclip.MomentIndex.build(clip, vclip.minihowto() / "val", tempfile.mkdtemp())
-        >>> index
-        MomentIndex('val': 64 videos, 1.0 h, 187 windows)
         >>> len(index.search("fry the cactus", k=3))
         3
     """
@@ -107,20 +101,18 @@ class MomentIndex:
     def build(clip: DualEncoder, source, path=None) -> "MomentIndex":
         """Index a folder of videos, or a corpus of the features that `clip` takes.
 
-        Of a folder every video is encoded into a corpus, which can be trained on. What is there already is brought up
-        to date, as `update` does, so a build that was stopped goes on. Of a corpus nothing is encoded: its features are
-        read. Linked folders are entered, hidden files and folders are not.
+        A folder's videos are encoded into a corpus, which can be trained on; what is there is brought up to date as by
+        `update`, so a stopped build goes on. Linked folders are entered, hidden ones are not. A corpus is only read.
 
         Args:
             clip: as `vclip.load` gives it; several models can index one corpus.
             source: a folder of videos, a `Corpus`, or the folder of one, such as `extract` makes.
-            path: of a folder, where its corpus goes, `.vclip` in it by default. Of a corpus, where its window vectors
-                go, by default beside its features. They lie in `index/` there.
+            path: where a folder's corpus (default: `.vclip` in it) or a corpus' window vectors go (default: beside its
+                features). They lie in `index/` there.
 
         Raises:
             FileNotFoundError: if there is no video, or all that the index knows are gone.
-            FileExistsError: if `path` holds something else.
-            RuntimeError: while another process updates the index.
+            FileExistsError, RuntimeError: if `path` holds something else; while another process updates the index.
             ValueError: names the fields in which the features are not those that `clip` takes.
         """
         if not isinstance(source, Corpus) and not _is_corpus(Path(source).expanduser()):
@@ -138,8 +130,7 @@ class MomentIndex:
         """Open the index at `path`, as it is.
 
         Raises:
-            FileNotFoundError: if there is none by this model.
-            ValueError: if it is damaged, or the corpus has changed since: `build` brings it up to date.
+            FileNotFoundError, ValueError: if there is none by this model; if it is damaged or out of date (`build` it).
         """
         path = Path(path).expanduser()
         index = MomentIndex(clip, path)
@@ -149,16 +140,10 @@ class MomentIndex:
         return index
 
     def update(self) -> Report:
-        """Encode new and changed files, forget those that are gone, and embed what is new.
+        """Encode new and changed files, forget those that are gone, and embed what is new. Returns the new `report`.
 
         A file whose size and time are as they were is not read; else its hash tells whether it has changed. A file
-        that cannot be encoded is tried again when it has changed.
-
-        Returns:
-            A `Change` for each video that is not as it was.
-
-        Raises:
-            FileNotFoundError, RuntimeError, ValueError: as `build`.
+        that cannot be encoded is tried again when it has changed. Raises as `build`.
         """
         if self.folder is not None:
             self.report = self._encode(self.folder)
@@ -169,11 +154,9 @@ class MomentIndex:
         return self.report
 
     def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:
-        """Find at most k moments, best first, no two of which overlap; a window gives its run that stands out.
+        """Find at most k moments, best first, none overlapping: of each window the run of seconds that stands out.
 
         Args:
-            text: what to look for.
-            k: how many moments at most.
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
                 in margin and quantile.
 
@@ -207,12 +190,7 @@ class MomentIndex:
         return Curve(np.arange(len(scores)), scores)
 
     def file(self, video: str) -> Path:
-        """Find the file of a video.
-
-        Raises:
-            KeyError: if the video is not in the index.
-            FileNotFoundError: if its file is gone, or the corpus was made without files.
-        """
+        """Find a video's file; KeyError for an unknown video, FileNotFoundError if it is gone or not known."""
         self._position(video)
         if video not in self._files or not self._files[video].path:
             raise FileNotFoundError(f"{self.corpus.path} does not say where the file of {video!r} is")

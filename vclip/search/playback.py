@@ -1,8 +1,7 @@
 """Pictures and short clips of any video file, in formats that a web page can show.
 
-Browsers play only a few of the formats that FFmpeg reads, and a notebook's page cannot reach files outside its server's
-folder. So a clip is encoded anew, small, as WebM (VP8 and Opus, which every browser plays). Times are seconds from the
-container's start, as in `vclip.data.video`.
+Browsers play few of the formats that FFmpeg reads, and a page cannot reach files outside its server's folder: clips are
+encoded anew, small, as WebM (VP8 and Opus). Times are seconds from the container's start, as in `vclip.data.video`.
 """
 
 import io
@@ -26,10 +25,9 @@ OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is m
 
 
 def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np.ndarray]:
-    """RGB pictures (H, W, 3) uint8, upright and of at most `side` pixels, shown at ascending `times` (s).
+    """Upright RGB pictures (H, W, 3) uint8 of at most `side` pixels a side, shown at ascending `times` (s).
 
-    The picture for time t is the last with a timestamp <= t: the first frame before the video begins, the last frame
-    after its end. Raises FileNotFoundError, and VideoError if no frame can be decoded there.
+    The picture for time t is the last with a timestamp <= t, before the video begins the first frame.
     """
     return (_picture(frame, side) for frame in _frames(path, times))
 
@@ -43,10 +41,9 @@ def thumbnail(path: str | Path, time: float) -> bytes:
 
 
 def clip(path: str | Path, start: float, end: float) -> bytes:
-    """The seconds from `start` to `end` of a video as a WebM file, at most SIDE pixels a side, that begins at 0.
+    """The seconds `start` to `end` as a WebM file of at most SIDE pixels a side, at the file's frame rate, 10 to 30.
 
-    The frame rate is constant: the file's, rounded and kept between 10 and 30. Gaps in the sound and sound that cannot
-    be decoded are silent. After the file's end the last picture stays.
+    Sound that is missing or cannot be decoded is silent; after the file's end the last picture stays.
     """
     with open_video(path) as container:
         rate = Fraction(round(min(max(frame_rate(picture_stream(container, repr(str(path)))), 10), 30)))

@@ -1,13 +1,9 @@
 """The window vectors z_v of a corpus by one model, kept beside its features; all of it can be made again.
 
-An index is a folder named by the model::
-
-    vectors-00000.safetensors   of the videos in features-00000: `z_v` (sum of W, D) float32, `starts` (N + 1,) and
-                                `keys` (N, 32), the SHA-256 of each video's features
-    windows.faiss               the FAISS index, of large indexes only
-    index.json                  where the corpus is, a hash of its videos, scores of everyday sentences; written last
-
-Shapes: N videos of one file, W windows of a video, D hidden size.
+An index is a folder named by the model. vectors-00000.safetensors is of the N videos in features-00000, W windows each:
+`z_v` (sum of W, D) float32, `starts` (N + 1,) and `keys` (N, 32), the SHA-256 of each video's features. Large indexes
+also have windows.faiss. index.json is written last: where the corpus is, a hash of its videos, scores of everyday
+sentences.
 """
 
 import hashlib

@@ -1,7 +1,4 @@
-"""The windows of all videos of an index, best for a text first (FAISS), and what stands out in one.
-
-N windows of all videos, T seconds of one, D hidden size. A score is a dot product with z_t.
-"""
+"""The N windows of all videos, best for a text first, and what stands out in T seconds of one. D is the hidden size."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -74,11 +71,10 @@ class Windows:
 
 
 def standing_out(scores: Float[np.ndarray, " T"], shortest: int = SHORTEST) -> tuple[int, int]:
-    """Start and end of the run of seconds that stands out: of at least `shortest` seconds (or all there are) the one
-    with the largest sum of what exceeds the mean by more than half a standard deviation; of equals the first.
+    """Start and end of the run of seconds that stands out: the first with the largest sum of scores - mean - sd / 2.
 
-    Of ten label-free rules this one found the steps of MiniHowTo's val videos best (mean IoU 0.72, 0.25 for the whole
-    window; 284 steps asked for as "verb the thing" of the right video).
+    It has at least `shortest` seconds (or all there are). Of ten label-free rules this one found the 284 steps of
+    MiniHowTo's val videos best: mean IoU 0.72, 0.25 for the whole window.
     """
     x = scores.astype(np.float64)
     total = np.concatenate([[0.0], np.cumsum(x - x.mean() - x.std() / 2)])
