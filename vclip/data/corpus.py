@@ -1,9 +1,12 @@
-"""Features and captions of many videos on disk, memory-mapped: N videos, M captions, T seconds of one, F feature size.
+"""Features and captions of many videos on disk, memory-mapped. A corpus is a folder::
 
-A corpus is a folder of corpus.json (FeatureSpec, split, licence, tokenizer), videos.parquet (video_id, seconds, shard,
-row, media: the file's path in its folder, if known), captions.parquet (video_id, start, end, text; input_ids once
-tokenized), features-00000.safetensors, ... (`features` (sum of T, F) float16, `starts` (videos + 1,) int64) and, if it
-was made from video files, `store.sqlite` (`vclip.data.feature_store`).
+    corpus.json                 FeatureSpec, split, licence, tokenizer
+    videos.parquet              video_id, seconds, shard, row, media (the file's path in its folder, if known)
+    captions.parquet            video_id, start, end, text (and input_ids once tokenized)
+    features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
+
+and `store.sqlite` (`vclip.data.feature_store`) if it was made from video files: what became of each.
+N videos, M captions of all videos, T seconds of one video, F feature size.
 """
 
 import hashlib
