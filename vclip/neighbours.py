@@ -1,7 +1,4 @@
-"""Nearest rows: exact by Euclidean distance (PyTorch), or by inner product (FAISS), exact or in k-means cells.
-
-n rows of D numbers, m queries.
-"""
+"""Nearest rows: exact by Euclidean distance (PyTorch), or by inner product (FAISS), exact or in k-means cells."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +21,7 @@ def nearest_of_all(
     origin: Float32[np.ndarray, " D"],
     device: torch.device,
 ) -> Int[np.ndarray, "m k"]:
-    """The `k` <= n rows nearest to each query, best first; all are compared, block by block, on `device`.
+    """The `k` <= n rows nearest to each query, best first.
 
     `origin` is subtracted from `rows` only. In float32, unless `torch.set_float32_matmul_precision` allows less.
     """
@@ -44,10 +41,7 @@ def nearest_of_all(
 
 
 def index_rows(blocks: Sequence[Float32[np.ndarray, "_ D"]], cells: bool = False) -> Any:
-    """A FAISS index, by inner product, of the rows of all `blocks`, at least one, in their order.
-
-    In `cells`, sqrt(n) of them but at most one for 39 rows, a search visits a sixteenth of them, and rows are float16.
-    """
+    """FAISS index by inner product over the rows of `blocks`; in `cells`, float16, a search visits 1/16 of them."""
     import faiss
 
     n, dim = sum(map(len, blocks)), blocks[0].shape[1]
@@ -67,10 +61,7 @@ def index_rows(blocks: Sequence[Float32[np.ndarray, "_ D"]], cells: bool = False
 def nearest(
     index: Any, queries: Float32[np.ndarray, "m D"], n: int, allowed: Bool[np.ndarray, " rows"] | None = None
 ) -> tuple[Float32[np.ndarray, "m n"], Int[np.ndarray, "m n"]]:
-    """Scores and rows, best first, of the n nearest `allowed` rows of an index; -1 where there are fewer.
-
-    All cells are visited where a sixteenth holds fewer than n rows, and for `allowed` rows, which may lie in any.
-    """
+    """Scores and rows, best first, of the n nearest `allowed` rows; -1 where all cells together hold fewer."""
     import faiss
 
     library: Any = faiss

@@ -18,8 +18,7 @@ COMMAND = "pytest -n 0 tests/benchmarks/bench_*.py --benchmark-json=FILE"
 def check_parameters(namespace: Mapping) -> None:
     """Refuse a parameter given by papermill's `-p` that the notebook does not have; papermill itself only warns.
 
-    `namespace` is the notebook's `globals()`. The kernel keeps the source of its cells in `In`: the first holds the
-    parameters, and papermill's, if any, comes next and begins with "# Parameters".
+    `namespace` is the notebook's `globals()`: `In` holds its parameters' cell, then papermill's, if it made one.
     """
     cells = [source for source in namespace.get("In", []) if source.strip()]
     injected = [source for source in cells[1:2] if source.lstrip().startswith("# Parameters")]

@@ -26,13 +26,10 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
 
     Args:
         path: the released VideoCLIP or S3D file.
-        folder: what to write, new or empty.
+        folder: what to write; FileExistsError if it holds anything.
         tokenizer: a folder or hub id; adds the processor that `vclip.load` needs.
         config: sizes, as `load_videoclip` takes them.
         s3d: the released S3D file, which goes into the same folder as the encoder that the model's config names.
-
-    Raises:
-        FileExistsError: if `folder` holds anything.
 
     Example:
         >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP

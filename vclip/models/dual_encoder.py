@@ -1,7 +1,4 @@
-"""The one encoder that tasks, search and fine-tuning know: clips and sentences as vectors of one space.
-
-Shapes: n clips or texts, T seconds of a clip, F feature size, D hidden size.
-"""
+"""Dual encoders, as tasks and search use them: n clips or texts, T seconds of a clip, F feature size, D hidden size."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -39,8 +36,7 @@ class DualEncoder(ABC):
     Attributes:
         name: what reports call it.
         spec: the `FeatureSpec` of the features it takes; None accepts any.
-        dim: D, the size of its vectors.
-        longest_clip: seconds it reads at once.
+        dim, longest_clip: D, the size of its vectors; seconds it reads at once.
 
     Example:
         >>> import vclip
@@ -69,7 +65,6 @@ class DualEncoder(ABC):
         """Embed every second of clips (T, F) of any length: a list of h_v (T, D).
 
         Args:
-            clips: features.
             protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
                 overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
                 seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included.
@@ -128,8 +123,7 @@ class VideoCLIP(DualEncoder):
     """VideoCLIP with its processor as a dual encoder; `vclip.load` makes one from a folder or a hub id.
 
     Args:
-        model: the towers; a `VideoCLIPForSegmentation` also classifies seconds.
-        processor: its tokenizer and limits.
+        model, processor: the towers (a `VideoCLIPForSegmentation` also classifies seconds); their tokenizer and limits.
 
     Example:
         >>> import vclip

@@ -16,13 +16,10 @@ from vclip.models.videoclip import VideoCLIPModel
 
 
 def load(source: str | PathLike[str]) -> VideoCLIP:
-    """Load a model with its tokenizer and, when videos are first read, its frozen video encoder.
+    """Load a dual encoder, on the GPU if there is one; its frozen video encoder is loaded when videos are first read.
 
     Args:
         source: a folder (a finished run's `best/`, what `convert` wrote, the shipped checkpoint) or a hub id.
-
-    Returns:
-        A dual encoder, on the GPU if there is one.
 
     Example:
         >>> import vclip

@@ -1,7 +1,4 @@
-"""Clips of different lengths laid end to end: no row is padding.
-
-Shapes: B clips, S rows of all clips, D hidden size.
-"""
+"""Clips of different lengths laid end to end, no row padding: B clips, S rows of all clips, D hidden size."""
 
 import torch
 from jaxtyping import Float, Int
@@ -20,10 +17,9 @@ def on_device(rows: Tensor, device: torch.device) -> Tensor:
 class Packing:
     """B clips of `lengths` rows, sorted by length so that clips of equal length form one dense block.
 
-    `clip` (S,): the clip that each row belongs to; `within` (S,): its place there; `length` (S,): its clip's length;
-    `given` (S,): its place among the rows of all clips in the order of `lengths`.
-    `starts` (B+1,) int32: where each clip begins and the last ends, in row order; `longest`: rows of the longest.
-    `blocks`: (length, number of clips) of each block, in row order.
+    `clip`, `within`, `length`, `given` (S,): each row's clip, place in it, the clip's length, and the row's place among
+    the rows of all clips in the order of `lengths`. `starts` (B+1,) int32: where each clip begins and the last ends, in
+    row order; `longest`: rows of the longest. `blocks`: (length, number of clips) of each block, in row order.
     Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device.
     """
 
@@ -69,10 +65,7 @@ def attend(
     scale: float,
     dropout: float = 0.0,
 ) -> Float[Tensor, "S H E"]:
-    """softmax(scale query key^T) value, each clip for itself; `dropout` is the fraction of weights that are dropped.
-
-    On CUDA in half precision, one variable-length flash attention. Elsewhere one attention for each distinct length.
-    """
+    """softmax(scale query key^T) value, each clip for itself; `dropout` is the fraction of weights that are dropped."""
     has_flash = (
         query.is_cuda
         and query.dtype in (torch.float16, torch.bfloat16)
@@ -86,18 +79,14 @@ def attend(
 def flash(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
     """`attend` by FlashAttention-2 (Dao 2023, arXiv:2307.08691) for clips laid end to end."""
     starts, longest = packing.starts, packing.longest
-    # PyTorch's public ways to this kernel: `varlen_attn` knows no dropout, and nested tensors cost the host a
-    # millisecond a layer
+    # PyTorch's public ways to this kernel: `varlen_attn` has no dropout, nested tensors cost the host 1 ms a layer
     return torch.ops.aten._flash_attention_forward(
         query, key, value, starts, starts, longest, longest, dropout, False, False, scale=scale
     )[0]
 
 
 def by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
-    """`attend`, one dense attention for each block of equally long clips.
-
-    On a CPU masked attention over padded rows takes 1.3 times as long or more (`bench_attention`).
-    """
+    """`attend`, dense, block by block; on a CPU masked padding takes 1.3 times as long or more (bench_attention)."""
     attended = []
     for block in zip(*map(packing.split, (query * scale, key, value)), strict=True):
         q, k, v = (rows.transpose(1, 2) for rows in block)

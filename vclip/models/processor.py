@@ -32,13 +32,9 @@ class VideoCLIPProcessor(ProcessorMixin):
         """Make `input_ids` and `attention_mask` (B, L) of texts, `video_features` (B, T, F) and `video_mask` of clips.
 
         Args:
-            text: one text or a list.
-            videos: one array (T, F) or a list of arrays of one width F.
+            text, videos: one or a list; a video is an array (T, F), with the same F for all.
             return_tensors: "pt" or "np".
             kwargs: of the tokenizer; `padding="max_length"` pads clips too, to max_video_tokens.
-
-        Raises:
-            ValueError: if a clip is not (T, F).
         """
         values: dict = {}
         if text is not None:

@@ -25,15 +25,12 @@ UNUSED = {
 
 
 def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPModel:
-    """Load a released VideoCLIP checkpoint, a fairseq trainer file. Only tensors are read; nothing is executed.
+    """Load a released VideoCLIP checkpoint as a float32 model in eval mode; only tensors are read, nothing is executed.
 
     Args:
-        path: the file, `checkpoint_best.pt` for instance.
+        path: a fairseq trainer file; one with a classifier gives a `VideoCLIPForSegmentation`.
         config: sizes of another checkpoint of this layout; None means the released ones. Shared towers are recognised
             by their keys.
-
-    Returns:
-        A float32 model in eval mode; a `VideoCLIPForSegmentation` if the file holds a classifier.
 
     Example:
         >>> load_videoclip("checkpoint_best.pt")  # doctest: +SKIP

@@ -1,7 +1,4 @@
-"""Supervised action segmentation: a linear layer over each second's state, as fine-tuned on COIN.
-
-Shapes: B clips, T seconds, F feature size, K labels; a second's label is 0 = Outside, else the step's place from 1.
-"""
+"""Supervised action segmentation (COIN): B clips, T seconds, F feature size, K labels from 1; 0 = Outside."""
 
 from typing import Unpack
 
@@ -17,12 +14,10 @@ from vclip.models.videoclip import VideoCLIPModel
 
 
 class VideoCLIPForSegmentation(VideoCLIPModel):
-    """VideoCLIP with a classifier over each second's state (MMPT mmfusion.py:791, transformermodel.py).
-
-    The text tower travels along, though the classifier does not use it.
+    """VideoCLIP with a linear layer over each second's state (MMPT mmfusion.py:791, transformermodel.py).
 
     Args:
-        config: as for VideoCLIPModel; `num_labels` is K + 1, Outside first.
+        config: as for VideoCLIPModel, the text tower, which is not used here, included; `num_labels` is K + 1.
 
     Example:
         >>> import torch

@@ -1,7 +1,4 @@
-"""The video MLP, and BERT without pooler over packed or padded rows.
-
-Shapes: B clips, L rows of a clip, F feature size, D hidden size.
-"""
+"""The video MLP, and BERT without pooler: B clips, L packed or padded rows of a clip, F feature size, D hidden size."""
 
 import copy
 from typing import Any, ClassVar
@@ -20,10 +17,7 @@ from vclip.models.packing import PackedSelfAttention, Packing
 
 
 class VideoMLP(nn.Module):
-    """One second's feature (F) -> (D): Linear, GELU, LayerNorm, Linear (mmpt/modules/mm.py).
-
-    The order, and PyTorch's eps of 1e-5 instead of BERT's 1e-12, are the released code's; the paper has a single layer.
-    """
+    """A second's feature (F) -> (D), the layers and eps 1e-5 as in mmpt/modules/mm.py; the paper has a single layer."""
 
     def __init__(self, config: VideoCLIPConfig):
         super().__init__()

@@ -1,7 +1,4 @@
-"""VideoCLIP: a video tower over a clip's seconds and a text tower over a caption's tokens, both BERT.
-
-Shapes: B clips, M texts, T seconds, L tokens with [CLS] and [SEP], F feature size, D hidden size.
-"""
+"""VideoCLIP's two BERTs: B clips of T seconds (F features), M texts of L tokens with [CLS] and [SEP], hidden size D."""
 
 from dataclasses import dataclass
 from typing import Unpack
@@ -77,13 +74,11 @@ class VideoCLIPModel(BertPreTrainedModel):
 
     @classmethod
     def from_bert(cls, name_or_path, **config) -> "VideoCLIPModel":
-        """Start both towers from a BERT (section 5.3).
-
-        The video tower takes the first layers (6 unless `video_config` says otherwise; all when shared) and the [CLS]
-        and [SEP] rows of the word table; the video MLP starts from scratch.
+        """Start both towers from a BERT (section 5.3), the video MLP from scratch.
 
         Args:
-            name_or_path: a hub id, a folder, or a BertModel.
+            name_or_path: a hub id, a folder, or a BertModel; the video tower takes its first layers (6 unless
+                `video_config` says otherwise; all when shared) and the [CLS] and [SEP] rows of its word table.
             config: arguments of VideoCLIPConfig that differ from its defaults.
         """
         bert = name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
@@ -127,16 +122,13 @@ class VideoCLIPModel(BertPreTrainedModel):
         attend_cls: bool = True,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
-        """Embed clips.
+        """Embed clips: `pooler_output` z_v (B, D), and `last_hidden_state` h_v (B, T, D) without [CLS] and [SEP].
 
         Args:
             video_features: frozen features, one row a second.
-            video_mask: 0 or False at padded seconds, which are no keys and count in no mean.
+            video_mask: 0 or False at padded seconds, which are no keys and count in no mean; their rows of h_v hold the
+                state of a zero feature that attends to the valid keys.
             attend_cls: False hides [CLS] as a key, as the released segmentation and localization do.
-
-        Returns:
-            `pooler_output` z_v (B, D) and `last_hidden_state` h_v (B, T, D), without [CLS] and [SEP]. Rows of h_v at
-            padded seconds hold the state of a zero feature that attends to the valid keys.
         """
         b, t, _ = video_features.shape
         if t > self.config.max_video_tokens:
@@ -160,14 +152,10 @@ class VideoCLIPModel(BertPreTrainedModel):
         attention_mask: Int[Tensor, "B L"] | Bool[Tensor, "B L"] | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
-        """Embed texts.
+        """Embed texts: `pooler_output` z_t (B, D), and `last_hidden_state` h_t (B, L, D) with all positions.
 
         Args:
-            input_ids: rows [CLS] words [SEP] [PAD]; an empty text is [CLS] [SEP].
-            attention_mask: 0 at [PAD].
-
-        Returns:
-            `pooler_output` z_t (B, D) and `last_hidden_state` h_t (B, L, D), all positions.
+            input_ids, attention_mask: rows [CLS] words [SEP] [PAD], an empty text [CLS] [SEP]; 0 at [PAD].
         """
         if input_ids.shape[1] > self.config.max_text_tokens + 2:
             limit = f"max_text_tokens + 2 ({self.config.max_text_tokens + 2})"
@@ -212,16 +200,11 @@ class VideoCLIPModel(BertPreTrainedModel):
         ids: Int[Tensor, " sum_L"],
         text_lengths: Int[Tensor, " M"],
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
-        """Embed clips and texts laid end to end; nothing is computed for padding. Equal to the padded calls.
+        """Embed clips and texts laid end to end, without padding: z_v (B, D) and z_t (M, D) as of the padded calls.
 
         Args:
-            features: the rows of all clips.
-            video_lengths: seconds of each clip.
-            ids: the tokens of all texts, each [CLS] words [SEP].
-            text_lengths: tokens of each text.
-
-        Returns:
-            z_v (B, D) and z_t (M, D).
+            features, video_lengths: the rows of all clips; seconds of each clip.
+            ids, text_lengths: the tokens of all texts, each [CLS] words [SEP]; tokens of each text.
         """
         return self.embed_videos(features, video_lengths), self.embed_texts(ids, text_lengths)
 

@@ -1,7 +1,4 @@
-"""Videos longer than a clip: overlapping windows, and the mean of what they say of each second.
-
-Shapes: T seconds of a video, C classes or hidden units.
-"""
+"""Overlapping windows over videos longer than a clip: T seconds of a video, C classes or hidden units."""
 
 from collections.abc import Sequence
 
@@ -13,15 +10,11 @@ SIZE, STRIDE = 32, 16
 
 
 def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[int, int]]:
-    """Cut `n` seconds into overlapping windows (MMPT dsprocessor.py:661-805).
+    """Cut `n` seconds into overlapping windows (start, end), end exclusive (MMPT dsprocessor.py:661-805).
 
     Args:
-        n: seconds of the video.
-        size: seconds of a window.
-        step: seconds between two windows' starts.
-
-    Returns:
-        Pairs (start, end), end exclusive; the last window is the first that reaches the end. No seconds, no window.
+        n: seconds of the video; 0 gives no window.
+        size, step: seconds of a window, and between two starts. The last window is the first that reaches the end.
     """
     if not 1 <= step <= size or n < 0:
         raise ValueError(f"windows need 1 <= step <= size and n >= 0; got step {step}, size {size}, n {n}")
@@ -31,14 +24,11 @@ def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[
 def merge_windows(
     rows: Sequence | np.ndarray | Tensor, windows: Sequence[tuple[int, int]]
 ) -> Float32[np.ndarray, "T C"]:
-    """Average the windows' rows over all windows that hold a second (MMPT predictor.py:383-408).
+    """Average windows' rows over all windows that hold a second: a mean for each (MMPT predictor.py:383-408).
 
     Args:
         rows: one array or tensor (size, C) for each window; rows behind the window's end are padding and not read.
         windows: pairs (start, end) in seconds, as `sliding_windows` gives them.
-
-    Returns:
-        The mean for each second, shape (T, C).
     """
     blocks = [b.detach().float().cpu().numpy() if isinstance(b, Tensor) else np.asarray(b, np.float32) for b in rows]
     total = np.zeros((max(end for _, end in windows), blocks[0].shape[1]), np.float32)

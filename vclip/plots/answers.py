@@ -30,11 +30,7 @@ def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], co
 def ranking(
     queries: Sequence[str], images: Sequence[Sequence[np.ndarray | None]], right: Sequence[int | None]
 ) -> Figure:
-    """A row a query: pictures of the clips ranked first, the right one framed.
-
-    `images` holds each query's best clips, None for an empty place; `right` the place of its own clip, None if it is
-    not among them.
-    """
+    """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
     figure, axes = plt.subplots(
         len(queries), columns, figsize=(1.5 * columns, 1.8 * len(queries)), squeeze=False, layout="constrained", dpi=72
@@ -76,10 +72,7 @@ def questions(
     answers: Sequence[int],
     titles: Sequence[str] | None = None,
 ) -> Figure:
-    """A row a question: its clip (None leaves its place empty), and a bar for each candidate's score.
-
-    The true answer is ticked and green; the model's answer (the highest score) is orange where it is wrong.
-    """
+    """A row a question: its clip (or None) and a bar a candidate; green and ticked: true; orange: wrongly chosen."""
     heights = [len(options) + 1 for options in candidates]
     figure, axes = plt.subplots(
         len(candidates), 2, figsize=(10, 0.27 * sum(heights) + 0.4), squeeze=False, layout="constrained", dpi=80,
@@ -140,10 +133,7 @@ def moments(
 def labelled_seconds(
     truth: np.ndarray, predicted: np.ndarray, best: np.ndarray, threshold: float, texts: Sequence[str], ylabel: str
 ) -> Figure:
-    """A video's seconds: the score of the best label, and below it the true and the predicted labels as bands.
-
-    `truth` and `predicted` (T,) are 0 for Outside (left white), else label + 1; `best` (T,) is a second's best score.
-    """
+    """Curve of the `best` scores (T,), bands of true and predicted labels (T,): 0 = Outside (white), else label + 1."""
     seen = sorted(set(np.concatenate([truth, predicted]).tolist()) - {0})
     colours = {label: plt.get_cmap("tab20")(i % 20) for i, label in enumerate(seen)}
     figure, (curve, bands) = plt.subplots(
@@ -169,9 +159,7 @@ def step_map(
     segments: Sequence[tuple[int, float, float]],
     steps: Sequence[str],
 ) -> Figure:
-    """Heat map of `log_probability` (T, K), log p(step | second): a row a step, its true spans framed, its assigned
-    second marked. `segments`: (step from 0, start, end).
-    """
+    """Heat map of log p(step | second) (T, K), true `segments` (step from 0, start, end) framed, `assigned` marked."""
     figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
     seconds = len(log_probability)
     image = axes.imshow(

@@ -37,10 +37,7 @@ class Difference:
 
 
 def compare(before: Report, after: Report, draws: int = 10_000, seed: int = 0) -> Difference:
-    """The difference of the task's headline score in two reports on the same examples, with its 95 % interval.
-
-    Paired bootstrap: `draws` times the videos are drawn with replacement (within each task for localization).
-    """
+    """Difference of two reports' headline scores with a 95 % interval; localization draws videos within each task."""
     if before.task != after.task or before.task not in HEADLINES:
         raise ValueError(f"{before.task} and {after.task}: reports of one task of {', '.join(HEADLINES)} are needed")
     one, other = _parts(before), _parts(after)

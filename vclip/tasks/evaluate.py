@@ -21,7 +21,7 @@ def evaluate(
     seed: int = 0,
     **options,
 ) -> Report:
-    """Score a dual encoder on a data set, beside trivial baselines.
+    """Score a dual encoder on a data set: a Report of scores beside trivial baselines, with every example.
 
     Args:
         clip: the model, from `vclip.load`.
@@ -32,11 +32,7 @@ def evaluate(
         seed: for baselines that are drawn.
         options: keyword arguments of the task's `examine`; the report records them.
 
-    Returns:
-        A Report: scores beside their baselines, the sample size, every example, and what made them.
-
     Raises:
-        TypeError: for a task that the data set does not serve, or an option that the task does not have.
         ValueError: if no video has features, or the features are not the model's.
 
     Example:

@@ -1,7 +1,4 @@
-"""Step localization (CrossTask): which second of a video shows each of its task's steps.
-
-T seconds of one video, K steps of its task, D hidden size. Arrays (T, K) of assignments and truth hold 0 and 1.
-"""
+"""Step localization (CrossTask): the second of each of K steps in a video of T seconds; arrays (T, K) hold 0 and 1."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -27,10 +24,7 @@ PROBABILITIES: tuple[str, ...] = get_args(Probability)
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Recall(Score):
-    """`recall` is the plain mean of `per_task`: found steps over steps that occur, NaN for a task without any.
-
-    `n` steps occur. Unpacks to recall, per_task.
-    """
+    """`recall` is the plain mean of `per_task`: found steps over steps that occur (NaN without any), `n` in all."""
 
     recall: float
     per_task: dict[str, float]
@@ -42,18 +36,14 @@ class Recall(Score):
 def assign_steps(
     logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"], probability: Probability = "softmax"
 ) -> UInt8[np.ndarray, "T K"]:
-    """Assign every step one second, in the order of the steps, by the least sum of -log p(step | second).
+    """Assign every step one second (1, else 0), in the order of the steps, by the least sum of -log p(step | second).
 
     Of equal sums a step takes the earliest second, but the last step takes second T - 1 if no earlier one is cheaper,
     as in CrossTask's own program (MMPT predictor.py:245-347).
 
     Args:
         logits: a score for each second and step. T <= K, where the original is undefined, is a ValueError.
-        probability: "softmax" over the K steps of each second, as released; "sigmoid" of each step by itself, which is
-            what fine-tuning trains.
-
-    Returns:
-        1 at the assigned seconds, else 0.
+        probability: "softmax" over a second's steps, as released; "sigmoid" of each step alone, as fine-tuning trains.
 
     Example:
         >>> assign_steps(np.array([[9, 0], [0, 0], [0, 9]])).argmax(axis=0)
@@ -88,15 +78,11 @@ def assign_steps(
 
 
 def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) -> Recall:
-    """Average the recall over tasks: a task's steps whose assigned second lies in the truth, over steps that occur.
+    """Average over tasks the recall: steps assigned to a true second over steps that occur (MMPT metric.py:220-259).
 
     Args:
-        assigned: an array (T, K) for each video; probabilities give the expected recall.
-        truth: an array (T, K) for each video.
+        assigned, truth: an array (T, K) for each video; probabilities in `assigned` give the expected recall.
         tasks: the task of each video.
-
-    Returns:
-        A score that unpacks to recall, per_task (MMPT metric.py:220-259).
 
     Example:
         >>> recall, per_task = average_recall([np.eye(3, 2)], [np.eye(3, 2)], ["make tea"])
@@ -133,10 +119,7 @@ def assign_uniform(seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
 
 
 def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]:
-    """Baseline: probability that step k is at second t when all choices of K seconds in order are equally likely.
-
-    C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K): k steps are before t, the others after it.
-    """
+    """Baseline: p(step k is at t) of K random seconds in order, C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K)."""
     t, k = np.arange(seconds)[:, None], np.arange(steps)[None]
     return scipy.stats.hypergeom.pmf(k, seconds - 1, t, steps - 1) * steps / seconds
 

@@ -1,7 +1,6 @@
 """DiDeMo's search for the moment inside one video: what the released code computes where the paper says retrieval.
 
-T seconds of one video, D hidden size, N descriptions. A moment (first, last) is a run of five-second blocks of a 30 s
-video, counted from 0, both ends included.
+A moment (first, last): five-second blocks of a 30 s video, from 0, inclusive. T seconds, D hidden size, N descriptions.
 """
 
 import math
@@ -44,16 +43,12 @@ def moment_scores(
     padding: Padding = "valid",
     seconds: int | None = None,
 ) -> Float[Tensor, " 21"]:
-    """Score every moment of `MOMENTS`: the mean of its seconds' states, dot the text (MMPT predictor.py:514-595).
+    """Score the 21 `MOMENTS`: mean state (-inf without a valid second), dot the text (MMPT predictor.py:514-595).
 
     Args:
-        h_v: states of the video's `seconds` (T by default); padded rows may follow.
-        z_t: the description.
+        h_v, z_t: states of the video's `seconds` (T by default), padded rows may follow; the description.
         padding: where the video's end cuts a moment, "valid" averages the seconds there are; "reference" averages the
             padded rows too, as the released code does.
-
-    Returns:
-        21 scores, -inf for a moment without a valid second.
 
     Example:
         >>> moment_scores(torch.eye(5), torch.ones(5))[:2]
@@ -80,17 +75,13 @@ def rank_moments(scores: Float[Tensor, " 21"]) -> list[tuple[int, int]]:
 
 
 def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[Moment]]) -> MomentScore:
-    """DiDeMo's metrics over N descriptions (MMPT metric.py:74-142).
+    """DiDeMo's rank1, rank5 and miou over N descriptions, beside those of random orders (MMPT metric.py:74-142).
 
     A description is a hit at k if the mean of its annotations' three smallest ranks is at most k; its IoU is the mean
     of the best moment's three largest with the annotations.
 
     Args:
-        ranked: the moments of each description's video, best first.
-        times: what each annotator chose.
-
-    Returns:
-        rank1, rank5 and miou, beside those of random orders of the same moments.
+        ranked, times: the moments of each description's video, best first; what each annotator chose.
 
     Example:
         >>> moment_metrics([[(0, 0), (1, 1)]], [[(0, 0), (0, 0), (0, 1)]]).values()

@@ -1,7 +1,4 @@
-"""Where no step is shown: thresholds below which a second is Outside, and a rule that needs no labels either.
-
-T seconds of a video, D hidden size, K labels. A prediction is 0 = Outside or the label's place from 1.
-"""
+"""Rules for where no step is shown: T seconds, D hidden size, K labels; predictions are 0 = Outside or from 1."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
@@ -27,9 +24,6 @@ def outside_threshold(
         z_labels: embeddings of K labels, whose texts are `texts`.
         duplicates: "keep" compares all ids, as published: two ids of one text give its squared norm, which few seconds
             exceed, so that nearly everything is Outside. "drop" counts equal texts, and equal rows, once.
-
-    Returns:
-        The threshold.
 
     Example:
         >>> outside_threshold(np.eye(2)), outside_threshold(np.ones((2, 2)), duplicates="keep")
@@ -59,12 +53,8 @@ def label_seconds(
     """Label each second: the label (from 1) with the largest dot product if it exceeds `threshold`, else 0 = Outside.
 
     Args:
-        h: states of a video's seconds.
-        z_labels: embeddings of K labels; the first of tied labels counts.
+        h, z_labels: states of a video's seconds; embeddings of K labels, of which the first of tied ones counts.
         threshold: gamma, for instance of `outside_threshold`.
-
-    Returns:
-        A label a second.
 
     Example:
         >>> label_seconds(np.array([[0.0, 2], [1, 0], [0, 0]]), np.eye(2), threshold=0.5)

@@ -151,10 +151,7 @@ def _shown(value: float) -> str:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Score:
-    """Base of a task's score; its numbers are the further fields annotated float.
-
-    `chance` is what random answers score on average: a score, or the number where there is only one.
-    """
+    """Base of a task's score, whose numbers are its float fields; `chance` is what random answers score on average."""
 
     n: int
     chance: "Score | float | None" = None

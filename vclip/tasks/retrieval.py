@@ -1,7 +1,4 @@
-"""Text-to-video retrieval (sections 4 and 5.2, Tables 1 and 2): at which rank does a text find its own video?
-
-N texts, M videos, D hidden size.
-"""
+"""Text-to-video retrieval (sections 4 and 5.2, Tables 1 and 2): N texts, M videos, D hidden size."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -39,15 +36,12 @@ class RetrievalScore(Score):
 def score(
     similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
 ) -> RetrievalScore:
-    """R@1, R@5, R@10 and median rank by a similarity matrix.
+    """R@1, R@5, R@10 and median rank of `n` texts by a similarity matrix, beside chance.
 
     Args:
         similarity: row i and column i are a pair; larger is closer. NaN is a ValueError.
         ties: "against" ranks a video that scores as the true one does before it; "reference" counts a text once for
             every place that such a tie covers, as the released code does (MMPT metric.py:25-58).
-
-    Returns:
-        The scores beside chance, and `n` texts.
 
     Example:
         >>> score(np.array([[0.9, 0.1], [0.8, 0.7]]))
@@ -100,10 +94,7 @@ def _score(ranks: pd.DataFrame, n_videos: int, ties: Ties) -> RetrievalScore:
 
 
 def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
-    """(T, F) of the seconds `start`:`end` of a record's video, of all where it names none.
-
-    What the features do not reach is left out, so that T can be 0 (MMPT dsprocessor.py:266-336).
-    """
+    """(T, F) of a record's `start`:`end`, or of all, as far as features reach: T can be 0 (dsprocessor.py:266-336)."""
     video_id, start, end = _span(record)
     return corpus.features(corpus.index(video_id))[start:end]
 
@@ -116,10 +107,7 @@ def _span(record: Any) -> tuple[str, int, int | None]:
 def embed_pairs(
     clip: DualEncoder, records: Sequence, corpus: Corpus
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "M D"], Int[np.ndarray, " N"], list[int]]:
-    """z_t of each record's `sentence`, z_v of the distinct clips, and which of these each sentence describes.
-
-    Also returns the positions in `records` of the N that could be embedded: those whose video the corpus has.
-    """
+    """z_t of the N records that have features, z_v of M distinct clips, each text's clip, and the records' places."""
     clip.check(corpus)
     found = covered(records, corpus)
     if not found:
@@ -131,10 +119,7 @@ def embed_pairs(
 
 
 def text_to_video(clip: DualEncoder, clips: Sequence, corpus: Corpus) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
-    """Similarity of each clip's sentence (row) with every clip's video (column), and which clips could be embedded.
-
-    `clips` are records with `video_id`, `sentence` and, where a clip is not its whole video, `start` and `end` (s).
-    """
+    """Similarity of each record's `sentence` (row) with every record's clip (column), and which could be embedded."""
     z_t, z_v, own, found = embed_pairs(clip, clips, corpus)
     return (z_t @ z_v.T)[:, own], found
 

@@ -1,7 +1,4 @@
-"""How well runs of equal labels match, whatever the length of the silence around them: segmental F1 and edit score.
-
-T seconds of a video; labels are integers, 0 = Outside, which is no segment.
-"""
+"""Segmental F1 and edit score: how well runs of equal labels match over T seconds; 0 = Outside is no segment."""
 
 from collections.abc import Sequence
 
@@ -21,8 +18,7 @@ def segment_hits(
 ) -> tuple[int, int]:
     """Hits of one video, and how many segments prediction and truth have together.
 
-    A predicted segment is a hit if the true segment of its label with the largest intersection over union reaches
-    `overlap` and was not hit before.
+    A predicted segment is a hit if the best true one of its label reaches an IoU of `overlap` and was not hit before.
     """
     found, wanted = segments(predicted), segments(truth)
     hit = set()
@@ -41,10 +37,7 @@ def segmental_f1(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], o
 
 
 def edit_score(predicted: Integer[np.ndarray, " T"], truth: Integer[np.ndarray, " S"]) -> float:
-    """1 minus the edit distance between the segments' labels in order, over the longer one's number (Lea et al. 2016).
-
-    1 where neither side has a segment.
-    """
+    """1 - edit distance between the segments' labels / the larger number of them (Lea et al. 2016); 1 without any."""
     found, wanted = ([label for label, _, _ in segments(labels)] for labels in (predicted, truth))
     row = list(range(len(wanted) + 1))
     for i, label in enumerate(found, 1):

@@ -1,7 +1,4 @@
-"""Action segmentation: which of the steps, or none (Outside), each second of a video shows.
-
-T seconds of a video, K labels. A second's label is 0 = Outside or the step's place from 1.
-"""
+"""Action segmentation: which of K steps (from 1), or none (0 = Outside), each of a video's T seconds shows."""
 
 import math
 from collections.abc import Sequence
@@ -48,16 +45,12 @@ class SegmentationScore(Score):
 
 
 def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationScore:
-    """Scores of labels from 0 (Outside) to `n_labels` (MMPT metric.py:195).
+    """Scores beside those of "all Outside" and "most frequent step" (MMPT metric.py:195).
 
     Frame accuracy and recall count the seconds of all videos, F1 their segments; edit is the mean over videos.
 
     Args:
-        predicted, truth: a label a second, an integer array (T,) for each video.
-        n_labels: K.
-
-    Returns:
-        The scores, beside those of "all Outside" and "most frequent step".
+        predicted, truth: labels from 0 (Outside) to `n_labels` (K) a second, an integer array (T,) for each video.
 
     Example:
         >>> score([[0, 1, 1]], [[0, 1, 2]], n_labels=2).frame_accuracy

@@ -1,7 +1,4 @@
-"""Multiple-choice VideoQA: which of a question's candidate sentences describes the video (sections 4 and 5.2).
-
-N questions, C candidates of each, D hidden size.
-"""
+"""Multiple-choice VideoQA (sections 4 and 5.2): N questions, C candidate sentences of each, D hidden size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,15 +30,12 @@ def score(
     z_t: Real[np.ndarray, "N C D"] | Real[Tensor, "N C D"] | Sequence,
     answers: Sequence | Integer[np.ndarray, " N"] | Integer[Tensor, " N"],
 ) -> VideoQAScore:
-    """Predict the candidate whose z_t has the largest dot product with z_v (MMPT predictor.py:186-242).
+    """Predict the candidate of the largest dot product with z_v: accuracy beside chance (MMPT predictor.py:186-242).
 
     Args:
         z_v: one video for each question.
         z_t: its candidates, the first wins a tie; a list of arrays (C_i, D) where their numbers differ.
         answers: the true candidate, from 0.
-
-    Returns:
-        Accuracy beside chance, and the predictions.
 
     Raises:
         ValueError: names the question (from 0) whose answer is not one of its candidates or whose score is NaN.

@@ -1,7 +1,4 @@
-"""Clips drawn from a corpus, as packed batches on the model's device.
-
-Shapes: V videos, B clips, M text rows, T seconds of a clip, L tokens of a text row, F feature size, D hidden size.
-"""
+"""Packed batches: V videos, B clips of T seconds (F features), M text rows of L tokens, hidden size D."""
 
 from typing import NamedTuple
 

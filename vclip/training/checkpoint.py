@@ -1,7 +1,6 @@
 """The folder of a run: settings, log, training state and weights, each file whole at every moment.
 
-`state.safetensors` holds the weights, Adam's state and the batches of the running epoch; its metadata say where the run
-stands. A killed run goes on from there.
+`state.safetensors`: weights, Adam's state, the running epoch's batches and where the run stands, to go on from there.
 """
 
 import json
@@ -95,7 +94,6 @@ class Progress:
 def save_state(
     folder: Path, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Adam, batches: list[np.ndarray]
 ) -> None:
-    """Replace the state in `folder`."""
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         if parameter in optimizer.state:
@@ -164,5 +162,4 @@ class Log:
 
 
 def read_log(folder: Path) -> list[dict]:
-    """The rows of a run's log."""
     return [json.loads(line) for line in (Path(folder) / LOG).read_text(encoding="utf-8").splitlines()]

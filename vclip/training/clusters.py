@@ -1,7 +1,4 @@
-"""Batches of similar videos: Algorithm 1 of the paper (section 3.4), with one exact index over all videos.
-
-Shapes: N videos, C clips a video, D hidden size.
-"""
+"""Batches of similar videos (section 3.4, Algorithm 1): N videos, C clips a video, D hidden size."""
 
 import numpy as np
 import torch
@@ -53,14 +50,11 @@ class VideoIndex:
         return len(self.vectors)
 
     def neighbours(self, i: int | np.integer | Int[np.ndarray, " m"], n: int) -> Int[np.ndarray, "*queries n"]:
-        """The videos nearest to a video, best first.
+        """Positions of the videos nearest to a video, best first: (n,), or (m, n) for an array of m videos.
 
         Args:
             i: a video, or an array of videos.
             n: neighbours to find, the video itself counted; it comes first even where others have the same vector.
-
-        Returns:
-            Positions of videos, (n,), or (m, n) for an array of m videos.
         """
         videos = np.atleast_1d(i)
         if not 1 <= n <= len(self):
@@ -78,19 +72,15 @@ def sample_clusters(
     rng: np.random.Generator,
     accelerator: Accelerator | None = None,
 ) -> list[np.ndarray]:
-    """Draw batches of similar videos (Algorithm 1, lines 4 to 6; retritask.py:215-245).
+    """Draw batches of similar videos, the same on every process (Algorithm 1, lines 4 to 6; retritask.py:215-245).
 
     Args:
-        index: all videos.
+        index, rng: all videos; the generator of all draws.
         n_clusters: batches to draw; their seeds differ, unless there are more clusters than videos.
         size: videos of a batch, drawn without repeats from the seed's candidates, so the seed may drop out.
         candidates: videos nearest to the seed, itself counted: 2 * size in the paper, `size` in Table 7's "retrieve
             k". Where there are fewer than `size`, all of them are the batch.
-        rng: generator of all draws.
         accelerator: its processes, which need the same index and `rng`, search a part of the seeds each.
-
-    Returns:
-        int64 arrays of at most `size` videos, the same on every process.
 
     Example:
         >>> index = VideoIndex(np.array([[0.0], [1.0], [8.0], [9.0]]))

@@ -1,7 +1,4 @@
-"""What each task adds to fine-tuning: its model, its examples, its loss, and what validation scores.
-
-Retrieval and VideoQA contrast pairs of a clip and one of its sentences one way; segmentation and localization see long
-videos in overlapping windows, with the truth of every second (MMPT dsprocessor.py, projects/retri/videoclip/*.yaml).
+"""What each task adds to fine-tuning: its model, examples, loss, and validation (MMPT projects/retri/videoclip/*.yaml).
 
 W windows, S seconds of one, F feature size, K steps of all the batch's videos one after another.
 """

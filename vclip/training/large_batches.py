@@ -1,7 +1,4 @@
-"""Contrastive batches larger than the memory of a GPU, or than a process.
-
-Shapes: B video clips, M texts (B, or one for each candidate caption), F feature size, D hidden size, P processes.
-"""
+"""Batches larger than a GPU's memory or a process: B clips, M texts, F feature size, D hidden size, P processes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,10 +22,9 @@ def embed_in_mini_batches(
 ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
     """`model.embed_packed` with cached gradients (GradCache, Gao et al. 2021, arXiv:2101.06983, section 3.2).
 
-    Clips and texts are embedded `size` at a time (None: all at once), and no activations are kept. The loss's backward
-    pass first computes the gradients of all z, then embeds one mini-batch after another again, with the dropout it had.
-    Value and gradient are the whole batch's; memory holds the activations of one mini-batch; the towers' forward pass
-    is computed twice.
+    Clips and texts are embedded `size` at a time (None: all at once), keeping no activations, and once more, with the
+    same dropout, in the backward pass. Value and gradient are the whole batch's, memory holds one mini-batch's
+    activations.
     """
     if size is None:
         return model.embed_packed(features, video_lengths, ids, text_lengths)
@@ -48,11 +44,10 @@ def _embed_in_groups(embed: Callable[[Tensor, Tensor], Tensor], rows: Tensor, le
 def gather_embeddings(
     z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"]
 ) -> tuple[Float[Tensor, "PB D"], Float[Tensor, "PB D"]]:
-    """The embeddings of all P processes in their order, so that each contrasts its clips with those of all.
+    """The embeddings of all P processes in their order; only this process's rows carry a graph.
 
-    Only this process's rows carry a graph. Distributed training averages the gradients of P processes, each of which
-    holds only the part of its own rows, so these are multiplied by P here: the averaged gradient is then that of the
-    same loss on one process that holds the whole batch. Every process needs the same number of clips.
+    These rows' gradients are multiplied by P: the average that distributed training takes over processes is then the
+    gradient of the same loss on one process that holds the whole batch. Every process needs the same number of clips.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z_v, z_t

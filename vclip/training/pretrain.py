@@ -1,7 +1,6 @@
 """Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 5.3).
 
-`pretrain(PretrainConfig.sample(output="runs/mine"))` in a notebook or a script; in several processes
-`torchrun --nproc_per_node N script.py`. A run that is started again goes on where it stopped.
+For several processes start a script that calls `pretrain` with `torchrun --nproc_per_node N script.py`.
 """
 
 import dataclasses
@@ -45,9 +44,6 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     Args:
         config: settings, `PretrainConfig.sample()` or `.paper(corpus=...)` for instance.
         on_row: called with each row of the log.
-
-    Returns:
-        Losses, validation scores and the best checkpoint; `run.clip` is its dual encoder.
 
     Raises:
         ValueError: if `output` is another config's, or features or tokenizer are not the model's.
