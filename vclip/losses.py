@@ -1,4 +1,7 @@
-"""Contrastive losses by plain dot products, as in the paper. B video clips, M text clips, D hidden size."""
+"""Contrastive losses over clip vectors; plain dot products, as in the paper.
+
+Shapes: B video clips, M text clips, D hidden size.
+"""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,12 +12,18 @@ from torch.nn import functional as F
 def info_nce(
     z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"], temperature: float = 1.0, direction: str = "both"
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE over aligned clips (eq. 4 and 5; mmpt/losses/nce.py), averaged over B; the paper sums over it.
+    """Symmetric InfoNCE over a batch of aligned clips (eq. 4 and 5; mmpt/losses/nce.py).
+
+    Row i of `z_v` and row i of `z_t` belong together; all other rows are negatives.
 
     Args:
-        z_v, z_t: video and text embeddings; row i of both is a pair, all other rows are negatives.
+        z_v: video embeddings, shape (B, D).
+        z_t: text embeddings, shape (B, D).
         temperature: tau; 1.0 in the paper.
         direction: "v2t" contrasts each video with all texts, "t2v" each text with all videos, "both" adds the two.
+
+    Returns:
+        Scalar loss: for each direction the cross-entropy averaged over B (the paper sums over the batch instead).
 
     Example:
         >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
@@ -42,11 +51,16 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
 
         -log  sum_{j in P_i} e^s[i, j]  /  ( sum_{all j} e^s[i, j] + sum_{k != i, j in P_i} e^s[k, j] ).
 
-    The denominator counts the positives once, as published; the code released with that paper counts them twice.
+    The denominator counts the positives once, as the published equation does; the code released with that paper
+    counts them twice.
 
     Args:
-        z_v, z_t: video and text embeddings.
-        owner: the row of `z_v` that each text belongs to.
+        z_v: video embeddings, shape (B, D).
+        z_t: text embeddings, shape (M, D).
+        owner: the row of `z_v` that each text belongs to, shape (M,).
+
+    Returns:
+        Scalar loss.
 
     Example:
         >>> mil_nce(torch.eye(2), torch.eye(2), torch.arange(2)).round(decimals=4)
