@@ -28,6 +28,7 @@ class VideoCLIPForSegmentation(VideoCLIPModel):
     """
 
     main_input_name = "video_features"
+    _keys_to_ignore_on_load_missing = [r"classifier\."]  # a pre-trained model has none: fine-tuning begins so
 
     def __init__(self, config: VideoCLIPConfig):
         super().__init__(config)

@@ -67,7 +67,7 @@ def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
         )
         axes.axvline(value.mean(), color=colour, linestyle="--")
     axes.set(xlabel=xlabel, ylabel="density")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(values), frameon=False)  # above lines that a caller may add
     return closed(figure)
 
 
