@@ -63,9 +63,9 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
     changed are read again; videos that are gone stay in the corpus. Under `torchrun` the processes divide the videos.
 
     Args:
-        source: a folder, or a list of files.
+        source: a folder, a file, or a list of files.
         out: the corpus folder.
-        encoder: a frozen encoder, or its name for `load_encoder`.
+        encoder: a frozen encoder (`clip.encoder` is a model's own), or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
 
     Returns:

@@ -209,7 +209,7 @@ def _span(corpus: Corpus, first: PerClip, last: PerClip) -> tuple[PerClip, PerCl
     return low.astype(np.int64), high.astype(np.int64)
 
 
-def _ranges(starts: Int[np.ndarray, " M"], lengths: Int[np.ndarray, " M"]) -> Int[np.ndarray, " S"]:
+def ranges(starts: Int[np.ndarray, " M"], lengths: Int[np.ndarray, " M"]) -> Int[np.ndarray, " S"]:
     """Ranges of `lengths` numbers from `starts` on, laid end to end."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(lengths.sum())

@@ -52,7 +52,7 @@ class FeatureSpec:
         """Raise ValueError that names the fields in which `other` (of `whose`) differs from this spec."""
         if difference := self.difference(other):
             problem = f"these features are not those that {whose} expects ({difference})"
-            raise ValueError(f"{problem}: extract them again with its encoder, or use the model trained on them")
+            raise ValueError(f"{problem}: extract them again with clip.encoder, or use the model trained on them")
 
     def difference(self, other: "FeatureSpec") -> str:
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]

@@ -56,7 +56,8 @@ def find_file(path: str | Path, name: str) -> Path:
     for candidate in (path, path / name, path / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(f"{path} is neither {name} nor a folder that holds it, plain or as .gz")
+    what = "does not exist" if not path.exists() else f"is neither {name} nor a folder that holds it, plain or as .gz"
+    raise FileNotFoundError(f"{path} {what}")
 
 
 def read_text(path: Path) -> Source:

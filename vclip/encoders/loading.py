@@ -36,7 +36,11 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
             raise ValueError("S3D-G needs a weights file: pass weights='s3d_howto100m.pth'")
         encoder = S3DEncoder(load_s3d(weights))
     else:
-        encoder = AutoModelEncoder(name, fps, weights)
+        try:
+            encoder = AutoModelEncoder(name, fps, weights)
+        except OSError as error:
+            known = f"{EFFICIENTNET_LITE0}, {S3D_G}, a folder, nor a model that the hub gives"
+            raise FileNotFoundError(f"the encoder {name!r} is neither {known} ({error})") from error
     for key, value in (("fps", fps), ("size", size)):
         if value not in (None, own := getattr(encoder.spec, key)):
             raise ValueError(f"{name} needs {key}={own}, got {value}")

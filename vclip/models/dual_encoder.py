@@ -50,6 +50,9 @@ class DualEncoder(ABC):
     dim: int
     longest_clip: int
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.dim} wide, clips of up to {self.longest_clip} s)"
+
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
         """Embed sentences: z_t (n, D)."""

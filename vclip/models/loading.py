@@ -30,7 +30,10 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
     folder = name = fspath(source)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise FileNotFoundError(f"{name} holds no config.json: name the folder of a model, a run's best/ for instance")
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except OSError as error:
+        raise FileNotFoundError(f"{name!r} is no folder here, and the hub gives no such model ({error})") from error
     if not isinstance(config, VideoCLIPConfig):
         raise ValueError(f"{name} is a {config.model_type!r} model: only VideoCLIP models can be loaded")
     if not Path(name).is_dir():  # fetched whole, with what the frozen encoder needs

@@ -17,10 +17,11 @@ def on_device(rows: Tensor, device: torch.device) -> Tensor:
 class Packing:
     """B clips of `lengths` rows, sorted by length so that clips of equal length form one dense block.
 
-    `clip`, `within`, `length`, `given` (S,): each row's clip, place in it, the clip's length, and the row's place among
-    the rows of all clips in the order of `lengths`. `starts` (B+1,) int32: where each clip begins and the last ends, in
-    row order; `longest`: rows of the longest. `blocks`: (length, number of clips) of each block, in row order.
-    Planned once a batch, from `lengths` on the CPU, so that nothing has to wait for the device.
+    Of each sorted row, (S,): `clip`, the clip it belongs to; `within`, its place in the clip; `length`, the clip's;
+    `given`, its place before sorting. Lengths [3, 1] put clip 1 first: clip [1, 0, 0, 0], within [0, 0, 1, 2], given
+    [3, 0, 1, 2]. `starts` (B+1,) int32: where each sorted clip begins, and the last ends; `longest`: rows of the
+    longest. `blocks`: (length, number of clips) of each block. Planned once a batch, from `lengths` on the CPU, so
+    that nothing has to wait for the device.
     """
 
     def __init__(self, lengths: Int[Tensor, " B"], device: torch.device):

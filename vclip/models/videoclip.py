@@ -217,7 +217,7 @@ class VideoCLIPModel(BertPreTrainedModel):
         packing = Packing(video_lengths + 2, features.device)
         within = packing.within
         last = within == packing.length - 1
-        # where each packed row lies among the rows of all clips, followed by [CLS] and [SEP]
+        # each clip is [CLS] seconds [SEP]: where a packed row lies among all seconds, then [CLS], then [SEP]
         source = torch.where(last, len(features) + 1, packing.given - 2 * packing.clip - 1)
         source = torch.where(within == 0, len(features), source)
         table = self.video_model.embeddings.word_embeddings.weight

@@ -64,7 +64,7 @@ class Curve(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One video of an update, not as it was or should be: `change` as in `video_files.compare`, else as `Row`."""
+    """A video that an update changed or could not read: `change` as in `video_files.compare`, the rest as `Row`."""
 
     video: str
     change: str
@@ -115,8 +115,9 @@ class MomentIndex:
             FileExistsError, RuntimeError: if `path` holds something else; while another process updates the index.
             ValueError: names the fields in which the features are not those that `clip` takes.
         """
-        if not isinstance(source, Corpus) and not _is_corpus(Path(source).expanduser()):
-            folder = Path(source).expanduser()
+        if not isinstance(source, Corpus) and not _is_corpus(folder := Path(source).expanduser()):
+            if folder.is_file():
+                raise NotADirectoryError(f"{folder} is one file: index its folder, or score it by clip.encode_video")
             index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
         else:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
@@ -133,6 +134,7 @@ class MomentIndex:
             FileNotFoundError, ValueError: if there is none by this model; if it is damaged or out of date (`build` it).
         """
         path = Path(path).expanduser()
+        path = path / ".vclip" if (path / ".vclip").is_dir() else path
         index = MomentIndex(clip, path)
         corpus = Corpus.open(path) if _is_corpus(path) else vectors.corpus_of(index._vectors)
         clip.check(corpus)
@@ -154,7 +156,7 @@ class MomentIndex:
         return self.report
 
     def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:
-        """Find at most k moments, best first, none overlapping: of each window the run of seconds that stands out.
+        """Find at most k moments, best first, none overlapping. A moment is the best run of seconds in a window.
 
         Args:
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count

@@ -39,7 +39,7 @@ def index_folder(path: Path, clip: DualEncoder) -> Path:
 
 
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
-    """Embed the videos whose features are not those embedded before; then, if anything differs, index all windows."""
+    """Embed new videos and those whose features have changed; then, if there are any, index all windows again."""
     import faiss
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,9 @@ SHORTEST = 2  # seconds of a moment
 
 
 class Windows:
-    """`video` (N,) is each window's place in the corpus, `start` and `end` (N,) its seconds.
+    """N windows: `video` (N,) is the position of each one's video in the corpus, `start` and `end` (N,) its seconds.
 
-    `index` is FAISS's, of the windows of the videos `order`, one after the other.
+    `index` is a FAISS index of their vectors, video after video in the given `order`.
     """
 
     def __init__(self, index: Any, order: Int[np.ndarray, " V"], seconds: Int[np.ndarray, " V"], size: int, step: int):

@@ -30,7 +30,8 @@ def evaluate(
             in the report's coverage.
         task: one of `dataset.tasks`, the first by default.
         seed: for baselines that are drawn.
-        options: keyword arguments of the task's `examine`; the report records them.
+        options: keyword arguments of the task's `examine`, such as `vclip.tasks.segmentation.examine`'s `rule`; the
+            report records them.
 
     Raises:
         ValueError: if no video has features, or the features are not the model's.

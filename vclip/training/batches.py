@@ -8,7 +8,7 @@ from jaxtyping import Float16, Int
 from torch import Tensor
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import Clips, PerClip, Videos, _ranges
+from vclip.data.samplers import Clips, PerClip, Videos, ranges
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import evaluating
 from vclip.models.packing import on_device
@@ -43,7 +43,7 @@ def pack(
     owner = None
     if separate_captions:
         owner = np.repeat(np.arange(len(video)), last - first)
-        first = _ranges(first, last - first)
+        first = ranges(first, last - first)
         last = first + 1
     # captions of one video lie end to end, so the tokens of a text clip are one range
     begin = corpus.token_offsets[first]
@@ -54,7 +54,7 @@ def pack(
     is_token = np.ones(len(ids), dtype=bool)
     for at, special in ((row_end - text_lengths, config.cls_token_id), (row_end - 1, config.sep_token_id)):
         ids[at], is_token[at] = special, False
-    ids[is_token] = corpus.token_ids[_ranges(begin, tokens)]
+    ids[is_token] = corpus.token_ids[ranges(begin, tokens)]
     return Batch(features, video_lengths, ids, text_lengths, owner)
 
 

@@ -1,4 +1,5 @@
-"""Whether clips stand to steps, and batches to videos, as in the paper's data: else many negatives are false.
+"""How long clips are beside steps, and how often a batch takes clips of one video: too much of either, and many
+negatives are false, since what they say is seen in the clip.
 
 On the paper's data a video clip is 0.9 times as long as a step (17.5 s, 19.6 s), 9 % of the pairs of clips of one video
 overlap in time, and 2.9 % of a clip's negatives come from its own video.
@@ -18,7 +19,7 @@ VIDEOS = 256  # looked at
 
 @dataclass(frozen=True)
 class ClipScale:
-    """How clips stand to steps and batches to videos.
+    """The lengths and fractions that `clip_scale` finds.
 
     Attributes:
         clip_seconds: mean length of a video clip, as the model sees it.

@@ -25,7 +25,7 @@ class TrainConfig:
         learning_rate: peak rate of Adam.
         betas: decay rates of Adam's moments.
         warmup_steps: optimizer steps of the linear rise to the peak.
-        total_steps: optimizer steps of the linear decay to 0; it does not end the run.
+        total_steps: optimizer step at which the linear decay reaches 0; `epochs` end the run, before or after it.
         clip_norm: largest norm of all gradients together.
         precision: "fp32", "bf16" or "fp16"; Accelerate has no fp16 on a CPU and computes in fp32 there.
         save_every: optimizer steps between two saved training states; each epoch's end is saved too.
@@ -51,7 +51,12 @@ class TrainConfig:
 class PretrainConfig(TrainConfig):
     """Settings of a pre-training run; `paper()` is section 5.3 of the paper, `sample()` suits the corpus that ships.
 
+    The rows of the paper's Table 7 are functions of this module: `without_retrieval`, `exact_alignment` (no overlap),
+    `mil_nce_clips`, `shared_towers`, `retrieve_k`, `first_32_seconds`, `use_cls`.
+
     Args:
+        output, epochs, seed, learning_rate, betas, warmup_steps, total_steps, clip_norm, precision, save_every: as in
+            every training, see `TrainConfig`: learning_rate is Adam's peak, reached after warmup_steps optimizer steps.
         corpus: folder of the training corpus.
         validation: folder of a corpus of held-out videos; None: no validation, and the last weights count as the best.
         tokenizer: Hugging Face tokenizer, a folder or a hub id.
@@ -108,7 +113,7 @@ class PretrainConfig(TrainConfig):
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":
-        """Section 5.3 and projects/retri/videoclip/how2.yaml; `corpus` is yours to name."""
+        """Section 5.3 and projects/retri/videoclip/how2.yaml: the defaults, BERT base, fp16; name your `corpus`."""
         values: dict = {"bert": "bert-base-uncased", "precision": "fp16"}
         return cls(**values | changes)
 

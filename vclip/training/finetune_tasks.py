@@ -149,7 +149,7 @@ class Segmentation(Windowed):
 
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Features, mask and the class of every second of every window; IGNORED behind a window's end."""
-        features, seen = seconds(corpus, items)
+        features, seen = features_and_masks(corpus, items)
         truth = [targets(video.segments, len(rows)) for video, rows in zip(items, features, strict=True)]
         device = clip.model.device
         return self.windows(features, device), self.windows(seen, device), self.windows(truth, device, IGNORED)
@@ -163,7 +163,7 @@ class Segmentation(Windowed):
 
 
 class Localization(Windowed):
-    """Is each step of a video's task done at each second? (crosstask_videoclip.yaml)"""
+    """Step localization: binary cross-entropy for each second and step of its task (crosstask_videoclip.yaml)."""
 
     def items(self, dataset: Dataset, corpus: Corpus) -> list:
         """The annotated videos that have features."""
@@ -173,8 +173,8 @@ class Localization(Windowed):
         return [video for video in videos if video.segments]
 
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """Features and mask of every window, tokens of all videos' steps; truth, and where steps are the video's."""
-        features, seen = seconds(corpus, items)
+        """Features and mask of every window, tokens of all steps; truth, and which steps are of its video's task."""
+        features, seen = features_and_masks(corpus, items)
         first = np.cumsum([0, *(len(video.steps) for video in items)])
         true = [np.zeros((len(rows), first[-1]), np.float32) for rows in features]
         own = [np.zeros(each.shape, bool) for each in true]
@@ -229,7 +229,7 @@ def sentence(record: Any) -> str:
     )
 
 
-def seconds(corpus: Corpus, videos: Sequence) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def features_and_masks(corpus: Corpus, videos: Sequence) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Features (T, F) of each video, and T times True."""
     features = [np.asarray(corpus.features(corpus.index(video.video_id)), np.float32) for video in videos]
     return features, [np.ones(len(rows), bool) for rows in features]

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
+from vclip.data.samplers import AlignedClips
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
@@ -26,6 +26,7 @@ from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, packed_tensors
 from vclip.training.checkpoint import Run, claim, read_run
+from vclip.training.clip_scale import sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
 from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
@@ -110,10 +111,10 @@ class Contrast:
             )
         if validation is not None and not len(validation.caption_start):
             raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
-        overlapped = OverlappedClips(config.video_seconds, config.text_tokens, model.config.max_text_tokens)
-        aligned = AlignedClips(config.text_tokens, model.config.max_text_tokens)
-        self.sampler = {"overlapped": overlapped, "aligned": aligned, "mil_nce": MILNCEClips()}[config.sampler]
-        self.validation_sampler = overlapped
+        self.sampler = sampler_of(config, model.config.max_text_tokens)
+        self.validation_sampler = sampler_of(
+            dataclasses.replace(config, sampler="overlapped"), model.config.max_text_tokens
+        )
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
