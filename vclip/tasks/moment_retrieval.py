@@ -22,7 +22,7 @@ from vclip.tasks.ties import as_array, once
 
 BLOCK_SECONDS = 5
 MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
-DRAWS = 40_000  # random orders, of all descriptions together
+DRAWS = 10_000  # random orders, of all descriptions together
 Moment = Sequence[int]
 Padding = Literal["valid", "reference"]
 
