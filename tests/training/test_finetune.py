@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,3 +295,12 @@ def test_parts_say_what_they_are_and_the_whole_is_left_alone():
 def test_videos_of_a_label_each_cannot_be_held_out():
     with pytest.raises(ValueError, match="each has a label that no other shows; pass `validation`"):
         hold_out(dataset_of([Record(f"v{i}", 0, (i,)) for i in range(5)]), 0.2, 0, traits_of)
+
+
+def test_fewer_batches_than_processes_are_refused(data, tmp_path):
+    """Each process would take none, and the run would end with nothing trained."""
+    task = TASKS["retrieval"](config("retrieval", data, tmp_path / "run", batch_size=500))
+    clip, pair = vclip.load(config("retrieval", data, tmp_path / "run").checkpoint), labelled.dataset("retrieval")
+    both = (pair, Corpus.open(data / "corpus"))
+    with pytest.raises(ValueError, match="makes 1 batches of 500 for 2 processes"):
+        Labels(task, SimpleNamespace(num_processes=2), clip, both, both)

@@ -213,6 +213,13 @@ class Labels:
         self.task, self.config, self.accelerator, self.clip = task, task.config, accelerator, clip
         self.loss: nn.Module = Loss(clip.model, task.loss)
         self.items, self.validation_items = task.items(*training), task.items(*chosen_on)
+        batches = -(-len(self.items) * self.config.repeats // self.config.batch_size)
+        if batches < accelerator.num_processes or not self.validation_items:
+            raise ValueError(
+                f"{training[0]} makes {batches} batches of {self.config.batch_size} for {accelerator.num_processes} "
+                f"processes, {chosen_on[0]} {len(self.validation_items)} items to validate on: take smaller batches, "
+                "fewer processes, or other data"
+            )
         self.corpus, self.validation_corpus = training[1], chosen_on[1]
         self.scored = copy.copy(task.scored(*chosen_on, random_stream(self.config.seed, 0, 0, VALIDATION)))
         self.scored.tasks = (self.config.task,)
