@@ -15,7 +15,7 @@ from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.moment_retrieval import MOMENTS, moment_metrics, moment_scores, rank_moments  # noqa: F401
 from vclip.tasks.report import Score, covered
-from vclip.tasks.ties import as_array, once
+from vclip.tasks.ties import as_array, once, products
 
 AT_ONCE = 2**25  # similarities held at a time, 128 MB
 
@@ -57,8 +57,12 @@ def rank_texts(
     z_t: Float[np.ndarray, "N D"], z_v: Float[np.ndarray, "M D"], own: Int[np.ndarray, " N"]
 ) -> pd.DataFrame:
     """Rank N texts among M videos by dot product, `AT_ONCE` similarities at a time; text i seeks video `own[i]`."""
+    distinct, which = np.unique(z_v, axis=0, return_inverse=True)  # equal videos tie, see `ties.products`
+    if len(distinct) == len(z_v):
+        distinct, which = z_v, slice(None)
     step = max(1, AT_ONCE // len(z_v))
-    return pd.concat([_rank(z_t[i : i + step] @ z_v.T, own[i : i + step]) for i in range(0, len(z_t), step)])
+    blocks = range(0, len(z_t), step)
+    return pd.concat([_rank((z_t[i : i + step] @ distinct.T)[:, which], own[i : i + step]) for i in blocks])
 
 
 def _rank(similarity: np.ndarray | Tensor, own: np.ndarray) -> pd.DataFrame:
@@ -121,7 +125,7 @@ def embed_pairs(
 def text_to_video(clip: DualEncoder, clips: Sequence, corpus: Corpus) -> tuple[Float32[np.ndarray, "N N"], list[int]]:
     """Similarity of each record's `sentence` (row) with every record's clip (column), and which could be embedded."""
     z_t, z_v, own, found = embed_pairs(clip, clips, corpus)
-    return (z_t @ z_v.T)[:, own], found
+    return products(z_t, z_v)[:, own], found
 
 
 def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, ties: Ties = "against") -> dict[str, Any]:
