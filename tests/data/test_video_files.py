@@ -84,6 +84,15 @@ def test_hidden_files_and_folders_are_left_out(tmp_path):
     assert video_files(tmp_path / "v") == [tmp_path / "v" / "a.mov"]
 
 
+def test_a_folder_is_found_by_its_own_path_and_pipes_are_left_out(tmp_path):
+    (tmp_path / "z/sub").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "z/sub/a.mp4").write_text("")
+    (tmp_path / "b/link").symlink_to(tmp_path / "z/sub")
+    os.mkfifo(tmp_path / "cam.mp4")
+    assert video_files(tmp_path) == [tmp_path / "z/sub/a.mp4"]
+
+
 def test_links_are_followed_and_loops_end(tmp_path):
     make(tmp_path / "disk", ["a"], captions=False)
     make(tmp_path / "disk" / "deep", ["b"], captions=False)

@@ -8,7 +8,7 @@ import pytest
 from kills import killed
 from test_index import QUERY, SECONDS, same
 
-from vclip.data import extraction, storage
+from vclip.data import storage
 from vclip.data.corpus import Corpus
 from vclip.search.index import MomentIndex
 
@@ -98,7 +98,7 @@ def test_captions_that_are_mended_are_read_at_the_next_update(clip, folder):
 
 
 def slow_build(folder: str, path: str) -> None:
-    extraction.SAVE_EVERY, storage.SHARD_VIDEOS = 0, 3
+    storage.SHARD_VIDEOS = 3
     MomentIndex.build(indexes.clip(), folder, path)
 
 

@@ -47,7 +47,7 @@ def content_of(file: Path) -> Content:
 
 
 def still(file: Path, before: Content) -> Content | None:
-    """The file as it is now, None if it has changed: by its size, then its time, and where that differs its hash."""
+    """The file as it is now; None if its size differs from `before`, or its time and its hash do."""
     found = os.stat(file)
     if (found.st_size, found.st_mtime_ns) == before[:2]:
         return before
@@ -114,9 +114,11 @@ class FeatureStore:
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
+            if "no such column" in str(error):
+                raise ValueError(f"{folder} was made by an older vclip: delete it and extract or index again") from None
             raise ValueError(
-                f"{folder / STORE} cannot be read ({error}): copy it again, or delete it and go on in a new folder, "
-                f"made by vclip.merge([{str(folder)!r}], new)"
+                f"{folder / STORE} cannot be read ({error}): copy it again; or delete it, and an index is built again "
+                f"without {folder}, a corpus goes on in a new folder made by vclip.merge([{str(folder)!r}], new)"
             ) from None
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec is not None and (difference := self.spec.difference(spec)):
@@ -214,6 +216,6 @@ class FeatureStore:
 
 
 def as_json(captions: Captions) -> str:
-    """Raises ValueError for a text that holds half a surrogate pair, which JSON can but no table."""
+    """Raises ValueError for a text with half a surrogate pair: JSON can hold it, a table cannot."""
     "".join(captions.text).encode()
     return json.dumps({"start": captions.start.tolist(), "end": captions.end.tolist(), "text": captions.text})

@@ -1,5 +1,6 @@
 """Feature folders of other tools, read in place by `Corpus.open`: `<id>.npy` files, and the released shards."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,8 @@ def read(path: Path, split: str | None = None) -> Layout:
 
 def _read_npy_files(files: list[Path], split: str | None) -> Layout:
     """The captions of `<id>.npy` are those of `<id>.vtt` (.srt, .json, .csv) beside it."""
+    if (raw := files[0].with_name("raw_caption.json")).is_file():
+        warnings.warn(f"{raw} is not read: put captions into files named like the .npy files", stacklevel=4)
     videos, captions, width = [], [], None
     for shard, file in enumerate(files):
         array = read_npy(file)  # its size; the map goes with the name

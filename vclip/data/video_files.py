@@ -57,17 +57,20 @@ def video_files(folder: Path) -> list[Path]:
         if not isinstance(error, FileNotFoundError) or Path(error.filename or "") == folder:
             raise error
 
-    files, seen = [], set()
-    for root, folders, names in os.walk(folder, onerror=failed, followlinks=True):
-        place = os.path.realpath(root)
-        if place in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        # links last: a folder is found by its own path if it has one here
-        folders[:] = sorted((f for f in folders if f[0] != "."), key=lambda f: (os.path.islink(Path(root, f)), f))
-        files += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(f for f in files if f.suffix.lower() in VIDEO_SUFFIXES)
+    files, seen, starts = [], set(), [folder]
+    for start in starts:  # linked folders come last: each is found by its own path if it has one here
+        for root, folders, names in os.walk(start, onerror=failed):
+            place = os.path.realpath(root)
+            if place in seen:
+                folders.clear()
+                continue
+            seen.add(place)
+            folders[:] = sorted(f for f in folders if f[0] != ".")
+            starts += [link for f in folders if os.path.islink(link := Path(root, f))]
+            files += [Path(root, name) for name in names if not name.startswith(".")]
+    files = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES]
+    # a pipe or a socket would be waited for without end; a link whose file is away is said to be
+    return sorted(f for f in files if os.path.isfile(f) or not os.path.exists(f))
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:

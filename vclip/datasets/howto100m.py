@@ -91,6 +91,8 @@ def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
     """
     path = Path(path)
     path = next((path / name for name in CAPTIONS if (path / name).exists()), path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file and holds none of {', '.join(CAPTIONS)}")
     if ".tar" in path.suffixes:
         for name, source in read_texts(path, lambda name: name.endswith(".csv")):
             yield name.removesuffix(".csv"), _captions(row for _, row in read_csv(source, _Row))

@@ -223,10 +223,10 @@ class MomentIndex:
         """Bring the corpus of a folder up to date."""
         files = Files(folder, self.path, stems=False)
         with writing(self.path, self.clip.spec or self.clip.encoder.spec) as store:
-            before = dict(store.entries)
-            todo, changes = compare(store, files, list(files.videos), forget=True)
             if store.meta["folder"] is None and store.entries:
                 raise FileExistsError(f"{self.path} is a corpus that extract made: index that, or pass another path")
+            before = dict(store.entries)
+            todo, changes = compare(store, files, list(files.videos), forget=True)
             if store.meta["folder"] != files.root:
                 store.remember(folder=files.root)
             if todo:

@@ -147,7 +147,10 @@ def _blocks(folder: Path, corpus: Corpus) -> list[Float32[np.ndarray, "W D"]]:
 def _read_state(folder: Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder.parents[1]} holds no index by this model: make one with MomentIndex.build")
-    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    try:
+        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder} is damaged ({error}): delete it and call MomentIndex.build again") from None
 
 
 def _vectors_of(folder: Path, features: Path) -> Path:
