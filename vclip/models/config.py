@@ -79,6 +79,8 @@ class VideoCLIPConfig(PreTrainedConfig):
                 raise ValueError("with share_towers only video_config counts, but text_config differs: leave it out")
         else:
             self.text_config = _tower(VideoCLIPTextConfig, text_config)
+        if (video := self.video_config.hidden_size) != (text := self.text_config.hidden_size):
+            raise ValueError(f"z_v and z_t need one width, but the towers are {video} and {text} wide")
         text_positions = max_text_tokens + 2 + (max_video_tokens + 1 if share_towers else 0)
         for name, needed in (("video_config", max_video_tokens + 2), ("text_config", text_positions)):
             if (have := getattr(self, name).max_position_embeddings) < needed:

@@ -39,6 +39,8 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
         raise FileExistsError(f"{folder} is not empty: name another folder, or remove it first")
     content, model, processor = load_torch(path), None, None
     if isinstance(content, dict) and "fc.weight" in content:
+        if s3d is not None or tokenizer is not None or config is not None:
+            raise ValueError(f"{path} is S3D: pass VideoCLIP's file first, or S3D's alone")
         s3d = path
     else:
         model: Any = load_videoclip(path, config)

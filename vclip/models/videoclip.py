@@ -162,6 +162,8 @@ class VideoCLIPModel(BertPreTrainedModel):
             raise ValueError(f"texts have {input_ids.shape[1]} tokens, above {limit}: let the processor cut them")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        elif not attention_mask[:, 1:].any(dim=1).all():
+            raise ValueError("a row of attention_mask is 0 everywhere after [CLS]: [SEP] at least must count")
         positions, types = self._text_positions(torch.arange(input_ids.shape[1], device=input_ids.device)[None])
         output = self.towers[-1](positions, types, attention_mask, input_ids, return_dict=True, **kwargs)
         return self._pooled(output, attention_mask[:, 1:].bool(), slice(None))

@@ -11,6 +11,16 @@ from vclip.data.text import refuse_unknown
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Least = Annotated[int, Field(ge=1)]
+
+
+def _in_order(bounds: tuple[int, int]) -> tuple[int, int]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the least comes before the most, got {bounds}")
+    return bounds
+
+
+Range = Annotated[tuple[Least, Least], AfterValidator(_in_order)]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
@@ -92,8 +102,8 @@ class PretrainConfig(TrainConfig):
     videos_per_batch: Count = 32
     clips_per_video: Count = 16
     sampler: Literal["overlapped", "aligned", "mil_nce"] = "overlapped"
-    video_seconds: tuple[int, int] = (3, 32)
-    text_tokens: tuple[int, int] = (8, 64)
+    video_seconds: Range = (3, 32)
+    text_tokens: Range = (8, 64)
     retrieval: bool = True
     candidates: int = 64
     retrieval_clips: Count = 16
