@@ -205,7 +205,7 @@ def deduplicate(
 
     Args:
         method: with "words", in order of start, each caption loses the longest run of leading words with which the text
-            so far ends, until there is none; one of which nothing is left prolongs the one before it, if they meet.
+            so far ends, until there is none; one that becomes empty extends the one before it if they touch.
             "reference" is the released clean-up (MMPT dedupprocessor.py:119-207), which works on characters.
         coin: for "reference", `coin() > 0.5` keeps an overlap in the earlier caption; `random.random` by default.
 

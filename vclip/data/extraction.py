@@ -30,7 +30,7 @@ BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 1
 
 class Row(NamedTuple):
     """One video of `extract`: `status` is "ok", "damaged" (what could be decoded was kept), "captions unreadable",
-    "failed" (no features) or "unreadable" (no longer: the features of an earlier run stay)."""
+    "failed" (no features) or "unreadable" (it can no longer be read; the features of an earlier run are kept)."""
 
     video: str
     seconds: int

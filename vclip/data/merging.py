@@ -13,8 +13,8 @@ from vclip.data.storage import copy_into
 def merge(corpora: Iterable, out) -> Corpus:
     """Make `out`, a corpus of all videos of several, which are only read; stopped and called again, it goes on.
 
-    Videos come in the order of their files' paths. `extract` knows the files again, so on the whole folder it adds what
-    no shard has. Token ids are left out (`Corpus.tokenize` makes them again).
+    Videos come in the order of their files' paths. `extract` on the whole folder then encodes only videos that no part
+    held. Token ids are left out (`Corpus.tokenize` makes them again).
 
     Args:
         corpora: folders of corpora of the same spec, split and licence.

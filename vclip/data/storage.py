@@ -123,7 +123,7 @@ VIDEOS_AT_ONCE = 4096  # the captions of a large corpus do not fit memory as Pyt
 
 
 def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[tuple[str, Captions]], meta: dict) -> None:
-    """The tables, then corpus.json. `captions` are used up first: making them may add to `videos`, rows of VIDEOS."""
+    """The tables, then corpus.json. `captions` are consumed first, as producing them may append to `videos`."""
 
     def write_captions(temporary: Path) -> None:
         rows = iter(captions)

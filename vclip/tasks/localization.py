@@ -38,7 +38,7 @@ def assign_steps(
 ) -> UInt8[np.ndarray, "T K"]:
     """Assign every step one second (1, else 0), in the order of the steps, by the least sum of -log p(step | second).
 
-    Of equal sums a step takes the earliest second, but the last step takes second T - 1 if no earlier one is cheaper,
+    On ties a step takes the earliest second, but the last step takes second T - 1 if no earlier one is cheaper,
     as in CrossTask's own program (MMPT predictor.py:245-347).
 
     Args:

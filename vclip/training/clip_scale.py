@@ -1,5 +1,5 @@
-"""How long clips are beside steps, and how often a batch takes clips of one video: too much of either, and many
-negatives are false, since what they say is seen in the clip.
+"""Clip length relative to step length, and the fraction of same-video pairs: if either is large, many negatives are
+false, since their texts tell what the clip shows.
 
 On the paper's data a video clip is 0.9 times as long as a step (17.5 s, 19.6 s), 9 % of the pairs of clips of one video
 overlap in time, and 2.9 % of a clip's negatives come from its own video.
