@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Float32
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
@@ -40,9 +41,16 @@ def index_folder(path: Path, clip: DualEncoder) -> Path:
 
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     """Embed new videos and those whose features have changed; then, if there are any, index all windows again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "index.lock"):
+        for unfinished in folder.glob(".*.tmp"):  # a kill left it
+            unfinished.unlink()
+        _update(folder, corpus, clip)
+
+
+def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     import faiss
 
-    folder.mkdir(parents=True, exist_ok=True)
     known, held = _read_vectors(folder)
     wanted = {}
     for file, videos in tqdm(corpus.by_file().items(), desc="embed", unit="file", delay=5, leave=False):
