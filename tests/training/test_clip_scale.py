@@ -20,7 +20,7 @@ def shipped() -> Corpus:
 @pytest.mark.parametrize("seconds, tokens", [((3, 32), (8, 64)), ((3, 10), (8, 16))])
 def test_it_equals_a_loop_over_pairs(shipped, seconds, tokens):
     config = PretrainConfig.sample(
-        video_seconds=seconds, text_tokens=tokens, videos_per_batch=8, clips_per_video=8, candidates=8
+        video_seconds=seconds, text_tokens=tokens, videos_per_batch=8, clips_per_video=8, candidates=8, model={}
     )
     found = clip_scale(shipped, config, step_seconds=7.9)
     rng, shared, lengths, negatives = np.random.default_rng(0), [], [], []

@@ -35,7 +35,7 @@ from vclip.training.checkpoint import read_log, read_run
 from vclip.training.clusters import VideoIndex
 from vclip.training.config import PretrainConfig, learning_rate
 from vclip.training.pretrain import Contrast, new_model, pretrain
-from vclip.training.trainer import DROPOUT, ORDER, TRAINING, Trainer, random_stream
+from vclip.training.trainer import DROPOUT, ORDER, TRAINING, VALIDATION, Trainer, random_stream
 
 import corpora
 import reference
@@ -430,7 +430,24 @@ def test_without_retrieval_every_video_comes_once_in_random_order(begun):
     trainer = begun(table7.without_retrieval)
     first, second = (np.concatenate(batches(trainer, epoch)).tolist() for epoch in (1, 2))
     assert sorted(first) == sorted(second) == list(range(48)) and first != second != list(range(48))
-    assert not read_log(trainer.output)  # no retrieval stage
+    assert not any("stage" in row for row in read_log(trainer.output))
+
+
+def test_each_epoch_begins_with_the_mass_on_other_videos_of_a_random_batch(begun):
+    trainer = begun()
+    objective = trainer.objective
+    batches(trainer)
+    (mass,) = [row["mass_on_other_videos"] for row in read_log(trainer.output) if "mass_on_other_videos" in row]
+    rng = random_stream(0, 1, 0, VALIDATION)
+    videos = rng.choice(48, 8, replace=False)
+    z_v, z_t = objective._embed(
+        objective.training, videos, objective.sampler.sample(objective.training, videos, 4, rng)
+    )
+    similarity = np.exp((z_v @ z_t.T).astype(float) - (z_v @ z_t.T).max())
+    video, shares = np.arange(32) // 4, []
+    for rows in (similarity, similarity.T):
+        shares += [row[video != video[i]].sum() / row.sum() for i, row in enumerate(rows)]
+    assert mass == pytest.approx(np.mean(shares), rel=1e-4) and 0 < mass < 1
 
 
 @pytest.mark.parametrize("edit", [lambda config: config, table7.first_32_seconds])
@@ -447,6 +464,20 @@ def test_a_videos_vector_is_the_mean_of_its_clips(begun, edit):
         z_v, z_t = (z.reshape(48, -1, 32) for z in trainer.model.embed_packed(*tensors[:4]))
     for i in (0, 17, 47):
         np.testing.assert_allclose(vectors[i], (z_v[i].mean(0) + z_t[i].mean(0)) / 2, atol=1e-5)
+
+
+def test_without_retrieval_clips_each_caption_gives_one(begun):
+    """Algorithm 1, line 2, as written: the mean over all of a video's clips, however many captions it has."""
+    objective = begun(retrieval_clips=None).objective
+    corpus = objective.training
+    vectors, _ = objective.video_vectors(1)
+    counts = np.diff(corpus.caption_offsets)
+    assert len(set(counts)) > 1
+    clips = AlignedClips((8, 64)).all(corpus, np.arange(48), random_stream(0, 1, 1, ORDER))
+    z_v, z_t = objective._embed(corpus, np.repeat(np.arange(48), counts), clips)
+    for i in (0, 17, 47):
+        own = slice(corpus.caption_offsets[i], corpus.caption_offsets[i + 1])
+        np.testing.assert_allclose(vectors[i], (z_v[own].mean(0) + z_t[own].mean(0)) / 2, atol=1e-5)
 
 
 def test_validation_scores_all_clips_and_repeats_itself(begun):

@@ -42,7 +42,7 @@ class DualEncoder(ABC):
         >>> import vclip
         >>> clip = vclip.load(vclip.minihowto() / "checkpoint")
         >>> isinstance(clip, DualEncoder), clip.dim, clip.longest_clip
-        (True, 128, 32)
+        (True, 128, 10)
     """
 
     name: str

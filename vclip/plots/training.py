@@ -13,6 +13,7 @@ from vclip.plots._style import CHANCE, TEXT, VIDEO, closed
 from vclip.training.checkpoint import read_log
 
 REFRESH = 10.0  # seconds between drawings of a live curve
+MASS = "mass_on_other_videos"
 
 
 def recalls(scores: dict[str, object]) -> Figure:
@@ -64,8 +65,9 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """A run's log: training and validation loss, and validation recall beside chance, over optimizer steps."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
+    """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
+    mass on other videos in random batches."""
+    figure, (left, right, last) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]
     if training:
@@ -81,9 +83,12 @@ def curves(rows: Sequence[dict]) -> Figure:
             label = f"R@{name[1:]} of {held_out[-1]['n']} clips"
             right.plot(x, [100 * row[name] for row in held_out], style, color=TEXT, label=label)
         right.axhline(100 * held_out[-1]["chance_r1"], color=CHANCE, linewidth=1, label="chance R@1")
+    masses = [(row["step"], 100 * row[MASS]) for row in rows if MASS in row]
+    last.plot(*np.reshape(masses, (-1, 2)).T, "o-", color=VIDEO, markersize=3)
     left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
     right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
-    for axes in (left, right):
+    last.set(xlabel="optimizer step", ylabel="softmax on other videos (%)", title="random batches", ylim=(0, 100))
+    for axes in (left, right, last):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)

@@ -79,7 +79,8 @@ class PretrainConfig(TrainConfig):
         text_tokens: shortest and longest text clip, in tokens, both included.
         retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
         candidates: nearest videos, the seed counted, from which a cluster is drawn; 2k in the paper.
-        retrieval_clips: clips of a video whose mean is its vector.
+        retrieval_clips: clips drawn from a video whose mean is its vector, 16 in the released code; None: a clip from
+            each of its captions, Algorithm 1's B_V as the paper writes it.
         retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
         temperature: tau of InfoNCE, 1 in the paper.
         mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
@@ -106,7 +107,7 @@ class PretrainConfig(TrainConfig):
     text_tokens: Range = (8, 64)
     retrieval: bool = True
     candidates: int = 64
-    retrieval_clips: Count = 16
+    retrieval_clips: Count | None = 16
     retrieval_first: bool = False
     temperature: Positive = 1.0
     mini_batch_size: Count | None = None
@@ -129,9 +130,23 @@ class PretrainConfig(TrainConfig):
 
     @classmethod
     def sample(cls, **changes) -> "PretrainConfig":
-        """The shipped corpus in minutes on two cores: small towers from scratch, 16 clips of 16 videos a batch.
+        """The shipped corpus in three minutes on two cores: small towers, 4 clips of 64 videos a batch.
 
-        The learning rate falls to 0 over the run: `total_steps` is 40 an epoch unless given (MiniHowTo has 37).
+        Clips and batches are to the scale of the corpus, whose steps last 8 s, not 20. With the paper's clips, two
+        thirds of the negatives of a clip's own video would be false. `clip_scale` finds three of these for any corpus:
+
+            =================================================  =====  =====  =====================================
+                                                               paper  here   the paper's clips, 8 of each of 8 videos
+            =================================================  =====  =====  =====================================
+            length of a video clip, in steps                   0.9    0.8    2.2
+            pairs of a video's clips that overlap in time      9 %    24 %   60 %
+            negatives of the same video that are false: their
+            text names (first) a step that the clip shows             19 %   64 %
+            negatives that come from the same video            2.9 %  1.2 %  11 %
+            =================================================  =====  =====  =====================================
+
+        The model's longest clip is 10 s, as no position beyond is trained. The learning rate falls to 0 over the run:
+        `total_steps` is 9 an epoch unless given, MiniHowTo's batches.
         """
         from vclip.datasets.minihowto import minihowto
 
@@ -139,11 +154,11 @@ class PretrainConfig(TrainConfig):
         tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
         values: dict = {
             "corpus": minihowto() / "train", "validation": minihowto() / "val", "tokenizer": minihowto() / "tokenizer",
-            "model": {"video_config": tower, "text_config": tower},
-            "epochs": 13, "videos_per_batch": 16, "candidates": 32, "retrieval_clips": 4,
-            "learning_rate": 3e-3, "warmup_steps": 50, "save_every": 10,
+            "model": {"max_video_tokens": 10, "video_config": tower, "text_config": tower},
+            "epochs": 40, "videos_per_batch": 64, "clips_per_video": 4, "candidates": 128, "retrieval_clips": 2,
+            "video_seconds": (3, 10), "text_tokens": (8, 16), "learning_rate": 3e-3, "warmup_steps": 36,
         }  # fmt: skip
-        changes.setdefault("total_steps", 40 * changes.get("epochs", values["epochs"]))
+        changes.setdefault("total_steps", 9 * changes.get("epochs", values["epochs"]))
         return cls(**values | changes)
 
 
@@ -208,12 +223,12 @@ RELEASED: dict[str, dict] = {
     "localization": {"epochs": 5, "batch_size": 1, "stride": 16},
 }
 
-# learning rates and epochs were chosen by scores on validation videos
+# learning rates and epochs were chosen by scores on validation videos; windows are as long as the checkpoint's clips
 SAMPLE: dict[str, dict] = {
     "retrieval": {"epochs": 4, "learning_rate": 3e-4},
     "videoqa": {"epochs": 5, "learning_rate": 1e-4, "repeats": 5, "candidates": 48},
-    "segmentation": {"epochs": 8, "learning_rate": 1e-3},
-    "localization": {"epochs": 5, "learning_rate": 3e-4, "probability": "sigmoid"},
+    "segmentation": {"epochs": 8, "learning_rate": 1e-3, "window": 10, "stride": 5},
+    "localization": {"epochs": 5, "learning_rate": 3e-4, "window": 10, "stride": 5, "probability": "sigmoid"},
 }
 
 

@@ -22,7 +22,7 @@ from vclip.tasks.evaluate import examiner
 from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.config import FinetuneConfig
-from vclip.training.finetune_tasks import TASKS, Task
+from vclip.training.finetune_tasks import TASKS, Task, Windowed
 from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 Given = tuple[Dataset, Corpus | str | Path]
@@ -97,6 +97,8 @@ def finetune(
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):
         clip.check(features)
+    if isinstance(task, Windowed) and config.window > clip.longest_clip:
+        raise ValueError(f"window ({config.window} s) exceeds the model's longest clip ({clip.longest_clip} s)")
     objective = Labels(task, accelerator, clip, training, chosen_on)
     if accelerator.is_main_process:
         described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}

@@ -4,6 +4,7 @@ For several processes start a script that calls `pretrain` with `torchrun --npro
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import AutoTokenizer
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips
 from vclip.encoders.loading import encoder_files
-from vclip.losses import info_nce, mil_nce
+from vclip.losses import info_nce, mass_on_other_videos, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
@@ -26,7 +27,7 @@ from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, packed_tensors
 from vclip.training.checkpoint import Run, claim, read_run
-from vclip.training.clip_scale import sampler_of
+from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
 from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
@@ -34,6 +35,7 @@ from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, ra
 
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
+OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
 
 
 def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = None) -> Run:
@@ -56,7 +58,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         ...     config = PretrainConfig.sample(epochs=1, clips_per_video=2, retrieval=False, output=output)
         ...     run = pretrain(config)
         >>> len(run.losses), run.scores[0]["n"]
-        (37, 256)
+        (9, 256)
     """
     accelerator = start_accelerator(config)
     if accelerator.is_main_process:
@@ -74,6 +76,13 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         if corpus is not None:
             clip.check(corpus)
     objective = Contrast(config, accelerator, model, training, validation)
+    overlapping = clip_scale(training, config).overlapping
+    if overlapping > OUT_OF_SCALE and accelerator.is_main_process:
+        warnings.warn(
+            f"{overlapping:.0%} of the pairs of clips of one video overlap in time (in the paper's data "
+            f"{PAPER['overlapping']:.0%}), so that many negatives are false: shorten video_seconds and text_tokens",
+            stacklevel=2,
+        )
     beside = encoder_files(training.spec, training.path) if training.spec else []
     Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     accelerator.wait_for_everyone()
@@ -81,12 +90,20 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
 
 
 def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
-    """The model that a run starts from: `config.bert`'s towers, or from scratch, for the corpus's features."""
+    """The model that a run starts from: `config.bert`'s towers, or from scratch, for the corpus's features.
+
+    Towers from scratch end in a LayerNorm of weight D ** -0.25, so that the first similarities are as small as
+    attention's products, q . k / sqrt(D). At weight 1 the first loss is twice that of chance at D = 128.
+    """
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
     values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
     if config.bert is not None:
         return VideoCLIPModel.from_bert(config.bert, **values)
-    return VideoCLIPModel(VideoCLIPConfig(**values))
+    model = VideoCLIPModel(VideoCLIPConfig(**values))
+    for tower in model.towers:
+        weight = tower.encoder.layer[-1].output.LayerNorm.weight
+        nn.init.constant_(weight, len(weight) ** -0.25)
+    return model
 
 
 class Contrast:
@@ -119,6 +136,8 @@ class Contrast:
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
         config, accelerator = self.config, self.accelerator
+        if accelerator.is_main_process:
+            write({"mass_on_other_videos": self.mass_on_other_videos(epoch)})
         rng = random_stream(config.seed, epoch, 0, ORDER)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
@@ -129,6 +148,15 @@ class Contrast:
             index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
             batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
         return [self.videos[batch] for batch in batches]
+
+    def mass_on_other_videos(self, epoch: int) -> float:
+        """The fraction in a batch of random videos as the epoch begins: what retrieval can still make harder."""
+        config, rng = self.config, random_stream(self.config.seed, epoch, 0, VALIDATION)
+        videos = rng.choice(self.videos, config.videos_per_batch, replace=False)
+        clips = self.sampler.sample(self.training, videos, config.clips_per_video, rng)
+        z_v, z_t = (torch.from_numpy(z) for z in self._embed(self.training, videos, clips))
+        video = torch.arange(len(videos)).repeat_interleave(config.clips_per_video)
+        return mass_on_other_videos(z_v, z_t, video, config.temperature)
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
         """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
@@ -143,9 +171,18 @@ class Contrast:
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
             rng = random_stream(config.seed, epoch, 1 + first, ORDER)
-            drawn = sampler.sample(self.training, videos, clips, rng)
-            z_v, z_t = (z.reshape(len(videos), clips, -1) for z in self._embed(self.training, videos, drawn))
-            vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
+            if clips is None:
+                drawn, counts = sampler.all(self.training, videos, rng), np.diff(self.training.caption_offsets)[videos]
+            else:
+                drawn, counts = sampler.sample(self.training, videos, clips, rng), np.full(len(videos), clips)
+            pairs = zip(
+                *(
+                    np.split(z, np.cumsum(counts)[:-1])
+                    for z in self._embed(self.training, np.repeat(videos, counts), drawn)
+                ),
+                strict=True,
+            )
+            vectors[first : first + len(videos)] = [video_vectors(z_v[None], z_t[None])[0] for z_v, z_t in pairs]
             embedded += len(videos)
         if self.accelerator.num_processes > 1:
             total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
