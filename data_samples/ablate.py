@@ -1,44 +1,90 @@
 """Make the ablation's results again: `python data_samples/ablate.py`. Stopped and started again, it goes on.
 
-It trains every row of the table; full and without overlap on narration with other lags; full and without retrieval on
-corpora of few topics, and on as few videos of all topics. Work and results go to `runs/ablations`;
-`--out data_samples/ablations/results.jsonl` replaces the results that ship.
+It trains every row of Table 7 on MiniHowTo, for two numbers of updates, and in a world of numbers (`worlds.py`). Then,
+in such worlds, full and without overlap for several lags of narration and lengths of clips, and full and without
+retrieval for several strengths of dishes, shapes of batches and numbers of updates. Work and results go to
+`runs/ablations`; `--out data_samples/ablations/results.jsonl` replaces the results that ship.
 """
 
 import argparse
 from pathlib import Path
 
 from ablations.results import write_runs
-from ablations.rows import ROWS, Trial, draw_topics, spread_corpus, topic_corpus
+from ablations.rows import ROWS, Trial
 from ablations.runs import run_all
-from narrations import LAGS, folder_of, with_lag
+from worlds import World, make
 
-TOPICS = (3, 10)  # numbers of topics; the control has as many videos as the first
+CLAIMS = ("full", "w/o retrieval", "w/o overlap")  # rows with more seeds
+UPDATES = (375, 750)  # on MiniHowTo
+LAGS = (0.0, 2.0, 4.0, 8.0)  # seconds
+CLIPS = {0.4: (2, 7), 0.8: (4, 14), 1.6: (8, 28)}  # mean length in steps: shortest and longest video clip in seconds
+DISHES = (0.25, 0.5, 1.0)
+BATCHES = ((8, 8), (16, 4), (64, 1))  # videos, and clips of each
+WORLD_UPDATES = (500, 1000, 2000, 4000)
 
 
-def trials(seeds: range, work: Path) -> list[Trial]:
-    """All runs, seed by seed; their training corpora are made in `work`."""
-    found = [Trial(row, seed) for seed in seeds for row in ROWS]
+def table(seeds: int, others: int, corpus: str, setting: dict, **changes) -> list[Trial]:
+    """Every row; `seeds` of the rows that the claims are about, `others` of the rest."""
+    counts = {row: seeds if row in CLAIMS else others for row in ROWS}
+    return [Trial(row, seed, corpus, setting, changes) for row, n in counts.items() for seed in range(n)]
+
+
+def world(work: Path, **changes) -> str:
+    """The folder of a world, made in `work` unless it is there."""
+    name = "_".join(f"{key}_{value:g}" for key, value in changes.items()) or "base"
+    return str(make(World(**changes), work / "worlds" / name))
+
+
+def overlap_map(seeds: int, work: Path) -> list[Trial]:
+    """Full and without overlap, by lag of narration and length of video clips; 1,000 updates."""
+    found = []
     for lag in LAGS:
-        corpus = str(with_lag(lag, folder_of(lag, work / "narrations")).path)
-        found += [Trial(row, seed, corpus, lag=lag) for seed in seeds for row in ("full", "w/o overlap")]
-    for seed in seeds:
-        drawn = [draw_topics(number, seed) for number in TOPICS]
-        corpora = [topic_corpus(topics, work / f"topics_{len(topics)}_{seed}") for topics in drawn]
-        control = spread_corpus(len(corpora[0]), seed, work / f"spread_{seed}")
-        for corpus, topics in zip([*corpora, control], [*drawn, drawn[0]], strict=True):
-            found += [Trial(row, seed, str(corpus.path), among=topics) for row in ("full", "w/o retrieval")]
+        corpus = world(work) if lag == World().lag else world(work, lag=lag)
+        for clip, seconds in CLIPS.items():
+            setting, changes = {"lag": lag, "clip": clip}, {"total_steps": 1000}
+            for seed in range(seeds):
+                found.append(Trial("full", seed, corpus, setting, changes | {"video_seconds": seconds}))
+                found.append(Trial("w/o overlap", seed, corpus, setting, changes))  # as long as their texts
     return found
+
+
+def retrieval_map(seeds: int, work: Path) -> list[Trial]:
+    """Full and without retrieval, by strength of dishes and shape of batches, and by updates."""
+    found, rows = [], ("full", "w/o retrieval")
+    for dish in DISHES:
+        corpus = world(work) if dish == World().dish else world(work, dish=dish)
+        for videos, clips in BATCHES:
+            changes = {
+                "videos_per_batch": videos,
+                "clips_per_video": clips,
+                "candidates": 2 * videos,
+                "total_steps": 1000,
+            }
+            setting = {"dish": dish, "videos_per_batch": videos}
+            found += [Trial(row, seed, corpus, setting, changes) for seed in range(seeds) for row in rows]
+    for updates in WORLD_UPDATES:
+        setting, changes = {"updates": updates}, {"total_steps": updates}
+        found += [Trial(row, seed, world(work), setting, changes) for seed in range(seeds) for row in rows]
+    return found
+
+
+def trials(seeds: int, others: int, mapped: int, work: Path) -> list[Trial]:
+    """All runs; worlds are made in `work`."""
+    shipped = [table(seeds, others, "", {"updates": updates}, total_steps=updates) for updates in UPDATES]
+    maps = overlap_map(mapped, work) + retrieval_map(mapped, work)
+    return [*table(seeds, others, world(work), {}), *shipped[0], *maps, *shipped[1]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=8, help=f"of {', '.join(CLAIMS)}")
+    parser.add_argument("--others", type=int, default=5, help="seeds of the other rows")
+    parser.add_argument("--mapped", type=int, default=3, help="seeds of a place in the maps")
     parser.add_argument("--processes", type=int, help="one a core by default")
     parser.add_argument("--work", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--out", type=Path, help="file of all results; results.jsonl in the work folder by default")
     arguments = parser.parse_args()
-    chosen = trials(range(arguments.seeds), arguments.work)
+    chosen = trials(arguments.seeds, arguments.others, arguments.mapped, arguments.work)
     runs = run_all(chosen, arguments.work / "cache", arguments.processes)
     write_runs(runs, arguments.out or arguments.work / "results.jsonl")
 

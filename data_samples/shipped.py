@@ -2,7 +2,9 @@
 
 import importlib
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -125,3 +127,12 @@ def truth() -> dict[tuple[str, int], tuple[str, str, str]]:
     """What MiniHowTo's own videos show: (video_id, start of the step in s) -> (action, thing, topic)."""
     rows = pq.read_table(minihowto() / "truth.parquet").to_pylist()
     return {(row["video_id"], row["start"]): (row["action"], row["thing"], row["topic"]) for row in rows}
+
+
+def shown_classes() -> dict[str, Callable[[Any], str]]:
+    """What the clips of MiniHowTo's own videos share or not, for `r1_within`: {name: record -> class}."""
+    shown = truth()
+    return {
+        name: lambda record, place=place: shown[record.video_id, record.start][place]
+        for place, name in enumerate(("action", "thing", "topic"))
+    }

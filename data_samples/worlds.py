@@ -184,7 +184,7 @@ def make(world: World, folder: str | Path) -> Path:
         16
     """
     folder, values = Path(folder), {f.name: getattr(world, f.name) for f in fields(world)}
-    if (folder / "world.json").is_file():
+    if is_world(folder):
         if json.loads((folder / "world.json").read_text(encoding="utf-8")) != values:
             raise ValueError(f"{folder} holds another world: name another folder or remove it")
         return folder
@@ -197,6 +197,11 @@ def make(world: World, folder: str | Path) -> Path:
     )
     (folder / "world.json").write_text(json.dumps(values), encoding="utf-8")
     return folder
+
+
+def is_world(folder: str | Path) -> bool:
+    """Whether `make` has written the folder."""
+    return (Path(folder) / "world.json").is_file()
 
 
 def _write(look: Look, split: str, videos: list[Video], folder: Path) -> None:

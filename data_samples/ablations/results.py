@@ -11,22 +11,27 @@ import pandas as pd
 from shipped import STYLES
 
 from ablations.intervals import Interval, holm, mean_interval, paired_difference
-from ablations.rows import LAG, ROWS
+from ablations.rows import ROWS
 from vclip.data.storage import replace
 from vclip.datasets.minihowto import minihowto
-from vclip.tasks.comparison import HEADLINES
 
-TITLES = {
-    "retrieval": "retrieval R@1",
-    "videoqa": "VideoQA",
-    "videoqa, hard": "VideoQA, hard",
-    "segmentation": "segmentation F1@25",
-    "localization": "localization recall",
+# (task, score) -> name in tables and figures
+OUTCOMES = {
+    ("retrieval", "r1"): "retrieval R@1",
+    ("videoqa", "accuracy"): "VideoQA",
+    ("videoqa, hard", "accuracy"): "VideoQA, hard",
+    ("segmentation", "f1_25"): "segmentation F1@25",
+    ("segmentation", "mean_recall"): "segmentation recall",
+    ("localization", "recall"): "localization recall",
 }
-# (task, its headline score) -> name in tables and figures
-HEADLINE = {(task, HEADLINES[task.partition(",")[0]]): title for task, title in TITLES.items()}
-PRIMARY = ("test", TITLES["retrieval"])  # style and score that decide; the others are secondary
-COLUMNS = ["row", "seed", "lag", "topics", "per_topic", "style", "task", "score", "value", "baseline", "n", "seconds"]
+# the score that decides about a part of the method, in the style of the training videos; named before the runs
+PRIMARY = {
+    ("overlap", "MiniHowTo"): "retrieval R@1",
+    ("overlap", "world"): "retrieval R@1",
+    ("retrieval", "MiniHowTo"): "segmentation recall",
+    ("retrieval", "world"): "retrieval R@1",
+}
+COLUMNS = ["row", "seed", "data", "style", "task", "score", "value", "baseline", "n", "updates", "mass", "seconds"]
 
 
 def shipped_results() -> Path:
@@ -48,8 +53,8 @@ def read_runs(path: str | Path = "") -> list[dict]:
         ValueError: a line is damaged; names file and line.
 
     Example:
-        >>> len(read_runs())
-        100
+        >>> read_runs()[0]["row"]
+        'full'
     """
     path = Path(path) if path else shipped_results()
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
@@ -59,7 +64,7 @@ def read_runs(path: str | Path = "") -> list[dict]:
         for number, line in enumerate([text] if path.is_dir() else text.splitlines(), start=1):
             try:
                 run = json.loads(line)
-                runs.append(run | {"among": tuple(run["among"]), "scores": dict(run["scores"])})
+                runs.append(run | {"setting": dict(run["setting"]), "scores": dict(run["scores"])})
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{file}, line {number} is not a run of the ablation ({error}): remove it") from None
     if not runs:
@@ -68,7 +73,7 @@ def read_runs(path: str | Path = "") -> list[dict]:
 
 
 def write_runs(runs: list[dict], file: str | Path) -> None:
-    """Write runs, one a line, ordered by lag, topics, videos, seed and row. The file is replaced as a whole.
+    """Write runs, one a line, ordered by data, setting, row and seed. The file is replaced as a whole.
 
     Args:
         runs: what `run_row` returned.
@@ -78,12 +83,12 @@ def write_runs(runs: list[dict], file: str | Path) -> None:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_runs(read_runs(), Path(folder) / "results.jsonl")
-        ...     len(read_runs(folder + "/results.jsonl"))
-        100
+        ...     read_runs(folder + "/results.jsonl") == read_runs()
+        True
     """
     place = {row: i for i, row in enumerate(ROWS)}
     ordered = sorted(
-        runs, key=lambda r: (r["lag"], r["topics"], r["videos"], r["seed"], place.get(r["row"], len(place)))
+        runs, key=lambda r: (r["data"], json.dumps(r["setting"]), place.get(r["row"], len(place)), r["seed"])
     )
     text = "".join(json.dumps(run, separators=(",", ":")) + "\n" for run in ordered)
     file = Path(file)
@@ -98,15 +103,16 @@ def results(path: str | Path = "") -> pd.DataFrame:
         path: as in `read_runs`.
 
     Returns:
-        A table with the columns `COLUMNS`. `lag` is in seconds; `topics` and `per_topic` count the topics of the
-        training corpus and its videos a topic (rounded); `value` and `baseline` are fractions, but for median ranks;
-        `n` is how many clips, questions or steps the score is over; `seconds` is what training and scoring took.
+        A table with the columns `COLUMNS`, then one for each name in the runs' settings, NaN where a run has none.
+        `value` and `baseline` are fractions, but for median ranks; `n` is how many clips, questions or steps the score
+        is over; `mass` is the softmax mass on other videos in a random batch, as the last epoch began; `seconds` is
+        what training and scoring took.
 
     Raises:
         FileNotFoundError, ValueError: as `read_runs`.
 
     Example:
-        >>> results().columns.tolist() == COLUMNS
+        >>> results().columns.tolist()[: len(COLUMNS)] == COLUMNS
         True
     """
     runs = read_runs(path)
@@ -115,25 +121,31 @@ def results(path: str | Path = "") -> pd.DataFrame:
         if len(versions) > 1:
             message = f"the runs mix {library} {' and '.join(versions)}, which may cause effects of its own"
             warnings.warn(message, stacklevel=2)
+    names = list(dict.fromkeys(name for run in runs for name in run["setting"]))
     rows = [
-        (run["row"], run["seed"], run["lag"], run["topics"], round(run["videos"] / run["topics"]), style, task, score,
-         value, baseline, n, sum(run["seconds"].values()))
+        (run["row"], run["seed"], run["data"], style, task, score, value, baseline, n, run["updates"],
+         run["mass_on_other_videos"], sum(run["seconds"].values()), *(run["setting"].get(name) for name in names))
         for run in runs
         for style, tasks in run["scores"].items()
         for task, scores in tasks.items()
         for score, (value, baseline, n) in scores.items()
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
+    # updates are counted by the run, and may be named by the setting too
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(f"at {name}" for name in names)])
 
 
-def by_seed(table: pd.DataFrame, row: str, **chosen) -> dict[int, float]:
+def by_seed(
+    table: pd.DataFrame, row: str, setting: Mapping[str, object] | None = None, column: str = "value", **chosen
+) -> dict[int, float]:
     """The values of a row by seed.
 
     Args:
         table: from `results`.
         row: a key of `ROWS`.
-        **chosen: column = value; must leave one value a seed. Lag, topics and videos a topic are those of the corpus
-            that ships unless given.
+        setting: of the runs, all of it; empty unless given.
+        column: what to take instead of the value.
+        **chosen: column = value, such as `task="retrieval"`; must leave one value a seed. MiniHowTo's and test sets in
+            the training style unless given.
 
     Returns:
         {seed: value}.
@@ -142,38 +154,46 @@ def by_seed(table: pd.DataFrame, row: str, **chosen) -> dict[int, float]:
         ValueError: nothing is left, or several values a seed.
 
     Example:
-        >>> sorted(by_seed(results(), "shared towers", style="test", task="retrieval", score="r1"))
+        >>> sorted(by_seed(results(), "shared towers", {"updates": 375}, task="retrieval", score="r1"))
         [0, 1, 2, 3, 4]
     """
-    chosen = {"row": row, "lag": LAG, "topics": 42, "per_topic": 14} | chosen
-    keep = np.logical_and.reduce([table[column] == value for column, value in chosen.items()])
-    seeds, values = table.loc[keep, "seed"].tolist(), table.loc[keep, "value"].tolist()
+    chosen = {"row": row, "data": "MiniHowTo", "style": "test"} | chosen
+    wanted = {f"at {name}": value for name, value in (setting or {}).items()}
+    keep = np.logical_and.reduce([table[name] == value for name, value in (chosen | wanted).items()])
+    for other in table.columns:
+        if other.startswith("at ") and other not in wanted:
+            keep &= table[other].isna()
+    seeds, values = table.loc[keep, "seed"].tolist(), table.loc[keep, column].tolist()
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{len(seeds)} values of {chosen}: choose style, task and score that leave one a seed")
+        raise ValueError(
+            f"{len(seeds)} values of {chosen} at {setting or {}}: choose setting, task and score that leave one a seed"
+        )
     return dict(zip(seeds, values, strict=True))
 
 
-def mean(table: pd.DataFrame, row: str, **chosen) -> Interval:
+def mean(table: pd.DataFrame, row: str, setting: Mapping[str, object] | None = None, **chosen) -> Interval:
     """Mean of a row over its seeds.
 
     Args:
-        table, row, chosen: as in `by_seed`.
+        table, row, setting, chosen: as in `by_seed`.
 
     Returns:
         The mean with its 95 % interval.
 
     Example:
-        >>> round(100 * mean(results(), "full", style="test", task="retrieval", score="r1").mean, 1)
-        16.0
+        >>> mean(results(), "full", data="world", task="retrieval", score="r1").n
+        8
     """
-    return mean_interval(list(by_seed(table, row, **chosen).values()))
+    return mean_interval(list(by_seed(table, row, setting, **chosen).values()))
 
 
-def difference(table: pd.DataFrame, first: str, second: str, **chosen) -> Interval:
+def difference(
+    table: pd.DataFrame, first: str, second: str, setting: Mapping[str, object] | None = None, **chosen
+) -> Interval:
     """Mean of row `first` minus row `second`, paired by seed.
 
     Args:
-        table, chosen: as in `by_seed`.
+        table, setting, chosen: as in `by_seed`.
         first: a key of `ROWS`.
         second: the row to compare it with.
 
@@ -181,56 +201,61 @@ def difference(table: pd.DataFrame, first: str, second: str, **chosen) -> Interv
         The mean difference with its 95 % interval and p.
 
     Example:
-        >>> verdict(difference(results(), "w/o retrieval", "full", style="test", task="retrieval", score="r1"))
-        '+5.3 (+2.1 to +8.4)'
+        >>> gain = difference(results(), "full", "w/o overlap", data="world", task="retrieval", score="r1")
+        >>> gain.low > 0
+        True
     """
-    return paired_difference(by_seed(table, first, **chosen), by_seed(table, second, **chosen))
+    return paired_difference(by_seed(table, first, setting, **chosen), by_seed(table, second, setting, **chosen))
 
 
 def effects(
-    table: pd.DataFrame, pairs: Mapping[str, tuple[str, str]], styles: Sequence[str] = STYLES, **chosen
+    table: pd.DataFrame,
+    pairs: Mapping[str, tuple[str, str]],
+    setting: Mapping[str, object] | None = None,
+    styles: Sequence[str] = STYLES,
+    **chosen,
 ) -> pd.DataFrame:
-    """`difference` of several pairs of rows, for every score in `HEADLINE` and each style.
+    """`difference` of several pairs of rows, for every score in `OUTCOMES` and each style.
 
     Args:
-        table, chosen: as in `by_seed`.
+        table, setting, chosen: as in `by_seed`.
         pairs: {name: (first, second)}, names of rows.
         styles: test sets to compare on.
 
     Returns:
-        A table with the columns row (the pair's name), style, task (with its score), mean, low, high, n (seeds) and p.
+        A table with the columns row (the pair's name), style, task (the outcome's name), mean, low, high, n (seeds), p.
 
     Example:
-        >>> len(effects(results(), {"overlap": ("full", "w/o overlap")}))
-        10
+        >>> len(effects(results(), {"overlap": ("full", "w/o overlap")}, {"updates": 375}))
+        12
     """
     lines = []
     for name, (first, second) in pairs.items():
-        for (task, score), title in HEADLINE.items():
+        for (task, score), title in OUTCOMES.items():
             for style in styles:
-                of = difference(table, first, second, task=task, score=score, style=style, **chosen)
+                of = difference(table, first, second, setting, task=task, score=score, style=style, **chosen)
                 lines.append({"row": name, "style": style, "task": title, **asdict(of)})
     return pd.DataFrame(lines)
 
 
-def adjusted(effects: pd.DataFrame) -> pd.DataFrame:
+def adjusted(effects: pd.DataFrame, primary: Sequence[bool] | pd.Series) -> pd.DataFrame:
     """Correct effects for how many were tested (Holm). Primary and secondary effects are a family each.
 
     In 19 of 20 families without any true effect, no `holm` is below 0.05.
 
     Args:
-        effects: from `effects`.
+        effects: with a column `p`, from `effects` for instance.
+        primary: which of them are.
 
     Returns:
-        `effects` with the columns `primary` (is it `PRIMARY`?) and `holm` (the corrected p).
+        `effects` with the columns `primary` and `holm` (the corrected p).
 
     Example:
-        >>> adjusted(effects(results(), {"overlap": ("full", "w/o overlap")}))["primary"].sum()
-        np.int64(1)
+        >>> adjusted(pd.DataFrame({"p": [0.03, 0.02, 0.01]}), [True, False, False])["holm"].tolist()
+        [0.03, 0.02, 0.02]
     """
-    primary = (effects["style"] == PRIMARY[0]) & (effects["task"] == PRIMARY[1])
-    corrected = effects.groupby(primary)["p"].transform(lambda family: holm(family.to_numpy()))
-    return effects.assign(primary=primary, holm=corrected)
+    corrected = effects["p"].groupby(np.asarray(primary)).transform(lambda family: holm(family.to_numpy()))
+    return effects.assign(primary=np.asarray(primary), holm=corrected)
 
 
 def verdict(effect: Interval) -> str:

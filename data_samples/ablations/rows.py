@@ -1,16 +1,13 @@
-"""Table 7's rows as edits of one small config, and the training corpora of the two further experiments."""
+"""Table 7's rows as edits of one small config, and a run of one: what it trains on and what it is scored on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from shipped import truth
+from worlds import is_world, world_base
 
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
-from vclip.datasets._records import Dataset
 from vclip.datasets.minihowto import minihowto
 from vclip.training.config import (
     PretrainConfig,
@@ -23,49 +20,42 @@ from vclip.training.config import (
     without_retrieval,
 )
 
-VIDEOS = 8  # in a batch, with 8 clips each: 64 pairs
-STEPS = 375  # five epochs of the shipped corpus
-LAG = 4.0  # standard deviation (s) of the lag of MiniHowTo's narration
-STREAM = 2  # last number of the seed sequence for drawing topics and videos
+VIDEOS = 32  # in a batch, with 2 clips each: 64 pairs
+STEPS = 375  # some twenty epochs of the shipped corpus
 
 
 def ablation_base(corpus: str | Path = "", **changes) -> PretrainConfig:
     """The full method, small enough to train and score on one CPU thread. Every row edits this config.
 
-    Learning rate, width and length were chosen on MiniHowTo's validation videos with the full method alone. A video's
-    vector is the mean of 2 clips (16 in the paper), so the row "first 32 s", the vector of one clip, differs less from
-    it. Nothing is validated during a run; its last weights count.
+    Clips are those of `PretrainConfig.sample`, with narrower towers, no dropout and a quarter of the pairs. Learning
+    rate and width were chosen on MiniHowTo's validation videos with the full method alone. Nothing is validated during
+    a run; its last weights count.
 
     Args:
-        corpus: folder of the training corpus; empty for MiniHowTo's. `epochs` follow from its size: every corpus gets
-            as many steps, up to part of an epoch.
-        **changes: fields of `PretrainConfig` to set instead.
+        corpus: folder of the training corpus; empty for MiniHowTo's.
+        **changes: fields of `PretrainConfig` to set instead. Warm-up and `epochs` follow from `total_steps`, the latter
+            up to part of an epoch.
 
     Returns:
         The config.
 
     Example:
         >>> ablation_base(seed=3).epochs
-        5
+        21
     """
     folder = Path(corpus) if corpus else minihowto() / "train"
+    steps = changes.get("total_steps", STEPS)
     tower = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 384}
     tower |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
     values: dict = {
-        "corpus": folder,
-        "tokenizer": minihowto() / "tokenizer",
-        "model": {"video_config": tower, "text_config": tower},
-        "epochs": max(1, round(STEPS / max(1, len(Corpus.open(folder)) // VIDEOS))),
-        "videos_per_batch": VIDEOS,
-        "clips_per_video": 8,
-        "candidates": 2 * VIDEOS,
-        "retrieval_clips": 2,
-        "learning_rate": 3e-3,
-        "warmup_steps": 37,
-        "total_steps": STEPS,
-    }
-    return PretrainConfig(**values | changes)
+        "corpus": folder, "validation": None,
+        "model": {"max_video_tokens": 10, "video_config": tower, "text_config": tower},
+        "epochs": max(1, round(steps / max(1, len(Corpus.open(folder)) // VIDEOS))), "warmup_steps": steps // 10,
+        "videos_per_batch": VIDEOS, "clips_per_video": 2, "candidates": 2 * VIDEOS, "total_steps": steps,
+        "save_every": 1000,
+    }  # fmt: skip
+    return PretrainConfig.sample(**values | changes)
 
 
 def full(config: PretrainConfig) -> PretrainConfig:
@@ -94,20 +84,43 @@ ROWS: dict[str, Callable[[PretrainConfig], PretrainConfig]] = {
 
 
 @dataclass(frozen=True)
+class Scored:
+    """One task on one data set, to score instead of MiniHowTo's sets.
+
+    Args:
+        dataset: a module of `vclip.datasets`, such as "youcook2".
+        task: a task of its records, such as "retrieval".
+        annotations: folder of the official files.
+        features: folder of a corpus of the videos.
+        options: of the data set's `load`, such as `{"split": "multiple_choice"}`.
+
+    Example:
+        >>> Scored("youcook2", "retrieval", "youcook2", "features").options
+        {}
+    """
+
+    dataset: str
+    task: str
+    annotations: str
+    features: str
+    options: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One run: a row of the table, a seed, and what it trains on.
+    """One run: a row of the table, a seed, what it trains on and what it is scored on.
 
     Args:
         row: a key of `ROWS`.
         seed: of every random choice.
-        corpus: folder of the training corpus; empty for MiniHowTo's.
-        lag: standard deviation (s) of the lag of its narration; 4 for MiniHowTo's own.
-        among: topics; retrieval is scored among their clips alone, too.
-        changes: fields of the base config to set, for another size of the whole table.
+        corpus: folder of the training corpus, or of a world as `worlds.make` writes it; empty for MiniHowTo's.
+        setting: {name: value} that tells this run from others of its row in tables; it decides nothing.
+        changes: fields of the base config to set. The base is `ablation_base`, or `world_base` for a world.
+        scored: what to score; None for the world's test set, or MiniHowTo's sets.
+        paper: the base is `PretrainConfig.paper`, for a corpus of real videos.
 
     Raises:
-        TypeError: the row or a topic is unknown, or `changes` sets the corpus, the seed or the output.
-        ValueError: another lag of MiniHowTo's own corpus.
+        TypeError: the row is unknown, or `changes` sets the corpus, the seed or the output.
 
     Example:
         >>> Trial("w/o overlap", seed=0).config().sampler
@@ -117,135 +130,38 @@ class Trial:
     row: str
     seed: int
     corpus: str = ""
-    lag: float = LAG
-    among: tuple[str, ...] = ()
+    setting: dict = field(default_factory=dict)
     changes: dict = field(default_factory=dict)
+    scored: Scored | None = None
+    paper: bool = False
 
     def __post_init__(self):
         refuse_unknown([self.row], ROWS, "row of the table")
-        refuse_unknown(self.among, all_topics(), "topic")
         if own := {"corpus", "seed", "output"} & self.changes.keys():
             raise TypeError(f"changes hold {', '.join(sorted(own))}: set these by the trial and the cache")
-        if not self.corpus and self.lag != LAG:
-            raise ValueError(f"the narration that ships lags by {LAG:g} s: for lag {self.lag:g} name its corpus")
 
     def config(self, output: str | Path = "runs/ablation") -> PretrainConfig:
         """The row's edit of the base config."""
-        return ROWS[self.row](ablation_base(self.corpus, **self.changes, seed=self.seed, output=output))
+        changes = self.changes | {"seed": self.seed, "output": output}
+        if self.paper:
+            return ROWS[self.row](PretrainConfig.paper(corpus=self.corpus, **changes))
+        return ROWS[self.row](
+            world_base(self.corpus, **changes) if self.world else ablation_base(self.corpus, **changes)
+        )
 
+    @property
+    def world(self) -> bool:
+        """Whether it trains in a world of numbers."""
+        return bool(self.corpus) and is_world(self.corpus)
 
-@lru_cache
-def topic_of() -> dict[str, str]:
-    """{video_id: topic} of MiniHowTo's own videos."""
-    return {video_id: topic for (video_id, _), (_, _, topic) in truth().items()}
+    @property
+    def data(self) -> str:
+        """The name of what it trains on."""
+        return "world" if self.world else Path(self.corpus).name if self.corpus else "MiniHowTo"
 
-
-def all_topics() -> list[str]:
-    """The 42 topics of MiniHowTo, sorted."""
-    return sorted(set(topic_of().values()))
-
-
-def draw_topics(number: int, seed: int) -> tuple[str, ...]:
-    """Draw topics of MiniHowTo by a random stream of their own: the same for every row of a seed.
-
-    Args:
-        number: how many.
-        seed: of the draw.
-
-    Returns:
-        Their names.
-
-    Raises:
-        ValueError: there are fewer topics, or `number` is below 1.
-
-    Example:
-        >>> len(draw_topics(3, seed=0))
-        3
-    """
-    topics = all_topics()
-    if not 1 <= number <= len(topics):
-        raise ValueError(f"cannot draw {number} topics: ask for 1 to {len(topics)}")
-    return tuple(str(t) for t in np.random.default_rng([seed, number, STREAM]).choice(topics, number, replace=False))
-
-
-def topic_corpus(topics: tuple[str, ...], folder: str | Path) -> Corpus:
-    """Make a corpus of the training videos of some topics; one that is already in `folder` is opened.
-
-    Args:
-        topics: names of topics.
-        folder: where the corpus lies.
-
-    Returns:
-        The corpus.
-
-    Raises:
-        TypeError: a topic is unknown.
-        ValueError: `folder` holds a corpus of other videos.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     len(topic_corpus(("space lunch",), folder))
-        14
-    """
-    refuse_unknown(topics, all_topics(), "topic")
-    whole = Corpus.open(minihowto() / "train")
-    return _part(whole, [video_id for video_id in whole.video_ids if topic_of()[video_id] in topics], folder)
-
-
-def spread_corpus(number: int, seed: int, folder: str | Path) -> Corpus:
-    """Make a corpus of a few training videos that show as many topics as they can.
-
-    Topics take turns in random order, each with a random video. Beside a `topic_corpus` of as many videos, only the
-    number of topics differs.
-
-    Args:
-        number: how many videos.
-        seed: of the draw.
-        folder: where the corpus lies; one that is already there is opened.
-
-    Returns:
-        The corpus.
-
-    Raises:
-        ValueError: there are fewer videos, `number` is below 1, or `folder` holds a corpus of other videos.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     corpus = spread_corpus(5, seed=0, folder=folder)
-        ...     len({topic_of()[video_id] for video_id in corpus.video_ids})
-        5
-    """
-    whole = Corpus.open(minihowto() / "train")
-    rng, turns = np.random.default_rng([seed, number, STREAM]), dict.fromkeys(all_topics(), 0)
-    if not 1 <= number <= len(whole):
-        raise ValueError(f"cannot draw {number} videos: ask for 1 to {len(whole)}")
-    first = {topic: place for place, topic in enumerate(rng.permutation(list(turns)))}
-    order = []
-    for video_id in rng.permutation(whole.video_ids):
-        topic = topic_of()[video_id]
-        order.append((turns[topic], first[topic], video_id))
-        turns[topic] += 1
-    chosen = {video_id for _, _, video_id in sorted(order)[:number]}
-    return _part(whole, [video_id for video_id in whole.video_ids if video_id in chosen], folder)
-
-
-def _part(whole: Corpus, video_ids: list[str], folder: str | Path) -> Corpus:
-    """The corpus of some videos of `whole` in `folder`, made unless it is there."""
-    folder = Path(folder)
-    if (folder / "corpus.json").is_file():
-        found = Corpus.open(folder)
-        if found.video_ids != video_ids:
-            raise ValueError(f"{folder} holds a corpus of other videos: name another folder or remove it")
-        return found
-    assert whole.spec is not None
-    places = [whole.index(video_id) for video_id in video_ids]
-    rows = ((whole.video_ids[i], whole.features(i), whole.captions(i)) for i in places)
-    return Corpus.create(folder, whole.spec, rows, split=whole.split, licence=whole.licence)
-
-
-def of_topics(dataset: Dataset, topics: tuple[str, ...]) -> Dataset:
-    """The records of MiniHowTo's clips whose video shows one of `topics`."""
-    records = [record for record in dataset if topic_of()[record.video_id] in topics]
-    return Dataset(f"{dataset.name}, {len(topics)} topics", dataset.split, records, dataset.tasks)
+    def to_score(self) -> Scored | None:
+        """What to score instead of MiniHowTo's sets."""
+        if self.scored is None and self.world:
+            folder = Path(self.corpus)
+            return Scored("youcook2", "retrieval", str(folder / "youcook2" / "test"), str(folder / "test"))
+        return self.scored

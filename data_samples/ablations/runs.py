@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
-from shipped import STYLES, evaluation_sets
+from shipped import STYLES, evaluation_sets, shown_classes
 from tqdm.auto import tqdm
 
-from ablations.rows import Trial, of_topics, topic_of
+from ablations.rows import Scored, Trial
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
+from vclip.tasks.retrieval_errors import r1_within
+from vclip.training.checkpoint import read_log
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ SCORED = {
     "localization": ("crosstask", {"n_train": 0}, "localization", {}, {"recall": "uniform"}),
 }  # fmt: skip
 HARD = "MSR_MC_test_hard.csv"
-AMONG = "retrieval, few topics"  # retrieval among the clips of a trial's topics alone
+MASS = "mass_on_other_videos"
 
 
 def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
@@ -61,9 +64,9 @@ def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
         cache: folder of results, each `<trial_key>.json`.
 
     Returns:
-        What the file holds: the trial's fields, numbers of `videos` and `topics` of its corpus, `config` (the key),
-        `scores[style][task][score]` = (value, baseline, n), `updates` (optimizer steps), versions, the machine, and the
-        seconds that training and scoring took, those before an interruption too.
+        What the file holds: the trial's row, seed, data and setting, `config` (the key), `scores[style][task][score]` =
+        (value, baseline, n), `updates` (optimizer steps), `mass_on_other_videos` as the last epoch began, versions, the
+        machine, and the seconds that training and scoring took, those before an interruption too.
 
     Raises:
         ValueError: the file in the cache is damaged; names it.
@@ -87,8 +90,8 @@ def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
 
 
 def _labels(trial: Trial) -> dict:
-    """What the key leaves open: two rows or lags may be the same run."""
-    return {"row": trial.row, "lag": trial.lag}
+    """What the key leaves open: two rows or settings may be the same run."""
+    return {"row": trial.row, "setting": trial.setting, "data": trial.data}
 
 
 def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
@@ -96,16 +99,15 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
 
     from vclip.models.loading import load
 
-    config = trial.config(folder)
-    run, training = _train(config)
+    run, training = _train(trial.config(folder))
     begin = time.perf_counter()
-    scores = score_tasks(load(run.checkpoint), trial.among)
-    video_ids = Corpus.open(config.corpus).video_ids
+    clip, scored = load(run.checkpoint), trial.to_score()
     gpu = torch.cuda.is_available()
     result = {
-        **_labels(trial), "seed": trial.seed, "among": list(trial.among), "videos": len(video_ids),
-        "topics": len({topic_of().get(video_id, "") for video_id in video_ids}), "config": key,
-        "scores": scores, "updates": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
+        **_labels(trial), "seed": trial.seed, "config": key,
+        "scores": score_tasks(clip) if scored is None else {"test": {scored.task: score_set(clip, scored)}},
+        "updates": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
+        "mass_on_other_videos": [row[MASS] for row in read_log(folder) if MASS in row][-1],
         "seconds": {"training": training, "scoring": time.perf_counter() - begin},
         "versions": {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
         | {"python": platform.python_version()},
@@ -131,22 +133,42 @@ def _train(config: PretrainConfig) -> "tuple[Run, float]":
     return run, before + time.perf_counter() - begin
 
 
-def score_tasks(clip: "DualEncoder", among: tuple[str, ...] = ()) -> dict:
-    """{style: {task: {score: (value, baseline, n)}}}; given `among`, `AMONG` is retrieval among these topics' clips."""
+def score_tasks(clip: "DualEncoder") -> dict:
+    """{style: {task: {score: (value, baseline, n)}}} on MiniHowTo's sets."""
     from vclip.tasks.evaluate import evaluate
 
     scores: dict = {style: {} for style in STYLES}
     for name, (_, _, task, options, wanted) in SCORED.items():
         for style, (dataset, corpus) in _sets(name).items():
-            scores[style][name] = _values(evaluate(clip, dataset, corpus, task, **options), wanted)
-    for style, (dataset, corpus) in _sets("retrieval").items() if among else ():
-        report = evaluate(clip, of_topics(dataset, among), corpus, "retrieval")
-        scores[style][AMONG] = _values(report, SCORED["retrieval"][-1])
+            report = evaluate(clip, dataset, corpus, task, **options)
+            found = {
+                score: (report.scores[score], report.baselines[of][score], report.n) for score, of in wanted.items()
+            }
+            scores[style][name] = found
+            if task == "retrieval":
+                scores[style][name] |= _within(clip, dataset, corpus, shown_classes())
     return scores
 
 
-def _values(report, wanted: dict[str, str]) -> dict:
-    return {score: (report.scores[score], report.baselines[name][score], report.n) for score, name in wanted.items()}
+def score_set(clip: "DualEncoder", scored: Scored) -> dict:
+    """{score: (value, baseline, n)} on another data set; a text's R@1 among the clips of its recipe too, if known."""
+    from vclip.tasks.evaluate import evaluate
+
+    dataset, corpus = _open(scored)
+    report = evaluate(clip, dataset, corpus, scored.task)
+    best = {score: max(values.get(score, 0.0) for values in report.baselines.values()) for score in report.scores}
+    found = {score: (value, best[score], report.n) for score, value in report.scores.items()}
+    return found | (_within(clip, dataset, corpus) if scored.task == "retrieval" else {})
+
+
+def _within(clip: "DualEncoder", dataset, corpus: Corpus, of: dict | None = None) -> dict:
+    found = r1_within(clip, dataset, corpus, of).drop("all")
+    return {f"r1, same {name}": (row["r1"], row["chance"], int(row["n"])) for name, row in found.iterrows() if row["n"]}
+
+
+def _open(scored: Scored):
+    module = importlib.import_module(f"vclip.datasets.{scored.dataset}")
+    return module.load(Path(scored.annotations), **scored.options), Corpus.open(scored.features)
 
 
 @lru_cache
@@ -178,8 +200,7 @@ def trial_key(trial: Trial) -> str:
         >>> trial_key(Trial("full", seed=0)) in {run["config"] for run in read_runs()}  # doctest: +SKIP
         True
     """
-    config = trial.config()
-    values = dataclasses.asdict(config) | {"among": sorted(trial.among), "scored": _scored_hash()}
+    values = dataclasses.asdict(trial.config()) | {"scored": _scored_hash(trial.to_score())}
     del values["output"]
     for name in ("corpus", "validation"):
         values[name] = values[name] and corpus_hash(values[name])
@@ -204,9 +225,16 @@ def _corpus_hash(corpus: Corpus) -> str:
     return digest.hexdigest()[:16]
 
 
-@lru_cache
-def _scored_hash() -> str:
+def _scored_hash(scored: Scored | None) -> str:
     """Hash of the tasks with their options, and of the records and features of their test sets."""
+    if scored is None:
+        return _minihowto_hash()
+    dataset, corpus = _open(scored)
+    return _hash(repr((scored.task, dataset.records, corpus_hash(str(corpus.path)))).encode())
+
+
+@lru_cache
+def _minihowto_hash() -> str:
     sets = {name: _sets(name) for name in SCORED}
     parts = [
         (style, dataset.records, _corpus_hash(corpus))

@@ -1,32 +1,46 @@
 """The script behind the ablation's results plans every run once, and leaves what ships alone unless told."""
 
 import sys
+from collections import Counter
 
 import ablate
-import pytest
+import worlds
 from ablations.results import shipped_results
 from ablations.rows import ROWS
-from ablations.runs import trial_key
-
-from vclip.data.corpus import Corpus
 
 
-@pytest.fixture(autouse=True)
-def _no_other_lags(monkeypatch):
-    monkeypatch.setattr(ablate, "LAGS", ())  # test_narrations has them
+def test_every_row_and_both_rows_of_every_place_in_the_maps(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "make", lambda world, folder: tmp_path)  # nothing is trained: no world is needed
+    trials = ablate.trials(2, 1, 1, tmp_path)
+    table = Counter((trial.row, str(trial.setting)) for trial in trials if set(trial.setting) <= {"updates"})
+    for row in ROWS:
+        seeds = 2 if row in ablate.CLAIMS else 1
+        assert [table[row, str({"updates": updates})] for updates in ablate.UPDATES] == [seeds, seeds]
+        assert table[row, "{}"] == seeds
+    for setting in ({"lag": 8.0, "clip": 1.6}, {"dish": 0.25, "videos_per_batch": 64}, {"updates": 4000}):
+        rows = [trial.row for trial in trials if trial.setting == setting]
+        assert rows == ["full", "w/o overlap" if "lag" in setting else "w/o retrieval"]
+    assert len(trials) == 3 * (2 * 3 + 6) + 2 * (4 * 3 + 3 * 3 + 4)
 
 
-def test_every_corpus_is_trained_on_with_both_of_its_rows(tmp_path):
-    trials = ablate.trials(range(1), tmp_path)
-    assert [trial.row for trial in trials] == [*ROWS, *["full", "w/o retrieval"] * 3]
-    assert len({trial_key(trial) for trial in trials}) == len(trials)
-    few, many, control = (trials[place] for place in (-6, -4, -2))
-    assert (len(few.among), len(many.among)) == (3, 10) and control.among == few.among
-    assert len(Corpus.open(control.corpus)) == len(Corpus.open(few.corpus)) < len(Corpus.open(many.corpus))
+def test_a_place_in_a_map_changes_what_it_is_named_after(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(ablate, "make", lambda world, folder: made.append(world) or folder)
+    for trial in ablate.retrieval_map(1, tmp_path):
+        if "dish" in trial.setting:
+            assert f"dish_{trial.setting['dish']:g}" in trial.corpus or trial.setting["dish"] == worlds.World().dish
+            assert trial.changes["videos_per_batch"] == trial.setting["videos_per_batch"]
+            assert trial.changes["videos_per_batch"] * trial.changes["clips_per_video"] == 64
+    for trial in ablate.overlap_map(1, tmp_path):
+        low, high = trial.changes.get("video_seconds", (0, 0))
+        assert trial.row == "w/o overlap" or abs((low + high) / 2 / 11 - trial.setting["clip"]) < 0.1  # steps of 11 s
+    assert {world.lag for world in made} == {*ablate.LAGS} and {world.dish for world in made} == {*ablate.DISHES}
 
 
 def test_what_ships_is_replaced_only_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "make", lambda world, folder: tmp_path)
+    nothing = [word for name in ("seeds", "others", "mapped") for word in (f"--{name}", "0")]
     before = shipped_results().read_bytes()
-    monkeypatch.setattr(sys, "argv", ["ablate.py", "--seeds", "0", "--work", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["ablate.py", *nothing, "--work", str(tmp_path)])
     ablate.main()
     assert (tmp_path / "results.jsonl").read_text() == "" and shipped_results().read_bytes() == before

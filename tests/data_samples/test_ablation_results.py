@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+import ablate
 import numpy as np
 import pytest
 from ablations.intervals import Interval
 from ablations.results import (
-    HEADLINE,
+    OUTCOMES,
     PRIMARY,
     adjusted,
     by_seed,
@@ -23,20 +23,21 @@ from ablations.results import (
     verdict,
     write_runs,
 )
-from ablations.rows import ROWS, Trial
+from ablations.rows import ROWS
 from ablations.runs import trial_key
 from shipped import STYLES
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_ablations.ipynb"
 
 
-def run(row: str, seed: int, value: float, lag: float = 4.0, topics: int = 42, videos: int = 600) -> dict:
+def run(row: str, seed: int, value: float, data: str = "MiniHowTo", **setting) -> dict:
     scores = {style: {} for style in STYLES}
     for style in STYLES:
-        for task, score in HEADLINE:
+        for task, score in OUTCOMES:
             scores[style].setdefault(task, {})[score] = [value, 0.1, 9]
-    return {"row": row, "seed": seed, "lag": lag, "topics": topics, "videos": videos, "among": [], "scores": scores,
-            "config": f"{row}{seed}{lag}", "seconds": {"training": 1.0, "scoring": 0.5}}  # fmt: skip
+    return {"row": row, "seed": seed, "data": data, "setting": setting, "scores": scores, "updates": 7,
+            "mass_on_other_videos": value / 2, "config": f"{row}{seed}{data}{setting}",
+            "seconds": {"training": 1.0, "scoring": 0.5}}  # fmt: skip
 
 
 RUNS = [run("w/o overlap", s, 0.2 + s / 100) for s in (1, 0, 2)] + [run("full", s, 0.3 + s / 100) for s in (0, 1, 2)]
@@ -44,16 +45,18 @@ CHOSEN = {"style": "test", "task": "retrieval", "score": "r1"}
 
 
 def test_runs_come_back_from_a_file_and_from_a_cache(tmp_path):
-    others = [run("full", 0, 0.5, lag=0.0), run("full", 0, 0.6, topics=3, videos=43), run("full", 0, 0.7, videos=43)]
+    others = [run("full", 0, 0.5, lag=0.0), run("full", 0, 0.6, lag=0.0, clip=0.4), run("full", 0, 0.7, "world")]
     write_runs([*RUNS, *others], tmp_path / "f.jsonl")
-    rows = [json.loads(line)["row"] for line in (tmp_path / "f.jsonl").read_text().splitlines()]
-    assert rows == ["full", "full", "full", *["full", "w/o overlap"] * 3], "by lag, topics, videos, seed and row"
+    lines = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+    assert [line["data"] for line in lines] == ["MiniHowTo"] * 8 + ["world"]
+    assert [line["row"] for line in lines if not line["setting"]] == ["full"] * 3 + ["w/o overlap"] * 3 + ["full"]
     table = results(tmp_path / "f.jsonl")
     assert by_seed(table, "full", **CHOSEN) == {0: 0.3, 1: 0.31, 2: 0.32}
-    assert by_seed(table, "full", **CHOSEN, lag=0.0) == {0: 0.5}
-    assert by_seed(table, "full", **CHOSEN, topics=3) == {0: 0.6}
-    assert by_seed(table, "full", **CHOSEN, per_topic=1) == {0: 0.7}
-    assert (table["seconds"] == 1.5).all() and (table["baseline"] == 0.1).all()
+    assert by_seed(table, "full", {"lag": 0.0}, **CHOSEN) == {0: 0.5}
+    assert by_seed(table, "full", {"lag": 0.0, "clip": 0.4}, **CHOSEN) == {0: 0.6}
+    assert by_seed(table, "full", data="world", **CHOSEN) == {0: 0.7}
+    assert by_seed(table, "full", column="mass", **CHOSEN) == {0: 0.15, 1: 0.155, 2: 0.16}
+    assert (table["seconds"] == 1.5).all() and (table["baseline"] == 0.1).all() and (table["updates"] == 7).all()
     cache = tmp_path / "cache"
     cache.mkdir()
     for i, one in enumerate(RUNS):
@@ -68,8 +71,8 @@ def test_effects_are_paired_by_seed(tmp_path):
     assert gain.mean == pytest.approx(0.1) and gain.half < 1e-9 and gain.n == 3
     assert mean(table, "full", **CHOSEN).half > 0.01
     found = effects(table, {"overlap": ("full", "w/o overlap")})
-    assert len(found) == len(HEADLINE) * len(STYLES)
-    assert np.allclose(found["low"], 0.1) and set(found["task"]) == set(HEADLINE.values())
+    assert len(found) == len(OUTCOMES) * len(STYLES)
+    assert np.allclose(found["low"], 0.1) and set(found["task"]) == set(OUTCOMES.values())
 
 
 def test_what_cannot_be_read_or_is_not_one_value_a_seed_is_refused(tmp_path):
@@ -79,7 +82,7 @@ def test_what_cannot_be_read_or_is_not_one_value_a_seed_is_refused(tmp_path):
         by_seed(table, "w/o overlap", **CHOSEN)
     with pytest.raises(ValueError, match="0 values of .*retrieve k"):
         by_seed(table, "retrieve k", **CHOSEN)
-    (tmp_path / "cut.jsonl").write_text('{"row": "full", "among": [], "scores": {}}\n{"row": "fu')
+    (tmp_path / "cut.jsonl").write_text('{"row": "full", "setting": {}, "scores": {}}\n{"row": "fu')
     with pytest.raises(ValueError, match="cut.jsonl, line 2"):
         read_runs(tmp_path / "cut.jsonl")
     (tmp_path / "empty").mkdir()
@@ -97,20 +100,18 @@ def test_a_verdict_says_what_is_seen_and_what_is_ruled_out():
     assert verdict(Interval(0.025, -0.0, 0.05, 5)) == "none seen (+0.000 to +5.0)"
 
 
-def test_primary_and_secondary_effects_are_families_of_their_own():
-    gains = effects(_table([0.2, 0.21, 0.2], [0.1, 0.12, 0.1]), {"overlap": ("full", "w/o overlap")})
-    found = adjusted(gains)
-    assert found.loc[found["primary"], ["style", "task"]].to_numpy().tolist() == [list(PRIMARY)]
+def test_primary_and_secondary_effects_are_families_of_their_own(tmp_path):
+    full, aligned = ([run(row, s, v) for s, v in enumerate(values)] for row, values in (
+        ("full", [0.2, 0.21, 0.2]), ("w/o overlap", [0.1, 0.12, 0.1]),
+    ))  # fmt: skip
+    write_runs(full + aligned, tmp_path / "f.jsonl")
+    gains = effects(results(tmp_path / "f.jsonl"), {"overlap": ("full", "w/o overlap")})
+    primary = (gains["style"] == "test") & (gains["task"] == PRIMARY["overlap", "MiniHowTo"])
+    found = adjusted(gains, primary)
+    assert found["primary"].sum() == 1
     assert (found.loc[found["primary"], "holm"] == found.loc[found["primary"], "p"]).all()
     others = found[~found["primary"]]
-    assert len(others) == 9 and np.allclose(others["holm"], 9 * others["p"]), "equal, so each times their number"
-
-
-def _table(full, aligned):
-    runs = [run("full", s, v) for s, v in enumerate(full)] + [run("w/o overlap", s, v) for s, v in enumerate(aligned)]
-    with tempfile.TemporaryDirectory() as folder:
-        write_runs(runs, f"{folder}/f.jsonl")
-        return results(f"{folder}/f.jsonl")
+    assert len(others) == 11 and np.allclose(others["holm"], 11 * others["p"]), "equal, so each times their number"
 
 
 def test_runs_of_several_versions_are_warned_of(tmp_path, recwarn):
@@ -125,20 +126,19 @@ def test_runs_of_several_versions_are_warned_of(tmp_path, recwarn):
 
 
 def test_what_ships_is_small_and_whole():
-    """Five seeds or more of each row, and of both rows at every lag and number of topics; two of the control."""
-    assert shipped_results().stat().st_size < 500_000
+    """Every run that the script plans, with the numbers of seeds that its own defaults name."""
+    assert shipped_results().stat().st_size < 1_000_000
     table = results()
     assert not table["value"].isna().any()
-    arms = [(row, {}) for row in ROWS]
-    arms += [(row, {"lag": lag}) for lag in (0.0, 2.0, 4.0, 8.0) for row in ("full", "w/o overlap")]
-    arms += [(row, {"topics": topics}) for topics in (3, 10, 42) for row in ("full", "w/o retrieval")]
-    for row, of in arms:
-        assert set(by_seed(table, row, **CHOSEN, **of)) >= set(range(5)), (row, of)
-    for row in ("full", "w/o retrieval"):  # the control of the topics
-        assert set(by_seed(table, row, **CHOSEN, per_topic=1)) >= set(range(2))
+    for row in ROWS:
+        seeds = set(range(8 if row in ablate.CLAIMS else 5))
+        for updates in ablate.UPDATES:
+            assert set(by_seed(table, row, {"updates": updates}, **CHOSEN)) >= seeds, (row, updates)
+        assert set(by_seed(table, row, data="world", **CHOSEN)) >= seeds, row
     shipped = {run["config"] for run in read_runs()}
+    trials = ablate.table(8, 5, "", {}, total_steps=ablate.UPDATES[0])
     # what a rerun would train is what was trained
-    assert {trial_key(Trial(row, seed)) for row in ROWS for seed in range(5)} <= shipped
+    assert {trial_key(trial) for trial in trials} <= shipped
 
 
 @pytest.mark.long

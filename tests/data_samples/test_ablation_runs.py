@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,25 +16,28 @@ from pathlib import Path
 import pytest
 import torch
 from ablations import runs as ablation_runs
-from ablations.rows import Trial, draw_topics, topic_corpus
-from ablations.runs import AMONG, SCORED, run_all, run_row, score_tasks, trial_key
-from shipped import STYLES
+from ablations.rows import Scored, Trial
+from ablations.runs import SCORED, run_all, run_row, score_set, score_tasks, trial_key
+from shipped import STYLES, evaluation_sets
+from worlds import World, make
 
-from vclip import load
+from vclip import Corpus, evaluate, load
+from vclip.datasets import youcook2
 from vclip.datasets.minihowto import minihowto
+from vclip.tasks.retrieval_errors import r1_within
 
-TOPIC = draw_topics(1, seed=0)  # 14 videos: an epoch is one step
+SMALL = {"videos_per_batch": 8, "candidates": 8}  # of fourteen videos: an epoch is one step
 UNTIMED = {"seconds"}
 ELSEWHERE = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # a new process finds `ablations` there too
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> str:
-    return str(topic_corpus(TOPIC, tmp_path_factory.mktemp("corpora") / "one").path)
+def corpus(few) -> str:
+    return str(few)
 
 
 def trial(corpus: str, epochs: int, row: str = "full") -> Trial:
-    return Trial(row, 5, corpus, among=TOPIC, changes={"epochs": epochs, "candidates": 8})
+    return Trial(row, 5, corpus, {"epochs": epochs}, SMALL | {"epochs": epochs})
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +79,15 @@ def test_a_result_holds_every_score_with_its_baseline_and_leaves_one_file(finish
     cache, result = finished
     assert [file.name for file in cache.iterdir()] == [result["config"] + ".json"]
     assert json.loads((cache / f"{result['config']}.json").read_text()) == result
-    assert (result["row"], result["seed"], result["updates"], tuple(result["among"])) == ("full", 5, 3, TOPIC)
-    assert (result["topics"], result["videos"]) == (1, 14)
+    assert (result["row"], result["seed"], result["updates"], result["setting"]) == ("full", 5, 3, {"epochs": 3})
+    assert result["data"] == "corpus" and 0 < result["mass_on_other_videos"] < 1
     assert result["versions"].keys() >= {"vclip", "torch"} and result["machine"]
     for style in STYLES:
         for task, (*_, wanted) in SCORED.items():
-            assert result["scores"][style][task].keys() == wanted.keys()
+            shared = {f"r1, same {name}" for name in ("action", "thing", "topic")} if task == "retrieval" else set()
+            assert result["scores"][style][task].keys() == wanted.keys() | shared
             for value, baseline, n in result["scores"][style][task].values():
                 assert n > 100 and baseline > 0 <= value
-        among = result["scores"][style][AMONG]
-        assert among["r1"][2] < 20 < result["scores"][style]["retrieval"]["r1"][2]
-        assert among["r1"][1] == pytest.approx(1 / among["r1"][2], abs=1e-6)
 
 
 def test_a_finished_run_is_read_not_made_again(finished, corpus, monkeypatch):
@@ -95,11 +97,10 @@ def test_a_finished_run_is_read_not_made_again(finished, corpus, monkeypatch):
 
 
 def test_a_run_that_is_read_carries_the_labels_of_who_asks(finished, corpus):
-    """Another row or lag may be the same run; other topics to score are another."""
+    """Another row or setting may be the same run."""
     cache, result = finished
-    asked = dataclasses.replace(trial(corpus, 3), lag=8.0)
-    assert run_row(asked, cache) == result | {"lag": 8.0}
-    assert trial_key(dataclasses.replace(asked, among=())) != result["config"]
+    asked = dataclasses.replace(trial(corpus, 3), setting={"lag": 8.0})
+    assert run_row(asked, cache) == result | {"setting": {"lag": 8.0}}
 
 
 def test_a_damaged_file_of_the_cache_is_named(finished, corpus, tmp_path):
@@ -110,10 +111,6 @@ def test_a_damaged_file_of_the_cache_is_named(finished, corpus, tmp_path):
 
 
 def test_the_shipped_checkpoint_scores_as_evaluate_says():
-    from shipped import evaluation_sets
-
-    from vclip import evaluate
-
     clip = load(minihowto() / "checkpoint")
     scores = score_tasks(clip)
     for style, pair in evaluation_sets("coin").items():
@@ -125,10 +122,35 @@ def test_the_shipped_checkpoint_scores_as_evaluate_says():
     assert set(scores) == set(STYLES)
 
 
+def test_a_world_is_scored_on_its_own_test_set_and_within_its_domains(tmp_path):
+    folder = make(World(domains=4, tested=2, videos=20), tmp_path / "world")
+    run = run_row(Trial("full", 0, str(folder), changes={"total_steps": 4, "epochs": 4}), tmp_path / "cache")
+    scores = run["scores"]["test"]["retrieval"]
+    assert run["data"] == "world" and list(run["scores"]) == ["test"] and run["updates"] == 4
+    assert scores["r1"][1:] == [pytest.approx(1 / 96, abs=1e-6), 96]  # 2 domains, 4 dishes, 12 actions
+    assert scores["r1, same recipe"][1:] == [pytest.approx(1 / 48, abs=1e-6), 96]
+
+
+def test_a_real_set_is_scored_as_evaluate_does():
+    """Two tasks; the baseline of a score is the best there is."""
+    clip, corpus = load(minihowto() / "checkpoint"), minihowto() / "val"
+    scored = Scored("youcook2", "retrieval", str(minihowto() / "youcook2" / "val"), str(corpus))
+    found, records = score_set(clip, scored), youcook2.load(minihowto() / "youcook2" / "val")
+    report = evaluate(clip, records, corpus)
+    for score in ("r1", "r5", "r10", "median_rank"):
+        assert found[score] == (report.scores[score], report.baselines["chance"][score], report.n)
+    within = r1_within(clip, records, Corpus.open(corpus)).loc["recipe"]
+    assert found["r1, same recipe"] == (within["r1"], within["chance"], within["n"])
+    folder = minihowto() / "crosstask" / "test"
+    scored = Scored("crosstask", "localization", str(folder), str(folder / "features"), {"split": "validation"})
+    found = score_set(clip, scored)
+    assert found["recall"][0] > found["recall"][1] > 0.2  # cutting a video into equal parts is better than chance
+
+
 @pytest.mark.long
 def test_other_processes_find_the_same_numbers(finished, corpus, tmp_path):
     """Another process, the corpus elsewhere: the same key, the same scores. A trial named twice is trained once."""
-    elsewhere = str(topic_corpus(TOPIC, tmp_path / "elsewhere").path)
+    elsewhere = str(shutil.copytree(corpus, tmp_path / "corpus"))
     trials = [trial(elsewhere, 3), trial(elsewhere, 3, "w/o overlap"), trial(corpus, 3)]
     again, aligned, twice = run_all(trials, tmp_path / "cache", processes=2)
     _, result = finished
@@ -178,7 +200,7 @@ def test_a_script_without_a_main_guard_is_told_so_once(corpus, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from ablations import Trial, run_all\n"
-        f"run_all([Trial('full', 5, {corpus!r})], {str(tmp_path / 'cache')!r}, processes=1)\n"
+        f"run_all([Trial('full', 5, {corpus!r}, changes={SMALL})], {str(tmp_path / 'cache')!r}, processes=1)\n"
     )
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=ELSEWHERE)
     assert ran.returncode == 1
@@ -193,9 +215,9 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(corpus, tmp_path):
         "from vclip.training.checkpoint import Log\n"
         "append = Log.append\n"
         "Log.append = lambda log, row: append(log, row) or row['epoch'] == 4 and os.kill(os.getpid(), 9)\n"
-        "run_row(Trial('full', 5, sys.argv[1], changes={'epochs': 12, 'candidates': 8}), sys.argv[2])"
+        f"run_row(Trial('full', 5, sys.argv[1], changes={SMALL | {'epochs': 12}}), sys.argv[2])"
     )
-    whole = Trial("full", 5, corpus, changes={"epochs": 12, "candidates": 8})
+    whole = Trial("full", 5, corpus, changes=SMALL | {"epochs": 12})
     command = [sys.executable, "-c", code, corpus, str(tmp_path / "cut")]
     killed = subprocess.run(command, stdout=subprocess.DEVNULL, env=ELSEWHERE)
     assert killed.returncode == -signal.SIGKILL
@@ -227,16 +249,18 @@ def test_the_key_is_of_what_decides_the_numbers(corpus, tmp_path, monkeypatch):
         {"model": {"pooling": "cls"}},
         {"learning_rate": 1e-3},
     ]
+    sets = [(str(minihowto() / "youcook2" / name), str(minihowto() / name)) for name in ("val", "test")]
     others = [dataclasses.replace(base, changes=base.changes | change) for change in changes]
     others += [dataclasses.replace(base, seed=1), dataclasses.replace(base, corpus=str(minihowto() / "val"))]
-    others += [dataclasses.replace(base, among=()), dataclasses.replace(base, row="w/o overlap")]
+    others += [dataclasses.replace(base, scored=Scored("youcook2", "retrieval", *of)) for of in sets]
+    others += [dataclasses.replace(base, row="w/o overlap")]
     keys = [trial_key(other) for other in others]
     assert len({key, *keys}) == len(others) + 1
     (tmp_path / "bert" / "config.json").write_text("{ }")
     assert trial_key(others[4]) != keys[4], "a folder counts by what it holds"
     monkeypatch.setitem(SCORED["segmentation"][3], "window", 5)
-    ablation_runs._scored_hash.cache_clear()
+    ablation_runs._minihowto_hash.cache_clear()
     assert trial_key(base) != key, "and so does how the tasks are scored"
     monkeypatch.undo()
-    ablation_runs._scored_hash.cache_clear()
+    ablation_runs._minihowto_hash.cache_clear()
     assert trial_key(base) == key
