@@ -134,6 +134,15 @@ def test_a_shorter_longest_clip_makes_shorter_windows():
     parts = encoder.encode_seconds([rows[0:8], rows[4:12]])
     np.testing.assert_allclose(whole[:4], parts[0][:4], atol=1e-5)
     np.testing.assert_allclose(whole[4:8], (parts[0][4:] + parts[1][:4]) / 2, atol=1e-5)
+    longer = np.random.default_rng(3).standard_normal((50, corpora.DIM)).astype(np.float32)
+    z_v = encoder.encode_clips([rows, rows[:3], longer])
+    spans = {0: [(0, 8), (4, 12)], 2: [(start, start + 8) for start in range(0, 25, 4)]}  # of the first 32 s
+    for i, of_clip in spans.items():
+        parts = encoder.encode_clips([(rows if i == 0 else longer)[start:end] for start, end in of_clip])
+        np.testing.assert_allclose(z_v[i], parts.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(z_v[1], encoder.encode_clips([rows[:3]])[0], atol=1e-5)
+    moments = encoder.encode_seconds([longer], protocol="moments")
+    np.testing.assert_allclose(moments[0], encoder.encode_seconds([longer[:32]])[0], atol=1e-5)
 
 
 def test_the_moments_protocol_is_one_padded_call(model, clip):

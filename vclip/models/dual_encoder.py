@@ -59,7 +59,10 @@ class DualEncoder(ABC):
 
     @abstractmethod
     def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
-        """Embed clips (T, F), each cut to its first `longest_clip` seconds: z_v (n, D)."""
+        """Embed clips (T, F), each cut to its first `longest_clip` seconds: z_v (n, D).
+
+        Where `longest_clip` is below 32 s, the paper's, a longer clip is the mean over windows of its first 32 s.
+        """
 
     @abstractmethod
     def encode_seconds(
@@ -70,7 +73,8 @@ class DualEncoder(ABC):
         Args:
             protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
                 overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
-                seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included.
+                seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included; a model whose
+                `longest_clip` is below 32 s takes the windows of the first 32 s instead.
         """
 
     @property
@@ -150,7 +154,15 @@ class VideoCLIP(DualEncoder):
         return self._embed(self.model.embed_texts, self.pack_texts, texts)
 
     def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
-        return self._embed(self.model.embed_videos, self.pack_clips, clips)
+        size = self.longest_clip
+        spans = [
+            sliding_windows(min(len(clip), max(SIZE, size)), size, max(1, size // 2)) or [(0, 0)] for clip in clips
+        ]
+        cut = [clip[slice(*span)] for clip, of_clip in zip(clips, spans, strict=True) for span in of_clip]
+        z_v, counts = self._embed(self.model.embed_videos, self.pack_clips, cut), [len(of_clip) for of_clip in spans]
+        if len(cut) == len(clips):
+            return z_v
+        return np.stack([of_clip.mean(axis=0) for of_clip in np.split(z_v, np.cumsum(counts)[:-1])])
 
     def _embed(self, embed: Callable, pack: Callable, given: Sequence) -> Float32[np.ndarray, "n D"]:
         out = [torch.zeros(0, self.dim)]
@@ -176,9 +188,10 @@ class VideoCLIP(DualEncoder):
     ) -> list[Float32[np.ndarray, "T D"]]:
         if protocol not in ("windows", "moments"):
             raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
-        if protocol == "moments":
+        if protocol == "moments" and self.longest_clip >= SIZE:
             cut = [clip[: self.longest_clip] for clip in clips]
             return self._states(cut, attend_cls=True, padding="max_length")
+        clips = [clip[:SIZE] for clip in clips] if protocol == "moments" else clips
         windows = [sliding_windows(len(clip), *self.window) for clip in clips]
         cut = [clip[slice(*span)] for clip, spans in zip(clips, windows, strict=True) for span in spans]
         states = iter(self._states(cut, attend_cls=False))

@@ -17,6 +17,7 @@ from torch import Tensor
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
+from vclip.models.windows import SIZE
 from vclip.tasks.report import Score, covered
 from vclip.tasks.ties import as_array, once
 
@@ -132,7 +133,7 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, padding: Pad
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
     video_ids, video = once(record.video_id for record in records)
-    clips = [corpus.features(corpus.index(video_id))[: clip.longest_clip] for video_id in video_ids]
+    clips = [corpus.features(corpus.index(video_id))[: max(SIZE, clip.longest_clip)] for video_id in video_ids]
     h_v = clip.encode_seconds(clips, protocol="moments")
     z_t = clip.encode_texts([record.description for record in records])
     pairs = zip(video, z_t, strict=True)

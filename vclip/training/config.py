@@ -227,7 +227,7 @@ RELEASED: dict[str, dict] = {
 SAMPLE: dict[str, dict] = {
     "retrieval": {"epochs": 4, "learning_rate": 3e-4},
     "videoqa": {"epochs": 5, "learning_rate": 1e-4, "repeats": 5, "candidates": 48},
-    "segmentation": {"epochs": 8, "learning_rate": 1e-3, "window": 10, "stride": 5},
+    "segmentation": {"epochs": 20, "learning_rate": 1e-3, "window": 10, "stride": 5},
     "localization": {"epochs": 5, "learning_rate": 3e-4, "window": 10, "stride": 5, "probability": "sigmoid"},
 }
 

@@ -35,6 +35,7 @@ from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, ra
 
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
+MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
 
 
@@ -150,13 +151,16 @@ class Contrast:
         return [self.videos[batch] for batch in batches]
 
     def mass_on_other_videos(self, epoch: int) -> float:
-        """The fraction in a batch of random videos as the epoch begins: what retrieval can still make harder."""
+        """The mean over batches of random videos as the epoch begins: what retrieval can still make harder."""
         config, rng = self.config, random_stream(self.config.seed, epoch, 0, VALIDATION)
-        videos = rng.choice(self.videos, config.videos_per_batch, replace=False)
-        clips = self.sampler.sample(self.training, videos, config.clips_per_video, rng)
-        z_v, z_t = (torch.from_numpy(z) for z in self._embed(self.training, videos, clips))
-        video = torch.arange(len(videos)).repeat_interleave(config.clips_per_video)
-        return mass_on_other_videos(z_v, z_t, video, config.temperature)
+        size, n = config.videos_per_batch, config.clips_per_video
+        video, masses = torch.arange(size).repeat_interleave(n), []
+        for videos in shuffled_batches(len(self.videos), size, rng)[: max(1, MASS_VIDEOS // size)]:
+            videos = self.videos[videos]
+            clips = self.sampler.sample(self.training, videos, n, rng)
+            z_v, z_t = (torch.from_numpy(z) for z in self._embed(self.training, videos, clips))
+            masses.append(mass_on_other_videos(z_v, z_t, video, config.temperature))
+        return float(np.mean(masses))
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
         """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
