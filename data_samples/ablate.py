@@ -71,7 +71,7 @@ def retrieval_map(seeds: int, work: Path) -> list[Trial]:
 def trials(seeds: int, others: int, mapped: int, work: Path) -> list[Trial]:
     """All runs; worlds are made in `work`."""
     shipped = [table(seeds, others, "", {"updates": updates}, total_steps=updates) for updates in UPDATES]
-    maps = overlap_map(mapped, work) + retrieval_map(mapped, work)
+    maps = retrieval_map(mapped, work) + overlap_map(mapped, work)
     return [*table(seeds, others, world(work), {}), *shipped[0], *maps, *shipped[1]]
 
 

@@ -18,7 +18,7 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
     `effects`: columns row, style, task, mean, low and high (fractions, drawn in percentage points). Order is kept.
     """
     rows, styles, tasks = (list(dict.fromkeys(effects[column])) for column in ("row", "style", "task"))
-    size = (2.3 * len(tasks) + 2.2, 0.42 * len(rows) + 1.3)
+    size = (2.5 * len(tasks) + 2.4, 0.46 * len(rows) + 1.4)
     figure, panels = plt.subplots(1, len(tasks), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for axes, task in zip(panels[0], tasks, strict=True):
         axes.axvline(0, color=CHANCE, linewidth=1)
@@ -26,12 +26,12 @@ def forest(effects: pd.DataFrame, xlabel: str) -> Figure:
             here = _chosen(effects, task, style)
             y = np.array([rows.index(row) for row in here["row"]]) + 0.24 * (i - (len(styles) - 1) / 2)
             _draw(axes, here, i, 100 * here["mean"], y, xerr=_arms(here), label=plain(style, 40))
-        axes.set_title(plain(task, 40), fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.set_title(plain(task, 40), fontsize=10)
+        axes.tick_params(labelsize=10)
         axes.grid(axis="y", alpha=0.3)
     panels[0, 0].set(yticks=range(len(rows)), yticklabels=[plain(row, 40) for row in rows])
     panels[0, 0].invert_yaxis()
-    figure.supxlabel(xlabel, fontsize=9)
+    figure.supxlabel(xlabel, fontsize=10)
     return _with_legend(figure)
 
 
@@ -59,10 +59,37 @@ def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
             xlabel=xlabel,
         )
         axes.set_xlim(-0.4, len(ticks) - 0.6)
-        axes.set_title(plain(task, 40), fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.set_title(plain(task, 40), fontsize=10)
+        axes.tick_params(labelsize=10)
     panels[0, 0].set_ylabel(ylabel)
     return _with_legend(figure)
+
+
+def gain_map(effects: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, title: str) -> Figure:
+    """Effects over two quantities that were varied: a field each, with the mean and its interval written in.
+
+    `effects`: columns mean, low, high (fractions, drawn in percentage points), `x` and `y`, whose values stand equally
+    spaced in the given order. Blue is a gain, orange a loss; pale where the interval holds 0.
+    """
+    across, up = (list(dict.fromkeys(effects[name])) for name in (x, y))
+    size = (1.7 * len(across) + 1.6, 0.9 * len(up) + 1.3)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    limit = 100 * float(np.abs(effects["mean"]).max())
+    for of in effects.to_dict("records"):
+        place = (across.index(of[x]), up.index(of[y]))
+        seen = of["low"] > 0 or of["high"] < 0
+        depth = (0.15 + 0.6 * abs(100 * of["mean"]) / limit) if seen else 0.08
+        axes.add_patch(
+            plt.Rectangle(np.array(place) - 0.48, 0.96, 0.96, alpha=depth, color=COLOURS[int(of["mean"] < 0)])
+        )
+        mean, low, high = (f"{100 * of[name]:+.0f}" for name in ("mean", "low", "high"))
+        axes.text(*place, f"{mean}\n({low} to {high})", ha="center", va="center", fontsize=10)
+    axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5), xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xticks=range(len(across)), xticklabels=across, yticks=range(len(up)), yticklabels=up)
+    axes.tick_params(length=0, labelsize=10)
+    axes.title.set_fontsize(10)
+    axes.spines[:].set_visible(False)
+    return closed(figure)
 
 
 def _chosen(effects: pd.DataFrame, task: str, style: str) -> pd.DataFrame:
@@ -92,5 +119,5 @@ def _with_legend(figure: Figure) -> Figure:
     labels = [label for label in dict.fromkeys(label for _, label in found) if label != ENDLESS]
     labels += [ENDLESS] * (ENDLESS in entries)
     handles = [entries[label] for label in labels]
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=10)
     return closed(figure)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from ablations.pictures import forest, gains
+from ablations.pictures import forest, gain_map, gains
 
 STYLES, TASKS, ROWS = ("test", "unseen"), ("retrieval $x$", "VideoQA", "a < b"), ("one", "two")
 
@@ -71,3 +71,22 @@ def test_gains_stand_over_what_was_varied(effects, tmp_path):
         assert [y for _, y in points(axes)] == pytest.approx(wanted)
         assert [round(x) for x, _ in points(axes)] == [0, 1, 0, 1]
     assert figure.axes[0].get_ylabel() == "gain (points)"
+
+
+def test_a_map_writes_each_effect_into_its_field(tmp_path):
+    places = [(lag, clip) for lag in (0.0, 8.0) for clip in (0.4, 1.6)]
+    effects = pd.DataFrame(places, columns=["lag", "clip"])
+    effects["mean"], effects["low"], effects["high"] = [0.1, -0.2, 0.03, 0.4], [0.05, -0.3, -0.1, 0.3], 0.5
+    figure = gain_map(effects, "lag", "clip", "lag (s)", "length (steps)", "full minus w/o overlap (points)")
+    figure.savefig(tmp_path / "map.png")
+    (axes,) = figure.axes
+    said = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    assert said == {
+        (0, 0): "+10\n(+5 to +50)",
+        (0, 1): "-20\n(-30 to +50)",
+        (1, 0): "+3\n(-10 to +50)",
+        (1, 1): "+40\n(+30 to +50)",
+    }
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.0", "8.0"]
+    depth = dict(zip(places, (patch.get_alpha() for patch in axes.patches), strict=True))
+    assert depth[0.0, 1.6] == depth[8.0, 0.4] < depth[0.0, 0.4] < depth[8.0, 1.6], "pale where the sign is open"
