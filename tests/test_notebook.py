@@ -54,7 +54,7 @@ def test_pretraining_goes_on_in_its_notebook_and_learns(tmp_path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        pretrain(PretrainConfig.sample(corpus=corpus, validation=corpus, output=output, epochs=13), stop)
+        pretrain(PretrainConfig.sample(corpus=corpus, validation=corpus, output=output), stop)
     rows = (output / "log.jsonl").read_text().splitlines()
     first = [row for row in rows if json.loads(row)["epoch"] < 3]
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "03_pretrain.ipynb"), "out.ipynb"]

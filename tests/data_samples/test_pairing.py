@@ -85,6 +85,7 @@ def test_a_model_trained_on_captions_shuffled_between_videos_finds_nothing(minih
                 output=tmp_path / f"run {name}",
                 model={"video_config": tower, "text_config": tower},
                 epochs=14,
+                videos_per_batch=16,
                 clips_per_video=8,
                 retrieval=False,
                 warmup_steps=20,

@@ -67,7 +67,7 @@ class LiveCurve:
 def curves(rows: Sequence[dict]) -> Figure:
     """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
     mass on other videos in random batches."""
-    figure, (left, right, last) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    figure, (left, right, last) = plt.subplots(1, 3, figsize=(13, 3.7), layout="constrained")
     training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]
     if training:
