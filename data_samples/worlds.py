@@ -7,6 +7,8 @@ dish, action and video, plus noise; no picture is drawn. `README.md` says what e
 
 import argparse
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -188,6 +190,15 @@ def make(world: World, folder: str | Path) -> Path:
         if json.loads((folder / "world.json").read_text(encoding="utf-8")) != values:
             raise ValueError(f"{folder} holds another world: name another folder or remove it")
         return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as making:  # a kill leaves no half
+        _write_all(world, values, Path(making))
+        shutil.copytree(making, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("world.json"))
+        shutil.copyfile(Path(making) / "world.json", folder / "world.json")
+    return folder
+
+
+def _write_all(world: World, values: dict, folder: Path) -> None:
     look = Look(world)
     for split in SPLITS:
         _write(look, split, plans(world, split), folder)
@@ -196,7 +207,6 @@ def make(world: World, folder: str | Path) -> Path:
         folder / "tokenizer"
     )
     (folder / "world.json").write_text(json.dumps(values), encoding="utf-8")
-    return folder
 
 
 def is_world(folder: str | Path) -> bool:
@@ -230,6 +240,11 @@ def _write(look: Look, split: str, videos: list[Video], folder: Path) -> None:
     file.write_text(json.dumps({"database": database}), encoding="utf-8")
 
 
+def epochs_for(steps: int, videos: int, videos_per_batch: int) -> int:
+    """The epochs that come nearest to `steps` batches, at least one."""
+    return max(1, round(steps / max(1, videos // videos_per_batch)))
+
+
 def world_base(folder: str | Path, **changes) -> PretrainConfig:
     """The full method at the size of a world: clips of 4 to 14 s, four of each of 16 videos, 2,000 steps."""
     folder = Path(folder)
@@ -247,7 +262,7 @@ def world_base(folder: str | Path, **changes) -> PretrainConfig:
         "learning_rate": 3e-3, "warmup_steps": steps // 10, "total_steps": steps,
     }  # fmt: skip
     values |= changes
-    values.setdefault("epochs", max(1, round(steps / (n // values["videos_per_batch"]))))
+    values.setdefault("epochs", epochs_for(steps, n, values["videos_per_batch"]))
     return PretrainConfig(**values)
 
 

@@ -1,4 +1,4 @@
-"""The rows of the paper's Table 7 on the corpus that ships: configs, cached runs, their results as a table."""
+"""The rows of the paper's Table 7: configs, cached runs, their results as a table."""
 
 from ablations.results import (
     OUTCOMES,

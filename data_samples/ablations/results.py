@@ -66,7 +66,9 @@ def read_runs(path: str | Path = "") -> list[dict]:
                 run = json.loads(line)
                 runs.append(run | {"setting": dict(run["setting"]), "scores": dict(run["scores"])})
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{file}, line {number} is not a run of the ablation ({error}): remove it") from None
+                raise ValueError(
+                    f"{file}, line {number} is not a run of this ablation ({error}): make it again with ablate.py"
+                ) from None
     if not runs:
         raise FileNotFoundError(f"{path} holds no finished run: name another file, or train some with `run_all`")
     return runs
@@ -103,7 +105,7 @@ def results(path: str | Path = "") -> pd.DataFrame:
         path: as in `read_runs`.
 
     Returns:
-        A table with the columns `COLUMNS`, then one for each name in the runs' settings, NaN where a run has none.
+        A table with the columns `COLUMNS`, then "at NAME" for each name in the runs' settings, NaN where there is none.
         `value` and `baseline` are fractions, but for median ranks; `n` is how many clips, questions or steps the score
         is over; `mass` is the softmax mass on other videos in a random batch, as the last epoch began; `seconds` is
         what training and scoring took.
@@ -159,7 +161,8 @@ def by_seed(
     """
     chosen = {"row": row, "data": "MiniHowTo", "style": "test"} | chosen
     wanted = {f"at {name}": value for name, value in (setting or {}).items()}
-    keep = np.logical_and.reduce([table[name] == value for name, value in (chosen | wanted).items()])
+    columns = (table.get(name, np.nan) == value for name, value in (chosen | wanted).items())
+    keep = np.logical_and.reduce([np.broadcast_to(column, len(table)) for column in columns])
     for other in table.columns:
         if other.startswith("at ") and other not in wanted:
             keep &= table[other].isna()
@@ -215,7 +218,7 @@ def effects(
     styles: Sequence[str] = STYLES,
     **chosen,
 ) -> pd.DataFrame:
-    """`difference` of several pairs of rows, for every score in `OUTCOMES` and each style.
+    """`difference` of several pairs of rows, for every score in `OUTCOMES` that the data have, and each style.
 
     Args:
         table, setting, chosen: as in `by_seed`.
@@ -229,9 +232,10 @@ def effects(
         >>> len(effects(results(), {"overlap": ("full", "w/o overlap")}, {"updates": 375}))
         12
     """
-    lines = []
+    lines, data = [], chosen.get("data", "MiniHowTo")
+    scored = {*table.loc[table["data"] == data, ["task", "score"]].itertuples(index=False, name=None)}
     for name, (first, second) in pairs.items():
-        for (task, score), title in OUTCOMES.items():
+        for (task, score), title in ((key, title) for key, title in OUTCOMES.items() if key in scored):
             for style in styles:
                 of = difference(table, first, second, setting, task=task, score=score, style=style, **chosen)
                 lines.append({"row": name, "style": style, "task": title, **asdict(of)})

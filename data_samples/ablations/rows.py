@@ -1,10 +1,10 @@
-"""Table 7's rows as edits of one small config, and a run of one: what it trains on and what it is scored on."""
+"""Table 7's rows as edits of a config, and one run: a row, what it trains on and what it is scored on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worlds import is_world, world_base
+from worlds import epochs_for, is_world, world_base
 
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
@@ -28,8 +28,9 @@ def ablation_base(corpus: str | Path = "", **changes) -> PretrainConfig:
     """The full method, small enough to train and score on one CPU thread. Every row edits this config.
 
     Clips are those of `PretrainConfig.sample`, with narrower towers, no dropout and a quarter of the pairs. Learning
-    rate and width were chosen on MiniHowTo's validation videos with the full method alone. Nothing is validated during
-    a run; its last weights count.
+    rate and width were chosen on MiniHowTo's validation videos with the full method alone. A video's vector is the mean
+    of 2 clips (16 in the paper), so the row "first 32 s", the vector of one clip, differs less from it. Nothing is
+    validated during a run; its last weights count.
 
     Args:
         corpus: folder of the training corpus; empty for MiniHowTo's.
@@ -44,15 +45,15 @@ def ablation_base(corpus: str | Path = "", **changes) -> PretrainConfig:
         21
     """
     folder = Path(corpus) if corpus else minihowto() / "train"
-    steps = changes.get("total_steps", STEPS)
+    steps, videos = changes.get("total_steps", STEPS), changes.get("videos_per_batch", VIDEOS)
     tower = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 384}
     tower |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
     values: dict = {
         "corpus": folder, "validation": None,
         "model": {"max_video_tokens": 10, "video_config": tower, "text_config": tower},
-        "epochs": max(1, round(steps / max(1, len(Corpus.open(folder)) // VIDEOS))), "warmup_steps": steps // 10,
-        "videos_per_batch": VIDEOS, "clips_per_video": 2, "candidates": 2 * VIDEOS, "total_steps": steps,
+        "epochs": epochs_for(steps, len(Corpus.open(folder)), videos), "warmup_steps": steps // 10,
+        "videos_per_batch": videos, "clips_per_video": 2, "candidates": 2 * videos, "total_steps": steps,
         "save_every": 1000,
     }  # fmt: skip
     return PretrainConfig.sample(**values | changes)
@@ -121,6 +122,7 @@ class Trial:
 
     Raises:
         TypeError: the row is unknown, or `changes` sets the corpus, the seed or the output.
+        ValueError: `paper` without a corpus and what to score.
 
     Example:
         >>> Trial("w/o overlap", seed=0).config().sampler
@@ -137,6 +139,8 @@ class Trial:
 
     def __post_init__(self):
         refuse_unknown([self.row], ROWS, "row of the table")
+        if self.paper and not (self.corpus and self.scored):
+            raise ValueError("the paper's config is for real videos: name a corpus, and what to score")
         if own := {"corpus", "seed", "output"} & self.changes.keys():
             raise TypeError(f"changes hold {', '.join(sorted(own))}: set these by the trial and the cache")
 

@@ -28,7 +28,7 @@ from ablations.rows import Scored, Trial
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
 from vclip.tasks.retrieval_errors import r1_within
-from vclip.training.checkpoint import read_log
+from vclip.training.checkpoint import MASS, read_log
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ SCORED = {
     "localization": ("crosstask", {"n_train": 0}, "localization", {}, {"recall": "uniform"}),
 }  # fmt: skip
 HARD = "MSR_MC_test_hard.csv"
-MASS = "mass_on_other_videos"
 
 
 def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
@@ -65,8 +64,9 @@ def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
 
     Returns:
         What the file holds: the trial's row, seed, data and setting, `config` (the key), `scores[style][task][score]` =
-        (value, baseline, n), `updates` (optimizer steps), `mass_on_other_videos` as the last epoch began, versions, the
-        machine, and the seconds that training and scoring took, those before an interruption too.
+        (value, baseline, n), `updates` (optimizer steps), `mass_on_other_videos` as the last epoch began (None for
+        MIL-NCE, whose loss has no such softmax), versions, the machine, and the seconds that training and scoring
+        took, those before an interruption too.
 
     Raises:
         ValueError: the file in the cache is damaged; names it.
@@ -107,7 +107,7 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
         **_labels(trial), "seed": trial.seed, "config": key,
         "scores": score_tasks(clip) if scored is None else {"test": {scored.task: score_set(clip, scored)}},
         "updates": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
-        "mass_on_other_videos": [row[MASS] for row in read_log(folder) if MASS in row][-1],
+        MASS: next((row[MASS] for row in reversed(read_log(folder)) if MASS in row), None),
         "seconds": {"training": training, "scoring": time.perf_counter() - begin},
         "versions": {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
         | {"python": platform.python_version()},
@@ -151,13 +151,16 @@ def score_tasks(clip: "DualEncoder") -> dict:
 
 
 def score_set(clip: "DualEncoder", scored: Scored) -> dict:
-    """{score: (value, baseline, n)} on another data set; a text's R@1 among the clips of its recipe too, if known."""
+    """{score: (value, best baseline or None, n)} on another data set, and R@1 among the clips of a text's recipe."""
     from vclip.tasks.evaluate import evaluate
 
     dataset, corpus = _open(scored)
     report = evaluate(clip, dataset, corpus, scored.task)
-    best = {score: max(values.get(score, 0.0) for values in report.baselines.values()) for score in report.scores}
-    found = {score: (value, best[score], report.n) for score, value in report.scores.items()}
+    found = {}
+    for score, value in report.scores.items():
+        known = [values[score] for values in report.baselines.values() if score in values]
+        best = min if score == "median_rank" else max
+        found[score] = (value, best(known) if known else None, report.n)
     return found | (_within(clip, dataset, corpus) if scored.task == "retrieval" else {})
 
 
@@ -289,7 +292,8 @@ def run_all(trials: Iterable[Trial], cache: str | Path = "runs/ablations", proce
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="ablation", unit="run"):
                 done[jobs[job]] = job.result()
         except BrokenProcessPool:
-            names = ", ".join(f"{trial.row} (seed {trial.seed})" for key, trial in left.items() if key not in done)
+            open_ = [f"{trial.row} (seed {trial.seed})" for key, trial in left.items() if key not in done]
+            names = ", ".join(open_[:5]) + (f" and {len(open_) - 5} more" if len(open_) > 5 else "")
             raise RuntimeError(
                 f"a process died during its run; left are {names}. Call again to go on; if no run ever starts, the "
                 'script lacks `if __name__ == "__main__":`'

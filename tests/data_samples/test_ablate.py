@@ -32,6 +32,7 @@ def test_a_place_in_a_map_changes_what_it_is_named_after(tmp_path, monkeypatch):
             assert trial.changes["videos_per_batch"] == trial.setting["videos_per_batch"]
             assert trial.changes["videos_per_batch"] * trial.changes["clips_per_video"] == 64
     for trial in ablate.overlap_map(1, tmp_path):
+        assert f"lag_{trial.setting['lag']:g}" in trial.corpus or trial.setting["lag"] == worlds.World().lag
         low, high = trial.changes.get("video_seconds", (0, 0))
         assert trial.row == "w/o overlap" or abs((low + high) / 2 / 11 - trial.setting["clip"]) < 0.1  # steps of 11 s
     assert {world.lag for world in made} == {*ablate.LAGS} and {world.dish for world in made} == {*ablate.DISHES}

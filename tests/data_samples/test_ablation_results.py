@@ -73,6 +73,12 @@ def test_effects_are_paired_by_seed(tmp_path):
     found = effects(table, {"overlap": ("full", "w/o overlap")})
     assert len(found) == len(OUTCOMES) * len(STYLES)
     assert np.allclose(found["low"], 0.1) and set(found["task"]) == set(OUTCOMES.values())
+    world = [run(row, seed, 0.1 * i, "world") for i, row in enumerate(("w/o overlap", "full")) for seed in (0, 1)]
+    for one in world:
+        one["scores"] = {"test": {"retrieval": one["scores"]["test"]["retrieval"]}}
+    write_runs([*RUNS, *world], tmp_path / "f.jsonl")
+    found = effects(results(tmp_path / "f.jsonl"), {"overlap": ("full", "w/o overlap")}, styles=["test"], data="world")
+    assert found["task"].tolist() == ["retrieval R@1"] and found["mean"][0] == pytest.approx(0.1)
 
 
 def test_what_cannot_be_read_or_is_not_one_value_a_seed_is_refused(tmp_path):
@@ -80,6 +86,8 @@ def test_what_cannot_be_read_or_is_not_one_value_a_seed_is_refused(tmp_path):
     table = results(tmp_path / "twice.jsonl")
     with pytest.raises(ValueError, match="4 values of .*w/o overlap"):
         by_seed(table, "w/o overlap", **CHOSEN)
+    with pytest.raises(ValueError, match="0 values of .* at .*'lag': 8"):
+        by_seed(table, "full", {"lag": 8}, **CHOSEN)
     with pytest.raises(ValueError, match="0 values of .*retrieve k"):
         by_seed(table, "retrieve k", **CHOSEN)
     (tmp_path / "cut.jsonl").write_text('{"row": "full", "setting": {}, "scores": {}}\n{"row": "fu')

@@ -45,13 +45,17 @@ def test_what_a_trial_cannot_be_is_refused_when_it_is_made():
         Trial("w/o everything", 0)
     with pytest.raises(TypeError, match="changes hold seed"):
         Trial("full", 0, changes={"seed": 3})
+    for given in ({}, {"corpus": "mine"}):
+        with pytest.raises(ValueError, match="for real videos: name a corpus, and what to score"):
+            Trial("full", 0, paper=True, **given)
 
 
-def test_every_corpus_gets_as_many_steps_up_to_part_of_an_epoch(few):
-    assert abs(ablation_base().epochs * (600 // VIDEOS) - STEPS) <= 600 // VIDEOS / 2
-    for corpus, steps in ((few, STEPS), (few, 50), ("", 750)):
-        config = ablation_base(corpus, total_steps=steps, videos_per_batch=8, candidates=16)
-        an_epoch = max(1, len(Corpus.open(config.corpus)) // VIDEOS)
+@pytest.mark.parametrize("steps", [STEPS, 50, 750])
+@pytest.mark.parametrize("batch", [8, VIDEOS])
+def test_every_corpus_gets_as_many_steps_up_to_part_of_an_epoch(few, steps, batch):
+    for corpus in (few, ""):
+        config = ablation_base(corpus, total_steps=steps, videos_per_batch=batch)
+        an_epoch = max(1, len(Corpus.open(config.corpus)) // config.videos_per_batch)
         assert abs(config.epochs * an_epoch - steps) <= an_epoch / 2
         assert (config.total_steps, config.warmup_steps) == (steps, steps // 10)
 

@@ -145,6 +145,9 @@ def test_a_real_set_is_scored_as_evaluate_does():
     scored = Scored("crosstask", "localization", str(folder), str(folder / "features"), {"split": "validation"})
     found = score_set(clip, scored)
     assert found["recall"][0] > found["recall"][1] > 0.2  # cutting a video into equal parts is better than chance
+    folder = minihowto() / "coin" / "test"
+    found = score_set(clip, Scored("coin", "segmentation", str(folder), str(folder / "features")))
+    assert found["mean_recall"][1] == pytest.approx(1 / 48), "the best baseline, chance"
 
 
 @pytest.mark.long

@@ -1,9 +1,11 @@
 """Worlds of numbers are what their parameters say."""
 
+import shutil
+
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
-from worlds import Look, World, make, narration, plans, world_base
+from worlds import Look, World, epochs_for, is_world, make, narration, plans, world_base
 
 from vclip import Corpus
 from vclip.datasets import youcook2
@@ -31,6 +33,15 @@ def test_a_world_is_its_seed(folder, tmp_path):
     assert mine.captions(3).text != differs.captions(3).text
     with pytest.raises(ValueError, match="holds another world"):
         make(World(domains=6, tested=2, videos=41), folder)
+
+
+def test_what_a_kill_left_is_made_anew(folder, tmp_path):
+    shutil.copytree(folder / "train", tmp_path / "world" / "train")
+    (tmp_path / "world" / "train" / "corpus.json").unlink()
+    assert not is_world(tmp_path / "world")
+    again = Corpus.open(make(SMALL, tmp_path / "world") / "train")
+    np.testing.assert_array_equal(again.features(3), Corpus.open(folder / "train").features(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
 @pytest.mark.parametrize("name", ["domain", "dish", "action"])
@@ -70,3 +81,8 @@ def test_every_word_is_a_token(folder):
 def test_the_base_config_fits_the_world(folder):
     config = world_base(folder, total_steps=40)
     assert (config.epochs, config.total_steps, config.warmup_steps) == (20, 40, 4)
+
+
+@pytest.mark.parametrize(("steps", "videos", "batch", "epochs"), [(375, 600, 32, 21), (10, 8, 16, 10), (1, 600, 8, 1)])
+def test_epochs_come_nearest_to_the_steps(steps, videos, batch, epochs):
+    assert epochs_for(steps, videos, batch) == epochs

@@ -5,6 +5,7 @@ from pathlib import Path
 import indexes
 import numpy as np
 import pytest
+from filelock import FileLock
 from kills import killed
 from test_index import QUERY, SECONDS, same
 
@@ -95,6 +96,23 @@ def test_captions_that_are_mended_are_read_at_the_next_update(clip, folder):
         assert [tuple(row)[:4] for row in index.update()] == [("video 3.mov", "captions", 50, status)]
         assert {hit.text for hit in index.search(QUERY, 100) if hit.video == "video 3.mov"} == {said}
     assert clip.encoder.calls == 0 and len(Corpus.open(folder / ".vclip").caption_text) == 1
+
+
+def test_what_a_kill_left_goes_a_second_process_is_told_and_a_folder_may_be_read_only(clip, folder, monkeypatch):
+    (inside,) = (folder / ".vclip" / "index").iterdir()
+    (inside / ".index.json.1.tmp").write_text("half")
+    index = MomentIndex.open(folder / ".vclip", clip)
+    index.update()
+    assert not [*inside.glob(".*")]
+    with (
+        FileLock(inside / "index.lock"),
+        pytest.raises(RuntimeError, match="being updated by another process: run again"),
+    ):
+        MomentIndex.build(indexes.clip(), Corpus.open(folder / ".vclip"))
+    # a process without the right to write: root always has it, so the system's answer is replaced
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("vclip.search.vectors.FileLock", None)
+    assert len(MomentIndex.build(indexes.clip(), Corpus.open(folder / ".vclip"))) == 6
 
 
 def slow_build(folder: str, path: str) -> None:

@@ -165,3 +165,10 @@ def test_moment_metrics_refuse():
     for ranked, times in (([[(0, 0)], [(0, 0)]], [[(0, 0)], []]), ([[(0, 0)]], [[(0, 0)], [(0, 0)]])):
         with pytest.raises(ValueError, match="ranked lists for 2 descriptions, each with an annotation"):
             moment_metrics(ranked, times)
+
+
+def test_padded_rows_of_a_model_of_short_clips_are_refused():
+    folder = vclip.minihowto()
+    clip, records = vclip.load(folder / "checkpoint"), didemo.load(folder / "didemo" / "test")
+    with pytest.raises(ValueError, match="padding 'reference' needs clips of 32 s, not 10: use 'valid'"):
+        vclip.evaluate(clip, records, folder / "didemo" / "test" / "features", "moment_retrieval", padding="reference")

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 
 from vclip import Corpus, OverlappedClips, PretrainConfig, minihowto
 from vclip.training.clip_scale import VIDEOS, clip_scale
+from vclip.training.pretrain import warn_of_scale
 
 import corpora
 
@@ -17,10 +18,17 @@ def shipped() -> Corpus:
     return Corpus.open(minihowto() / "train").tokenize(AutoTokenizer.from_pretrained(minihowto() / "tokenizer"))
 
 
-@pytest.mark.parametrize("seconds, tokens", [((3, 32), (8, 64)), ((3, 10), (8, 16))])
-def test_it_equals_a_loop_over_pairs(shipped, seconds, tokens):
+@pytest.mark.parametrize(
+    "seconds, tokens, longest", [((3, 32), (8, 64), 32), ((3, 10), (8, 16), 10), ((3, 32), (8, 64), 10)]
+)
+def test_it_equals_a_loop_over_pairs(shipped, seconds, tokens, longest):
     config = PretrainConfig.sample(
-        video_seconds=seconds, text_tokens=tokens, videos_per_batch=8, clips_per_video=8, candidates=8, model={}
+        video_seconds=seconds,
+        text_tokens=tokens,
+        videos_per_batch=8,
+        clips_per_video=8,
+        candidates=8,
+        model={"max_video_tokens": longest},
     )
     found = clip_scale(shipped, config, step_seconds=7.9)
     rng, shared, lengths, negatives = np.random.default_rng(0), [], [], []
@@ -29,7 +37,7 @@ def test_it_equals_a_loop_over_pairs(shipped, seconds, tokens):
     for v in range(len(videos)):
         spans = []
         for i in range(8 * v, 8 * v + 8):
-            start, end = drawn.video_start[i], min(drawn.video_end[i], drawn.video_start[i] + 32)
+            start, end = drawn.video_start[i], min(drawn.video_end[i], drawn.video_start[i] + longest)
             spans.append(set(range(start, end)))
         lengths += [len(span) for span in spans]
         shared += [bool(a & b) for a, b in combinations(spans, 2)]
@@ -44,3 +52,20 @@ def test_it_equals_a_loop_over_pairs(shipped, seconds, tokens):
 def test_steps_default_to_the_spacing_of_captions(tmp_path):
     corpus = corpora.make(tmp_path / "corpus", 8)  # a caption every 4 s
     assert clip_scale(corpus, corpora.pretrain_config(tmp_path, tmp_path)).step_seconds == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({}, "shorten video_seconds and text_tokens, or take fewer clips_per_video"),
+        ({"sampler": "aligned"}, "shorten text_tokens, or take fewer clips_per_video"),
+        ({"sampler": "mil_nce", "clips_per_video": 30}, None),
+        ({"video_seconds": (2, 3), "text_tokens": (1, 2)}, None),
+    ],
+)
+def test_a_run_whose_clips_overlap_is_warned_of_in_words_that_help(tmp_path, changes, advice, recwarn):
+    corpus = corpora.make(tmp_path / "corpus", 8)
+    warn_of_scale(corpus, corpora.pretrain_config(tmp_path, tmp_path, **changes))
+    found = [str(warning.message) for warning in recwarn]
+    assert len(found) == (advice is not None)
+    assert not found or (advice in found[0] and "of the pairs of clips of one video overlap in time" in found[0])

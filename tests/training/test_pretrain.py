@@ -42,6 +42,7 @@ import reference
 from corpora import TOWER, pretraining_data
 from corpora import pretrain_config as config
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*overlap in time")  # the made videos are short
 DROPLESS = TOWER | {"num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -476,6 +477,20 @@ def test_without_retrieval_clips_each_caption_gives_one(begun):
     for i in (0, 17, 47):
         own = slice(corpus.caption_offsets[i], corpus.caption_offsets[i + 1])
         np.testing.assert_allclose(vectors[i], (z_v[own].mean(0) + z_t[own].mean(0)) / 2, atol=1e-5)
+
+
+def test_many_clips_are_embedded_in_parts(begun, monkeypatch):
+    whole, _ = begun(retrieval_clips=None).objective.video_vectors(1)
+    monkeypatch.setattr("vclip.training.pretrain.CLIPS_AT_ONCE", 7)
+    parts, _ = begun(retrieval_clips=None).objective.video_vectors(1)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("edit", [lambda config: config, table7.shared_towers, table7.use_cls])
+def test_the_first_loss_is_that_of_chance(begun, edit):
+    trainer = begun(edit)
+    *_, loss = first_step(trainer)
+    assert loss == pytest.approx(2 * np.log(32), rel=0.2)
 
 
 def test_validation_scores_all_clips_and_repeats_itself(begun):

@@ -83,3 +83,10 @@ def test_values_that_cannot_work_are_refused(field, value, shown):
 def test_mil_nce_gathers_nothing():
     with pytest.raises(ValueError, match="gather_negatives is for InfoNCE"):
         p.mil_nce_clips(dataclasses.replace(BASE, gather_negatives=True))
+
+
+def test_the_sample_recipe_ends_at_a_learning_rate_of_zero():
+    for changes in ({}, {"videos_per_batch": 16, "epochs": 3}, {"videos_per_batch": 8}):
+        config = PretrainConfig.sample(**changes)
+        assert config.total_steps == config.epochs * (600 // config.videos_per_batch)
+    assert PretrainConfig.sample(total_steps=7).total_steps == 7

@@ -59,9 +59,10 @@ class DualEncoder(ABC):
 
     @abstractmethod
     def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
-        """Embed clips (T, F), each cut to its first `longest_clip` seconds: z_v (n, D).
+        """Embed clips (T, F): z_v (n, D).
 
-        Where `longest_clip` is below 32 s, the paper's, a longer clip is the mean over windows of its first 32 s.
+        A clip is cut to its first `longest_clip` seconds, or, where that is less than the paper's 32 s, to 32 s whose
+        overlapping windows are embedded and averaged.
         """
 
     @abstractmethod
@@ -154,10 +155,8 @@ class VideoCLIP(DualEncoder):
         return self._embed(self.model.embed_texts, self.pack_texts, texts)
 
     def encode_clips(self, clips: Sequence[np.ndarray]) -> Float32[np.ndarray, "n D"]:
-        size = self.longest_clip
-        spans = [
-            sliding_windows(min(len(clip), max(SIZE, size)), size, max(1, size // 2)) or [(0, 0)] for clip in clips
-        ]
+        longest, window = max(SIZE, self.longest_clip), (self.longest_clip, max(1, self.longest_clip // 2))
+        spans = [sliding_windows(min(len(clip), longest), *window) or [(0, 0)] for clip in clips]
         cut = [clip[slice(*span)] for clip, of_clip in zip(clips, spans, strict=True) for span in of_clip]
         z_v, counts = self._embed(self.model.embed_videos, self.pack_clips, cut), [len(of_clip) for of_clip in spans]
         if len(cut) == len(clips):

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vclip.plots._style import CHANCE, TEXT, VIDEO, closed
-from vclip.training.checkpoint import read_log
+from vclip.training.checkpoint import MASS, read_log
 
 REFRESH = 10.0  # seconds between drawings of a live curve
-MASS = "mass_on_other_videos"
 
 
 def recalls(scores: dict[str, object]) -> Figure:

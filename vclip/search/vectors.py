@@ -9,13 +9,13 @@ sentences.
 import hashlib
 import json
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from jaxtyping import Float32
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
@@ -42,10 +42,14 @@ def index_folder(path: Path, clip: DualEncoder) -> Path:
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     """Embed new videos and those whose features have changed; then, if there are any, index all windows again."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "index.lock"):
-        for unfinished in folder.glob(".*.tmp"):  # a kill left it
-            unfinished.unlink()
-        _update(folder, corpus, clip)
+    try:
+        # a finished index can be read where nothing may be written
+        with FileLock(folder / "index.lock", timeout=0) if os.access(folder, os.W_OK) else nullcontext():
+            for unfinished in folder.glob(".*.tmp"):  # a kill left it
+                unfinished.unlink()
+            _update(folder, corpus, clip)
+    except Timeout:
+        raise RuntimeError(f"{folder} is being updated by another process: run again when it has finished") from None
 
 
 def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:

@@ -131,6 +131,8 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, padding: Pad
     Two baselines: random orders, and the order of `MOMENTS` for every description. People describe early, short
     moments: on the real test data that order has rank@1 19.4 %, where the paper's Table 2 reports 16.6.
     """
+    if padding == "reference" and clip.longest_clip < SIZE:
+        raise ValueError(f"padding 'reference' needs clips of {SIZE} s, not {clip.longest_clip}: use 'valid'")
     records = [dataset[i] for i in covered(dataset, corpus)]
     video_ids, video = once(record.video_id for record in records)
     clips = [corpus.features(corpus.index(video_id))[: max(SIZE, clip.longest_clip)] for video_id in video_ids]

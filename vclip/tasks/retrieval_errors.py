@@ -83,8 +83,8 @@ def r1_within(
             annotations give it. A clip that several records name is of the first one's class.
 
     Returns:
-        A row a class, after "all": `r1` and its `chance`, fractions; `n` texts, not counting those whose clip is the
-        only one of its class; `clips`, the mean number that such a text is sought among.
+        A row "all", then one for each name in `classes`: `r1` and its `chance`, fractions; `n` texts, without those
+        whose clip is alone in its class or of an unknown one; `clips`, the mean number that a text is sought among.
 
     Example:
         >>> import vclip

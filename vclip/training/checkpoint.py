@@ -23,6 +23,7 @@ from vclip.training.config import TrainConfig
 
 STATE = "state.safetensors"
 LOG = "log.jsonl"
+MASS = "mass_on_other_videos"  # key of a row as an epoch begins
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from vclip.data.text import refuse_unknown
 
+MINIHOWTO_VIDEOS = 600  # of its training corpus
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Least = Annotated[int, Field(ge=1)]
@@ -146,7 +147,7 @@ class PretrainConfig(TrainConfig):
             =================================================  =====  =====  =====================================
 
         The model's longest clip is 10 s, as no position beyond is trained. The learning rate falls to 0 over the run:
-        `total_steps` is 9 an epoch unless given, MiniHowTo's batches.
+        `total_steps` is `epochs` times MiniHowTo's batches unless given.
         """
         from vclip.datasets.minihowto import minihowto
 
@@ -158,8 +159,9 @@ class PretrainConfig(TrainConfig):
             "epochs": 40, "videos_per_batch": 64, "clips_per_video": 4, "candidates": 128, "retrieval_clips": 2,
             "video_seconds": (3, 10), "text_tokens": (8, 16), "learning_rate": 3e-3, "warmup_steps": 36,
         }  # fmt: skip
-        changes.setdefault("total_steps", 9 * changes.get("epochs", values["epochs"]))
-        return cls(**values | changes)
+        values |= changes
+        an_epoch = max(1, MINIHOWTO_VIDEOS // values["videos_per_batch"])
+        return cls(**{"total_steps": an_epoch * values["epochs"]} | values)
 
 
 def without_retrieval(config: PretrainConfig) -> PretrainConfig:

@@ -98,7 +98,9 @@ def finetune(
     for _, features in (training, chosen_on):
         clip.check(features)
     if isinstance(task, Windowed) and config.window > clip.longest_clip:
-        raise ValueError(f"window ({config.window} s) exceeds the model's longest clip ({clip.longest_clip} s)")
+        raise ValueError(
+            f"window ({config.window} s) exceeds the model's longest clip ({clip.longest_clip} s): lower it"
+        )
     objective = Labels(task, accelerator, clip, training, chosen_on)
     if accelerator.is_main_process:
         described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import AlignedClips
+from vclip.data.samplers import AlignedClips, Clips
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mass_on_other_videos, mil_nce
 from vclip.models.config import VideoCLIPConfig
@@ -26,7 +26,7 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, packed_tensors
-from vclip.training.checkpoint import Run, claim, read_run
+from vclip.training.checkpoint import MASS, Run, claim, read_run
 from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
@@ -34,6 +34,7 @@ from vclip.training.large_batches import embed_in_mini_batches, gather_embedding
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 VIDEOS_AT_ONCE = 64
+CLIPS_AT_ONCE = 1024
 VALIDATION_CLIPS = 4
 MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
@@ -77,24 +78,32 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         if corpus is not None:
             clip.check(corpus)
     objective = Contrast(config, accelerator, model, training, validation)
-    overlapping = clip_scale(training, config).overlapping
-    if overlapping > OUT_OF_SCALE and accelerator.is_main_process:
-        warnings.warn(
-            f"{overlapping:.0%} of the pairs of clips of one video overlap in time (in the paper's data "
-            f"{PAPER['overlapping']:.0%}), so that many negatives are false: shorten video_seconds and text_tokens",
-            stacklevel=2,
-        )
+    if accelerator.is_main_process and config.clips_per_video > 1:
+        warn_of_scale(training, config)
     beside = encoder_files(training.spec, training.path) if training.spec else []
     Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     accelerator.wait_for_everyone()
     return read_run(config.output)
 
 
+def warn_of_scale(corpus: Corpus, config: PretrainConfig) -> None:
+    """Warn where most clips of a video overlap in time: each is then a false negative of the others."""
+    overlapping = clip_scale(corpus, config).overlapping
+    lengths = {"overlapped": "video_seconds and text_tokens", "aligned": "text_tokens"}.get(config.sampler)
+    if overlapping > OUT_OF_SCALE:
+        shorten = f"shorten {lengths}, or take" if lengths else "take"
+        warnings.warn(
+            f"{overlapping:.0%} of the pairs of clips of one video overlap in time (in the paper's data "
+            f"{PAPER['overlapping']:.0%}), so that many negatives are false: {shorten} fewer clips_per_video",
+            stacklevel=3,
+        )
+
+
 def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     """The model that a run starts from: `config.bert`'s towers, or from scratch, for the corpus's features.
 
     Towers from scratch end in a LayerNorm of weight D ** -0.25, so that the first similarities are as small as
-    attention's products, q . k / sqrt(D). At weight 1 the first loss is twice that of chance at D = 128.
+    attention's products, q . k / sqrt(D), and the first loss is that of chance, 2 ln |B|.
     """
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
     values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
@@ -137,8 +146,8 @@ class Contrast:
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
         config, accelerator = self.config, self.accelerator
-        if accelerator.is_main_process:
-            write({"mass_on_other_videos": self.mass_on_other_videos(epoch)})
+        if accelerator.is_main_process and config.sampler != "mil_nce":  # whose loss has no such softmax
+            write({MASS: self.mass_on_other_videos(epoch)})
         rng = random_stream(config.seed, epoch, 0, ORDER)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
@@ -179,14 +188,10 @@ class Contrast:
                 drawn, counts = sampler.all(self.training, videos, rng), np.diff(self.training.caption_offsets)[videos]
             else:
                 drawn, counts = sampler.sample(self.training, videos, clips, rng), np.full(len(videos), clips)
-            pairs = zip(
-                *(
-                    np.split(z, np.cumsum(counts)[:-1])
-                    for z in self._embed(self.training, np.repeat(videos, counts), drawn)
-                ),
-                strict=True,
-            )
-            vectors[first : first + len(videos)] = [video_vectors(z_v[None], z_t[None])[0] for z_v, z_t in pairs]
+            z_v, z_t = self._embed_in_parts(np.repeat(videos, counts), drawn)
+            ends = np.cumsum(counts)
+            for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True), start=first):
+                vectors[i] = video_vectors(z_v[None, start:end], z_t[None, start:end])[0]
             embedded += len(videos)
         if self.accelerator.num_processes > 1:
             total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
@@ -226,6 +231,13 @@ class Contrast:
         chance = values.pop("chance")
         row = {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
         return row, row["validation_loss"]
+
+    def _embed_in_parts(self, videos: np.ndarray, clips: Clips) -> list[np.ndarray]:
+        """z_v and z_t (B, D) of any number of training clips, one of each entry of `videos`."""
+        parts = range(0, len(videos), CLIPS_AT_ONCE)
+        cut = [slice(start, start + CLIPS_AT_ONCE) for start in parts]
+        done = [self._embed(self.training, videos[of], Clips(*(field[of] for field in clips))) for of in cut]
+        return [np.concatenate(z) for z in zip(*done, strict=True)]
 
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
         with self.accelerator.autocast():
