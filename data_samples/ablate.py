@@ -1,8 +1,8 @@
 """Make the ablation's results again: `python data_samples/ablate.py`. Stopped and started again, it goes on.
 
-It trains every row of Table 7 on MiniHowTo, for two numbers of updates, and in a world of numbers (`worlds.py`). Then,
+It trains every row of Table 7 on MiniHowTo, for two numbers of steps, and in a world of numbers (`worlds.py`). Then,
 in such worlds, full and without overlap for several lags of narration and lengths of clips, and full and without
-retrieval for several strengths of dishes, shapes of batches and numbers of updates. Work and results go to
+retrieval for several strengths of dishes, shapes of batches and numbers of steps. Work and results go to
 `runs/ablations`; `--out data_samples/ablations/results.jsonl` replaces the results that ship.
 """
 
@@ -15,12 +15,12 @@ from ablations.runs import run_all
 from worlds import World, make
 
 CLAIMS = ("full", "w/o retrieval", "w/o overlap")  # rows with more seeds
-UPDATES = (375, 750)  # on MiniHowTo
+STEPS = (375, 750)  # of the optimizer, on MiniHowTo
 LAGS = (0.0, 2.0, 4.0, 8.0)  # seconds
 CLIPS = {0.4: (2, 7), 0.8: (4, 14), 1.6: (8, 28)}  # mean length in steps: shortest and longest video clip in seconds
 DISHES = (0.25, 0.5, 1.0)
 BATCHES = ((8, 8), (16, 4), (64, 1))  # videos, and clips of each
-WORLD_UPDATES = (500, 1000, 2000, 4000)
+WORLD_STEPS = (500, 1000, 2000, 4000)
 
 
 def table(seeds: int, others: int, corpus: str, setting: dict, **changes) -> list[Trial]:
@@ -36,7 +36,7 @@ def world(work: Path, **changes) -> str:
 
 
 def overlap_map(seeds: int, work: Path) -> list[Trial]:
-    """Full and without overlap, by lag of narration and length of video clips; 1,000 updates."""
+    """Full and without overlap, by lag of narration and length of video clips; 1,000 steps."""
     found = []
     for lag in LAGS:
         corpus = world(work) if lag == World().lag else world(work, lag=lag)
@@ -49,7 +49,7 @@ def overlap_map(seeds: int, work: Path) -> list[Trial]:
 
 
 def retrieval_map(seeds: int, work: Path) -> list[Trial]:
-    """Full and without retrieval, by strength of dishes and shape of batches, and by updates."""
+    """Full and without retrieval, by strength of dishes and shape of batches, and by steps."""
     found, rows = [], ("full", "w/o retrieval")
     for dish in DISHES:
         corpus = world(work) if dish == World().dish else world(work, dish=dish)
@@ -62,15 +62,15 @@ def retrieval_map(seeds: int, work: Path) -> list[Trial]:
             }
             setting = {"dish": dish, "videos_per_batch": videos}
             found += [Trial(row, seed, corpus, setting, changes) for seed in range(seeds) for row in rows]
-    for updates in WORLD_UPDATES:
-        setting, changes = {"updates": updates}, {"total_steps": updates}
+    for steps in WORLD_STEPS:
+        setting, changes = {"steps": steps}, {"total_steps": steps}
         found += [Trial(row, seed, world(work), setting, changes) for seed in range(seeds) for row in rows]
     return found
 
 
 def trials(seeds: int, others: int, mapped: int, work: Path) -> list[Trial]:
     """All runs; worlds are made in `work`."""
-    shipped = [table(seeds, others, "", {"updates": updates}, total_steps=updates) for updates in UPDATES]
+    shipped = [table(seeds, others, "", {"steps": steps}, total_steps=steps) for steps in STEPS]
     maps = retrieval_map(mapped, work) + overlap_map(mapped, work)
     return [*table(seeds, others, world(work), {}), *shipped[0], *maps, *shipped[1]]
 

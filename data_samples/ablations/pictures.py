@@ -85,7 +85,8 @@ def gain_map(effects: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, ti
         mean, low, high = (f"{100 * of[name]:+.0f}" for name in ("mean", "low", "high"))
         axes.text(*place, f"{mean}\n({low} to {high})", ha="center", va="center", fontsize=10)
     axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5), xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.set(xticks=range(len(across)), xticklabels=across, yticks=range(len(up)), yticklabels=up)
+    labels = [[of if isinstance(of, str) else f"{of:g}" for of in ticks] for ticks in (across, up)]
+    axes.set(xticks=range(len(across)), xticklabels=labels[0], yticks=range(len(up)), yticklabels=labels[1])
     axes.tick_params(length=0, labelsize=10)
     axes.title.set_fontsize(10)
     axes.spines[:].set_visible(False)

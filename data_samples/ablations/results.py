@@ -31,7 +31,7 @@ PRIMARY = {
     ("retrieval", "MiniHowTo"): "segmentation recall",
     ("retrieval", "world"): "retrieval R@1",
 }
-COLUMNS = ["row", "seed", "data", "style", "task", "score", "value", "baseline", "n", "updates", "mass", "seconds"]
+COLUMNS = ["row", "seed", "data", "style", "task", "score", "value", "baseline", "n", "steps", "mass", "seconds"]
 
 
 def shipped_results() -> Path:
@@ -125,14 +125,13 @@ def results(path: str | Path = "") -> pd.DataFrame:
             warnings.warn(message, stacklevel=2)
     names = list(dict.fromkeys(name for run in runs for name in run["setting"]))
     rows = [
-        (run["row"], run["seed"], run["data"], style, task, score, value, baseline, n, run["updates"],
+        (run["row"], run["seed"], run["data"], style, task, score, value, baseline, n, run["steps"],
          run["mass_on_other_videos"], sum(run["seconds"].values()), *(run["setting"].get(name) for name in names))
         for run in runs
         for style, tasks in run["scores"].items()
         for task, scores in tasks.items()
         for score, (value, baseline, n) in scores.items()
     ]  # fmt: skip
-    # updates are counted by the run, and may be named by the setting too
     return pd.DataFrame(rows, columns=[*COLUMNS, *(f"at {name}" for name in names)])
 
 
@@ -156,7 +155,7 @@ def by_seed(
         ValueError: nothing is left, or several values a seed.
 
     Example:
-        >>> sorted(by_seed(results(), "shared towers", {"updates": 375}, task="retrieval", score="r1"))
+        >>> sorted(by_seed(results(), "shared towers", {"steps": 375}, task="retrieval", score="r1"))
         [0, 1, 2, 3, 4]
     """
     chosen = {"row": row, "data": "MiniHowTo", "style": "test"} | chosen
@@ -229,7 +228,7 @@ def effects(
         A table with the columns row (the pair's name), style, task (the outcome's name), mean, low, high, n (seeds), p.
 
     Example:
-        >>> len(effects(results(), {"overlap": ("full", "w/o overlap")}, {"updates": 375}))
+        >>> len(effects(results(), {"overlap": ("full", "w/o overlap")}, {"steps": 375}))
         12
     """
     lines, data = [], chosen.get("data", "MiniHowTo")

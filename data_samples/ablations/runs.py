@@ -64,7 +64,7 @@ def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
 
     Returns:
         What the file holds: the trial's row, seed, data and setting, `config` (the key), `scores[style][task][score]` =
-        (value, baseline, n), `updates` (optimizer steps), `mass_on_other_videos` as the last epoch began (None for
+        (value, baseline, n), `steps` of the optimizer, `mass_on_other_videos` as the last epoch began (None for
         MIL-NCE, whose loss has no such softmax), versions, the machine, and the seconds that training and scoring
         took, those before an interruption too.
 
@@ -106,7 +106,7 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
     result = {
         **_labels(trial), "seed": trial.seed, "config": key,
         "scores": score_tasks(clip) if scored is None else {"test": {scored.task: score_set(clip, scored)}},
-        "updates": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
+        "steps": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
         MASS: next((row[MASS] for row in reversed(read_log(folder)) if MASS in row), None),
         "seconds": {"training": training, "scoring": time.perf_counter() - begin},
         "versions": {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}

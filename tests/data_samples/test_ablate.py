@@ -12,12 +12,12 @@ from ablations.rows import ROWS
 def test_every_row_and_both_rows_of_every_place_in_the_maps(tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "make", lambda world, folder: tmp_path)  # nothing is trained: no world is needed
     trials = ablate.trials(2, 1, 1, tmp_path)
-    table = Counter((trial.row, str(trial.setting)) for trial in trials if set(trial.setting) <= {"updates"})
+    table = Counter((trial.row, str(trial.setting)) for trial in trials if set(trial.setting) <= {"steps"})
     for row in ROWS:
         seeds = 2 if row in ablate.CLAIMS else 1
-        assert [table[row, str({"updates": updates})] for updates in ablate.UPDATES] == [seeds, seeds]
+        assert [table[row, str({"steps": steps})] for steps in ablate.STEPS] == [seeds, seeds]
         assert table[row, "{}"] == seeds
-    for setting in ({"lag": 8.0, "clip": 1.6}, {"dish": 0.25, "videos_per_batch": 64}, {"updates": 4000}):
+    for setting in ({"lag": 8.0, "clip": 1.6}, {"dish": 0.25, "videos_per_batch": 64}, {"steps": 4000}):
         rows = [trial.row for trial in trials if trial.setting == setting]
         assert rows == ["full", "w/o overlap" if "lag" in setting else "w/o retrieval"]
     assert len(trials) == 3 * (2 * 3 + 6) + 2 * (4 * 3 + 3 * 3 + 4)

@@ -87,6 +87,6 @@ def test_a_map_writes_each_effect_into_its_field(tmp_path):
         (1, 0): "+3\n(-10 to +50)",
         (1, 1): "+40\n(+30 to +50)",
     }
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.0", "8.0"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "8"]
     depth = dict(zip(places, (patch.get_alpha() for patch in axes.patches), strict=True))
     assert depth[0.0, 1.6] == depth[8.0, 0.4] < depth[0.0, 0.4] < depth[8.0, 1.6], "pale where the sign is open"

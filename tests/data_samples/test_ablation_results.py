@@ -27,6 +27,8 @@ from ablations.rows import ROWS
 from ablations.runs import trial_key
 from shipped import STYLES
 
+from vclip.datasets.minihowto import minihowto
+
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_ablations.ipynb"
 
 
@@ -35,7 +37,7 @@ def run(row: str, seed: int, value: float, data: str = "MiniHowTo", **setting) -
     for style in STYLES:
         for task, score in OUTCOMES:
             scores[style].setdefault(task, {})[score] = [value, 0.1, 9]
-    return {"row": row, "seed": seed, "data": data, "setting": setting, "scores": scores, "updates": 7,
+    return {"row": row, "seed": seed, "data": data, "setting": setting, "scores": scores, "steps": 7,
             "mass_on_other_videos": value / 2, "config": f"{row}{seed}{data}{setting}",
             "seconds": {"training": 1.0, "scoring": 0.5}}  # fmt: skip
 
@@ -56,7 +58,7 @@ def test_runs_come_back_from_a_file_and_from_a_cache(tmp_path):
     assert by_seed(table, "full", {"lag": 0.0, "clip": 0.4}, **CHOSEN) == {0: 0.6}
     assert by_seed(table, "full", data="world", **CHOSEN) == {0: 0.7}
     assert by_seed(table, "full", column="mass", **CHOSEN) == {0: 0.15, 1: 0.155, 2: 0.16}
-    assert (table["seconds"] == 1.5).all() and (table["baseline"] == 0.1).all() and (table["updates"] == 7).all()
+    assert (table["seconds"] == 1.5).all() and (table["baseline"] == 0.1).all() and (table["steps"] == 7).all()
     cache = tmp_path / "cache"
     cache.mkdir()
     for i, one in enumerate(RUNS):
@@ -140,21 +142,48 @@ def test_what_ships_is_small_and_whole():
     assert not table["value"].isna().any()
     for row in ROWS:
         seeds = set(range(8 if row in ablate.CLAIMS else 5))
-        for updates in ablate.UPDATES:
-            assert set(by_seed(table, row, {"updates": updates}, **CHOSEN)) >= seeds, (row, updates)
+        for steps in ablate.STEPS:
+            assert set(by_seed(table, row, {"steps": steps}, **CHOSEN)) >= seeds, (row, steps)
         assert set(by_seed(table, row, data="world", **CHOSEN)) >= seeds, row
     shipped = {run["config"] for run in read_runs()}
-    trials = ablate.table(8, 5, "", {}, total_steps=ablate.UPDATES[0])
+    trials = ablate.table(8, 5, "", {}, total_steps=ablate.STEPS[0])
     # what a rerun would train is what was trained
     assert {trial_key(trial) for trial in trials} <= shipped
 
 
+def notebook(folder: Path, **parameters) -> str:
+    """Notebook 09 with parameters, in `folder`: the text of its output."""
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb"]
+    for name, value in parameters.items():
+        command += ["-y", json.dumps({name: value})]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return (folder / "out.ipynb").read_text()
+
+
 @pytest.mark.long
 def test_the_notebook_trains_a_row_again_and_lands_where_the_shipped_runs_predict(tmp_path):
-    """One seed of the row that trains fastest. Asked again, the notebook says that it only read."""
-    row = "MIL-NCE clips and loss"
-    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", "-p", "rerun", row, "-p", "seeds", "1"]
-    for said in ("1 of 1 runs trained", "1 only read"):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert said in (tmp_path / "out.ipynb").read_text()
+    """One seed of the row that trains fastest. Asked again, it only reads."""
+    asked = {"rows": "MIL-NCE clips and loss", "seeds": 1, "output": "o"}
+    assert "MIL-NCE clips and loss: R@1" in notebook(tmp_path, **asked)
+    (run,) = (tmp_path / "o" / "runs").glob("*.json")
+    before = run.stat().st_mtime_ns
+    notebook(tmp_path, **asked)
+    assert run.stat().st_mtime_ns == before
+
+
+@pytest.mark.long
+def test_the_table_on_other_data_is_one_command(tmp_path, few):
+    """A corpus, validation videos, a data set and a task of the reader's."""
+    sets = minihowto()
+    changes = {"videos_per_batch": 8, "candidates": 8, "epochs": 2, "total_steps": 2}
+    notebook(
+        tmp_path, rows="full, w/o overlap", seeds=2, corpus=str(few), validation=str(sets / "val"), changes=changes,
+        dataset="crosstask", task="localization", annotations=str(sets / "crosstask" / "test"),
+        features=str(sets / "crosstask" / "test" / "features"), output="o",
+    )  # fmt: skip
+    table = results(tmp_path / "o" / "results.jsonl")
+    assert sorted(set(zip(table["row"], table["seed"], strict=True))) == [
+        ("full", 0), ("full", 1), ("w/o overlap", 0), ("w/o overlap", 1)
+    ]  # fmt: skip
+    assert set(table["task"]) == {"localization"} and set(table["data"]) == {"corpus"} and (table["steps"] == 2).all()

@@ -79,7 +79,7 @@ def test_a_result_holds_every_score_with_its_baseline_and_leaves_one_file(finish
     cache, result = finished
     assert [file.name for file in cache.iterdir()] == [result["config"] + ".json"]
     assert json.loads((cache / f"{result['config']}.json").read_text()) == result
-    assert (result["row"], result["seed"], result["updates"], result["setting"]) == ("full", 5, 3, {"epochs": 3})
+    assert (result["row"], result["seed"], result["steps"], result["setting"]) == ("full", 5, 3, {"epochs": 3})
     assert result["data"] == "corpus" and 0 < result["mass_on_other_videos"] < 1
     assert result["versions"].keys() >= {"vclip", "torch"} and result["machine"]
     for style in STYLES:
@@ -126,7 +126,7 @@ def test_a_world_is_scored_on_its_own_test_set_and_within_its_domains(tmp_path):
     folder = make(World(domains=4, tested=2, videos=20), tmp_path / "world")
     run = run_row(Trial("full", 0, str(folder), changes={"total_steps": 4, "epochs": 4}), tmp_path / "cache")
     scores = run["scores"]["test"]["retrieval"]
-    assert run["data"] == "world" and list(run["scores"]) == ["test"] and run["updates"] == 4
+    assert run["data"] == "world" and list(run["scores"]) == ["test"] and run["steps"] == 4
     assert scores["r1"][1:] == [pytest.approx(1 / 96, abs=1e-6), 96]  # 2 domains, 4 dishes, 12 actions
     assert scores["r1, same recipe"][1:] == [pytest.approx(1 / 48, abs=1e-6), 96]
 
