@@ -24,7 +24,8 @@ def test_every_row_and_both_rows_of_every_place_in_the_maps(tmp_path, monkeypatc
     for setting in ({"lag": 8.0, "clip": 1.6}, {"dish": 0.25, "videos_per_batch": 64}, {"steps": 2000}):
         rows = [trial.row for trial in trials if trial.setting == setting]
         assert rows == ["full", "w/o overlap" if "lag" in setting else "w/o retrieval"]
-    assert len(trials) == (1 + len(ablate.STEPS)) * (2 * 3 + 6) + 2 * (4 * 3 + 3 * 3 + len(ablate.WORLD_STEPS))
+    places = len(ablate.LAGS) * len(ablate.CLIPS) + len(ablate.DISHES) * len(ablate.BATCHES) + len(ablate.WORLD_STEPS)
+    assert len(trials) == (1 + len(ablate.STEPS)) * (2 * 3 + 6) + places * 2
 
 
 def test_a_place_in_a_map_changes_what_it_is_named_after(tmp_path, monkeypatch):

@@ -111,8 +111,8 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
         return VideoCLIPModel.from_bert(config.bert, **values)
     model = VideoCLIPModel(VideoCLIPConfig(**values))
     for tower in model.towers:
-        weight = tower.encoder.layer[-1].output.LayerNorm.weight
-        nn.init.constant_(weight, len(weight) ** -0.25)
+        last: Any = tower.encoder.layer[-1]
+        nn.init.constant_(last.output.LayerNorm.weight, tower.config.hidden_size**-0.25)
     return model
 
 
