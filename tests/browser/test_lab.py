@@ -202,7 +202,13 @@ def test_keys_files_and_markup(page, console, artefacts):
     assert page.locator(".vclip-browser img[src=x]").count() == 0
     page.fill(".vclip-files", MARKUP)
     page.press(".vclip-query", "Enter")
-    page.wait_for_function("document.querySelectorAll('.vclip-hits .vclip-hit').length < 4")
+    page.wait_for_function(
+        """name => {
+            const shown = [...document.querySelectorAll(".vclip-hits .vclip-video")]
+            return shown.length && shown.every(video => video.innerText === name)
+        }""",
+        arg=f"{MARKUP}.mp4",
+    )
     assert {hit["video"] for hit in hits(page)} == {f"{MARKUP}.mp4"}
     assert MARKUP in page.locator(".vclip-said").first.inner_text()
     page.screenshot(path=artefacts / "browser-markup.png")

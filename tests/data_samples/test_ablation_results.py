@@ -179,7 +179,7 @@ def test_the_table_on_other_data_is_one_command(tmp_path, few):
     changes = {"videos_per_batch": 8, "candidates": 8, "epochs": 2, "total_steps": 2}
     notebook(
         tmp_path, rows="full, w/o overlap", seeds=2, corpus=str(few), validation=str(sets / "val"), changes=changes,
-        dataset="crosstask", task="localization", annotations=str(sets / "crosstask" / "test"),
+        dataset="crosstask", split="validation", task="localization", annotations=str(sets / "crosstask" / "test"),
         features=str(sets / "crosstask" / "test" / "features"), output="o",
     )  # fmt: skip
     table = results(tmp_path / "o" / "results.jsonl")
