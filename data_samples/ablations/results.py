@@ -107,8 +107,8 @@ def results(path: str | Path = "") -> pd.DataFrame:
     Returns:
         A table with the columns `COLUMNS`, then "at NAME" for each name in the runs' settings, NaN where there is none.
         `value` and `baseline` are fractions, but for median ranks; `n` is how many clips, questions or steps the score
-        is over; `mass` is the softmax mass on other videos in a random batch, as the last epoch began; `seconds` is
-        what training and scoring took.
+        is over; `mass` is the softmax mass on other videos in random batches, as the last epoch began (NaN for
+        MIL-NCE); `seconds` is what training and scoring took.
 
     Raises:
         FileNotFoundError, ValueError: as `read_runs`.

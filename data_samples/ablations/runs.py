@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import os
 import platform
@@ -170,8 +169,8 @@ def _within(clip: "DualEncoder", dataset, corpus: Corpus, of: dict | None = None
 
 
 def _open(scored: Scored):
-    module = importlib.import_module(f"vclip.datasets.{scored.dataset}")
-    return module.load(Path(scored.annotations), **scored.options), Corpus.open(scored.features)
+    sets = evaluation_sets(scored.dataset, scored.annotations, scored.features, **scored.options)
+    return sets[scored.dataset]
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """Results come back as written, effects are paired by seed, and what ships is whole."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -145,6 +146,12 @@ def test_what_ships_is_small_and_whole():
         for steps in ablate.STEPS:
             assert set(by_seed(table, row, {"steps": steps}, **CHOSEN)) >= seeds, (row, steps)
         assert set(by_seed(table, row, data="world", **CHOSEN)) >= seeds, row
+    for dish, (videos, _) in itertools.product(ablate.DISHES, ablate.BATCHES):
+        for row in ("full", "w/o retrieval"):
+            assert len(by_seed(table, row, {"dish": dish, "videos_per_batch": videos}, data="world", **CHOSEN)) == 3
+    for lag, clip in itertools.product(ablate.LAGS, ablate.CLIPS):
+        for row in ("full", "w/o overlap"):
+            assert len(by_seed(table, row, {"lag": lag, "clip": clip}, data="world", **CHOSEN)) == 3
     shipped = {run["config"] for run in read_runs()}
     trials = ablate.table(8, 5, "", {}, total_steps=ablate.STEPS[0])
     # what a rerun would train is what was trained
