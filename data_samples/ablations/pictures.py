@@ -53,11 +53,9 @@ def gains(effects: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> Figure:
             place = np.array([ticks.index(value) for value in here[x]]) + 0.08 * (i - (len(styles) - 1) / 2)
             line = {"linestyle": "" if named else "-", "capsize": 3, "label": plain(style, 40)}
             _draw(axes, here, i, place, 100 * here["mean"], yerr=_arms(here), **line)
-        axes.set(
-            xticks=range(len(ticks)),
-            xticklabels=[tick if named else f"{tick:g}" for tick in ticks],
-            xlabel=xlabel,
-        )
+        every = 1 if named else -(-len(ticks) // 7)  # more numbers would overlap
+        labels = [tick if named else f"{tick:g}" for tick in ticks[::every]]
+        axes.set(xticks=range(0, len(ticks), every), xticklabels=labels, xlabel=xlabel)
         axes.set_xlim(-0.4, len(ticks) - 0.6)
         axes.set_title(plain(task, 40), fontsize=10)
         axes.tick_params(labelsize=10)

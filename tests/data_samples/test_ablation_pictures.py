@@ -90,3 +90,13 @@ def test_a_map_writes_each_effect_into_its_field(tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "8"]
     depth = dict(zip(places, (patch.get_alpha() for patch in axes.patches), strict=True))
     assert depth[0.0, 1.6] == depth[8.0, 0.4] < depth[0.0, 0.4] < depth[8.0, 1.6], "pale where the sign is open"
+
+
+def test_many_numbers_are_labelled_without_overlap(effects, tmp_path):
+    one = effects[(effects["row"] == "one") & (effects["style"] == "test")]
+    many = pd.concat([one.assign(lag=float(i)) for i in range(21)])
+    figure = gains(many, "lag", "epoch", "gain (points)")
+    figure.savefig(tmp_path / "many.png")
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert len(boxes) == 7 and all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
