@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers import BertConfig
 
 import vclip
 from vclip.data.extraction import encode_file
+from vclip.datasets.minihowto import PROJECTION_HASH
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.segmenter import VideoCLIPForSegmentation
 
@@ -61,7 +63,7 @@ def test_what_is_no_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config.json: name the folder of a model"):
         vclip.load(tmp_path)
     BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match="bert is a 'bert' model: only VideoCLIP models can be loaded"):
+    with pytest.raises(ValueError, match="bert is a 'bert' model: a search needs one that embeds pictures and texts"):
         vclip.load(tmp_path / "bert")
 
 
@@ -84,3 +86,17 @@ def test_a_model_of_the_hub_brings_its_frozen_encoder(tmp_path):
     offline = {name: value for name, value in offline.items() if name not in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")}
     done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True)
     assert done.stdout == "someone/model True\n", done.stderr[-2000:]
+
+
+def test_the_cartoon_model_says_once_that_it_knows_no_other_videos(shared, tmp_path):
+    assert vclip.Corpus.open(vclip.minihowto() / "val").spec.projection == PROJECTION_HASH  # pyright: ignore
+    clip = vclip.load(vclip.minihowto() / "checkpoint")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clip.encode_video(vclip.minihowto() / "videos" / "test0001.mp4")
+    shutil.copy(shared / "videos" / "sam2-coffee.mp4", tmp_path)
+    with pytest.warns(UserWarning, match=r"knows MiniHowTo's cartoons alone.*vclip.load\('offline'\)"):
+        clip.index(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clip.encode_video(tmp_path / "sam2-coffee.mp4")

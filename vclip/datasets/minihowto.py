@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+FOLDER = Path(__file__).resolve().parents[2] / "data_samples" / "minihowto"
+PROJECTION_HASH = "2090f059aaf49148"  # of the matrix that its features went through
+
 
 def minihowto() -> Path:
     """The folder of MiniHowTo, `data_samples/minihowto` in the clone that `vclip` was installed from.
@@ -13,7 +16,6 @@ def minihowto() -> Path:
         >>> (minihowto() / "train").is_dir()
         True
     """
-    path = Path(__file__).resolve().parents[2] / "data_samples" / "minihowto"
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path} is missing: install from a clone of the repository with `pip install -e .`")
-    return path
+    if not FOLDER.is_dir():
+        raise FileNotFoundError(f"{FOLDER} is missing: install from a clone of the repository with `pip install -e .`")
+    return FOLDER

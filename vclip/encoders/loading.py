@@ -5,12 +5,14 @@ from pathlib import Path
 from vclip.data.spec import PROJECTION, FeatureSpec
 from vclip.encoders.networks import (
     EFFICIENTNET_LITE0,
+    OFFLINE,
     S3D_G,
     AutoModelEncoder,
     EfficientNetLite0,
     Encoder,
     S3DEncoder,
 )
+from vclip.encoders.offline import ConSE
 from vclip.encoders.projection import Projection
 from vclip.encoders.s3d import S3D_FILE, load_s3d
 
@@ -21,7 +23,7 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     """Load a frozen video encoder by name: it has `.spec` and turns frames (n, fps, size, size, 3) uint8 into (n, F).
 
     Args:
-        name: "efficientnet-lite0", "s3d-g", or a hub id or folder for `AutoModelEncoder`.
+        name: "efficientnet-lite0", "s3d-g", "offline" (`ConSE`), or a hub id or folder for `AutoModelEncoder`.
         weights: file or folder of the weights; S3D needs it.
         fps, size: frames a second and pixels a side; None: the network's own.
 
@@ -31,6 +33,8 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     """
     if name == EFFICIENTNET_LITE0:
         return EfficientNetLite0(fps or 3, size or 128)
+    if name == OFFLINE:
+        return ConSE(fps or 1, size or 224)
     if name == S3D_G:
         if weights is None:
             raise ValueError("S3D-G needs a weights file: pass weights='s3d_howto100m.pth'")
@@ -39,7 +43,7 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
         try:
             encoder = AutoModelEncoder(name, fps, weights)
         except OSError as error:
-            known = f"{EFFICIENTNET_LITE0}, {S3D_G}, a folder, nor a model that the hub gives"
+            known = f"{EFFICIENTNET_LITE0}, {S3D_G}, {OFFLINE}, a folder, nor a model that the hub gives"
             raise FileNotFoundError(f"the encoder {name!r} is neither {known} ({error})") from error
     for key, value in (("fps", fps), ("size", size)):
         if value not in (None, own := getattr(encoder.spec, key)):

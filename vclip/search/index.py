@@ -4,13 +4,14 @@ Scores are plain dot products: z_v . z_t of a window (the paper's similarity, se
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -118,6 +119,7 @@ class MomentIndex:
         if not isinstance(source, Corpus) and not _is_corpus(folder := Path(source).expanduser()):
             if folder.is_file():
                 raise NotADirectoryError(f"{folder} is one file: index its folder, or score it by clip.encode_video")
+            clip.meet(folder)
             index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
         else:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
@@ -162,8 +164,11 @@ class MomentIndex:
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
                 in margin and quantile.
 
+        Warns:
+            if half of the text's tokens or more are unknown to the model, such as words of another language.
+
         Raises:
-            ValueError: for a text without words or of which the model makes NaN, or k < 1.
+            ValueError: for a text without words, without a known one, or of which the model makes NaN, or k < 1.
         """
         if not text.strip() or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
@@ -171,6 +176,7 @@ class MomentIndex:
         if self._windows is None:
             return hits
         text = printable(text)
+        _check_words(text, self.clip.tokenizer)
         z_t = self.clip.encode_texts([text])[0]
         if not np.isfinite(z_t).all():
             raise ValueError(f"the model makes NaN or infinity of the text {text!r}: {vectors.WHY_NAN}")
@@ -262,6 +268,18 @@ class MomentIndex:
         """What the captions say meanwhile."""
         captions = self.corpus.captions(i)
         return " ".join(captions.text[j] for j in np.flatnonzero((captions.start < end) & (captions.end > start)))
+
+
+def _check_words(text: str, tokenizer: Any) -> None:
+    """Refuse a text of unknown tokens alone, and warn where they are half of it or more."""
+    if getattr(tokenizer, "unk_token_id", None) is None:
+        return
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    unknown = tokens.count(tokenizer.unk_token_id)
+    if unknown == len(tokens):
+        raise ValueError(f"the model knows no word of {text!r}: search in the language that it was trained on")
+    if 2 * unknown >= len(tokens):
+        warnings.warn(f"{unknown} of {len(tokens)} tokens of {text!r} are unknown to the model", stacklevel=3)
 
 
 def _is_corpus(folder: Path) -> bool:

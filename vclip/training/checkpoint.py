@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from vclip.data.storage import copy_into, replace, write_json
 from vclip.models.dual_encoder import VideoCLIP
-from vclip.models.loading import load
+from vclip.models.loading import open_videoclip
 from vclip.training.config import TrainConfig
 
 STATE = "state.safetensors"
@@ -47,7 +47,7 @@ class Run:
 
     @cached_property
     def clip(self) -> VideoCLIP:
-        return load(self.checkpoint)
+        return open_videoclip(str(self.checkpoint))
 
 
 def read_run(output: str | PathLike[str]) -> Run:
