@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vclip.data.captions import Captions, deduplicate, read_captions
     from vclip.data.corpus import Corpus
-    from vclip.data.extraction import extract
-    from vclip.data.merging import merge
+    from vclip.data.extraction import extract, merge
     from vclip.data.samplers import AlignedClips, Clips, MILNCEClips, OverlappedClips
     from vclip.data.spec import FeatureSpec
     from vclip.data.video import read_seconds
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
     from vclip.encoders.s3d import S3D, load_s3d
     from vclip.losses import info_nce, mil_nce
     from vclip.models.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
-    from vclip.models.convert import convert
+    from vclip.models.convert import convert, load_videoclip
     from vclip.models.dual_encoder import DualEncoder, VideoCLIP
     from vclip.models.loading import load
     from vclip.models.processor import VideoCLIPProcessor
-    from vclip.models.released import load_videoclip
     from vclip.models.segmenter import VideoCLIPForSegmentation
     from vclip.models.videoclip import VideoCLIPModel, VideoCLIPOutput
     from vclip.search.browser import RetrievalBrowser

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
+from vclip.plots import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
 
 ENDLESS = "one seed: no interval"
 COLOURS = (VIDEO, TEXT, RIGHT, "#cc79a7")

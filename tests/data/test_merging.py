@@ -10,8 +10,7 @@ from videos import grey, write_video
 
 from vclip.data import storage
 from vclip.data.corpus import Corpus
-from vclip.data.extraction import extract
-from vclip.data.merging import merge
+from vclip.data.extraction import extract, merge
 from vclip.datasets.minihowto import minihowto
 from vclip.encoders.loading import from_spec
 

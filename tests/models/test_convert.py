@@ -18,9 +18,8 @@ from videos import cut
 from vclip.encoders.networks import S3DEncoder
 from vclip.encoders.s3d import S3D, load_s3d
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.convert import convert, main
+from vclip.models.convert import convert, load_videoclip, main
 from vclip.models.loading import load
-from vclip.models.released import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.released import load_videoclip
+from vclip.models.convert import load_videoclip
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import sliding_windows

@@ -3,7 +3,7 @@ import math
 import torch
 
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.towers import Tower, VideoMLP
+from vclip.models.videoclip import Tower, VideoMLP
 
 import corpora
 

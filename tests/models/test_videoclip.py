@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, Be
 
 from vclip.losses import info_nce
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.convert import load_videoclip, our_name
 from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.released import load_videoclip, our_name
 from vclip.models.videoclip import VideoCLIPModel
 
 import corpora

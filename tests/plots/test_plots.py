@@ -23,7 +23,7 @@ def no_window():
 
 
 def test_overlapping_captions_get_rows_of_their_own():
-    assert plots.corpus._lanes(CAPTIONS.start, CAPTIONS.end) == [0, 1, 0]
+    assert plots._lanes(CAPTIONS.start, CAPTIONS.end) == [0, 1, 0]
 
 
 def test_every_axis_with_data_is_labelled(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vclip.tasks.outside import RULES, label_by, label_seconds, majority_filter, outside_threshold, smooth
+from vclip.tasks.segmentation import RULES, label_by, label_seconds, majority_filter, outside_threshold, smooth
 
 whole = st.integers(-4, 4).map(np.float32)  # products of these are exact
 

@@ -16,9 +16,18 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import merge_windows, sliding_windows
-from vclip.tasks.outside import RULES, label_seconds, majority_filter, outside_threshold, smooth
 from vclip.tasks.segment_metrics import edit_score, segmental_f1
-from vclip.tasks.segmentation import SHUFFLES, score, shuffled_baseline, targets
+from vclip.tasks.segmentation import (
+    RULES,
+    SHUFFLES,
+    label_seconds,
+    majority_filter,
+    outside_threshold,
+    score,
+    shuffled_baseline,
+    smooth,
+    targets,
+)
 
 import corpora
 

@@ -11,7 +11,7 @@ from transformers import BertConfig
 from vclip.datasets.minihowto import minihowto
 from vclip.losses import info_nce
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.released import load_videoclip
+from vclip.models.convert import load_videoclip
 from vclip.training.config import learning_rate
 
 

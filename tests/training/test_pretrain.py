@@ -25,8 +25,8 @@ from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPTextConfig
+from vclip.models.convert import load_videoclip
 from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.released import load_videoclip
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training import config as table7

@@ -84,18 +84,16 @@ class Convolution(nn.Module):
         return F.relu(self.bn1(self.conv1(x)), inplace=True)
 
 
-class SeparableConvolution(nn.Module):
+class SeparableConvolution(Convolution):
     """3x3 in space, then 3 in time, each with batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.conv1 = nn.Conv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1), bias=False)
-        self.bn1 = nn.BatchNorm3d(outputs)
+        super().__init__(inputs, outputs, (1, 3, 3), padding=(0, 1, 1))
         self.conv2 = nn.Conv3d(outputs, outputs, (3, 1, 1), padding=(1, 0, 0), bias=False)
         self.bn2 = nn.BatchNorm3d(outputs)
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T H W"]:
-        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return F.relu(self.bn2(self.conv2(super().forward(x))))
 
 
 class SelfGating(nn.Module):

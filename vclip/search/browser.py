@@ -70,32 +70,25 @@ class RetrievalBrowser(anywidget.AnyWidget):
         return found
 
     def _answer(self, _widget, message: dict, _buffers) -> None:
-        actions = {
-            "search": self._on_search,
-            "explain": self._on_explain,
-            "thumbnail": self._on_thumbnail,
-            "clip": self._on_clip,
-        }
         try:
-            answer, buffers = actions[message["action"]](**message["values"])
+            answer, buffers = self._done(message["action"], **message["values"])
             self.send({"id": message["id"], "answer": answer}, buffers)
         except Exception as error:  # shown in the page, where a traceback would be lost
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
             self.send({"id": message["id"], "error": text or type(error).__name__})
 
-    def _on_search(self, text: str, files: str):
-        self.search(text, files)
-        return {}, None
-
-    def _on_explain(self, key: int):
-        return {"scores": self.index.explain(self._hit(key)).scores.tolist()}, None
-
-    def _on_thumbnail(self, key: int):
+    def _done(self, action: str, key: int = -1, **values) -> tuple[dict, list[bytes]]:
+        """What the page asked for: an answer, and files to go with it."""
+        if action == "search":
+            self.search(**values)
+            return {}, []
         hit = self._hit(key)
-        return {}, [thumbnail(self.index.file(hit.video), (hit.start + hit.end) / 2)]
-
-    def _on_clip(self, key: int, start: float, end: float):
-        return {}, [clip(self.index.file(self._hit(key).video), start, min(end, start + LONGEST))]
+        if action == "explain":
+            return {"scores": self.index.explain(hit).scores.tolist()}, []
+        file = self.index.file(hit.video)
+        if action == "thumbnail":
+            return {}, [thumbnail(file, (hit.start + hit.end) / 2)]
+        return {}, [clip(file, values["start"], min(values["end"], values["start"] + LONGEST))]
 
     def _hit(self, key: int) -> Hit:
         if key not in self._known:

@@ -94,10 +94,12 @@ def r1_within(
         >>> r1_within(model, records, corpus, {"verb": lambda record: record.sentence.split()[0]}).n.to_dict()
         {'all': 284, 'verb': 284}
     """
+    if classes is None:
+        classes = {"recipe": lambda record: getattr(record, "recipe_type", None)}
     z_t, z_v, own, found = embed_pairs(clip, records, corpus)
     first = np.unique(own, return_index=True)[1]  # a record of each clip
     rows = {}
-    for name, class_of in {"all": lambda _: True, **({"recipe": _recipe} if classes is None else classes)}.items():
+    for name, class_of in {"all": lambda _: True, **classes}.items():
         of_clip = [class_of(records[found[i]]) for i in first]
         hits, candidates = [], []
         for label in dict.fromkeys(of_clip):
@@ -111,10 +113,6 @@ def r1_within(
         n = len(sizes)
         rows[name] = (np.mean(hits), np.mean(1 / sizes), n, sizes.mean()) if n else (np.nan, np.nan, 0, np.nan)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["r1", "chance", "n", "clips"])
-
-
-def _recipe(record: Any) -> str | None:
-    return getattr(record, "recipe_type", None)
 
 
 def _key(record: Any) -> tuple[str, float]:

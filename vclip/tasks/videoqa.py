@@ -18,10 +18,14 @@ from vclip.tasks.ties import as_array, once
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class VideoQAScore(Score):
-    """Fraction of N questions answered right; `chance`: the mean of 1/C, for a candidate drawn at random."""
+    """Fraction of N questions answered right; `chance`: the mean of 1/C, for a candidate drawn at random.
+
+    `scores` are the dot products of each question's candidates, of which the largest is the prediction.
+    """
 
     accuracy: float
     predictions: Int64[np.ndarray, " N"]
+    scores: list[Float64[np.ndarray, " C"]]
     chance: "float | None" = None
 
 
@@ -44,30 +48,22 @@ def score(
         >>> score(np.ones((1, 2)), np.array([[[0, 1], [1, 1], [1, 0]]]), [1])
         VideoQAScore(accuracy 1 (chance 0.3333), n 1)
     """
-    return _score(_candidate_scores(z_v, z_t), answers)
-
-
-def _candidate_scores(z_v: Any, z_t: Any) -> list[Float64[np.ndarray, " _"]]:
-    """The dot products of each video (D,) with its candidates (C, D); equal candidates have equal ones."""
-    if len(z_v) != len(z_t):
-        raise ValueError(f"{len(z_v)} videos and {len(z_t)} questions: one of each is needed")
-    pairs = ((as_array(video).astype(np.float64), as_array(texts)) for video, texts in zip(z_v, z_t, strict=True))
-    return [(texts * video).sum(axis=1) for video, texts in pairs]
-
-
-def _score(scores: Sequence[np.ndarray], answers: Sequence | np.ndarray | Tensor) -> VideoQAScore:
     truth = np.asarray(answers)
-    if not len(scores) == len(truth) or truth.dtype.kind not in "iu":
+    if not len(z_v) == len(z_t) == len(truth) or truth.dtype.kind not in "iu":
         raise ValueError(
-            f"{len(scores)} questions, but {len(truth)} answers, of type {truth.dtype}: whole numbers needed"
+            f"{len(z_v)} videos and {len(z_t)} questions, but {len(truth)} answers, of type {truth.dtype}: whole "
+            "numbers needed, one of each"
         )
+    pairs = [(as_array(video).astype(np.float64), as_array(texts)) for video, texts in zip(z_v, z_t, strict=True)]
+    # summed, not multiplied as matrices: equal candidates have equal scores
+    scores = [(texts * video).sum(axis=1) for video, texts in pairs]
     for i, (row, answer) in enumerate(zip(scores, truth, strict=True)):
         if not 0 <= answer < len(row) or np.isnan(row).any():
             raise ValueError(f"question {i}: answer {answer} of {len(row)} candidates from 0, which score {row}")
     predictions = np.array([row.argmax() for row in scores], dtype=np.int64)
     chance = float(np.mean([1 / len(row) for row in scores]))
     accuracy = float(np.mean(predictions == truth))
-    return VideoQAScore(accuracy=accuracy, predictions=predictions, n=len(truth), chance=chance)
+    return VideoQAScore(accuracy=accuracy, predictions=predictions, scores=scores, n=len(truth), chance=chance)
 
 
 def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
@@ -83,11 +79,10 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus) -> dict[str, An
     z_t = clip.encode_texts(texts)
     answers = [q.answer for q in questions]
     ends = np.cumsum([len(q.candidates) for q in questions])
-    scores = _candidate_scores(z_v[video], [z_t[rows] for rows in np.split(text, ends[:-1])])
-    got = _score(scores, answers)
+    got = score(z_v[video], [z_t[rows] for rows in np.split(text, ends[:-1])], answers)
     examples = pd.DataFrame({
         "video_id": [q.video_id for q in questions], "candidates": [list(q.candidates) for q in questions],
-        "answer": answers, "prediction": got.predictions, "scores": [row.tolist() for row in scores],
+        "answer": answers, "prediction": got.predictions, "scores": [row.tolist() for row in got.scores],
     })  # fmt: skip
     most_frequent = {"accuracy": float(np.bincount(answers).max() / len(answers))}
     return got.report({"most frequent answer": most_frequent}) | {"unit": "questions", "examples": examples}

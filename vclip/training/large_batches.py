@@ -44,21 +44,13 @@ def _embed_in_groups(embed: Callable[[Tensor, Tensor], Tensor], rows: Tensor, le
 def gather_embeddings(
     z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"]
 ) -> tuple[Float[Tensor, "PB D"], Float[Tensor, "PB D"]]:
-    """The embeddings of all P processes in their order; only this process's rows carry a graph.
+    """The embeddings of all P processes in their order, with gradients to every process.
 
-    These rows' gradients are multiplied by P: the average that distributed training takes over processes is then the
-    gradient of the same loss on one process that holds the whole batch. Every process needs the same number of clips.
+    The average of gradients that distributed training takes over processes is then the gradient of the same loss on one
+    process that holds the whole batch. Every process needs the same number of clips.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z_v, z_t
-    return _gather_rows(z_v), _gather_rows(z_t)
+    from torch.distributed.nn.functional import all_gather  # some builds of PyTorch have no `distributed`
 
-
-def _gather_rows(z: Tensor) -> Tensor:
-    own, mine = z.clone(), z.detach().contiguous()
-    rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, mine)
-    if own.requires_grad:
-        own.register_hook(lambda gradient: gradient * len(rows))
-    rows[dist.get_rank()] = own
-    return torch.cat(rows)
+    return torch.cat(all_gather(z_v)), torch.cat(all_gather(z_t))

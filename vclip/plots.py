@@ -1,15 +1,178 @@
-"""Pictures of a model's answers beside the truth: ranked clips, errors, questions, moments, labels, steps."""
+"""Pictures for the notebooks. Each function returns a matplotlib Figure; time runs along x, in seconds."""
 
 import textwrap
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from vclip.plots._style import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
+from vclip.data.captions import Captions
+from vclip.data.samplers import Clips
 from vclip.tasks.segment_metrics import segments
+from vclip.training.checkpoint import MASS, read_log
+
+VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
+REFRESH = 10.0  # seconds between drawings of a live curve
+
+
+def closed(figure: Figure) -> Figure:
+    """Close the figure: a notebook would draw an open one twice."""
+    plt.close(figure)
+    return figure
+
+
+def plain(text: str, width: int) -> str:
+    """Untrusted text on one line, without formulas, cut to `width`."""
+    return textwrap.shorten(" ".join(text.split()).replace("$", r"\$"), width, placeholder="…")
+
+
+def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
+    """One frame a second, every n-th drawn, above the captions, each a bar from its start to its end."""
+    shown = list(frames)[::every]
+    seconds = len(shown) * every
+    seen = np.flatnonzero(captions.start < seconds)
+    captions = Captions(captions.start[seen], captions.end[seen], [captions.text[i] for i in seen])
+    texts = [plain(text, 60) for text in captions.text]
+    # reserve room for texts longer than their bars
+    letters = seconds / 150
+    ends = [max(e, s + letters * len(t)) for s, e, t in zip(captions.start, captions.end, texts, strict=True)]
+    lanes = _lanes(captions.start, ends)
+    rows = max(lanes, default=0) + 1
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(12, 1.6 + 0.42 * rows), sharex=True, height_ratios=[1.2, 0.42 * rows], layout="constrained"
+    )
+    for i, frame in enumerate(shown):
+        top.imshow(frame, extent=(i * every, (i + 1) * every, 0, 1), aspect="auto", interpolation="bilinear")
+    top.set(xlim=(0, seconds), ylim=(0, 1), yticks=[], ylabel="frames")
+    for start, end, text, lane in zip(captions.start, captions.end, texts, lanes, strict=True):
+        bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
+        bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
+    bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
+    return closed(figure)
+
+
+def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
+    """Pairs sampled from a video of `seconds`: each video clip and, below it, the span of its text clip."""
+    count = min(count, len(clips.video_start))
+    figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
+    for i in range(count):
+        v = (float(clips.video_start[i]), float(clips.video_end[i] - clips.video_start[i]))
+        start = float(captions.start[clips.caption_first[i]])
+        t = (start, float(captions.end[clips.caption_last[i] - 1]) - start)
+        axes.broken_barh([v], (-i, 0.36), color=VIDEO, label="video clip" if i == 0 else None)
+        axes.broken_barh([t], (-i - 0.4, 0.36), color=TEXT, label="text clip" if i == 0 else None)
+    axes.set(xlim=(0, seconds), yticks=-np.arange(count), yticklabels=np.arange(1, count + 1))
+    axes.set(xlabel="time (s)", ylabel="pair")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return closed(figure)
+
+
+def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
+    """Histograms of up to three groups on one axis, with each group's mean as a dashed line."""
+    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+    low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
+    bins = np.linspace(low, high, 50).tolist()
+    for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
+        axes.hist(value, bins=bins, density=True, alpha=0.5, color=colour, label=f"{name} (dashed: mean)")
+        axes.axvline(value.mean(), color=colour, linestyle="--")
+    axes.set(xlabel=xlabel, ylabel="density")
+    figure.legend(loc="outside upper center", ncols=len(values), frameon=False)  # above lines that a caller may add
+    return closed(figure)
+
+
+def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
+    """The first free lane for each span, so that no two spans overlap."""
+    busy_until: list[float] = []
+    lanes = []
+    for start, end in zip(starts, ends, strict=True):
+        lane = next((i for i, busy in enumerate(busy_until) if busy <= start), len(busy_until))
+        busy_until[lane : lane + 1] = [end]
+        lanes.append(lane)
+    return lanes
+
+
+def recalls(scores: dict[str, object]) -> Figure:
+    """R@1, R@5 and R@10 of several models side by side, with chance as a line; `scores`: {name: RetrievalScore}."""
+    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+    names = ("r1", "r5", "r10")
+    width = 0.8 / len(scores)
+    for i, (name, score) in enumerate(scores.items()):
+        x = np.arange(3) + (i - (len(scores) - 1) / 2) * width
+        bars = axes.bar(x, [100 * getattr(score, n) for n in names], width, label=name, color=plt.get_cmap("tab10")(i))
+        axes.bar_label(bars, fmt="%.1f", fontsize=8)
+    for i, name in enumerate(names):
+        chance = 100 * getattr(next(iter(scores.values())).chance, name)  # type: ignore[attr-defined]
+        axes.hlines(chance, i - 0.45, i + 0.45, color=CHANCE, linestyle="--", label="chance" if i == 0 else "")
+    axes.set(xticks=range(3), xticklabels=["R@1", "R@5", "R@10"], ylabel="texts that find their clip (%)")
+    axes.margins(y=0.12)
+    axes.legend(frameon=False)
+    return closed(figure)
+
+
+class LiveCurve:
+    """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve())`."""
+
+    def __init__(self):
+        self.rows: list[dict] = []
+        self._drawn = 0.0
+        self._display = None
+
+    def __call__(self, row: dict) -> None:
+        self.rows.append(row)
+        if time.monotonic() - self._drawn > REFRESH:
+            self.show()
+
+    def finish(self, output: str | Path) -> None:
+        """Draw the whole run from the log in the folder `output`, including what preceded an interruption."""
+        self.rows = read_log(Path(output))
+        self.show()
+
+    def show(self) -> None:
+        """Draw now, replacing the last drawing."""
+        from IPython.display import display
+
+        figure = curves(self.rows)
+        if self._display is None:
+            self._display = display(figure, display_id=True)
+        else:
+            self._display.update(figure)
+        self._drawn = time.monotonic()
+
+
+def curves(rows: Sequence[dict]) -> Figure:
+    """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
+    mass on other videos in random batches."""
+    figure, (left, right, last) = plt.subplots(1, 3, figsize=(13, 3.7), layout="constrained")
+    training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    held_out = [row for row in rows if "validation_loss" in row]
+    if training:
+        steps, losses = np.array(training).T
+        left.plot(steps, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
+        window = min(20, len(losses))
+        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+        left.plot(steps[window - 1 :], smooth, color=VIDEO, label="training")
+    if held_out:
+        x = [row["step"] for row in held_out]
+        left.plot(x, [row["validation_loss"] for row in held_out], "o-", color=TEXT, markersize=3, label="validation")
+        for name, style in (("r1", "-"), ("r5", "--"), ("r10", ":")):
+            label = f"R@{name[1:]} of {held_out[-1]['n']} clips"
+            right.plot(x, [100 * row[name] for row in held_out], style, color=TEXT, label=label)
+        right.axhline(100 * held_out[-1]["chance_r1"], color=CHANCE, linewidth=1, label="chance R@1")
+    masses = [(row["step"], 100 * row[MASS]) for row in rows if MASS in row]
+    last.plot(*np.reshape(masses, (-1, 2)).T, "o-", color=VIDEO, markersize=3)
+    left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
+    right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
+    last.set(xlabel="optimizer step", ylabel="softmax on other videos (%)", title="random batches", ylim=(0, 100))
+    for axes in (left, right, last):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+    return closed(figure)
 
 
 def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
@@ -161,15 +324,8 @@ def step_map(
 ) -> Figure:
     """Heat map of log p(step | second) (T, K), true `segments` (step from 0, start, end) framed, `assigned` marked."""
     figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
-    seconds = len(log_probability)
-    image = axes.imshow(
-        np.exp(log_probability).T,
-        aspect="auto",
-        cmap="Greys",
-        vmin=0,
-        vmax=1,
-        extent=(0, seconds, len(steps) - 0.5, -0.5),
-    )
+    seconds, places = np.arange(len(log_probability) + 1), np.arange(len(steps) + 1) - 0.5
+    image = axes.pcolormesh(seconds, places, np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1)
     for i, (step, start, end) in enumerate(segments):
         label = "truth" if i == 0 else None
         axes.add_patch(
@@ -177,6 +333,7 @@ def step_map(
         )
     axes.plot(np.asarray(assigned) + 0.5, range(len(steps)), "o", color=TEXT, label="assigned second")
     axes.set(xlabel="time (s)", yticks=range(len(steps)), yticklabels=[plain(step, 40) for step in steps])
+    axes.invert_yaxis()
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     figure.colorbar(image, label="p(step | second)")
     return closed(figure)
