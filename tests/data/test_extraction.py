@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.stream import Disposition
 from kills import killed
 from permissions import unprivileged
 from safetensors.numpy import load_file
 from stops import Stop, stopping
+from test_transcripts import film
 from videos import cut, grey, write_video
 
-from vclip.data import extraction, storage, video_files
+from vclip.data import extraction, storage, transcripts, video_files
 from vclip.data.captions import read_captions
 from vclip.data.corpus import Corpus
 from vclip.data.extraction import encode_file, extract
@@ -161,6 +163,41 @@ def test_bad_captions_cost_the_captions_only(tmp_path):
     encoder = MeanColour()
     assert rows(extract(folder, tmp_path / "out", encoder))[0] == ("a", 1, "ok")
     assert encoder.seconds == 0 and content(tmp_path / "out")["a"][1] == ["stir it"]
+
+
+def test_a_bad_row_costs_a_row_and_is_reported(tmp_path):
+    folder = make(tmp_path / "videos", ["a"])
+    (folder / "a.vtt").write_text(VTT + "\n00:01.000 -> 00:02.000\nlost\n\n00:02.000 --> 00:03.000\nwell\n")
+    for _ in range(2):
+        report = extract(folder, tmp_path / "out", MeanColour())
+        assert rows(report) == [("a", 1, "captions incomplete")] and "a.vtt, line 6" in report[0].error
+    assert content(tmp_path / "out")["a"][1] == ["stir it", "well"]
+
+
+def test_milliseconds_are_told_by_the_length_of_the_video(tmp_path):
+    folder = make(tmp_path / "videos", ["a", "b"], captions=False)
+    (folder / "b.csv").write_text("start,end,text\n0,300,chop\n300,900,the\n900,1200,onion\n")
+    (folder / "a.csv").write_text("start,end,text\n0,30,chop\n30,90,the\n90,120,onion\n")
+    extract(folder, tmp_path / "out", MeanColour())
+    corpus = Corpus.open(tmp_path / "out")
+    assert corpus.captions(1).end.tolist() == [0.3, 0.9, 1.2] and corpus.captions(0).end.tolist() == [30, 90, 120]
+
+
+def test_captions_inside_a_video_unless_a_file_lies_beside_it(tmp_path, monkeypatch):
+    folder, out, encoder = make(tmp_path / "videos", ["b"], captions=False), tmp_path / "out", MeanColour()
+    film(folder / "a.mkv", ("subrip", Disposition(0), [(1000, 2000, "chop"), (2000, 3000, "the onion")]))
+    film(folder / "c.mkv", ("dvdsub", Disposition(0), [(1000, 2000, "x")]))
+    report = extract(folder, out, encoder)
+    assert rows(report) == [("a", 8, "ok"), ("b", 1, "ok"), ("c", 8, "captions unreadable")]
+    assert "pictures" in report[2].error
+    assert [said for _, said, _ in content(out).values()] == [["chop", "the onion"], [], []]
+    (folder / "c.srt").write_text("1\n00:00 --> 00:01\nbeside\n")
+    with monkeypatch.context() as closed:  # what has not changed is not opened again
+        closed.setattr(transcripts, "open_video", None)
+        assert rows(extract(folder, out, encoder))[2] == ("c", 8, "ok")
+    (folder / "a.srt").write_text("1\n00:00 --> 00:01\nbeside\n")
+    extract(folder, out, encoder)
+    assert content(out)["a"][1] == content(out)["c"][1] == ["beside"] and encoder.seconds == 17
 
 
 def test_rolling_captions_are_made_plain(tmp_path):
@@ -394,7 +431,7 @@ def test_captions_that_cannot_be_read_any_more_stay(tmp_path, monkeypatch):
     extract(folder, out, MeanColour())
     os.utime(folder / "a.vtt", (0, 0))
     with monkeypatch.context() as broken:
-        broken.setattr(video_files, "read_captions", lambda file: os.stat(file / "a disk that fails"))
+        broken.setattr(video_files, "read_and_skip", lambda file: os.stat(file / "a disk that fails"))
         assert rows(extract(folder, out, MeanColour())) == [("a", 1, "captions unreadable")]
     assert content(out)["a"][1] == ["stir a"]
     assert rows(extract(folder, out, MeanColour())) == [("a", 1, "ok")]

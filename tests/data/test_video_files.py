@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,55 @@ def test_capitals_and_translations(tmp_path):
         (tmp_path / name).write_text("")
     for video, captions in {"DJI_1.MP4": "DJI_1.SRT", "b.mov": "b.EN.VTT", "talk.mp4": "talk.en.vtt"}.items():
         assert find_captions(tmp_path / video) == tmp_path / captions
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["talk.mp4.srt", "talk.wav.srt", "talk.m4a.en.vtt", "talk.English.srt", "talk.en.sdh.SRT", "talk.en_US.vtt"]
+    + ["talk.forced.srt", "talk.pt-BR.cc.vtt", "talk.tsv", "talk.en.json3", "talk.en.srv3", "talk.ytt"],
+)
+def test_names_that_programs_and_people_give(tmp_path, name):
+    (tmp_path / name).touch()
+    assert find_captions(tmp_path / "talk.mp4") == tmp_path / name
+
+
+def test_files_of_other_kinds_and_of_another_video_are_left(tmp_path):
+    for name in ("talk.info.json", "talk.live_chat.json", "talk.mkv.srt", "talk.part2.srt", "talk.mp4", "talking.srt"):
+        (tmp_path / name).touch()
+    assert find_captions(tmp_path / "talk.mp4") is None
+    assert find_captions(tmp_path / "talk.mkv") == tmp_path / "talk.mkv.srt"
+
+
+@pytest.mark.parametrize(
+    "best_first",
+    [
+        [
+            "a.vtt",
+            "a.en.vtt",
+            "a.en-GB.vtt",
+            "a.en-orig.vtt",
+            "a.de.vtt",
+            "a.de-orig.vtt",
+            "a.en-de.vtt",
+            "a.en.forced.vtt",
+        ],
+        ["a.en.vtt", "a.en.auto.vtt", "a.en-zh-Hans.vtt"],
+        ["a.zh-Hans.vtt", "a.en-zh.vtt"],
+        ["a.en-us.srt", "a.de.vtt"],
+    ],
+)
+def test_written_before_recognised_before_translated(tmp_path, best_first):
+    for name in reversed(best_first):
+        (tmp_path / name).touch()
+        assert find_captions(tmp_path / "a.mp4") == tmp_path / name
+
+
+@pytest.mark.parametrize(("video", "captions"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_apart_from_their_letters(tmp_path, video, captions):
+    video, captions = (unicodedata.normalize(form, "crème brûlée") for form in (video, captions))
+    for name in (captions, "crema", "creme", "crèmes", "zz"):
+        (tmp_path / f"{name}.en.srt").touch()
+    assert find_captions(tmp_path / f"{video}.mp4") == tmp_path / f"{captions}.en.srt"
 
 
 @given(st.sets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)), st.integers(1, 40))

@@ -1,12 +1,9 @@
 """Timed captions: read from subtitle files, made plain, cut into tokens. Times are seconds from the video's start."""
 
-import csv
-import html
-import io
-import json
 import math
 import random
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Float64
 
+from vclip.data.text import short
+from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table, read_timedtext
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-CAPTION_SUFFIXES: tuple[str, ...] = (".vtt", ".srt", ".json", ".csv")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,31 +73,68 @@ class Captions:
 def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
     """Read the captions of one video. Rows without a text are skipped; overlapping and disordered ones are kept.
 
+    What a suffix holds is known by its content. A row that cannot be made out is skipped with a warning that names it.
+
     Args:
-        path: a .vtt or .srt (tags are stripped), .json (the layout of HowTo100M's raw_caption.json) or .csv (columns
-            start, end, text).
+        path: a .vtt or .srt (tags are stripped); .json (of HowTo100M's raw_caption.json, of Whisper, WhisperX,
+            faster-whisper, whisper.cpp or YouTube); .csv or .tsv (columns start, end, text; seconds, or
+            whole milliseconds as Whisper's programs write); YouTube's .json3, .srv3 or .ytt; or a video file
+            (.mkv, .mp4, .mov, .webm) with a stream of text captions: the default one, else the first.
         video_id: which video, where a .json (by key) or .csv (by a column video_id) holds several.
 
+    Returns:
+        Seconds from the video's start, and texts, in the order of the file.
+
     Raises:
-        ValueError: names file and row (from 1) where times are not 0 <= start <= end, or the format or UTF-8 is broken.
+        ValueError: names file and row (from 1) where times are not 0 <= start <= end, or where no row can be made out;
+            names the file where its format or UTF-8 is broken, or where a video's subtitles are pictures.
 
     Example:
         >>> import vclip
         >>> read_captions(vclip.minihowto() / "videos" / "test0000.vtt").text[0]
         "today we're doing space lunch"
     """
+    captions, skipped = read_and_skip(path, video_id)
+    if skipped:
+        warnings.warn(skipped, stacklevel=2)
+    return captions
+
+
+def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captions, str]:
+    """`read_captions`, and what to say of the rows that were skipped."""
     path = Path(path).expanduser()
-    readers = dict(zip(CAPTION_SUFFIXES, (_read_cues, _read_cues, _read_json, _read_csv), strict=True))
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {', '.join(readers)}")
+    suffix = path.suffix.lower()
+    if suffix not in _READERS and suffix not in CONTAINERS:
+        known = ", ".join(CAPTION_SUFFIXES + CONTAINERS)
+        raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {known}")
+    read = read_stream(path) if suffix in CONTAINERS else _READERS[suffix](path, _decoded(path), video_id)
+    found = [row for row in read if isinstance(row, str) or not _is_missing(row[2])]
+    rows = [row if isinstance(row, str) else _checked(path, number, *row) for number, row in enumerate(found, 1)]
+    skipped = [row for row in rows if isinstance(row, str)]
+    if skipped and len(skipped) == len(rows):
+        raise ValueError(f"{path}, {skipped[0]}")
+    captions = _captions([row for row in rows if not isinstance(row, str)])
+    if suffix in (".csv", ".tsv"):  # whisper.cpp begins each text with a space
+        captions = in_seconds(captions, 100 if suffix == ".tsv" or all(t[0] == " " for t in captions.text) else 1000)
+    message = f"{path}, {skipped[0]}; skipped {len(skipped)} of {len(rows)} captions" if skipped else ""
+    return captions, message
+
+
+def _decoded(path: Path) -> str:
     data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {row}: byte {data[error.start]:#04x} is not UTF-8; convert the file") from None
-    rows = readers[path.suffix.lower()](path, text, video_id)
-    return _captions([_checked(path, number, *row) for number, row in enumerate(rows, 1) if not _is_missing(row[2])])
+
+
+def in_seconds(captions: Captions, shortest: float) -> Captions:
+    """Take times for milliseconds if all are whole numbers and half of the captions last `shortest` or more."""
+    start, end = captions.start, captions.end
+    if len(start) and not (start % 1).any() and not (end % 1).any() and np.median(end - start) >= shortest:
+        return Captions(start / 1000, end / 1000, [text.strip() for text in captions.text])
+    return captions
 
 
 def _captions(rows: Sequence) -> Captions:
@@ -111,91 +146,61 @@ def _is_missing(text) -> bool:
     return text is None or text == "" or (isinstance(text, float) and math.isnan(text))
 
 
-def _checked(path: Path, number: int, start, end, text) -> tuple[float, float, str]:
+def _checked(path: Path, number: int, start, end, text) -> tuple[float, float, str] | str:
     try:
         times = float(start), float(end)
-    except (TypeError, ValueError, OverflowError):
+    except OverflowError:
         times = math.nan, math.nan
-    if not 0 <= times[0] <= times[1] < math.inf:
-        raise ValueError(f"{path}, row {number}: the times {start!r} to {end!r} are not seconds with 0 <= start <= end")
+    except (TypeError, ValueError):
+        return f"row {number}: the times {short(start)} to {short(end)} are not numbers"
     if not isinstance(text, str):
-        raise ValueError(f"{path}, row {number}: {text!r} is not a text")
+        return f"row {number}: {short(text)} is not a text"
+    if not 0 <= times[0] <= times[1] < math.inf:
+        what = f"the times {short(start)} to {short(end)} are not seconds with 0 <= start <= end"
+        raise ValueError(f"{path}, row {number}: {what}")
     return *times, text
 
 
-_CLOCK = r"(?:(\d+):)?([0-5]?\d):([0-5]?\d[.,]\d+)"
+_CLOCK = r"(-?)(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d*)?)"
 _TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?!\S)")
-_TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|/|[\d:.]+)>|\{\\[^{}]*\}")
+_LIKE_TIMES = re.compile(r"\s*[-+]?\d+[:.,][\d:.,]*\s*-+>|.*-->\s*[-+]?\d")
 
 
-def _read_cues(path: Path, text: str, video_id: str | None) -> list[tuple]:
-    lines, kind = re.split(r"\r\n?|\n", text), path.suffix.lower()[1:]
-    if kind == "vtt" and not text.startswith("WEBVTT"):
-        raise ValueError(f"{path} is not a vtt file: its first line is {lines[0]!r}, not WEBVTT")
-    cues: list[tuple[float, float, list[str]]] = []
-    spoken = None
-    for number, line in enumerate(lines, 1):
-        if "-->" in line:
-            times = _TIMES.match(line)
-            if times is None or spoken:
-                what = "follows no empty line" if spoken else "is not a pair of times (negative, or mistyped?)"
-                raise ValueError(f"{path}, line {number}: {line.strip()!r} {what}")
+def _read_cues(path: Path, text: str, video_id: str | None) -> list[Row]:
+    lines, vtt = re.split(r"\r\n?|\n", text), text.startswith("WEBVTT")
+    if path.suffix.lower() == ".vtt" and not vtt:
+        raise ValueError(f"{path} is not a vtt file: its first line is {short(lines[0])}, not WEBVTT")
+    cues: list[tuple[int, list[str]]] = []
+    spoken: list[str] = []  # of the cue; before the first, and from a note to the next, of none
+    for i, line in enumerate(lines):
+        if _LIKE_TIMES.match(line):
+            # the line before is the cue's number, or its name: what is spoken may go on after an empty line
+            named = vtt and spoken[-1:] == lines[i - 1 : i] and not lines[i - 2].strip()
+            if spoken and (named or (spoken[-1].isdecimal() and spoken[-1] in (lines[i - 1], str(len(cues) + 1)))):
+                spoken.pop()
+            cues.append((i, spoken := []))
+        elif vtt and not lines[i - 1] and re.match(r"(NOTE|STYLE|REGION)\b", line):
             spoken = []
-            cues.append((_seconds(*times.groups()[:3]), _seconds(*times.groups()[3:]), spoken))
-        elif not line or (kind == "srt" and not line.strip()):  # YouTube's .vtt have lines of one space in a cue
-            spoken = None
-        elif spoken is not None:
+        elif line.strip():
             spoken.append(line)
-    if text.strip() and kind == "srt" and not cues:
+    if text.strip() and not vtt and not cues:
         raise ValueError(f"{path} is not a srt file: it has no line of times")
-    plain = (_TAG.sub("", " ".join(spoken)).replace("\\N", " ") for _, _, spoken in cues)
-    return [(start, end, " ".join(html.unescape(t).split())) for (start, end, _), t in zip(cues, plain, strict=True)]
+    return [_cue(i + 1, lines[i], " ".join(spoken)) for i, spoken in cues]
 
 
-def _seconds(hours: str | None, minutes: str, seconds: str) -> float:
-    return float(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
+def _cue(number: int, line: str, text: str) -> Row:
+    if (times := _TIMES.match(line)) is None:
+        return f"line {number}: {short(line.strip())} is not a pair of times"
+    return _seconds(*times.groups()[:4]), _seconds(*times.groups()[4:]), plain(text)
 
 
-def _read_json(path: Path, text: str, video_id: str | None) -> list[tuple]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or a number of more than 4300 digits
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a dict of videos, or of start, end and text, not a {type(data).__name__}")
-    columns = data if isinstance(data.get("start"), list) else data[_choose(path, list(data), video_id)]
-    try:
-        return list(zip(*(columns[name] for name in ("start", "end", "text")), strict=True))
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"{path}: a video's captions are lists start, end, text of one length"
-        raise ValueError(f"{message} ({type(error).__name__}: {error})") from None
+def _seconds(sign: str, hours: str | None, minutes: str, seconds: str) -> float:
+    return float(f"{sign}1") * (float(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", ".")))
 
 
-def _read_csv(path: Path, text: str, video_id: str | None) -> list[tuple]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # else an open quote swallows the rest
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    if not {"start", "end", "text"} <= set(reader.fieldnames or ()):
-        raise ValueError(f"{path}: the first line must name the columns start,end,text; it is {reader.fieldnames}")
-    if rows and "video_id" in rows[0]:
-        chosen = _choose(path, list(dict.fromkeys(row["video_id"] for row in rows)), video_id)
-        rows = [row for row in rows if row["video_id"] == chosen]
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            raise ValueError(f"{path}, row {number}: as many fields as the first line names are needed (quote commas)")
-    return [(row["start"], row["end"], row["text"]) for row in rows]
-
-
-def _choose(path: Path, videos: list[str], video_id: str | None) -> str:
-    if video_id is None and len(videos) == 1:
-        return videos[0]
-    if video_id is None:
-        raise ValueError(f"{path} holds {len(videos)} videos: say which by video_id=, for instance {videos[:3]}")
-    if video_id not in videos:
-        raise ValueError(f"{path} has no captions of video {video_id!r} (of {len(videos)} videos)")
-    return video_id
+_READERS = {".vtt": _read_cues, ".srt": _read_cues, ".json": read_json, ".csv": read_table}
+_READERS |= {".tsv": read_table, ".json3": read_json, ".srv3": read_timedtext, ".ytt": read_timedtext}
+CAPTION_SUFFIXES: tuple[str, ...] = tuple(_READERS)
 
 
 def deduplicate(

@@ -34,7 +34,8 @@ BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 1
 
 class Row(NamedTuple):
     """One video of `extract`: `status` is "ok", "damaged" (what could be decoded was kept), "captions unreadable",
-    "failed" (no features) or "unreadable" (it can no longer be read; the features of an earlier run are kept)."""
+    "captions incomplete" (bad rows were skipped), "failed" (no features) or "unreadable" (it can no longer be read; the
+    features of an earlier run are kept)."""
 
     video: str
     seconds: int
@@ -62,7 +63,8 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
     """Encode every video of a folder into the corpus `out`; called again, what is new or has changed.
 
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
-    `deduplicate`, are the file of the same stem (.vtt, .srt, .json, .csv; also `stem.en.vtt`) beside it, or none.
+    `deduplicate`, are the file of the same stem (any kind that `read_captions` reads; also `stem.en.vtt`,
+    `stem.mp4.srt`) beside it, else the text stream inside it, or none.
     A damaged file keeps the seconds that could be decoded. A file that moved is not encoded again; captions that
     changed are read again; videos that are gone stay in the corpus. Under `torchrun` the processes divide the videos.
 
@@ -183,7 +185,9 @@ def row_of(entry: Entry, changes: dict[str, tuple[str, str]]) -> Row:
     change, error = changes.get(entry.video, ("", ""))
     if change == "unreadable":
         return Row(entry.video, entry.seconds, change, error)
-    status = entry.status if entry.status != "ok" or not entry.caption_error else "captions unreadable"
+    status = entry.status
+    if status == "ok" and entry.caption_error:
+        status = "captions unreadable" if entry.caption_stamp == "unreadable" else "captions incomplete"
     return Row(entry.video, entry.seconds, status, "; ".join(filter(None, [entry.error, entry.caption_error])))
 
 

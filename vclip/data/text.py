@@ -1,7 +1,12 @@
-"""Check user-supplied names against the known ones; make file names printable."""
+"""Check user-supplied names against the known ones; make names printable, values short."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+short = _SHORT.repr  # a value for a message, less than a line of it
 
 
 def printable(text: str) -> str:

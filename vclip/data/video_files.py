@@ -3,24 +3,36 @@
 import hashlib
 import os
 import re
+import unicodedata
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, read_captions
+from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, in_seconds, read_and_skip
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, still
 from vclip.data.storage import shard_name
 from vclip.data.text import printable
+from vclip.data.transcripts import CONTAINERS, NoCaptions
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-# of a file beside a video: its name after the stem
-CAPTIONS = re.compile(rf"(?:\.([a-z]{{2,3}}(?:-\w+)*))?({'|'.join(map(re.escape, CAPTION_SUFFIXES))})", re.IGNORECASE)
+# of a file beside a video: its name after the stem and the video's suffix
+_WORDS = "english|german|french|spanish|italian|portuguese|dutch|russian|polish|japanese|chinese|korean|arabic|hindi"
+CAPTIONS = re.compile(
+    r"(?:\.(?:wav|mp3|m4a|flac|opus))?"
+    rf"(?:\.((?!(?:{'|'.join(suffix[1:] for suffix in VIDEO_SUFFIXES)})\.)[a-z]{{2,3}}(?:[-_]\w+)*|{_WORDS}))?"
+    r"((?:\.(?:sdh|cc|hi|forced|default|auto))*)"
+    rf"({'|'.join(map(re.escape, CAPTION_SUFFIXES))})",
+    re.IGNORECASE,
+)
+# "en-de": English from German; other tags end in a region ("en-us"), a script or "orig"
+TRANSLATED = re.compile(r".*[-_](?!us|gb|au|nz|br|mx|cn|tw|hk)[a-z]{2,3}(?!\w)")
+composed = partial(unicodedata.normalize, "NFC")  # macOS may part letters and accents
 
 Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it could not be read
 
@@ -74,26 +86,29 @@ def video_files(folder: Path) -> list[Path]:
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:
-    """The caption file beside a video (of `names`): of its stem, else of its stem and a language, English first."""
-    names = listing(video.parent) if names is None else names
+    """The caption file beside a video (of `names`, see `listing`): of its stem, else of its stem and a language.
+
+    English comes first, what was written before what was recognised ("en-orig"); translations ("en-de") come last.
+    """
+    names, stem = listing(video.parent) if names is None else names, composed(video.stem)
     # "/" is the character after ".": these names begin with the stem and a dot
-    beside = names[bisect_left(names, f"{video.stem}.") : bisect_left(names, f"{video.stem}/")]
-    found = [(match, name) for name in beside if (match := CAPTIONS.fullmatch(name[len(video.stem) :]))]
+    first, end = (bisect_left(names, stem + after, key=composed) for after in "./")
+    rests = [composed(name)[len(stem) :].removeprefix(video.suffix) for name in names[first:end]]
+    found = [(m, name) for rest, name in zip(rests, names[first:end], strict=True) if (m := CAPTIONS.fullmatch(rest))]
 
     def order(item: tuple[re.Match, str]) -> tuple:
-        language, suffix = (part and part.lower() for part in item[0].groups())
-        if language is None:
-            return 0, CAPTION_SUFFIXES.index(suffix), item[1]
-        # plain "en" before "en-de", which may be a machine's translation
-        return 1, language != "en", not language.startswith("en-"), item[1]
+        tag, flags, suffix = item[0].groups("")
+        place = "forced" in flags.lower(), bool(TRANSLATED.match(tag)), tag != "", tag[:2].lower() != "en"
+        recognised = tag.lower().endswith("orig") or "auto" in flags.lower()
+        return *place, recognised, len(tag), CAPTION_SUFFIXES.index(suffix.lower()), item[1]
 
     return next((file for _, name in sorted(found, key=order) if os.path.isfile(file := video.with_name(name))), None)
 
 
 def listing(folder: Path) -> list[str]:
-    """The sorted names in a folder; none of one that cannot be listed."""
+    """The names in a folder, sorted as `composed`; none of one that cannot be listed."""
     try:
-        return sorted(os.listdir(folder))
+        return sorted(os.listdir(folder), key=composed)
     except OSError:
         return []
 
@@ -122,7 +137,10 @@ class Files:
         return printable(inside.as_posix()), os.fsencode(os.path.join(self.root, inside))
 
     def captions(self, video: str) -> Path | None:
-        return find_captions(self.videos[video], self._listing(self.videos[video].parent))
+        """The file to read captions from: one beside the video, else the video itself where it can hold text."""
+        file = self.videos[video]
+        beside = find_captions(file, self._listing(file.parent))
+        return beside or (file if file.suffix.lower() in CONTAINERS else None)
 
 
 def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool = False) -> tuple[list[str], Changes]:
@@ -226,7 +244,13 @@ def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[En
             stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
         if stamp == entry.caption_stamp:
             return entry, said
-        said = None if file is None else as_json(deduplicate(read_captions(file)))
+        found, error = read_and_skip(file) if file else (None, "")
+        # a table of which most starts after the video's end is in milliseconds if it can be
+        if file and found and file.suffix.lower() == ".csv" and 2 * found.past(entry.seconds) > len(found):
+            found = in_seconds(found, 100)
+        said = None if found is None else as_json(deduplicate(found))
+    except NoCaptions:
+        said = None
     except (OSError, ValueError) as failed:
-        stamp, error = "unreadable", printable(str(failed))
-    return entry._replace(caption_stamp=printable(stamp), caption_error=error), said
+        stamp, error = "unreadable", str(failed)
+    return entry._replace(caption_stamp=printable(stamp), caption_error=printable(error)), said
