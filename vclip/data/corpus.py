@@ -49,7 +49,7 @@ class Corpus:
     def __init__(
         self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Sequence[Path] | dict[int, Path]
     ):
-        """`blocks`: for each value of the videos' `shard` column the file, .safetensors or .npy, of its (rows, F)."""
+        """`blocks`: for each value of the videos' `shard` column the file of its (rows, F), as `layouts` reads it."""
         self.path = Path(path)
         self.spec = None if meta.get("spec") is None else FeatureSpec.read(meta["spec"], self.path)
         self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
@@ -58,7 +58,7 @@ class Corpus:
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self.first_row = videos["shard"].to_numpy(), videos["row"].to_numpy()
         self._blocks = blocks
-        self._read = lru_cache(FILES_OPEN)(storage.read_rows)
+        self._read = lru_cache(FILES_OPEN)(layouts.read_rows)
         # our own files were checked before they were written, other tools' are when a video is first read
         self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
@@ -119,10 +119,24 @@ class Corpus:
 
     @staticmethod
     def open(path, split: str | None = None) -> "Corpus":
-        """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards; nothing is copied.
+        """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
 
         Args:
+            path: the folder of a corpus; of `<id>.npy`, .npz, .pt or .pth with one array (T, F) each; of one .h5 file
+                with a dataset (T, F) a video, or that file; or of the released shards. Captions are files of the same
+                stem.
             split: which shards, where a folder holds those of "train" and "val".
+
+        Raises:
+            ValueError: names the file that is damaged, or does not hold one array of floats.
+            ImportError: an .h5 file, but no h5py.
+
+        Example:
+            >>> import tempfile
+            >>> folder = Path(tempfile.mkdtemp())
+            >>> np.savez(folder / "a.npz", features=np.ones((3, 4), np.float32))
+            >>> Corpus.open(folder).features(0).shape
+            (3, 4)
         """
         path = Path(path).expanduser()
         if not (path / "corpus.json").is_file():

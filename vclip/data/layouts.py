@@ -1,15 +1,24 @@
-"""Feature folders of other tools, read in place by `Corpus.open`: `<id>.npy` files, and the released shards."""
+"""Features as other tools distribute them, read by `Corpus.open`.
+
+A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, one .h5 file with a dataset a video, or the released shards.
+"""
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from vclip.data import storage
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
-from vclip.data.pickles import load_pickle
+from vclip.data.pickles import load_pickle, load_torch
 from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, table
+
+H5 = (".h5", ".hdf5")
+KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder is read as the first kind that it holds
 
 
 class Layout(NamedTuple):
@@ -22,36 +31,102 @@ class Layout(NamedTuple):
 
 
 def read(path: Path, split: str | None = None) -> Layout:
-    """A folder of another tool: released shards of one split if it has `*_meta.pkl`, else `<id>.npy` files."""
+    """Features of another tool: released shards of one split if there is a `*_meta.pkl`, else files of `KINDS`."""
+    if path.is_file() and path.suffix in H5:
+        return _read_files([path], split)
     if not path.is_dir():
-        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, a folder of <id>.npy or released shards")
-    splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("*_meta.pkl"))
+        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, or features as files or released shards")
+    splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("[!.]*_meta.pkl"))
     if splits:
         if split is None and len(splits) > 1:
             raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
         return _read_shards(path, split or splits[0])
-    files = sorted(path.glob("[!.]*.npy"))
-    if not files:
-        raise FileNotFoundError(f"{path} has no corpus.json, <id>.npy or <split>_meta.pkl: is it the right folder?")
-    return _read_npy_files(files, split)
+    files = sorted(path.glob("[!.]*.*"))  # without what macOS leaves beside them, such as ._<id>.npy
+    found = next(filter(None, ([file for file in files if file.suffix in kind] for kind in KINDS)), None)
+    if found is None:
+        known = ", ".join(f"<id>{suffix}" for kind in KINDS[:-1] for suffix in kind)
+        raise FileNotFoundError(f"{path} has no corpus.json, {known}, .h5 or <split>_meta.pkl: is it the right folder?")
+    if found[0].suffix in H5 and len(found) > 1:
+        raise ValueError(f"{path} holds {len(found)} .h5 files: Corpus.open(file) says which")
+    return _read_files(found, split)
 
 
-def _read_npy_files(files: list[Path], split: str | None) -> Layout:
-    """The captions of `<id>.npy` are those of `<id>.vtt` (.srt, .json, .csv) beside it."""
+def _read_files(files: list[Path], split: str | None) -> Layout:
+    """The captions of a video are those of `<id>.vtt` (.srt, .json, .csv) beside its features."""
     if (raw := files[0].with_name("raw_caption.json")).is_file():
-        warnings.warn(f"{raw} is not read: put captions into files named like the .npy files", stacklevel=4)
-    videos, captions, width = [], [], None
-    for shard, file in enumerate(files):
-        array = read_npy(file)  # its size; the map goes with the name
-        if array.ndim != 2 or not len(array) or array.dtype.kind != "f" or array.shape[1] != (width or array.shape[1]):
+        warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=4)
+    videos, captions, unreadable, width = [], [], [], None
+    for video_id, shard, row, array in _arrays(files):
+        shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype(object))
+        if len(shape) != 2 or not shape[0] or dtype.kind != "f" or shape[1] != (width or shape[1]):
             expected = f"(seconds > 0, {width or 'features'}) floats"
-            raise ValueError(f"{file}: {array.dtype} {array.shape}, expected {expected}")
-        width = array.shape[1]
-        videos.append((file.stem, len(array), shard, 0, None))
-        beside = [file.with_suffix(suffix) for suffix in CAPTION_SUFFIXES if file.with_suffix(suffix).is_file()]
-        if beside:
-            captions.append((file.stem, read_captions(beside[0], file.stem)))
+            raise ValueError(f"{files[shard]}: video {video_id!r} is {dtype} {shape}, expected {expected}")
+        width = shape[1]
+        videos.append((video_id, shape[0], shard, row, None))
+        beside = [files[shard].with_name(f"{video_id}{suffix}") for suffix in CAPTION_SUFFIXES]
+        try:
+            captions += [(video_id, read_captions(file, video_id)) for file in list(filter(Path.is_file, beside))[:1]]
+        except (OSError, ValueError) as error:
+            unreadable.append(str(error))
+    if unreadable:
+        some = "; ".join(unreadable[:3])
+        warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=4)
     return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
+
+
+def _arrays(files: list[Path]) -> Iterator[tuple[str, int, int, Any]]:
+    """Each video's id, the place of its file, its first row there, and its array (of an .h5 the dataset, unread)."""
+    if files[0].suffix not in H5:
+        yield from ((file.stem, place, 0, read_rows(file)) for place, file in enumerate(files))
+        return
+    row = 0
+    with open_h5(files[0]) as datasets:
+        for video_id, dataset in datasets.items():
+            yield video_id, 0, row, dataset
+            row += len(dataset)
+
+
+def read_rows(file: Path) -> np.ndarray:
+    """The features (rows, F) in a file: mapped, or of a format that cannot be, in memory as float16."""
+    if file.suffix in (".safetensors", ".npy"):
+        return storage.read_rows(file)
+    with np.errstate(over="ignore"):  # infinity is refused when the video is first read
+        if file.suffix in H5:
+            with open_h5(file) as datasets:
+                return np.concatenate([dataset[:].astype(np.float16) for dataset in datasets.values()])
+        arrays = _read_npz(file) if file.suffix == ".npz" else _read_torch(file)
+        found = [array for array in arrays.values() if array.ndim == 2 and array.dtype.kind == "f"]
+        if len(found) != 1:
+            there = ", ".join(f"{key!r} {array.dtype} {array.shape}" for key, array in arrays.items()) or "no array"
+            raise ValueError(f"{file} holds {there}: keep one array of floats (seconds, features)")
+        return np.ascontiguousarray(found[0], np.float16)
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a damaged archive can fail in any way
+        raise ValueError(f"{file} is not a file of plain arrays ({error}): copy or save it again") from None
+
+
+def _read_torch(file: Path) -> dict[str, np.ndarray]:
+    found = load_torch(file)
+    tensors = found if isinstance(found, dict) else {"": found}
+    plain = {key: value.detach() for key, value in tensors.items() if isinstance(value, torch.Tensor)}
+    return {key: (value.half() if value.is_floating_point() else value).numpy() for key, value in plain.items()}
+
+
+def open_h5(file: Path, mode: str = "r") -> Any:
+    """An HDF5 file, a mapping of names to datasets; ImportError that says what to install, ValueError if damaged."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
+    try:
+        return h5py.File(file, mode)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read as HDF5 ({error}): copy it again") from None
 
 
 def _read_shards(path: Path, split: str) -> Layout:
@@ -66,7 +141,7 @@ def _read_shards(path: Path, split: str) -> Layout:
             raise ValueError(f"{path}: shard {split}_{shard} holds {len(starts) - 1} videos, its list names {len(ids)}")
         videos += [(i, b - a, block, a, None) for i, a, b in zip(ids, starts[:-1], starts[1:], strict=True)]
         blocks.append(path / f"{split}_{shard}_data.npy")
-        for file in sorted(path.glob(f"*.{split}_{shard}.startends_starts.npy")):
+        for file in sorted(path.glob(f"[!.]*.{split}_{shard}.startends_starts.npy")):
             prefix, offsets = str(file).removesuffix("startends_starts.npy"), read_npy(file)
             times, tokens = (read_npy(Path(f"{prefix}{name}_data.npy")) for name in ("startends", "caps_ids"))
             owners = np.repeat(ids, np.diff(offsets)).tolist()
