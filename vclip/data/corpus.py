@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +61,7 @@ class Corpus:
         self._read = lru_cache(FILES_OPEN)(layouts.read_rows)
         # our own files were checked before they were written, other tools' are when a video is first read
         self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
+        self.rate_declared = False  # whether `open` was told how many features there are a second
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
@@ -118,7 +119,9 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(path, split: str | None = None) -> "Corpus":
+    def open(
+        path, split: str | None = None, rate: float | None = None, durations: Mapping[str, float] | None = None
+    ) -> "Corpus":
         """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
 
         Args:
@@ -126,9 +129,12 @@ class Corpus:
                 with a dataset (T, F) a video, or that file; or of the released shards. Captions are files of the same
                 stem.
             split: which shards, where a folder holds those of "train" and "val".
+            rate: features a second, if not 1. They are made one a second, in memory: the mean of a second's features,
+                or the one valid at its middle. `export` writes what was made.
+            durations: instead of `rate`, each video's seconds, from which its rate follows.
 
         Raises:
-            ValueError: names the file that is damaged, or does not hold one array of floats.
+            ValueError: names the file that is damaged or does not hold one array of floats, or the video without rate.
             ImportError: an .h5 file, but no h5py.
 
         Example:
@@ -138,7 +144,14 @@ class Corpus:
             >>> Corpus.open(folder).features(0).shape
             (3, 4)
         """
-        path = Path(path).expanduser()
+        corpus = Corpus._read_folder(Path(path).expanduser(), split)
+        corpus.rate_declared = rate is not None or durations is not None
+        if durations is not None or rate not in (None, 1):
+            corpus._resample(rate or 0, durations)
+        return corpus
+
+    @staticmethod
+    def _read_folder(path: Path, split: str | None) -> "Corpus":
         if not (path / "corpus.json").is_file():
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
@@ -245,6 +258,19 @@ class Corpus:
         shards, first = np.unique(self._shard[order], return_index=True)
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
 
+    def _resample(self, rate: float, durations: Mapping[str, float] | None) -> None:
+        """Replace the files by arrays of one feature a second, one a video."""
+        blocks = []
+        for i, video_id in enumerate(self.video_ids):
+            if durations is not None:
+                rate = layouts.rate_of(int(self.seconds[i]), durations.get(video_id) or np.inf)
+            if not 0.01 <= rate <= 1000:
+                what = "is its duration given, in seconds?" if durations is not None else "expected 0.01 to 1000"
+                raise ValueError(f"{self.path}: video {video_id!r} at {rate:g} features a second: {what}")
+            blocks.append(layouts.one_a_second(self.features(i), rate).astype(np.float16))
+        self._blocks, self._shard, self.first_row = blocks, np.arange(len(self)), np.zeros(len(self), np.int64)
+        self.seconds = np.array([len(block) for block in blocks])
+
     def _set_captions(self, table: pa.Table) -> None:
         table, owner = self._by_video(table)
         self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
@@ -281,7 +307,8 @@ class Corpus:
         return int(i) % len(self)
 
     def _block(self, shard: int) -> np.ndarray:
-        return self._read(self._blocks[shard])
+        block = self._blocks[shard]
+        return self._read(block) if isinstance(block, Path) else block
 
     def _rows(self, i: int) -> np.ndarray:
         return self._block(self._shard[i])[self.first_row[i] : self.first_row[i] + self.seconds[i]]

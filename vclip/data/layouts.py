@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from vclip.data import storage
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
 from vclip.data.pickles import load_pickle, load_torch
-from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, table
+from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, read_tensor, table
 
 H5 = (".h5", ".hdf5")
 KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder is read as the first kind that it holds
@@ -54,7 +53,7 @@ def read(path: Path, split: str | None = None) -> Layout:
 def _read_files(files: list[Path], split: str | None) -> Layout:
     """The captions of a video are those of `<id>.vtt` (.srt, .json, .csv) beside its features."""
     if (raw := files[0].with_name("raw_caption.json")).is_file():
-        warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=4)
+        warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=5)
     videos, captions, unreadable, width = [], [], [], None
     for video_id, shard, row, array in _arrays(files):
         shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype(object))
@@ -70,7 +69,7 @@ def _read_files(files: list[Path], split: str | None) -> Layout:
             unreadable.append(str(error))
     if unreadable:
         some = "; ".join(unreadable[:3])
-        warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=4)
+        warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=5)
     return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
 
 
@@ -89,7 +88,7 @@ def _arrays(files: list[Path]) -> Iterator[tuple[str, int, int, Any]]:
 def read_rows(file: Path) -> np.ndarray:
     """The features (rows, F) in a file: mapped, or of a format that cannot be, in memory as float16."""
     if file.suffix in (".safetensors", ".npy"):
-        return storage.read_rows(file)
+        return read_npy(file) if file.suffix == ".npy" else read_tensor(file, "features")
     with np.errstate(over="ignore"):  # infinity is refused when the video is first read
         if file.suffix in H5:
             with open_h5(file) as datasets:
@@ -149,3 +148,23 @@ def _read_shards(path: Path, split: str) -> Layout:
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
     schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
     return Layout({"split": split}, table(videos, VIDEOS), table(captions, schema), blocks)
+
+
+def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:
+    """Features (rows, F), `rate` of them a second, as one a second: row i begins at second i / rate.
+
+    A second has the mean of the rows that begin in it; at a rate below 1, the row that is valid at its middle.
+    """
+    n, slack = len(features), 1e-6  # for what division leaves behind the decimal point
+    if rate < 1:
+        middles = np.arange(max(1, np.ceil(n / rate - 0.5 - slack))) + 0.5
+        return features[np.minimum(middles * rate + slack, n - 1).astype(int)]
+    first = np.ceil(np.arange(n // rate + 2) * rate - slack).astype(int)
+    first = first[first < n]
+    return np.add.reduceat(features, first, dtype=np.float32) / np.diff(first, append=n)[:, None]
+
+
+def rate_of(n: int, seconds: float) -> float:
+    """Features a second of n in a video: quarters where n or its neighbours make them, since ends are rounded."""
+    near = float(np.rint(4 * n / seconds)) / 4
+    return near if near and abs(near * seconds - n) <= 1 else n / seconds

@@ -102,11 +102,6 @@ def read_npy(file: Path) -> np.ndarray:
     return rows
 
 
-def read_rows(file: Path) -> np.ndarray:
-    """The features (rows, F) in a .safetensors or .npy file, mapped."""
-    return read_tensor(file, "features") if file.suffix == ".safetensors" else read_npy(file)
-
-
 def read_ahead(rows: np.ndarray) -> None:
     """Have the kernel begin to read rows of a mapped file: else each clip waits for the disk."""
     if LIBC is not None:
