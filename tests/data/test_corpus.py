@@ -165,3 +165,17 @@ def test_a_split_that_is_not_there_is_refused(tmp_path):
     assert Corpus.open(tmp_path / "c", "train").split == "train"
     with pytest.raises(ValueError, match="holds the split 'train', not 'val'"):
         Corpus.open(tmp_path / "c", "val")
+
+
+def test_a_video_suffix_makes_no_other_id(tmp_path):
+    ids = ["a", "b.mov", "c.", "twice.mp4", "twice.avi", "part.1", "part.2.mp4", "UP.MOV"]
+    rows = [(video_id, np.full((1, corpora.DIM), i), None) for i, video_id in enumerate(ids)]
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), rows)
+    assert [corpus.index(video_id) for video_id in ids] == list(range(len(ids)))
+    same = {"a.mp4": 0, "a.MOV": 0, "a.": 0, "a.3g2": 0, "b": 1, "b.avi": 1, "c": 2, "c.mov": 2, "twice.mp4": 3}
+    assert {video_id: corpus.index(video_id) for video_id in same} == same and all(v in corpus for v in same)
+    assert corpus.index("part.1.mp4") == 5 and corpus.index("part.2") == 6
+    for other in ("twice", "twice.mov", "part", "part.3", "a.b", "A", "", ".", ".mp4", "a.vtt"):
+        assert other not in corpus
+        with pytest.raises(KeyError, match=re.escape(repr(other))):
+            corpus.index(other)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -119,35 +119,28 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(
-        path, split: str | None = None, rate: float | None = None, durations: Mapping[str, float] | None = None
-    ) -> "Corpus":
+    def open(path, split: str | None = None, rate: float | None = None) -> "Corpus":
         """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
 
         Args:
-            path: the folder of a corpus; of `<id>.npy`, .npz, .pt or .pth with one array (T, F) each; of one .h5 file
-                with a dataset (T, F) a video, or that file; or of the released shards. Captions are files of the same
-                stem.
+            path: a corpus; a folder of `<id>.npy`, .npz, .pt or .pth with an array (T, F) each, or of one .h5 file with
+                a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
             split: which shards, where a folder holds those of "train" and "val".
-            rate: features a second, if not 1. They are made one a second, in memory: the mean of a second's features,
-                or the one valid at its middle. `export` writes what was made.
-            durations: instead of `rate`, each video's seconds, from which its rate follows.
+            rate: features a second, if not 1: they are made one a second, in memory, each the mean of a second's
+                features or the one valid at its middle.
 
         Raises:
-            ValueError: names the file that is damaged or does not hold one array of floats, or the video without rate.
-            ImportError: an .h5 file, but no h5py.
+            ValueError: names the file that is damaged, or does not hold one array of floats.
+            ImportError: for an .h5 file without h5py.
 
         Example:
-            >>> import tempfile
-            >>> folder = Path(tempfile.mkdtemp())
-            >>> np.savez(folder / "a.npz", features=np.ones((3, 4), np.float32))
-            >>> Corpus.open(folder).features(0).shape
-            (3, 4)
+            >>> import vclip
+            >>> len(Corpus.open(vclip.minihowto() / "val", rate=2).features(0))  # of 62
+            31
         """
         corpus = Corpus._read_folder(Path(path).expanduser(), split)
-        corpus.rate_declared = rate is not None or durations is not None
-        if durations is not None or rate not in (None, 1):
-            corpus._resample(rate or 0, durations)
+        if rate is not None:
+            corpus._resample(rate)
         return corpus
 
     @staticmethod
@@ -174,14 +167,23 @@ class Corpus:
         return len(self.video_ids)
 
     def __contains__(self, video_id: str) -> bool:
-        return video_id in self._index
+        return self._find(video_id) is not None
 
     def __repr__(self) -> str:
         hours = self.seconds.sum() / 3600
         return f"Corpus({self.path.name!r}: {len(self)} videos, {hours:.1f} h, {len(self.caption_start)} captions)"
 
     def index(self, video_id: str) -> int:
-        return self._index[video_id]
+        """The place of a video, named with or without a video suffix: DiDeMo's ids are file names, extract's stems."""
+        if (found := self._find(video_id)) is None:
+            raise KeyError(video_id)
+        return found
+
+    def _find(self, video_id: str) -> int | None:
+        if video_id in self._index:
+            return self._index[video_id]
+        found = [self._index[name] for name in _names(video_id) if name in self._index]
+        return found[0] if len(found) == 1 else None
 
     def features(self, i: int) -> np.ndarray:
         """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
@@ -258,18 +260,15 @@ class Corpus:
         shards, first = np.unique(self._shard[order], return_index=True)
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
 
-    def _resample(self, rate: float, durations: Mapping[str, float] | None) -> None:
-        """Replace the files by arrays of one feature a second, one a video."""
-        blocks = []
-        for i, video_id in enumerate(self.video_ids):
-            if durations is not None:
-                rate = layouts.rate_of(int(self.seconds[i]), durations.get(video_id) or np.inf)
-            if not 0.01 <= rate <= 1000:
-                what = "is its duration given, in seconds?" if durations is not None else "expected 0.01 to 1000"
-                raise ValueError(f"{self.path}: video {video_id!r} at {rate:g} features a second: {what}")
-            blocks.append(layouts.one_a_second(self.features(i), rate).astype(np.float16))
-        self._blocks, self._shard, self.first_row = blocks, np.arange(len(self)), np.zeros(len(self), np.int64)
-        self.seconds = np.array([len(block) for block in blocks])
+    def _resample(self, rate: float) -> None:
+        """Replace the files by arrays of one feature a second, one a video; at a rate of 1 they stay."""
+        if not 0.01 <= rate <= 1000:
+            raise ValueError(f"{self.path}: rate={rate} is not 0.01 to 1000 features a second")
+        self.rate_declared = True
+        if rate != 1:
+            blocks = [layouts.one_a_second(self.features(i), rate).astype(np.float16) for i in range(len(self))]
+            self._blocks, self._shard, self.first_row = blocks, np.arange(len(self)), np.zeros(len(self), np.int64)
+            self.seconds = np.array([len(block) for block in blocks])
 
     def _set_captions(self, table: pa.Table) -> None:
         table, owner = self._by_video(table)
@@ -317,6 +316,16 @@ class Corpus:
         for i in np.unique(videos[~self._checked[videos]]):
             storage.check_features(self.video_ids[i], self._rows(i), self.dim)
             self._checked[i] = True
+
+
+def _names(video_id: str) -> list[str]:
+    """An id without and with each suffix of a video file; of Flickr's names, DiDeMo's ids, some end in a dot."""
+    from vclip.data.video_files import VIDEO_SUFFIXES  # which imports this module
+
+    suffixes = ("", ".", ".3g2", *VIDEO_SUFFIXES)
+    stem, dot, suffix = video_id.rpartition(".")
+    stem = stem if dot + suffix.lower() in suffixes else video_id
+    return [stem + suffix for suffix in suffixes]
 
 
 def vocabulary_hash(tokenizer) -> str:

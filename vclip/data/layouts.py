@@ -4,7 +4,6 @@ A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, one .h5 file with a da
 """
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,65 +54,58 @@ def _read_files(files: list[Path], split: str | None) -> Layout:
     if (raw := files[0].with_name("raw_caption.json")).is_file():
         warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=5)
     videos, captions, unreadable, width = [], [], [], None
-    for video_id, shard, row, array in _arrays(files):
-        shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype(object))
-        if len(shape) != 2 or not shape[0] or dtype.kind != "f" or shape[1] != (width or shape[1]):
-            expected = f"(seconds > 0, {width or 'features'}) floats"
-            raise ValueError(f"{files[shard]}: video {video_id!r} is {dtype} {shape}, expected {expected}")
-        width = shape[1]
-        videos.append((video_id, shape[0], shard, row, None))
-        beside = [files[shard].with_name(f"{video_id}{suffix}") for suffix in CAPTION_SUFFIXES]
-        try:
-            captions += [(video_id, read_captions(file, video_id)) for file in list(filter(Path.is_file, beside))[:1]]
-        except (OSError, ValueError) as error:
-            unreadable.append(str(error))
+    for shard, file in enumerate(files):
+        row = 0
+        for video_id, array in _features(file).items():
+            width = width or (array.shape[1] if array.ndim == 2 else None)
+            if array.shape[1:] != (width,) or not array.size or array.dtype.kind != "f":
+                expected = f"(seconds > 0, {width or 'features'}) floats"
+                raise ValueError(f"{file}: {video_id!r} is {array.dtype} {array.shape}, expected {expected}")
+            videos.append((video_id, len(array), shard, row, None))
+            row += len(array)
+            beside = filter(Path.is_file, (file.with_name(video_id + suffix) for suffix in CAPTION_SUFFIXES))
+            try:
+                captions += [(video_id, read_captions(said, video_id)) for said in list(beside)[:1]]
+            except (OSError, ValueError) as error:
+                unreadable.append(str(error))
     if unreadable:
         some = "; ".join(unreadable[:3])
         warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=5)
     return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
 
 
-def _arrays(files: list[Path]) -> Iterator[tuple[str, int, int, Any]]:
-    """Each video's id, the place of its file, its first row there, and its array (of an .h5 the dataset, unread)."""
-    if files[0].suffix not in H5:
-        yield from ((file.stem, place, 0, read_rows(file)) for place, file in enumerate(files))
-        return
-    row = 0
-    with open_h5(files[0]) as datasets:
-        for video_id, dataset in datasets.items():
-            yield video_id, 0, row, dataset
-            row += len(dataset)
-
-
 def read_rows(file: Path) -> np.ndarray:
     """The features (rows, F) in a file: mapped, or of a format that cannot be, in memory as float16."""
-    if file.suffix in (".safetensors", ".npy"):
-        return read_npy(file) if file.suffix == ".npy" else read_tensor(file, "features")
+    found = [read_tensor(file, "features")] if file.suffix == ".safetensors" else list(_features(file).values())
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _features(file: Path) -> dict[str, np.ndarray]:
+    """Those of each video in a file of `KINDS`, whose shapes are yet to be checked."""
+    if file.suffix == ".npy":
+        return {file.stem: read_npy(file)}
+    if file.suffix in H5:
+        with open_h5(file) as datasets:
+            return {video_id: _half(np.asarray(dataset)) for video_id, dataset in datasets.items()}
+    if file.suffix == ".npz":
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
+        except Exception as error:  # a damaged archive can fail in any way
+            raise ValueError(f"{file} is not a file of plain arrays ({error}): copy or save it again") from None
+    else:
+        found = load_torch(file)
+        tensors = {k: t for k, t in (found if isinstance(found, dict) else {"": found}).items() if torch.is_tensor(t)}
+        arrays = {key: tensor.detach().half().numpy() for key, tensor in tensors.items() if tensor.is_floating_point()}
+    if len(fit := [array for array in arrays.values() if array.ndim == 2 and array.dtype.kind == "f"]) != 1:
+        there = ", ".join(f"{key!r} {array.dtype} {array.shape}" for key, array in arrays.items()) or "no array"
+        raise ValueError(f"{file} holds {there}: keep one array of floats (seconds, features)")
+    return {file.stem: _half(fit[0])}
+
+
+def _half(array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # infinity is refused when the video is first read
-        if file.suffix in H5:
-            with open_h5(file) as datasets:
-                return np.concatenate([dataset[:].astype(np.float16) for dataset in datasets.values()])
-        arrays = _read_npz(file) if file.suffix == ".npz" else _read_torch(file)
-        found = [array for array in arrays.values() if array.ndim == 2 and array.dtype.kind == "f"]
-        if len(found) != 1:
-            there = ", ".join(f"{key!r} {array.dtype} {array.shape}" for key, array in arrays.items()) or "no array"
-            raise ValueError(f"{file} holds {there}: keep one array of floats (seconds, features)")
-        return np.ascontiguousarray(found[0], np.float16)
-
-
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception as error:  # a damaged archive can fail in any way
-        raise ValueError(f"{file} is not a file of plain arrays ({error}): copy or save it again") from None
-
-
-def _read_torch(file: Path) -> dict[str, np.ndarray]:
-    found = load_torch(file)
-    tensors = found if isinstance(found, dict) else {"": found}
-    plain = {key: value.detach() for key, value in tensors.items() if isinstance(value, torch.Tensor)}
-    return {key: (value.half() if value.is_floating_point() else value).numpy() for key, value in plain.items()}
+        return np.ascontiguousarray(array, np.float16) if array.dtype.kind == "f" else array
 
 
 def open_h5(file: Path, mode: str = "r") -> Any:
@@ -162,9 +154,3 @@ def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:
     first = np.ceil(np.arange(n // rate + 2) * rate - slack).astype(int)
     first = first[first < n]
     return np.add.reduceat(features, first, dtype=np.float32) / np.diff(first, append=n)[:, None]
-
-
-def rate_of(n: int, seconds: float) -> float:
-    """Features a second of n in a video: quarters where n or its neighbours make them, since ends are rounded."""
-    near = float(np.rint(4 * n / seconds)) / 4
-    return near if near and abs(near * seconds - n) <= 1 else n / seconds
