@@ -11,12 +11,12 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 
 import hashlib
 import json
-import shutil
-import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from vclip.data import layouts, storage
 from vclip.data.captions import Captions, tokenize
 from vclip.data.spec import FeatureSpec
+from vclip.data.text import file_name, refuse_unknown
 
 # opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
 FILES_OPEN = 30_000
@@ -92,11 +93,6 @@ class Corpus:
             >>> Corpus.create(tempfile.mkdtemp(), spec, [("a", np.ones((3, 4)), said)]).features(0).shape
             (3, 4)
         """
-        path = Path(path).expanduser().resolve()
-        if path.exists() and (not path.is_dir() or any(path.iterdir()) or path == Path.cwd()):
-            raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         rows: list[tuple] = []
 
         def captions() -> Iterator[tuple[str, Captions]]:
@@ -106,16 +102,9 @@ class Corpus:
                 rows.extend((i, len(features), shard, row, None) for row, (i, features, _) in enumerate(group))
                 yield from ((video_id, said) for video_id, _, said in group if said is not None)
 
-        try:
+        with storage.new_folder(path) as making:
             meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
             storage.write_tables(making, rows, captions(), meta)
-            making.chmod(0o755)
-            if path.exists():
-                path.rmdir()
-            making.rename(path)
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            raise
         return Corpus.open(path)
 
     @staticmethod
@@ -127,7 +116,7 @@ class Corpus:
                 a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
             split: which shards, where a folder holds those of "train" and "val".
             rate: features a second, if not 1: they are made one a second, in memory, each the mean of a second's
-                features or the one valid at its middle.
+                features or the one valid at its middle. `export` writes these.
 
         Raises:
             ValueError: names the file that is damaged, or does not hold one array of floats.
@@ -225,6 +214,34 @@ class Corpus:
     def token_ids(self) -> np.ndarray:
         """(tokens of all captions,) int32, without special tokens."""
         return self._token_table()[1]
+
+    def export(self, folder, kind: Literal["npy", "h5"] = "npy") -> Path:
+        """Write the features, float32, into the new `folder` for other tools, all or nothing; returns the folder.
+
+        Args:
+            kind: `<id>.npy`, or one features.h5 with a dataset a video. What no file name holds is "_" in an id.
+
+        Raises:
+            FileExistsError, ValueError: if `folder` holds something; if two ids make one name.
+
+        Example:
+            >>> import tempfile, vclip
+            >>> folder = vclip.Corpus.open(vclip.minihowto() / "val").export(tempfile.mkdtemp())
+            >>> len(list(folder.glob("*.npy")))
+            64
+        """
+        refuse_unknown([kind], ("npy", "h5"), "kind of features")
+        names = [file_name(video_id) for video_id in self.video_ids]
+        if twice := [name for name, n in Counter(names).items() if n > 1]:
+            raise ValueError(f"{self.path}: two ids would both be written as {twice[0]!r}: rename one")
+        rows = ((name, self.features(i).astype(np.float32)) for i, name in enumerate(names))
+        with storage.new_folder(folder) as making:
+            if kind == "h5":
+                with layouts.open_h5(making / "features.h5", "w") as file:
+                    file.update(rows)
+            for name, features in rows:
+                np.save(making / f"{name}.npy", features)
+        return Path(folder).expanduser()
 
     def tokenize(self, tokenizer) -> "Corpus":
         """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk, once."""

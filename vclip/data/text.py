@@ -1,12 +1,18 @@
 """Check user-supplied names against the known ones; make file names printable."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
     """Escape what UTF-8 cannot hold, as `\\udcff`: a file name or caption may hold half of a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def file_name(text: str) -> str:
+    """The text with "_" for what some file system refuses, or takes for a path or a hidden file."""
+    return re.sub(r'^\.|[\x00-\x1f\x7f/\\:*?"<>|]', "_", text)
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
