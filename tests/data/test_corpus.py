@@ -165,3 +165,58 @@ def test_a_split_that_is_not_there_is_refused(tmp_path):
     assert Corpus.open(tmp_path / "c", "train").split == "train"
     with pytest.raises(ValueError, match="holds the split 'train', not 'val'"):
         Corpus.open(tmp_path / "c", "val")
+
+
+def test_a_video_suffix_makes_no_other_id(tmp_path):
+    ids = ["a", "b.mov", "c.", "twice.mp4", "twice.avi", "part.1", "part.2.mp4", "UP.MOV"]
+    rows = [(video_id, np.full((1, corpora.DIM), i), None) for i, video_id in enumerate(ids)]
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), rows)
+    assert [corpus.index(video_id) for video_id in ids] == list(range(len(ids)))
+    same = {"a.mp4": 0, "a.MOV": 0, "a.": 0, "a.3g2": 0, "b": 1, "b.avi": 1, "c": 2, "c.mov": 2, "twice.mp4": 3}
+    assert {video_id: corpus.index(video_id) for video_id in same} == same and all(v in corpus for v in same)
+    assert corpus.index("part.1.mp4") == 5 and corpus.index("part.2") == 6
+    for other in ("twice", "twice.mov", "part", "part.3", "a.b", "A", "", ".", ".mp4", "a.vtt"):
+        assert other not in corpus
+        with pytest.raises(KeyError, match=re.escape(repr(other))):
+            corpus.index(other)
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5"])
+def test_what_is_exported_is_read_again(tmp_path, kind):
+    corpus = corpora.make(tmp_path / "c", n=4)
+    assert corpus.export(tmp_path / "out", kind) == tmp_path / "out"
+    again = Corpus.open(tmp_path / "out")
+    assert again.video_ids == corpus.video_ids
+    for i in range(len(corpus)):
+        np.testing.assert_array_equal(again.features(i), corpus.features(i))
+    names = {"h5": ["features.h5"], "npy": [f"video {i}.npy" for i in range(4)]}[kind]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    if kind == "npy":
+        assert np.load(tmp_path / "out" / names[0]).dtype == np.float32
+    with pytest.raises(FileExistsError, match="out is not empty"):
+        corpus.export(tmp_path / "out", kind)
+    with pytest.raises(TypeError, match="unknown kind of features 'hdf': did you mean"):
+        corpus.export(tmp_path / "other", "hdf")
+    slow = tmp_path / "half"
+    Corpus.create(tmp_path / "two", corpora.spec(), [("a", np.ones((2, 8)), None)]).export(slow)
+    half = Corpus.open(slow, rate=0.5)
+    assert Corpus.open(half.export(tmp_path / "whole", kind)).seconds.tolist() == [4]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    ids=st.lists(st.text("a/\\.:*\0\n\u00e9", min_size=1, max_size=6), unique=True, min_size=1, max_size=4),
+    h5=st.booleans(),
+)
+def test_an_exported_id_is_a_plain_file_name(tmp_path_factory, ids, h5):
+    folder = tmp_path_factory.mktemp("c")
+    corpus = Corpus.create(folder / "c", corpora.spec(), [(video_id, np.ones((1, 8)), None) for video_id in ids])
+    try:
+        corpus.export(folder / "out", "h5" if h5 else "npy")
+    except ValueError as error:
+        assert "two ids would both be written as" in str(error) and sorted(f.name for f in folder.iterdir()) == ["c"]
+        return
+    assert sorted(f.name for f in folder.iterdir()) == ["c", "out"]
+    files = list((folder / "out").rglob("*"))
+    assert len(files) == (1 if h5 else len(ids)) and not any(f.is_dir() or f.name[0] == "." for f in files)
+    assert len(Corpus.open(folder / "out")) == len(ids)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vclip.data import storage
+from vclip.data import layouts, storage
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -44,11 +44,11 @@ def test_a_shard_holds_the_videos_end_to_end(tmp_path):
     assert file.name == "features-00007.safetensors"
     videos = [np.arange(6.0).reshape(2, 3), np.full((1, 3), 0.1)]
     storage.write_shard(file, videos)
-    rows = storage.read_rows(file)
+    rows = layouts.read_rows(file)
     np.testing.assert_array_equal(rows, np.concatenate(videos).astype(np.float16))
     assert rows.dtype == np.float16 and storage.read_tensor(file, "starts").tolist() == [0, 2, 3]
     np.save(tmp_path / "v.npy", videos[0])
-    np.testing.assert_array_equal(storage.read_rows(tmp_path / "v.npy"), videos[0])
+    np.testing.assert_array_equal(layouts.read_rows(tmp_path / "v.npy"), videos[0])
 
 
 @pytest.mark.parametrize("kind", ["<f2", ">f4", "<i8"])
@@ -66,9 +66,9 @@ def test_a_map_keeps_no_file_open(tmp_path, suffix):
     """Of maps Linux allows 65,530, of open files often 1,024."""
     file = tmp_path / f"f.{suffix}"
     storage.write_shard(file, [np.ones((2, 3))]) if suffix == "safetensors" else np.save(file, np.ones((2, 3)))
-    storage.read_rows(file)  # which may import what keeps files of its own open
+    layouts.read_rows(file)  # which may import what keeps files of its own open
     before = os.listdir("/proc/self/fd")
-    rows = storage.read_rows(file)
+    rows = layouts.read_rows(file)
     assert os.listdir("/proc/self/fd") == before and str(file) in Path("/proc/self/maps").read_text()
     assert (rows == 1).all()
 

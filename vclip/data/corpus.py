@@ -11,12 +11,12 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 
 import hashlib
 import json
-import shutil
-import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from vclip.data import layouts, storage
 from vclip.data.captions import Captions, tokenize
 from vclip.data.spec import FeatureSpec
+from vclip.data.text import file_name, refuse_unknown
 
 # opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
 FILES_OPEN = 30_000
@@ -49,7 +50,7 @@ class Corpus:
     def __init__(
         self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Sequence[Path] | dict[int, Path]
     ):
-        """`blocks`: for each value of the videos' `shard` column the file, .safetensors or .npy, of its (rows, F)."""
+        """`blocks`: for each value of the videos' `shard` column the file of its (rows, F), as `layouts` reads it."""
         self.path = Path(path)
         self.spec = None if meta.get("spec") is None else FeatureSpec.read(meta["spec"], self.path)
         self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
@@ -58,9 +59,10 @@ class Corpus:
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self.first_row = videos["shard"].to_numpy(), videos["row"].to_numpy()
         self._blocks = blocks
-        self._read = lru_cache(FILES_OPEN)(storage.read_rows)
+        self._read = lru_cache(FILES_OPEN)(layouts.read_rows)
         # our own files were checked before they were written, other tools' are when a video is first read
         self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
+        self.rate_declared = False  # whether `open` was told how many features there are a second
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
@@ -91,11 +93,6 @@ class Corpus:
             >>> Corpus.create(tempfile.mkdtemp(), spec, [("a", np.ones((3, 4)), said)]).features(0).shape
             (3, 4)
         """
-        path = Path(path).expanduser().resolve()
-        if path.exists() and (not path.is_dir() or any(path.iterdir()) or path == Path.cwd()):
-            raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         rows: list[tuple] = []
 
         def captions() -> Iterator[tuple[str, Captions]]:
@@ -105,26 +102,38 @@ class Corpus:
                 rows.extend((i, len(features), shard, row, None) for row, (i, features, _) in enumerate(group))
                 yield from ((video_id, said) for video_id, _, said in group if said is not None)
 
-        try:
+        with storage.new_folder(path) as making:
             meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
             storage.write_tables(making, rows, captions(), meta)
-            making.chmod(0o755)
-            if path.exists():
-                path.rmdir()
-            making.rename(path)
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            raise
         return Corpus.open(path)
 
     @staticmethod
-    def open(path, split: str | None = None) -> "Corpus":
-        """Open a corpus folder, a folder of `<id>.npy` (T, F), or the released shards; nothing is copied.
+    def open(path, split: str | None = None, rate: float | None = None) -> "Corpus":
+        """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
 
         Args:
+            path: a corpus; a folder of `<id>.npy`, .npz, .pt or .pth with an array (T, F) each, or of one .h5 file with
+                a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
             split: which shards, where a folder holds those of "train" and "val".
+            rate: features a second, if not 1: they are made one a second, in memory, each the mean of a second's
+                features or the one valid at its middle. `export` writes these.
+
+        Raises:
+            ValueError: names the file that is damaged, or does not hold one array of floats.
+            ImportError: for an .h5 file without h5py.
+
+        Example:
+            >>> import vclip
+            >>> len(Corpus.open(vclip.minihowto() / "val", rate=2).features(0))  # of 62
+            31
         """
-        path = Path(path).expanduser()
+        corpus = Corpus._read_folder(Path(path).expanduser(), split)
+        if rate is not None:
+            corpus._resample(rate)
+        return corpus
+
+    @staticmethod
+    def _read_folder(path: Path, split: str | None) -> "Corpus":
         if not (path / "corpus.json").is_file():
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
@@ -147,14 +156,23 @@ class Corpus:
         return len(self.video_ids)
 
     def __contains__(self, video_id: str) -> bool:
-        return video_id in self._index
+        return self._find(video_id) is not None
 
     def __repr__(self) -> str:
         hours = self.seconds.sum() / 3600
         return f"Corpus({self.path.name!r}: {len(self)} videos, {hours:.1f} h, {len(self.caption_start)} captions)"
 
     def index(self, video_id: str) -> int:
-        return self._index[video_id]
+        """The place of a video, named with or without a video suffix: DiDeMo's ids are file names, extract's stems."""
+        if (found := self._find(video_id)) is None:
+            raise KeyError(video_id)
+        return found
+
+    def _find(self, video_id: str) -> int | None:
+        if video_id in self._index:
+            return self._index[video_id]
+        found = [self._index[name] for name in _names(video_id) if name in self._index]
+        return found[0] if len(found) == 1 else None
 
     def features(self, i: int) -> np.ndarray:
         """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
@@ -197,6 +215,34 @@ class Corpus:
         """(tokens of all captions,) int32, without special tokens."""
         return self._token_table()[1]
 
+    def export(self, folder, kind: Literal["npy", "h5"] = "npy") -> Path:
+        """Write the features, float32, into the new `folder` for other tools, all or nothing; returns the folder.
+
+        Args:
+            kind: `<id>.npy`, or one features.h5 with a dataset a video. What no file name holds is "_" in an id.
+
+        Raises:
+            FileExistsError, ValueError: if `folder` holds something; if two ids make one name.
+
+        Example:
+            >>> import tempfile, vclip
+            >>> folder = vclip.Corpus.open(vclip.minihowto() / "val").export(tempfile.mkdtemp())
+            >>> len(list(folder.glob("*.npy")))
+            64
+        """
+        refuse_unknown([kind], ("npy", "h5"), "kind of features")
+        names = [file_name(video_id) for video_id in self.video_ids]
+        if twice := [name for name, n in Counter(names).items() if n > 1]:
+            raise ValueError(f"{self.path}: two ids would both be written as {twice[0]!r}: rename one")
+        rows = ((name, self.features(i).astype(np.float32)) for i, name in enumerate(names))
+        with storage.new_folder(folder) as making:
+            if kind == "h5":
+                with layouts.open_h5(making / "features.h5", "w") as file:
+                    file.update(rows)
+            for name, features in rows:
+                np.save(making / f"{name}.npy", features)
+        return Path(folder).expanduser()
+
     def tokenize(self, tokenizer) -> "Corpus":
         """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk, once."""
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
@@ -230,6 +276,16 @@ class Corpus:
         order = np.lexsort((self.first_row, self._shard))
         shards, first = np.unique(self._shard[order], return_index=True)
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
+
+    def _resample(self, rate: float) -> None:
+        """Replace the files by arrays of one feature a second, one a video; at a rate of 1 they stay."""
+        if not 0.01 <= rate <= 1000:
+            raise ValueError(f"{self.path}: rate={rate} is not 0.01 to 1000 features a second")
+        self.rate_declared = True
+        if rate != 1:
+            blocks = [layouts.one_a_second(self.features(i), rate).astype(np.float16) for i in range(len(self))]
+            self._blocks, self._shard, self.first_row = blocks, np.arange(len(self)), np.zeros(len(self), np.int64)
+            self.seconds = np.array([len(block) for block in blocks])
 
     def _set_captions(self, table: pa.Table) -> None:
         table, owner = self._by_video(table)
@@ -267,7 +323,8 @@ class Corpus:
         return int(i) % len(self)
 
     def _block(self, shard: int) -> np.ndarray:
-        return self._read(self._blocks[shard])
+        block = self._blocks[shard]
+        return self._read(block) if isinstance(block, Path) else block
 
     def _rows(self, i: int) -> np.ndarray:
         return self._block(self._shard[i])[self.first_row[i] : self.first_row[i] + self.seconds[i]]
@@ -276,6 +333,16 @@ class Corpus:
         for i in np.unique(videos[~self._checked[videos]]):
             storage.check_features(self.video_ids[i], self._rows(i), self.dim)
             self._checked[i] = True
+
+
+def _names(video_id: str) -> list[str]:
+    """An id without and with each suffix of a video file; of Flickr's names, DiDeMo's ids, some end in a dot."""
+    from vclip.data.video_files import VIDEO_SUFFIXES  # which imports this module
+
+    suffixes = ("", ".", ".3g2", *VIDEO_SUFFIXES)
+    stem, dot, suffix = video_id.rpartition(".")
+    stem = stem if dot + suffix.lower() in suffixes else video_id
+    return [stem + suffix for suffix in suffixes]
 
 
 def vocabulary_hash(tokenizer) -> str:

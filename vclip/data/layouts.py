@@ -1,15 +1,22 @@
-"""Feature folders of other tools, read in place by `Corpus.open`: `<id>.npy` files, and the released shards."""
+"""Features as other tools distribute them, read by `Corpus.open`.
+
+A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, one .h5 file with a dataset a video, or the released shards.
+"""
 
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
-from vclip.data.pickles import load_pickle
-from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, table
+from vclip.data.pickles import load_pickle, load_torch
+from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, read_tensor, table
+
+H5 = (".h5", ".hdf5")
+KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder is read as the first kind that it holds
 
 
 class Layout(NamedTuple):
@@ -22,36 +29,95 @@ class Layout(NamedTuple):
 
 
 def read(path: Path, split: str | None = None) -> Layout:
-    """A folder of another tool: released shards of one split if it has `*_meta.pkl`, else `<id>.npy` files."""
+    """Features of another tool: released shards of one split if there is a `*_meta.pkl`, else files of `KINDS`."""
+    if path.is_file() and path.suffix in H5:
+        return _read_files([path], split)
     if not path.is_dir():
-        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, a folder of <id>.npy or released shards")
-    splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("*_meta.pkl"))
+        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, or features as files or released shards")
+    splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("[!.]*_meta.pkl"))
     if splits:
         if split is None and len(splits) > 1:
             raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
         return _read_shards(path, split or splits[0])
-    files = sorted(path.glob("[!.]*.npy"))
-    if not files:
-        raise FileNotFoundError(f"{path} has no corpus.json, <id>.npy or <split>_meta.pkl: is it the right folder?")
-    return _read_npy_files(files, split)
+    files = sorted(path.glob("[!.]*.*"))  # without what macOS leaves beside them, such as ._<id>.npy
+    found = next(filter(None, ([file for file in files if file.suffix in kind] for kind in KINDS)), None)
+    if found is None:
+        known = ", ".join(f"<id>{suffix}" for kind in KINDS[:-1] for suffix in kind)
+        raise FileNotFoundError(f"{path} has no corpus.json, {known}, .h5 or <split>_meta.pkl: is it the right folder?")
+    if found[0].suffix in H5 and len(found) > 1:
+        raise ValueError(f"{path} holds {len(found)} .h5 files: Corpus.open(file) says which")
+    return _read_files(found, split)
 
 
-def _read_npy_files(files: list[Path], split: str | None) -> Layout:
-    """The captions of `<id>.npy` are those of `<id>.vtt` (.srt, .json, .csv) beside it."""
+def _read_files(files: list[Path], split: str | None) -> Layout:
+    """The captions of a video are those of `<id>.vtt` (.srt, .json, .csv) beside its features."""
     if (raw := files[0].with_name("raw_caption.json")).is_file():
-        warnings.warn(f"{raw} is not read: put captions into files named like the .npy files", stacklevel=4)
-    videos, captions, width = [], [], None
+        warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=5)
+    videos, captions, unreadable, width = [], [], [], None
     for shard, file in enumerate(files):
-        array = read_npy(file)  # its size; the map goes with the name
-        if array.ndim != 2 or not len(array) or array.dtype.kind != "f" or array.shape[1] != (width or array.shape[1]):
-            expected = f"(seconds > 0, {width or 'features'}) floats"
-            raise ValueError(f"{file}: {array.dtype} {array.shape}, expected {expected}")
-        width = array.shape[1]
-        videos.append((file.stem, len(array), shard, 0, None))
-        beside = [file.with_suffix(suffix) for suffix in CAPTION_SUFFIXES if file.with_suffix(suffix).is_file()]
-        if beside:
-            captions.append((file.stem, read_captions(beside[0], file.stem)))
+        row = 0
+        for video_id, array in _features(file).items():
+            width = width or (array.shape[1] if array.ndim == 2 else None)
+            if array.shape[1:] != (width,) or not array.size or array.dtype.kind != "f":
+                expected = f"(seconds > 0, {width or 'features'}) floats"
+                raise ValueError(f"{file}: {video_id!r} is {array.dtype} {array.shape}, expected {expected}")
+            videos.append((video_id, len(array), shard, row, None))
+            row += len(array)
+            beside = filter(Path.is_file, (file.with_name(video_id + suffix) for suffix in CAPTION_SUFFIXES))
+            try:
+                captions += [(video_id, read_captions(said, video_id)) for said in list(beside)[:1]]
+            except (OSError, ValueError) as error:
+                unreadable.append(str(error))
+    if unreadable:
+        some = "; ".join(unreadable[:3])
+        warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=5)
     return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
+
+
+def read_rows(file: Path) -> np.ndarray:
+    """The features (rows, F) in a file: mapped, or of a format that cannot be, in memory as float16."""
+    found = [read_tensor(file, "features")] if file.suffix == ".safetensors" else list(_features(file).values())
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _features(file: Path) -> dict[str, np.ndarray]:
+    """Those of each video in a file of `KINDS`, whose shapes are yet to be checked."""
+    if file.suffix == ".npy":
+        return {file.stem: read_npy(file)}
+    if file.suffix in H5:
+        with open_h5(file) as datasets:
+            return {video_id: _half(np.asarray(dataset)) for video_id, dataset in datasets.items()}
+    if file.suffix == ".npz":
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
+        except Exception as error:  # a damaged archive can fail in any way
+            raise ValueError(f"{file} is not a file of plain arrays ({error}): copy or save it again") from None
+    else:
+        found = load_torch(file)
+        tensors = {k: t for k, t in (found if isinstance(found, dict) else {"": found}).items() if torch.is_tensor(t)}
+        arrays = {key: tensor.detach().half().numpy() for key, tensor in tensors.items() if tensor.is_floating_point()}
+    if len(fit := [array for array in arrays.values() if array.ndim == 2 and array.dtype.kind == "f"]) != 1:
+        there = ", ".join(f"{key!r} {array.dtype} {array.shape}" for key, array in arrays.items()) or "no array"
+        raise ValueError(f"{file} holds {there}: keep one array of floats (seconds, features)")
+    return {file.stem: _half(fit[0])}
+
+
+def _half(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is refused when the video is first read
+        return np.ascontiguousarray(array, np.float16) if array.dtype.kind == "f" else array
+
+
+def open_h5(file: Path, mode: str = "r") -> Any:
+    """An HDF5 file, a mapping of names to datasets; ImportError that says what to install, ValueError if damaged."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
+    try:
+        return h5py.File(file, mode)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read as HDF5 ({error}): copy it again") from None
 
 
 def _read_shards(path: Path, split: str) -> Layout:
@@ -66,7 +132,7 @@ def _read_shards(path: Path, split: str) -> Layout:
             raise ValueError(f"{path}: shard {split}_{shard} holds {len(starts) - 1} videos, its list names {len(ids)}")
         videos += [(i, b - a, block, a, None) for i, a, b in zip(ids, starts[:-1], starts[1:], strict=True)]
         blocks.append(path / f"{split}_{shard}_data.npy")
-        for file in sorted(path.glob(f"*.{split}_{shard}.startends_starts.npy")):
+        for file in sorted(path.glob(f"[!.]*.{split}_{shard}.startends_starts.npy")):
             prefix, offsets = str(file).removesuffix("startends_starts.npy"), read_npy(file)
             times, tokens = (read_npy(Path(f"{prefix}{name}_data.npy")) for name in ("startends", "caps_ids"))
             owners = np.repeat(ids, np.diff(offsets)).tolist()
@@ -74,3 +140,17 @@ def _read_shards(path: Path, split: str) -> Layout:
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
     schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
     return Layout({"split": split}, table(videos, VIDEOS), table(captions, schema), blocks)
+
+
+def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:
+    """Features (rows, F), `rate` of them a second, as one a second: row i begins at second i / rate.
+
+    A second has the mean of the rows that begin in it; at a rate below 1, the row that is valid at its middle.
+    """
+    n, slack = len(features), 1e-6  # for what division leaves behind the decimal point
+    if rate < 1:
+        middles = np.arange(max(1, np.ceil(n / rate - 0.5 - slack))) + 0.5
+        return features[np.minimum(middles * rate + slack, n - 1).astype(int)]
+    first = np.ceil(np.arange(n // rate + 2) * rate - slack).astype(int)
+    first = first[first < n]
+    return np.add.reduceat(features, first, dtype=np.float32) / np.diff(first, append=n)[:, None]

@@ -5,8 +5,9 @@ import json
 import mmap
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -47,6 +48,25 @@ def _to_disk(path: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder of a temporary name to be filled, which then becomes `path`, or vanishes if something fails."""
+    path = Path(path).expanduser().resolve()
+    if path.exists() and (not path.is_dir() or any(path.iterdir()) or path == Path.cwd()):
+        raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield making
+        making.chmod(0o755)
+        if path.exists():
+            path.rmdir()
+        making.rename(path)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
 
 
 def copy_into(folder: Path, file: Path) -> None:
@@ -100,11 +120,6 @@ def read_npy(file: Path) -> np.ndarray:
     rows = np.ndarray(found.shape, found.dtype, content, found.offset, found.strides)
     rows.flags.writeable = False
     return rows
-
-
-def read_rows(file: Path) -> np.ndarray:
-    """The features (rows, F) in a .safetensors or .npy file, mapped."""
-    return read_tensor(file, "features") if file.suffix == ".safetensors" else read_npy(file)
 
 
 def read_ahead(rows: np.ndarray) -> None:

@@ -45,7 +45,7 @@ class Dataset(Sequence[R], Generic[R]):
         return list(dict.fromkeys(record.video_id for record in self.records))
 
     def missing(self, features: Container[str]) -> list[str]:
-        """The videos that `features` (a Corpus, a set of ids, anything with `in`) lacks."""
+        """The videos that `features` (a Corpus, to which x.mov is x; a set of ids, anything with `in`) lacks."""
         return [video_id for video_id in self.video_ids if video_id not in features]
 
     def __repr__(self) -> str:
