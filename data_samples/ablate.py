@@ -15,7 +15,7 @@ from ablations.runs import run_all
 from worlds import World, make
 
 CLAIMS = ("full", "w/o retrieval", "w/o overlap")  # rows with more seeds
-STEPS = (375,)  # of the optimizer, on MiniHowTo
+STEPS = (375, 750)  # of the optimizer, on MiniHowTo
 LAGS = (0.0, 4.0, 8.0)  # seconds
 CLIPS = {0.4: (2, 7), 0.8: (4, 14), 1.6: (8, 28)}  # mean length in steps: shortest and longest video clip in seconds
 DISHES = (0.25, 0.5, 1.0)
