@@ -323,8 +323,9 @@ def test_an_index_never_takes_over_an_extracted_corpus(tmp_path):
     assert Corpus.open(tmp_path / "corpus").video_ids == ["a", "b"]
 
 
-def test_a_query_of_unknown_words_is_refused_and_of_many_warned_of(built):
+def test_a_query_of_unknown_words_is_refused_and_of_many_warned_of(clip, made):
+    index = MomentIndex.open(made, clip)
     with pytest.raises(ValueError, match="knows no word of '洋葱': search in the language"):
-        built.search("洋葱")
-    with pytest.warns(UserWarning, match="1 of 2 tokens of '洋葱 the' are unknown"):
-        built.search("洋葱 the", k=1)
+        index.search("洋葱")
+    with pytest.warns(UserWarning, match="2 of 3 tokens of '洋葱 w1' are unknown"):
+        index.search("洋葱 w1", k=1)
