@@ -93,23 +93,20 @@ def measure(file: BinaryIO) -> set[str]:
     bounds copies of one list, the hashing of tuples that share their parts, and depth.
     """
     names, work, memo = set(), 0, {}
-    stack, below = [], []  # of sizes, each in a list since a container can grow
+    stack, marks = [], [0]  # sizes, each in a list since a container can grow; where marks stand
     first = file.tell()
     instructions: Any = pickletools.genops(file)
     for code, argument, position in instructions:
-        n, taken = len(code.stack_before), []
+        begin = len(stack) - len(code.stack_before)
         if pickletools.markobject in code.stack_before:
-            n = code.stack_before.index(pickletools.markobject)
-            taken, stack = stack, below.pop()
-        if len(stack) < n:
+            begin = marks.pop() - code.stack_before.index(pickletools.markobject)
+        if begin < marks[-1]:
             raise ValueError("its instructions take more than there is")
-        if n:
-            taken = stack[-n:] + taken
-            del stack[-n:]
+        taken = stack[begin:]
+        del stack[begin:]
         size = 1 + sum([part[0] for part in taken])
         if code.name == "MARK":
-            below.append(stack)
-            stack = []
+            marks.append(len(stack))
         elif code.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             key = len(memo) if argument is None else argument
             if key > position:  # Python makes room for as many

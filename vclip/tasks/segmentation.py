@@ -17,6 +17,7 @@ from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
+from vclip.models.mean_pooled import unit
 from vclip.tasks.report import Score, covered, encoded_seconds
 from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
 from vclip.tasks.ties import as_array, once, products
@@ -180,7 +181,7 @@ def label_by(
 ) -> tuple[list[np.ndarray], list[np.ndarray], float]:
     """Each video's labels by `rule` (`segmentation.examine`), its seconds' best scores, and the threshold for these."""
     if rule == "cosine":
-        states, z_labels = map(_unit, states), _unit(z_labels)
+        states, z_labels = map(unit, states), unit(z_labels)
     if rule == "margin":
         if (z_labels == z_labels[0]).all():
             raise ValueError("a margin needs two different labels: use rule='quantile'")
@@ -212,10 +213,6 @@ def majority_filter(labels: Int[np.ndarray, " T"], window: int) -> Int[np.ndarra
         around = labels[max(0, t - half) : t + half + 1].tolist()
         filtered[t] = max([int(own), *around], key=around.count)
     return filtered
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
 
 
 def targets(segments: Sequence[Segment], seconds: int) -> Int[np.ndarray, " seconds"]:
