@@ -57,9 +57,6 @@ def assign_steps(
     values = (logits if isinstance(logits, Tensor) else torch.tensor(logits)).detach().cpu().float()
     log_p = torch.log_softmax(values, dim=1) if probability == "softmax" else F.logsigmoid(values)
     cost = -log_p.double().numpy()
-    if not np.isfinite(cost).all():
-        second = int(np.argwhere(~np.isfinite(cost))[0, 0])
-        raise ValueError(f"the logits of second {second} are not finite: {values[second].tolist()}")
     # total[t]: least cost of the steps so far with the last of them at second t
     total, earliest = cost[:, 0], []
     for k in range(1, steps):
@@ -89,18 +86,12 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
         >>> recall
         1.0
     """
-    if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
-        raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
-    found: dict[str, float] = dict.fromkeys(tasks, 0)
-    occur = dict.fromkeys(tasks, 0)
-    for i, (ours, true, task) in enumerate(zip(map(np.asarray, assigned), map(np.asarray, truth), tasks, strict=True)):
-        if ours.shape != true.shape or ours.ndim != 2:
-            raise ValueError(f"video {i}: the assignment is {ours.shape}, the truth {true.shape}, not both (T, K)")
-        found[task] += float(ours[true != 0].sum())
-        occur[task] += int((true != 0).any(axis=0).sum())
-    per_task = {task: found[task] / occur[task] if occur[task] else math.nan for task in found}
-    known = [recall for recall in per_task.values() if not math.isnan(recall)]
-    return Recall(recall=float(np.mean(known)) if known else math.nan, per_task=per_task, n=sum(occur.values()))
+    pairs = [(np.asarray(ours), np.asarray(true) != 0) for ours, true in zip(assigned, truth, strict=True)]
+    found = pd.Series([float(ours[true].sum()) for ours, true in pairs], dtype=float)
+    occur = pd.Series([int(true.any(axis=0).sum()) for _, true in pairs], dtype=int)
+    by_task = pd.DataFrame({"task": list(tasks), "found": found, "occur": occur}).groupby("task", sort=False).sum()
+    recalls = by_task["found"] / by_task["occur"]  # 0 / 0 is NaN, which the mean passes over
+    return Recall(recall=float(recalls.mean()), per_task=recalls.to_dict(), n=int(occur.sum()))
 
 
 def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
