@@ -1,4 +1,4 @@
-"""`extract`: a folder of videos becomes a corpus, in one process or several, and goes on where it was stopped.
+"""`extract`: a folder of videos becomes a corpus, and goes on where it was stopped.
 
 `merge`: the corpora that several machines extracted, each from its shard of the videos, become one.
 """
@@ -7,7 +7,7 @@ import html
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ import av
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 from tqdm.auto import tqdm
 
 from vclip.data.corpus import STORE, Corpus
@@ -64,7 +64,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
     `deduplicate`, are the file of the same stem (.vtt, .srt, .json, .csv; also `stem.en.vtt`) beside it, or none.
     A damaged file keeps the seconds that could be decoded. A file that moved is not encoded again; captions that
-    changed are read again; videos that are gone stay in the corpus. Under `torchrun` the processes divide the videos.
+    changed are read again; videos that are gone stay in the corpus.
 
     Args:
         source: a folder, a file, or a list of files.
@@ -88,25 +88,13 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         import vclip
 
         encoder = vclip.load_encoder(encoder)
-    state, out = processes(), Path(out).expanduser()
+    out = Path(out).expanduser()
     files = Files(source, out)
     mine = [video for video in files.videos if is_in_shard(video, shard)]
-    with ExitStack() as stack:
-        todo: list = [None]
-        if state.is_main_process:
-            store = stack.enter_context(writing(out, encoder.spec))
-            todo = [compare(store, files, mine)]
-        broadcast_object_list(todo)  # what is to do, and the others' sign to begin
-        if not state.is_main_process:
-            store = stack.enter_context(closing(FeatureStore(out)))
-        names, changes = todo[0]
-        own = names[state.process_index :: state.num_processes]
-        encode(store, files, tqdm(own, desc="extract", unit="video", disable=not state.is_main_process), encoder)
-        state.wait_for_everyone()
-        if state.is_main_process:
-            store.finish()
-        state.wait_for_everyone()
-        store.read()
+    with writing(out, encoder.spec) as store:
+        names, changes = compare(store, files, mine)
+        encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
+        store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
 

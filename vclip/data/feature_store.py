@@ -107,10 +107,12 @@ class FeatureStore:
             raise FileNotFoundError(f"{folder} has no {STORE}: extract and MomentIndex.build make one")
         self._waiting: dict[str, np.ndarray] = {}
         try:
-            self.db = sqlite3.connect(folder / STORE, timeout=60)
+            self.db = sqlite3.connect(folder / STORE)
             if spec is not None:
                 self.db.executescript(SCHEMA)
-            self.read()
+            self.meta = {key: json.loads(value) for key, value in self.db.execute("SELECT * FROM meta")}
+            found = self.db.execute(f"SELECT {FIELDS} FROM videos ORDER BY rowid")
+            self.entries = {entry.video: entry for entry in map(Entry._make, found)}
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
@@ -126,11 +128,6 @@ class FeatureStore:
 
     def close(self) -> None:
         self.db.close()
-
-    def read(self) -> None:
-        self.meta = {key: json.loads(value) for key, value in self.db.execute("SELECT * FROM meta")}
-        found = self.db.execute(f"SELECT {FIELDS} FROM videos ORDER BY rowid")
-        self.entries = {entry.video: entry for entry in map(Entry._make, found)}
 
     def remember(self, **meta) -> None:
         self.meta |= meta
@@ -187,7 +184,6 @@ class FeatureStore:
 
     def finish(self) -> None:
         """Publish the tables if they differ, and remove features files that no row names, and what a kill left."""
-        self.read()
         there = [entry for entry in self.entries.values() if entry.shard is not None]
         if not self.is_published():
             (self.folder / "corpus.json").unlink(missing_ok=True)  # no corpus, rather than one that is half new
