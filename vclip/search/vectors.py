@@ -1,9 +1,9 @@
 """The window vectors z_v of a corpus by one model, kept beside its features; all of it can be made again.
 
-An index is a folder named by the model. vectors-00000.safetensors is of the N videos in features-00000, W windows each:
-`z_v` (sum of W, D) float32, `starts` (N + 1,) and `keys` (N, 32), the SHA-256 of each video's features. Large indexes
-also have windows.faiss. index.json is written last: where the corpus is, a hash of its videos, scores of everyday
-sentences.
+An index is a folder named by the model. vectors-00000.safetensors is of N videos in features-00000, W windows each:
+`z_v` (sum of W, D) float32, `starts` (N + 1,), `rows` (N,), where their features begin in that file, and `key`, its
+SHA-256: what is added to a corpus comes in new files. Large indexes also have windows.faiss. index.json is written
+last: where the corpus is, a hash of its videos, scores of everyday sentences.
 """
 
 import hashlib
@@ -31,7 +31,6 @@ INDEX, FAISS = "index.json", "windows.faiss"
 # Up to here, 890 hours of video, the search is exact: at D = 768 in 0.6 GB of memory and 40 ms on one core.
 EXACT_UP_TO = 200_000
 WHY_NAN = "its weights are damaged, or its precision is too low"
-Key = bytes
 
 
 def index_folder(path: Path, clip: DualEncoder) -> Path:
@@ -40,7 +39,7 @@ def index_folder(path: Path, clip: DualEncoder) -> Path:
 
 
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
-    """Embed new videos and those whose features have changed; then, if there are any, index all windows again."""
+    """Embed the videos of new features files; then, if videos came or went, index all windows again."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         # a finished index can be read where nothing may be written
@@ -55,20 +54,20 @@ def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
 def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     import faiss
 
-    known, held = _read_vectors(folder)
-    wanted = {}
+    wanted = set()
     for file, videos in tqdm(corpus.by_file().items(), desc="embed", unit="file", delay=5, leave=False):
-        features = [corpus.features(i) for i in videos]
-        keys = [hashlib.sha256(rows.tobytes()).digest() for rows in features]
-        target = _vectors_of(folder, file)
-        wanted[target] = keys
-        if held.get(target) != keys:
-            (folder / INDEX).unlink(missing_ok=True)  # a build that is stopped here goes on, and is not opened
-            new = {key: rows for key, rows in zip(keys, features, strict=True) if key not in known}
-            made = _embed(clip, new, file)
-            _write_vectors(target, keys, [made[key] if key in made else known[key] for key in keys])
-    for gone in held.keys() - wanted:
-        gone.unlink()
+        wanted.add(target := _vectors_of(folder, file))
+        with file.open("rb") as opened:
+            key = np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)
+        with suppress(ValueError, FileNotFoundError):  # none yet, or damaged
+            held, rows = (storage.read_tensor(target, name) for name in ("key", "rows"))
+            if np.array_equal(held, key) and np.isin(corpus.first_row[videos], rows).all():
+                continue
+        (folder / INDEX).unlink(missing_ok=True)  # a build that is stopped here goes on, and is not opened
+        _embed(file, target, key, corpus, videos, clip)
+    for file in folder.glob("vectors-*"):
+        if file not in wanted:
+            file.unlink()
     if (folder / INDEX).is_file() and _read_state(folder).get("videos") == _videos(corpus):
         return
     (folder / FAISS).unlink(missing_ok=True)
@@ -113,46 +112,25 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
     return Windows(index, order, corpus.seconds, *clip.window), background
 
 
-def _embed(clip: DualEncoder, videos: dict[Key, np.ndarray], file: Path) -> dict[Key, np.ndarray]:
-    """z_v (W, D) of the windows of each video (T, F)."""
-    if not videos:
-        return {}
-    spans = [sliding_windows(len(features), *clip.window) for features in videos.values()]
-    clips = [rows[slice(*span)] for rows, some in zip(videos.values(), spans, strict=True) for span in some]
-    z_v = clip.encode_clips(clips)
+def _embed(file: Path, target: Path, key: np.ndarray, corpus: Corpus, videos: np.ndarray, clip: DualEncoder) -> None:
+    """Write the z_v of all windows of the videos in one features `file`, whose hash is `key`, to `target`."""
+    spans = [sliding_windows(n, *clip.window) for n in corpus.seconds[videos].tolist()]
+    clips = [corpus.features(i)[slice(*span)] for i, some in zip(videos, spans, strict=True) for span in some]
+    z_v = clip.encode_clips(clips).astype(np.float32)
     if not np.isfinite(z_v).all():
         raise ValueError(f"the model makes NaN or infinity of the features in {file}: {WHY_NAN}")
-    ends = np.cumsum([len(some) for some in spans])
-    return dict(zip(videos, np.split(z_v, ends[:-1]), strict=True))
-
-
-def _write_vectors(file: Path, keys: list[Key], z_v: list[np.ndarray]) -> None:
-    tensors = {
-        "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
-        "starts": np.cumsum([0, *map(len, z_v)], dtype=np.int64),
-        "z_v": np.concatenate(z_v).astype(np.float32),
-    }
-    storage.replace(file, lambda temporary: save_file(tensors, temporary))
-
-
-def _read_vectors(folder: Path) -> tuple[dict[Key, np.ndarray], dict[Path, list[Key]]]:
-    """z_v, mapped, of every video in the files that can be read, and the videos of each file."""
-    known, held = {}, {}
-    for file in folder.glob("vectors-*.safetensors"):
-        held[file] = []
-        with suppress(ValueError):
-            keys, starts, z_v = (storage.read_tensor(file, name) for name in ("keys", "starts", "z_v"))
-            held[file] = [key.tobytes() for key in keys]
-            known |= dict(zip(held[file], np.split(z_v, starts[1:-1]), strict=True))
-    return known, held
+    starts = np.cumsum([0, *map(len, spans)], dtype=np.int64)
+    tensors = {"key": key, "rows": corpus.first_row[videos], "starts": starts, "z_v": z_v}
+    storage.replace(target, lambda temporary: save_file(tensors, temporary))
 
 
 def _blocks(folder: Path, corpus: Corpus) -> list[Float32[np.ndarray, "W D"]]:
     """z_v of each video, mapped, in the order of the features files."""
     blocks = []
-    for file in corpus.by_file():
-        starts, z_v = (storage.read_tensor(_vectors_of(folder, file), name) for name in ("starts", "z_v"))
-        blocks += np.split(z_v, starts[1:-1])
+    for file, videos in corpus.by_file().items():
+        rows, starts, z_v = (storage.read_tensor(_vectors_of(folder, file), n) for n in ("rows", "starts", "z_v"))
+        of_row = dict(zip(rows.tolist(), np.split(z_v, starts[1:-1]), strict=True))
+        blocks += [of_row[row] for row in corpus.first_row[videos].tolist()]
     return blocks
 
 
