@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from vclip.data.corpus import Corpus
 from vclip.datasets import crosstask
@@ -123,10 +124,7 @@ class Windowed(Base):
             for video in videos
             for start, end in sliding_windows(len(video), self.config.window, self.config.stride)
         ]
-        out = torch.full((len(windows), self.config.window, *windows[0].shape[1:]), padding, dtype=windows[0].dtype)
-        for row, window in zip(out, windows, strict=True):
-            row[: len(window)] = window
-        return out.to(device)
+        return pad_sequence(windows, batch_first=True, padding_value=padding).to(device)
 
 
 class Segmentation(Windowed):
