@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from vclip.data.extraction import processes
 from vclip.data.spec import FeatureSpec, weights_hash
-from vclip.encoders.s3d import S3D
-from vclip.encoders.s3d_folded import fold
+from vclip.encoders.s3d import S3D, fold
 
 S3D_G, EFFICIENTNET_LITE0, OFFLINE = "s3d-g", "efficientnet-lite0", "offline"
 FRAMES_AT_ONCE = 96  # on an accelerator
