@@ -116,8 +116,6 @@ class FeatureStore:
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
-            if "no such column" in str(error):
-                raise ValueError(f"{folder} was made by an older vclip: delete it and extract or index again") from None
             raise ValueError(
                 f"{folder / STORE} cannot be read ({error}): copy it again; or delete it, and an index is built again "
                 f"without {folder}, a corpus goes on in a new folder made by vclip.merge([{str(folder)!r}], new)"

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import anywidget
+import pandas as pd
 import traitlets
 from IPython.display import display
 
@@ -116,21 +117,13 @@ class RetrievalBrowser(anywidget.AnyWidget):
         if not self.query:
             return {"text/plain": "No search yet", "text/html": ""}
         title = _visible(f'{len(self.hits)} moments for "{self.query}"')
-        lines = [
-            f"{hit['rank']:>2}  {_visible(hit['video'])}  {_clock(hit['start'])}-{_clock(hit['end'])}  "
-            f"score {hit['score']:.3f}"
-            for hit in self.hits
-        ]
-        rows = html.escape("\n".join(lines))
-        marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{rows}</pre></details>"
-        return {"text/plain": "\n".join([title, *lines]), "text/html": marked}
+        rows = pd.DataFrame(self.hits, columns=["rank", "video", "start", "end", "score"])
+        rows["video"] = rows["video"].map(_visible)
+        text = f"{title}\n{rows.to_string(index=False, float_format='%.3f')}"
+        marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
+        return {"text/plain": text, "text/html": marked}
 
 
 def _visible(text: str) -> str:
     """Control characters as `\\x1b`: a terminal would obey them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
