@@ -117,8 +117,8 @@ class RetrievalBrowser(anywidget.AnyWidget):
         if not self.query:
             return {"text/plain": "No search yet", "text/html": ""}
         title = _visible(f'{len(self.hits)} moments for "{self.query}"')
-        rows = pd.DataFrame(self.hits, columns=["rank", "video", "start", "end", "score"])
-        rows["video"] = rows["video"].map(_visible)
+        hits = [hit | {"video": _visible(hit["video"])} for hit in self.hits]
+        rows = pd.DataFrame(hits, columns=["rank", "video", "start", "end", "score"])
         text = f"{title}\n{rows.to_string(index=False, float_format='%.3f')}"
         marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
         return {"text/plain": text, "text/html": marked}

@@ -91,16 +91,14 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
     """
     if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
         raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
-    found: dict[str, float] = dict.fromkeys(tasks, 0)
-    occur = dict.fromkeys(tasks, 0)
+    counts = []
     for i, (ours, true, task) in enumerate(zip(map(np.asarray, assigned), map(np.asarray, truth), tasks, strict=True)):
         if ours.shape != true.shape or ours.ndim != 2:
             raise ValueError(f"video {i}: the assignment is {ours.shape}, the truth {true.shape}, not both (T, K)")
-        found[task] += float(ours[true != 0].sum())
-        occur[task] += int((true != 0).any(axis=0).sum())
-    per_task = {task: found[task] / occur[task] if occur[task] else math.nan for task in found}
-    known = [recall for recall in per_task.values() if not math.isnan(recall)]
-    return Recall(recall=float(np.mean(known)) if known else math.nan, per_task=per_task, n=sum(occur.values()))
+        counts.append((task, float(ours[true != 0].sum()), int((true != 0).any(axis=0).sum())))
+    of_task = pd.DataFrame(counts, columns=["task", "found", "occur"]).groupby("task", sort=False).sum()
+    per_task = of_task["found"] / of_task["occur"]  # NaN for 0 / 0
+    return Recall(recall=float(per_task.mean()), per_task=per_task.to_dict(), n=int(of_task["occur"].sum()))
 
 
 def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
