@@ -409,7 +409,7 @@ def test_a_copied_corpus_is_whole(tmp_path):
 
 def test_the_encoder_may_be_named_and_its_matrix_comes_along(tmp_path):
     from vclip.encoders.loading import from_spec, load_encoder
-    from vclip.encoders.projection import Projection
+    from vclip.encoders.networks import Projection
 
     folder = make(tmp_path / "videos", "a")
     extract(folder, tmp_path / "named", "efficientnet-lite0")
