@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from vclip.data.corpus import STORE, Corpus
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, writing
 from vclip.data.prefetch import prefetch
-from vclip.data.spec import PROJECTION, FeatureSpec
+from vclip.data.spec import PROJECTION
 from vclip.data.storage import check_features, copy_into
 from vclip.data.text import printable
 from vclip.data.video import open_video, read_seconds
@@ -136,8 +136,15 @@ def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
     """Features (T, F) float16 of a video file, None if there are none, and why they are not all there."""
     spec, encoded, problems = encoder.spec, [], []
     most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
+
+    def decoded() -> Generator[np.ndarray, None, None]:
+        try:
+            yield from read_seconds(path, spec.fps, spec.size)
+        except (ValueError, OSError) as error:  # ends it early
+            problems.append(str(error))
+
     # as many seconds more are decoded while some are encoded
-    with closing(prefetch(_seconds(path, spec, problems), most)) as seconds:
+    with closing(prefetch(decoded(), most)) as seconds:
         while block := list(islice(seconds, most)):
             encoded.append(encoder(np.stack(block)))
     if not encoded:
@@ -147,14 +154,6 @@ def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
     except ValueError as error:
         return None, str(error)
     return features, printable("; ".join(problems))
-
-
-def _seconds(path: Path, spec: FeatureSpec, problems: list[str]) -> Generator[np.ndarray, None, None]:
-    """The seconds of a video; what ends it early is added to `problems`."""
-    try:
-        yield from read_seconds(path, spec.fps, spec.size)
-    except (ValueError, OSError) as error:
-        problems.append(str(error))
 
 
 def _duration(file: Path, seconds: int) -> float:

@@ -71,13 +71,8 @@ class Entry(NamedTuple):
     caption_stamp: str = ""  # its caption file when it was read
     caption_error: str = ""
 
-    @property
-    def content(self) -> Content:
-        return Content(*self[3:6])
-
 
 FIELDS = ", ".join(Entry._fields)
-VALUES = ", ".join("?" * len(Entry._fields))
 
 
 @contextmanager
@@ -154,7 +149,7 @@ class FeatureStore:
         waiting = None if features is None else features.astype(np.float16).tobytes()
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
-            insert = f"INSERT OR REPLACE INTO videos VALUES ({VALUES}, ?, ?)"
+            insert = f"INSERT OR REPLACE INTO videos VALUES ({'?, ' * len(Entry._fields)}?, ?)"
             self.db.executemany(insert, [(*entry, captions, waiting) for entry, captions in rows])
         for video in forget:
             del self.entries[video]

@@ -83,18 +83,15 @@ class RetrievalBrowser(anywidget.AnyWidget):
         if action == "search":
             self.search(**values)
             return {}, []
-        hit = self._hit(key)
+        if key not in self._known:
+            raise KeyError("this moment is from an earlier search: search again")
+        hit = self._known[key]
         if action == "explain":
             return {"scores": self.index.explain(hit).scores.tolist()}, []
         file = self.index.file(hit.video)
         if action == "thumbnail":
             return {}, [thumbnail(file, (hit.start + hit.end) / 2)]
         return {}, [clip(file, values["start"], min(values["end"], values["start"] + LONGEST))]
-
-    def _hit(self, key: int) -> Hit:
-        if key not in self._known:
-            raise KeyError("this moment is from an earlier search: search again")
-        return self._known[key]
 
     def _rows(self) -> list[dict]:
         """Hits as JSON, None for NaN, each with its `key` and the length of its video in `seconds`."""
