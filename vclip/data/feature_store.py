@@ -72,9 +72,6 @@ class Entry(NamedTuple):
     caption_error: str = ""
 
 
-FIELDS = ", ".join(Entry._fields)
-
-
 @contextmanager
 def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     """The store of a corpus folder, made if need be, for the one process that may write it."""
@@ -106,7 +103,7 @@ class FeatureStore:
             if spec is not None:
                 self.db.executescript(SCHEMA)
             self.meta = {key: json.loads(value) for key, value in self.db.execute("SELECT * FROM meta")}
-            found = self.db.execute(f"SELECT {FIELDS} FROM videos ORDER BY rowid")
+            found = self.db.execute(f"SELECT {', '.join(Entry._fields)} FROM videos ORDER BY rowid")
             self.entries = {entry.video: entry for entry in map(Entry._make, found)}
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)

@@ -27,9 +27,21 @@ OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is m
 def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np.ndarray]:
     """Upright RGB pictures (H, W, 3) uint8 of at most `side` pixels a side, shown at ascending `times` (s).
 
-    The picture for time t is the last with a timestamp <= t, before the video begins the first frame.
+    The picture for time t is the last with a timestamp <= t, before the video begins the first frame; in a damaged
+    file the last that can be decoded.
     """
-    return (_picture(frame, side) for frame in _frames(path, times))
+    shown, i = None, 0
+    try:
+        for shown, until in frames_of(path, begin=times[0]):
+            while i < len(times) and times[i] + 1e-6 < until:
+                yield _picture(shown, side)
+                i += 1
+            if i == len(times):
+                return
+    except VideoError:
+        if shown is None:
+            raise
+    yield from (_picture(shown, side) for _ in times[i:])
 
 
 def thumbnail(path: str | Path, time: float) -> bytes:
@@ -70,23 +82,6 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
             out.mux(audio.encode(sound))
             out.mux(audio.encode(None))
     return file.getvalue()
-
-
-def _frames(path: str | Path, times: Sequence[float]) -> Iterator[av.VideoFrame]:
-    """The frame shown at each of the ascending `times`; of a damaged file the last that can be decoded stays."""
-    shown, i = None, 0
-    try:
-        for shown, until in frames_of(path, begin=times[0]):
-            while i < len(times) and times[i] + 1e-6 < until:
-                yield shown
-                i += 1
-            if i == len(times):
-                return
-    except VideoError:
-        if shown is None:
-            raise
-    for _ in times[i:]:
-        yield shown
 
 
 def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
