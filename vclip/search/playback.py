@@ -41,7 +41,9 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
     except VideoError:
         if shown is None:
             raise
-    yield from (_picture(shown, side) for _ in times[i:])
+    assert shown is not None
+    for _ in times[i:]:
+        yield _picture(shown, side)
 
 
 def thumbnail(path: str | Path, time: float) -> bytes:

@@ -174,11 +174,10 @@ class Localization(Windowed):
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Features and mask of every window, tokens of all steps; truth, and which steps are of its video's task."""
         features, seen = features_and_masks(corpus, items)
-        pairs = zip(items, features, strict=True)
-        blocks = [true_seconds(video.segments, len(rows), len(video.steps)) for video, rows in pairs]
+        blocks = [true_seconds(v.segments, len(rows), len(v.steps)) for v, rows in zip(items, features, strict=True)]
         ends = np.cumsum([len(rows) for rows in features])[:-1]
-        true = np.split(block_diag(*blocks).astype(np.float32), ends)
-        own = np.split(block_diag(*map(np.ones_like, blocks)).astype(bool), ends)
+        true = np.split(np.asarray(block_diag(*blocks), np.float32), ends)
+        own = np.split(np.asarray(block_diag(*map(np.ones_like, blocks)), bool), ends)
         texts = clip.pack_texts([step for video in items for step in video.steps])
         rows, mask, truth, counted = (self.windows(values, clip.model.device) for values in (features, seen, true, own))
         return rows, mask, *texts, truth, counted
