@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
 from vclip.data.samplers import Clips
-from vclip.tasks.segment_metrics import segments
+from vclip.tasks.segmentation import segments
 from vclip.training.checkpoint import MASS, read_log
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
