@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import AlignedClips
+from vclip.data.samplers import AlignedClips, Clips
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mass_on_other_videos, mil_nce
 from vclip.models.config import VideoCLIPConfig
@@ -33,6 +33,7 @@ from vclip.training.config import PretrainConfig
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 VIDEOS_AT_ONCE = 64
+CLIPS_AT_ONCE = 1024
 VALIDATION_CLIPS = 4
 MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
@@ -172,7 +173,7 @@ class Contrast:
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
         """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
         config = self.config
-        text_tokens, n = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
+        text_tokens, clips = (None, 1) if config.retrieval_first else (config.text_tokens, config.retrieval_clips)
         sampler = AlignedClips(text_tokens, self.model.config.max_text_tokens, first=config.retrieval_first)
         vectors = np.zeros((len(self.videos), self.model.config.text_config.hidden_size), np.float32)
         blocks = range(0, len(vectors), VIDEOS_AT_ONCE)
@@ -181,9 +182,15 @@ class Contrast:
         for first in tqdm(mine, desc=f"retrieval {epoch}", leave=False, mininterval=REFRESH, disable=silent, delay=5):
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
-            clips = sampler.sample(self.training, videos, n, random_stream(config.seed, epoch, 1 + first, ORDER))
-            z_v, z_t = (z.reshape(len(videos), n, -1) for z in self._embed(self.training, videos, clips))
-            vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
+            rng = random_stream(config.seed, epoch, 1 + first, ORDER)
+            if clips is None:
+                drawn, counts = sampler.all(self.training, videos, rng), np.diff(self.training.caption_offsets)[videos]
+            else:
+                drawn, counts = sampler.sample(self.training, videos, clips, rng), np.full(len(videos), clips)
+            z_v, z_t = self._embed_in_parts(np.repeat(videos, counts), drawn)
+            ends = np.cumsum(counts)
+            for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True), start=first):
+                vectors[i] = video_vectors(z_v[None, start:end], z_t[None, start:end])[0]
             embedded += len(videos)
         if self.accelerator.num_processes > 1:
             total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
@@ -223,6 +230,13 @@ class Contrast:
         chance = values.pop("chance")
         row = {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
         return row, row["validation_loss"]
+
+    def _embed_in_parts(self, videos: np.ndarray, clips: Clips) -> list[np.ndarray]:
+        """z_v and z_t (B, D) of any number of training clips, one of each entry of `videos`."""
+        parts = range(0, len(videos), CLIPS_AT_ONCE)
+        cut = [slice(start, start + CLIPS_AT_ONCE) for start in parts]
+        done = [self._embed(self.training, videos[of], Clips(*(field[of] for field in clips))) for of in cut]
+        return [np.concatenate(z) for z in zip(*done, strict=True)]
 
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
         with self.accelerator.autocast():
