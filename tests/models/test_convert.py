@@ -96,6 +96,14 @@ def test_other_files_are_refused(tmp_path):
         load_videoclip(tmp_path / "c.pt", model(False).config)
 
 
+def test_keys_of_both_layouts_are_refused(tmp_path):
+    shared, separate = released(model(True)), released(model(False))
+    for both in (shared | separate, separate | dict([next(iter(shared.items()))])):
+        torch.save({"model": both}, tmp_path / "c.pt")
+        with pytest.raises(ValueError, match=r"c\.pt mixes two layouts"):
+            load_videoclip(tmp_path / "c.pt")
+
+
 def test_the_prefix_may_be_left_out(tmp_path):
     expected, path = model(False), tmp_path / "c.pt"
     torch.save({"model": {key.removeprefix("mmmodel."): value for key, value in released(expected).items()}}, path)

@@ -153,6 +153,8 @@ def test_the_moments_protocol_is_one_padded_call(model, clip):
     model.train()
     got = clip.encode_seconds(rows, protocol="moments")
     np.testing.assert_allclose(np.stack(got), padded, atol=1e-5)
+    with pytest.raises(ValueError, match="protocol must be 'windows' or 'moments', got 'other'"):
+        clip.encode_seconds(rows, protocol="other")
 
 
 def test_clips_do_not_change_each_other(clip):

@@ -129,6 +129,9 @@ def test_a_constant_added_to_a_second_changes_nothing():
         (np.zeros((2, 5)), "2 seconds for 5 steps"),
         (np.zeros((0, 0)), "0 seconds for 0 steps"),
         (np.zeros((4, 0)), "4 seconds for 0 steps"),
+        (np.where(np.eye(4, 2)[[1, 2, 0, 3]], np.nan, 0.0), r"second 0 are not finite: .0.0, nan"),
+        (torch.tensor([[0.0], [0.0], [-torch.inf]]), "second 2 are not finite"),
+        (np.full((4, 2), 1e39), "second 0 are not finite"),
     ],
 )
 def test_assignment_refuses(logits, error):
@@ -165,6 +168,20 @@ def test_recall_counts_by_hand():
     assert recall == pytest.approx(2 / 3)
     nothing = average_recall([found], [absent], ["c"])
     assert math.isnan(nothing.recall) and math.isnan(nothing.per_task["c"])
+
+
+@pytest.mark.parametrize(
+    ("assigned", "truth", "tasks", "error"),
+    [
+        ([], [], [], "0 assignments"),
+        ([np.eye(3)], [np.eye(3)], ["a", "b"], "1 assignments and 1 truths of 2 videos"),
+        ([np.eye(3), np.eye(3, 2)], [np.eye(3), np.eye(3)], ["a", "a"], r"video 1: .*\(3, 2\).*\(3, 3\)"),
+        ([np.ones(3)], [np.ones(3)], ["a"], r"video 0: .*\(3,\)"),
+    ],
+)
+def test_recall_refuses(assigned, truth, tasks, error):
+    with pytest.raises(ValueError, match=error):
+        average_recall(assigned, truth, tasks)
 
 
 @settings(deadline=None)

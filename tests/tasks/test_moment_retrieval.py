@@ -55,6 +55,8 @@ def test_moment_scores_of_numpy_and_of_halves(padding):
 
 
 def test_moment_scores_refuse():
+    with pytest.raises(ValueError, match="40 seconds"):
+        moment_scores(torch.zeros(32, 8), torch.zeros(8), "reference", 40)
     with pytest.raises(ValueError, match="'zero'"):
         moment_scores(torch.zeros(32, 8), torch.zeros(8), "zero")
 
@@ -157,6 +159,12 @@ def test_moments_that_miss_and_lists_that_are_empty():
     ranked, times = [[(0, 0)], []], [[(3, 3)], [(0, 0)]]
     assert list(moment_metrics(ranked, times).values().values()) == [0, 0, 0]
     assert list(map(mean_rank, ranked, times)) == [np.inf, np.inf] and list(map(top_iou, ranked, times)) == [0, 0]
+
+
+def test_moment_metrics_refuse():
+    for ranked, times in (([[(0, 0)], [(0, 0)]], [[(0, 0)], []]), ([[(0, 0)]], [[(0, 0)], [(0, 0)]])):
+        with pytest.raises(ValueError, match="ranked lists for 2 descriptions, each with an annotation"):
+            moment_metrics(ranked, times)
 
 
 def test_padded_rows_of_a_model_of_short_clips_are_refused():

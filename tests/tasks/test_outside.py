@@ -91,6 +91,13 @@ def test_refusals():
         outside_threshold(z[:0])
     with pytest.raises(ValueError, match="a margin needs two different labels"):
         label_by("margin", [z], z[[0, 0]], ["a", "a"], 0.5, 3)
+    for duplicates in ("drop", "keep"):
+        with pytest.raises(ValueError, match="NaN"):
+            outside_threshold(z * np.float32(np.nan), duplicates=duplicates)
+    with pytest.raises(ValueError, match="no label"):
+        label_seconds(z, z[:0], 0.0)
+    with pytest.raises(ValueError, match="NaN"):
+        label_seconds(z * np.float32(np.nan), z, 0.0)
 
 
 @settings(deadline=None)

@@ -115,8 +115,9 @@ ONES = np.ones((3, 5, 2))
     [
         (ONES, [0, 5, 0], "question 1: answer 5 of 5 candidates"),
         (ONES, [0, 0, -1], "question 2: answer -1 of 5 candidates"),
-        (ONES, [0, 0], "argument 2 is shorter"),
-        ([*ONES, ONES[0]], [0, 0, 0], "argument 2 is longer"),
+        (ONES, [0, 1.0, 0], "3 questions, but 3 answers, of type float64"),
+        (ONES, [0, 0], "3 questions, but 2 answers, of type int64"),
+        ([*ONES, ONES[0]], [0, 0, 0], "3 videos and 4 questions"),
         ([ONES[0], ONES[0][:2], ONES[0]], [4, 2, 4], "question 1: answer 2 of 2 candidates"),
         (np.where(np.arange(30).reshape(3, 5, 2) == 13, np.nan, 1), [0, 0, 0], "question 1: .* which score .*nan"),
     ],
@@ -124,6 +125,8 @@ ONES = np.ones((3, 5, 2))
 def test_score_refuses(z_t, answers, error):
     with pytest.raises(ValueError, match=error):
         score(np.ones((3, 2)), z_t, answers)
+    with pytest.raises(ValueError, match="0 questions"):
+        score(np.ones((0, 2)), np.ones((0, 5, 2)), [])
 
 
 # from annotations and features

@@ -54,6 +54,8 @@ def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPMode
         raise ValueError(f"{path} is no checkpoint: it holds no weights under 'model' or 'state_dict'")
     theirs = {str(key).removeprefix("mmmodel."): value for key, value in theirs.items()}
     weights = {our_name(key): value for key, value in theirs.items() if key not in UNUSED}
+    if len(weights) < len(theirs.keys() - UNUSED):
+        raise ValueError(f"{path} mixes two layouts, shared towers (mm_encoder.) and separate ones: remove one")
     shared = any(key.startswith("mm_encoder.") for key in theirs)
     config = copy.deepcopy(config) or VideoCLIPConfig(share_towers=shared)
     if config.share_towers != shared:

@@ -209,6 +209,8 @@ class VideoCLIP(DualEncoder):
     def encode_seconds(
         self, clips: Sequence[np.ndarray], protocol: str = "windows"
     ) -> list[Float32[np.ndarray, "T D"]]:
+        if protocol not in ("windows", "moments"):
+            raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
         if protocol == "moments" and self.longest_clip >= SIZE:
             cut = [clip[: self.longest_clip] for clip in clips]
             return self._states(cut, attend_cls=True, padding="max_length")

@@ -63,6 +63,8 @@ class MeanPooled(DualEncoder):
     def encode_seconds(
         self, clips: Sequence[np.ndarray], protocol: str = "windows"
     ) -> list[Float32[np.ndarray, "T D"]]:
+        if protocol not in ("windows", "moments"):
+            raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
         return [unit(clip[:SIZE] if protocol == "moments" else clip) for clip in clips]
 
     @property

@@ -56,6 +56,9 @@ def assign_steps(
     values = (logits if isinstance(logits, Tensor) else torch.tensor(logits)).detach().cpu().float()
     log_p = torch.log_softmax(values, dim=1) if probability == "softmax" else F.logsigmoid(values)
     cost = -log_p.double().numpy()
+    if not np.isfinite(cost).all():
+        second = int(np.argwhere(~np.isfinite(cost))[0, 0])
+        raise ValueError(f"the logits of second {second} are not finite: {values[second].tolist()}")
     # total[t]: least cost of the steps so far with the last of them at second t
     total, earliest = cost[:, 0], []
     for k in range(1, steps):

@@ -58,6 +58,8 @@ def moment_scores(
     if padding not in ("valid", "reference"):
         raise ValueError(f"padding must be 'valid' or 'reference', got {padding!r}")
     seconds = len(h_v) if seconds is None else seconds
+    if not 0 <= seconds <= len(h_v):
+        raise ValueError(f"{seconds} seconds are valid, but h_v has {len(h_v)} rows")
     h, z = torch.from_numpy(as_array(h_v)), torch.from_numpy(as_array(z_t))
     logits = (h if padding == "reference" else h[:seconds]) @ z.to(h.dtype)
     scores = logits.new_full((len(MOMENTS),), -torch.inf)
@@ -86,6 +88,8 @@ def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[
         >>> moment_metrics([[(0, 0), (1, 1)]], [[(0, 0), (0, 0), (0, 1)]]).values()
         {'rank1': 1.0, 'rank5': 1.0, 'miou': 0.8333333333333334}
     """
+    if len(ranked) != len(times) or not len(ranked) or not all(map(len, times)):
+        raise ValueError(f"{len(ranked)} ranked lists for {len(times)} descriptions, each with an annotation")
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(max(1, DRAWS // len(ranked))):

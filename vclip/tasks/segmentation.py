@@ -176,6 +176,8 @@ def outside_threshold(
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
     rows = as_array(z_labels)
+    if not np.isfinite(rows).all():
+        raise ValueError("a label's z_t holds NaN or infinity")
     if duplicates == "drop":
         if texts is not None:
             rows = rows[np.unique(np.array(texts), return_index=True)[1]]
@@ -209,6 +211,8 @@ def best_label(
     scores: Float[np.ndarray, "T K"], threshold: float = -np.inf
 ) -> tuple[Int[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """The best label of each second or 0, as `label_seconds`, and its score."""
+    if not scores.shape[1] or np.isnan(scores).any():
+        raise ValueError("there is no label" if not scores.shape[1] else "a second's score is NaN")
     best = scores.max(axis=1)
     return np.where(best > threshold, scores.argmax(axis=1) + 1, 0), best
 

@@ -49,6 +49,11 @@ def score(
         VideoQAScore(accuracy 1 (chance 0.3333), n 1)
     """
     truth = np.asarray(answers)
+    if not len(z_v) == len(z_t) == len(truth) or truth.dtype.kind not in "iu":
+        raise ValueError(
+            f"{len(z_v)} videos and {len(z_t)} questions, but {len(truth)} answers, of type {truth.dtype}: whole "
+            "numbers needed, one of each"
+        )
     pairs = [(as_array(video).astype(np.float64), as_array(texts)) for video, texts in zip(z_v, z_t, strict=True)]
     # summed, not multiplied as matrices: equal candidates have equal scores
     scores = [(texts * video).sum(axis=1) for video, texts in pairs]
