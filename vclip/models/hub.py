@@ -1,7 +1,6 @@
 """Dual encoders of other libraries as `MeanPooled`: of transformers, of sentence-transformers, and the offline one."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,8 +136,6 @@ def is_sentence_transformer(source: str) -> bool:
     """Whether a folder or a hub id holds a model of sentence-transformers."""
     from transformers.utils.hub import cached_file
 
-    if Path(source).is_dir():
-        return (Path(source) / "modules.json").is_file()
     return cached_file(source, "modules.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
