@@ -105,8 +105,7 @@ class SentenceEncoder:
     def __init__(self, model: Any, name: str, fps: int, size: int):
         self.model, self.is_video = model, model.supports("video")
         pooling = "none" if self.is_video else "mean"
-        weights = weights_hash(model.state_dict())
-        dim = model.get_embedding_dimension()
+        weights, dim = weights_hash(model.state_dict()), model.get_embedding_dimension()
         self.spec = FeatureSpec(name, weights, fps, size, "centre", "its processor's", pooling, None, dim)
 
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:
@@ -149,7 +148,7 @@ def load_offline(fps: int | None = None, size: int | None = None) -> MeanPooled:
 
     Example:
         >>> load_offline()
-        MeanPooled('offline', 384 wide, second by second)
+        MeanPooled('offline', 384 wide, windows of 1 s)
     """
     encoder = ConSE(fps or 1, size or 224)
     return MeanPooled(OFFLINE, encoder, encoder.embed_texts, {}, encoder.sentences, encoder.sentences.tokenizer)
