@@ -81,8 +81,11 @@ class PlainUnpickler(pickle.Unpickler):
 
 def _globals(file: BinaryIO) -> set[str]:
     """The globals that a pickle names, as Python 3 calls them."""
-    named = [name.split(" ", 1) for code, name, _ in pickletools.genops(file) if code.name in ("GLOBAL", "INST")]
-    renamed = [NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name) for module, name in named]
+    instructions: Any = pickletools.genops(file)
+    named = [name.split(" ", 1) for code, name, _ in instructions if code.name in ("GLOBAL", "INST")]
+    renamed: Any = [
+        NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name) for module, name in named
+    ]
     return {".".join(pair) for pair in renamed}
 
 

@@ -112,9 +112,8 @@ class DualEncoder(ABC):
         known = self.spec is not None and self.spec.projection == PROJECTION_HASH
         if known and not self.warned and FOLDER not in Path(source).resolve().parents:
             self.warned = True
-            warnings.warn(
-                f"{self.name} knows MiniHowTo's cartoons alone: for others take vclip.load('offline')", stacklevel=4
-            )
+            hint = "knows MiniHowTo's cartoons alone: for others take vclip.load('offline')"
+            warnings.warn(f"{self.name} {hint}", stacklevel=4)
 
     def check(self, corpus: Corpus) -> None:
         """Raise a ValueError that names the fields in which a corpus's FeatureSpec differs from `spec`."""
