@@ -159,7 +159,7 @@ class Corpus:
 
     def features(self, i: int) -> np.ndarray:
         """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
-        i = self._position(i)
+        i = range(len(self))[i]  # as in a list, from its end too
         self._check_new(np.array([i]))
         return self._rows(i).astype(np.float16, copy=False)
 
@@ -168,7 +168,7 @@ class Corpus:
         return self.spec.dim if self.spec is not None else self._block(0).shape[1]
 
     def captions(self, i: int) -> Captions:
-        i = self._position(i)
+        i = range(len(self))[i]
         first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
         text = self.caption_text[first:last].to_pylist()
         return Captions(self.caption_start[first:last], self.caption_end[first:last], text)
@@ -261,11 +261,6 @@ class Corpus:
         if self._tokens is None:
             raise ValueError(f"{self.path} has no tokens yet: call corpus.tokenize(tokenizer) once")
         return self._tokens
-
-    def _position(self, i: int) -> int:
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"video {i} is outside the corpus, which has videos 0 to {len(self) - 1}")
-        return int(i) % len(self)
 
     def _block(self, shard: int) -> np.ndarray:
         return self._read(self._blocks[shard])
