@@ -27,7 +27,7 @@ from vocabulary import TOPICS
 from world import SIZES, Plan, plans
 
 from vclip.data.corpus import Corpus
-from vclip.encoders.projection import Projection
+from vclip.encoders.networks import Projection
 
 OUT = Path(__file__).parent / "minihowto"
 DIM = 128

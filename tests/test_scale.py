@@ -25,7 +25,7 @@ def test_what_is_missing_is_named(tmp_path, name):
     rows = read_rows(write(tmp_path / "a.json", {"machine": {}, "rows": ROWS}))
     with pytest.raises(ValueError, match=f"a.json has no figure '{name}' in row 'a step': measure it again with"):
         rows.value("a step", name)
-    with pytest.raises(ValueError, match="a.json has no row 'a leap': measure"):
+    with pytest.raises(ValueError, match=f"a.json has no figure '{name}' in row 'a leap': measure"):
         rows.value("a leap", name)
 
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from vclip.datasets._records import Dataset
     from vclip.datasets.minihowto import minihowto
     from vclip.encoders.loading import from_spec, load_encoder
-    from vclip.encoders.networks import AutoModelEncoder, EfficientNetLite0, S3DEncoder
-    from vclip.encoders.projection import Projection
+    from vclip.encoders.networks import AutoModelEncoder, EfficientNetLite0, Projection, S3DEncoder
     from vclip.encoders.s3d import S3D, load_s3d
     from vclip.losses import info_nce, mil_nce
     from vclip.models.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig

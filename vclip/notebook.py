@@ -44,10 +44,7 @@ class Rows(dict[str, dict]):
         """A figure of a row: a number, or the number at the start of a text such as "58 GFLOP/s"."""
         found = re.match(r"[+-]?[\d,.]*\d(e[+-]?\d+)?", str(self.get(what, {}).get(name, "")))
         if found is None:
-            missing = f"figure {name!r} in row {what!r}" if what in self else f"row {what!r}"
-            raise ValueError(
-                f"{self.path} has no {missing}: measure it again with {COMMAND} (full size; it says what it skips)"
-            )
+            raise ValueError(f"{self.path} has no figure {name!r} in row {what!r}: measure it again with {COMMAND}")
         return float(found[0].replace(",", ""))
 
 

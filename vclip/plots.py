@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
 from vclip.data.samplers import Clips
-from vclip.tasks.segment_metrics import segments
+from vclip.tasks.segmentation import segments
 from vclip.training.checkpoint import MASS, read_log
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
@@ -24,6 +24,11 @@ def closed(figure: Figure) -> Figure:
     """Close the figure: a notebook would draw an open one twice."""
     plt.close(figure)
     return figure
+
+
+def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches, and its axes, (rows, columns)."""
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
 
 
 def plain(text: str, width: int) -> str:
@@ -43,9 +48,8 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
     ends = [max(e, s + letters * len(t)) for s, e, t in zip(captions.start, captions.end, texts, strict=True)]
     lanes = _lanes(captions.start, ends)
     rows = max(lanes, default=0) + 1
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(12, 1.6 + 0.42 * rows), sharex=True, height_ratios=[1.2, 0.42 * rows], layout="constrained"
-    )
+    figure, axes = panels(2, 1, (12, 1.6 + 0.42 * rows), sharex=True, height_ratios=[1.2, 0.42 * rows])
+    top, bottom = axes[:, 0]
     for i, frame in enumerate(shown):
         top.imshow(frame, extent=(i * every, (i + 1) * every, 0, 1), aspect="auto", interpolation="bilinear")
     top.set(xlim=(0, seconds), ylim=(0, 1), yticks=[], ylabel="frames")
@@ -178,9 +182,7 @@ def curves(rows: Sequence[dict]) -> Figure:
 def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
     """Pictures (H, W, 3) in rows, each under its title; None leaves a place empty."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns, 2.2 * rows), squeeze=False, layout="constrained", dpi=72
-    )
+    figure, axes = panels(rows, columns, (1.9 * columns, 2.2 * rows), dpi=72)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -195,9 +197,7 @@ def ranking(
 ) -> Figure:
     """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
-    figure, axes = plt.subplots(
-        len(queries), columns, figsize=(1.5 * columns, 1.8 * len(queries)), squeeze=False, layout="constrained", dpi=72
-    )
+    figure, axes = panels(len(queries), columns, (1.5 * columns, 1.8 * len(queries)), dpi=72)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(h_pad=0.1)  # pyright: ignore[reportCallIssue]
@@ -237,10 +237,8 @@ def questions(
 ) -> Figure:
     """A row a question: its clip (or None) and a bar a candidate; green and ticked: true; orange: wrongly chosen."""
     heights = [len(options) + 1 for options in candidates]
-    figure, axes = plt.subplots(
-        len(candidates), 2, figsize=(10, 0.27 * sum(heights) + 0.4), squeeze=False, layout="constrained", dpi=80,
-        width_ratios=[1, 4], height_ratios=heights,
-    )  # fmt: skip
+    size = (10, 0.27 * sum(heights) + 0.4)
+    figure, axes = panels(len(candidates), 2, size, dpi=80, width_ratios=[1, 4], height_ratios=heights)
     titles = titles or [""] * len(candidates)
     rows = zip(axes, images, candidates, scores, answers, titles, strict=True)
     for (picture, bars), image, options, score, answer, title in rows:
@@ -273,9 +271,7 @@ def moments(
 
     `images`: {second: picture} of each video. `times` and `answers`: moments (first, last) in blocks, both inclusive.
     """
-    figure, axes = plt.subplots(
-        len(queries), 1, figsize=(9, 2.1 * len(queries)), squeeze=False, sharex=True, layout="constrained", dpi=80
-    )
+    figure, axes = panels(len(queries), 1, (9, 2.1 * len(queries)), sharex=True, dpi=80)
     for row, (axis, query, shown, marked, answer) in enumerate(
         zip(axes[:, 0], queries, images, times, answers, strict=True)
     ):
@@ -299,9 +295,8 @@ def labelled_seconds(
     """Curve of the `best` scores (T,), bands of true and predicted labels (T,): 0 = Outside (white), else label + 1."""
     seen = sorted(set(np.concatenate([truth, predicted]).tolist()) - {0})
     colours = {label: plt.get_cmap("tab20")(i % 20) for i, label in enumerate(seen)}
-    figure, (curve, bands) = plt.subplots(
-        2, 1, figsize=(11, 3.6), sharex=True, height_ratios=[1.3, 1], layout="constrained", dpi=80
-    )
+    figure, axes = panels(2, 1, (11, 3.6), sharex=True, height_ratios=[1.3, 1], dpi=80)
+    curve, bands = axes[:, 0]
     curve.step(np.arange(len(best) + 1), [*best, best[-1]], where="post", color=VIDEO, linewidth=1.2)
     curve.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
     curve.set(ylabel=ylabel)

@@ -18,8 +18,7 @@ from vclip.data.captions import read_captions
 from vclip.data.corpus import Corpus
 from vclip.data.video import read_seconds
 from vclip.datasets.minihowto import minihowto
-from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
-from vclip.encoders.projection import Projection
+from vclip.encoders.networks import EfficientNetLite0, Projection, S3DEncoder
 from vclip.encoders.s3d import S3D
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP

@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from vclip.data.extraction import encode_file
 from vclip.data.video import read_seconds
 from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
-from vclip.encoders.s3d import S3D
-from vclip.encoders.s3d_folded import fold
+from vclip.encoders.s3d import S3D, fold
 
 from processor import has_bf16
 

@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -448,7 +446,7 @@ def test_a_copied_corpus_is_whole(tmp_path):
 
 def test_the_encoder_may_be_named_and_its_matrix_comes_along(tmp_path):
     from vclip.encoders.loading import from_spec, load_encoder
-    from vclip.encoders.projection import Projection
+    from vclip.encoders.networks import Projection
 
     folder = make(tmp_path / "videos", "a")
     extract(folder, tmp_path / "named", "efficientnet-lite0")
@@ -458,36 +456,6 @@ def test_the_encoder_may_be_named_and_its_matrix_comes_along(tmp_path):
     extract(folder, tmp_path / "projected", projection)
     found = from_spec(Corpus.open(tmp_path / "projected").spec, tmp_path / "projected")
     assert found.spec == projection.spec
-
-
-SCRIPT = """
-import os, sys, vclip
-report = vclip.extract(*sys.argv[1:], vclip.load_encoder("efficientnet-lite0", fps=2, size=32))
-if os.environ["RANK"] == "0":
-    print(report)
-"""
-
-
-@pytest.mark.long
-def test_two_processes_share_the_videos(tmp_path):
-    folder = make(tmp_path / "videos", ["a", "b", "x/a", "d", "e"])
-    (folder / "c.mov").write_bytes(b"")
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "script.py")]
-    command += [str(folder), str(tmp_path / "two")]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "0/3" in done.stderr  # the main process has half of the six
-    assert done.stdout.count("6 videos: 5 ok, 1 failed") == 1
-    from vclip.encoders.networks import EfficientNetLite0
-
-    alone = extract(folder, tmp_path / "one", EfficientNetLite0(2, 32))
-    two, one = Corpus.open(tmp_path / "two"), Corpus.open(tmp_path / "one")
-    assert two.video_ids == one.video_ids == ["a.mov", "b", "d", "e", "x/a.mov"] and two.spec == one.spec
-    for i in range(5):
-        np.testing.assert_allclose(two.features(i), one.features(i), atol=2e-3)
-        assert two.captions(i).text == one.captions(i).text
-    assert extract(folder, tmp_path / "two", EfficientNetLite0(2, 32)) == alone
 
 
 def test_what_may_not_be_read_is_named(tmp_path):

@@ -148,15 +148,6 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(out):
         pass
 
 
-def test_several_processes_may_add_at_once(out):
-    with writing(out, corpora.spec()) as store:
-        others = [FeatureStore(out) for _ in range(3)]
-        for i, other in enumerate(others):
-            add(other, "abc"[i])
-        store.finish()
-    assert Corpus.open(out).video_ids == ["a", "b", "c"] and len({e.shard for e in store.entries.values()}) == 3
-
-
 def test_what_is_something_else_or_damaged_says_so(tmp_path, out):
     def refused(error, match, path=out, **changes):
         with pytest.raises(error, match=match), writing(path, corpora.spec(**changes)):

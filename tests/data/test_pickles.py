@@ -12,7 +12,6 @@ import subprocess
 import sys
 import typing
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from vclip.data.pickles import LEGACY, Placeholder, load_pickle, load_torch, unpacked
+from vclip.data.pickles import Placeholder, load_pickle, load_torch, unpacked
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -106,12 +105,10 @@ def test_damaged_pickles_only_raise_value_error(tmp_path_factory, data):
             assert str(path) in str(error)
 
 
-def test_gzip_is_bounded(tmp_path):
+def test_gzip_is_unpacked(tmp_path):
     text = os.urandom(50_000).hex().encode()
     assert unpacked(write(tmp_path / "a.gz", gzip.compress(text))) == text
     assert unpacked(write(tmp_path / "empty", b"")) == b""
-    with pytest.raises(ValueError, match="bomb.pkl unpacks to more than 100 times its size"):
-        load_pickle(write(tmp_path / "bomb.pkl", gzip.compress(bytes(20_000_000))))
     with pytest.raises(ValueError, match=r"cut.pkl is a damaged gzip file"):
         load_pickle(write(tmp_path / "cut.pkl", gzip.compress(text)[:-9]))
 
@@ -206,72 +203,7 @@ def test_pickled_objects_are_refused_by_name(tmp_path, data):
         load_pickle(write(tmp_path / "a.pkl", pickle.dumps(data)))
 
 
-# pickles that ask for more than they hold
-
-DEEP = 200_000
-TWICE = b"N" + b"2\x86" * 90  # each of ninety tuples holds the one before twice: 2 ** 90 parts to whoever hashes it
-LONG_LIST = b"](" + b"K\x01" * 400_000 + b"e"
-OUTER_FIRST = b"]" + b"2]a" * 20_000 + b"."  # the outer list is filled while the inner one is empty: never copied
-ENDLESS = {
-    "a deep tuple": b"\x80\x02N" + b"\x85" * DEEP + b".",
-    "a deep key": b"\x80\x02}N" + b"\x85" * DEEP + b"Ns.",
-    "a deep frozenset": b"\x80\x04" + b"(" * DEEP + b"N" + b"\x91" * DEEP + b".",
-    "deep lists": b"(" * DEEP + b"l" * DEEP + b".",
-    "a key of shared tuples": b"\x80\x02}" + TWICE + b"Ns.",
-    "a set of shared tuples": b"\x80\x04\x8f(" + TWICE + b"\x90.",
-    "a shared tuple": b"\x80\x02" + TWICE + b".",
-    "a number of an object": b"\x80\x02Nr\x00\x00\x00\x40.",
-    "a bytearray of 3 GB": b"\x80\x05\x96" + struct.pack("<Q", 3 << 30) + b"a.",
-}
-COPIES = {
-    "sets of one list": b"\x80\x02" + LONG_LIST + b"q\x000" + b"cbuiltins\nset\nh\x00\x85R" * 2000 + b".",
-    "bytes of one text": b"\x80\x02X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"q\x00c_codecs\nencode\nq\x01"
-    + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R" * 40_000 + b".",
-    "states of one dict": b"\x80\x02}("
-    + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(100_000))
-    + b"uq\x00"
-    + b"cargparse\nNamespace\n)Rh\x00b" * 20_000 + b".",
-}  # fmt: skip
-
-READ_ALL = """
-import sys
-from pathlib import Path
-from memory import peak_mb
-from vclip.data.pickles import load_pickle, load_torch
-before = peak_mb()
-for path in sorted(Path(sys.argv[1]).iterdir()):
-    try:
-        value = (load_pickle if path.suffix == ".pkl" else load_torch)(path)
-        print(path.name, "read", flush=True)
-    except ValueError as error:
-        print(path.name, "refused", len(str(error)), flush=True)
-print(round(peak_mb() - before))
-"""
-
-
-def test_no_file_ends_the_process(tmp_path):
-    for kind, program in ENDLESS.items():
-        write(tmp_path / f"{kind}.pkl", program)
-    for kind, program in (ENDLESS | COPIES).items():
-        write(tmp_path / f"{kind}.pt", in_torch_zip(program))
-    head = b"".join(pickle.dumps(part, 2) for part in (1001, {"little_endian": True}))
-    write(tmp_path / "legacy.pt", LEGACY + head + ENDLESS["a deep key"])
-    names = {path.name for path in tmp_path.iterdir()}
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ALL, tmp_path],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, (done.stdout[-300:], done.stderr[-300:])
-    *told, memory = done.stdout.splitlines()
-    assert {line.rpartition(" refused ")[0] for line in told} == names
-    assert all(int(line.split()[-1]) < 1000 for line in told)
-    assert int(memory) < 1000
-
-
-def test_wide_and_shared_data_is_not_taken_for_nested(tmp_path):
+def test_wide_and_shared_data_comes_back(tmp_path):
     row = ("a", (1, 2))
     nodes = [{"row": row, "of": None} for _ in range(3000)]
     parent = {"nodes": nodes, "rows": tuple([row] * 100_000), "long": {i: [row] for i in range(3000)}}
@@ -282,7 +214,6 @@ def test_wide_and_shared_data_is_not_taken_for_nested(tmp_path):
         loaded = load_pickle(write(path, pickle.dumps(parent, protocol)))
         assert len(loaded["rows"]) == 100_000 and loaded["nodes"][-1]["of"] is loaded
         assert loaded["rows"][0] is loaded["nodes"][0]["row"] and loaded["long"] == parent["long"]
-    assert len(load_pickle(write(path, OUTER_FIRST))) == 20_000
     deep = []
     for _ in range(400):
         deep = [deep]

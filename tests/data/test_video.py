@@ -63,7 +63,7 @@ def test_real_videos_against_a_loop(shared, name, fps):
 def test_frames_are_decoded_a_few_ahead(shared, monkeypatch):
     """While the first of one second is resized, and no more than FRAMES_AHEAD."""
     decoded, resized, waited = [], [], threading.Event()
-    shown, resize = video._shown, video._resize_and_crop
+    shown, resize = video.frames_of, video._resize_and_crop
 
     def counted(path):
         for item in shown(path):
@@ -77,7 +77,7 @@ def test_frames_are_decoded_a_few_ahead(shared, monkeypatch):
         resized.append(resize(*arguments))
         return resized[-1]
 
-    monkeypatch.setattr(video, "_shown", counted)
+    monkeypatch.setattr(video, "frames_of", counted)
     monkeypatch.setattr(video, "_resize_and_crop", checked)
     threads, seconds = set(threading.enumerate()), read_seconds(shared / "videos/rabbit320.mp4", 30, 32)
     next(seconds)

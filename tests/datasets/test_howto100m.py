@@ -141,14 +141,21 @@ def test_rows_without_text_are_left_out(tmp_path):
     assert [(video_id, rows(c)) for video_id, c in howto100m.captions(packed)] == [("v", [(0, 1, "a")])]
 
 
+def test_a_bad_row_costs_a_row(tmp_path):
+    columns = {"start": [0, "x"], "end": [1, 2], "text": ["a", "b"]}
+    write(tmp_path / "raw_caption.json", json.dumps({"v": columns}))
+    with pytest.warns(UserWarning, match="v, row 2: the times 'x' to 2 are not numbers; skipped 1 of 2 captions"):
+        assert [rows(c) for _, c in howto100m.captions(tmp_path)] == [[(0, 1, "a")]]
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (f"{HEADER}0,1,a\n3,2,b\n", "row 2: the segment 3.0 to 2.0 ends before it starts"),
-        (f"{HEADER}-1,2,b\n", "row 1: start: Input should be greater than or equal to 0, not '-1'"),
-        (f"{HEADER}0,nan,b\n", "row 1: end: Input should be .*'nan'"),
+        (f"{HEADER}0,1,a\n3,2,b\n", "row 2: the times '3' to '2' are not seconds with 0 <= start <= end"),
+        (f"{HEADER}-1,2,b\n", "row 1: the times '-1' to '2' are not seconds with 0 <= start <= end"),
+        (f"{HEADER}0,nan,b\n", "row 1: the times '0' to 'nan' are not seconds"),
         (f"{HEADER}0,1,\xff\n".encode("latin1"), "line 2: byte 0xff is not UTF-8"),
-        ("start,end\n0,1\n", "no column 'text'"),
+        ("start,end\n0,1\n", "the first line must name the columns start,end,text"),
     ],
 )
 def test_bad_captions_are_named(tmp_path, content, error):
@@ -161,10 +168,10 @@ def test_bad_captions_are_named(tmp_path, content, error):
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        ({"v": {"start": [0], "end": [1]}}, "v.text: Field required"),
-        ({"v": {"start": [0], "end": [1, 2], "text": ["a"]}}, "v: start, end and text are not of one length"),
-        ({"v": {"start": [0, 3], "end": [1, 1], "text": ["a", "b"]}}, "v: 1: the segment 3.0 to 1.0 ends before"),
-        ({"v": {"start": ["x"], "end": [4], "text": ["a"]}}, "v: 0.start: Input should be a valid number"),
+        ({"v": {"start": [0], "end": [1]}}, "v: a video's captions are lists start, end, text .*'text'"),
+        ({"v": {"start": [0], "end": [1, 2], "text": ["a"]}}, "v: a video's captions are lists .* of one length"),
+        ({"v": {"start": [0, 3], "end": [1, 1], "text": ["a", "b"]}}, "v, row 2: the times 3 to 1 are not seconds"),
+        ({"v": {"start": ["x"], "end": [4], "text": ["a"]}}, "v, row 1: the times 'x' to 4 are not numbers"),
     ],
 )
 def test_bad_json_is_named(tmp_path, data, error):

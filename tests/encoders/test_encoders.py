@@ -28,8 +28,7 @@ from vclip.data.video import read_seconds
 from vclip.encoders import loading
 from vclip.encoders.loading import from_spec
 from vclip.encoders.networks import AutoModelEncoder, EfficientNetLite0, S3DEncoder
-from vclip.encoders.s3d import S3D
-from vclip.encoders.s3d_folded import fold
+from vclip.encoders.s3d import S3D, fold
 from vclip.models.convert import convert
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from vclip.encoders.loading import from_spec
-from vclip.encoders.networks import EfficientNetLite0
-from vclip.encoders.projection import Projection, weights_hash
+from vclip.encoders.networks import EfficientNetLite0, Projection, weights_hash
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from vclip.datasets.minihowto import minihowto
 from vclip.models.loading import load
 from vclip.models.windows import sliding_windows
 from vclip.search.index import MomentIndex
-from vclip.search.vectors import SENTENCES
-from vclip.search.windows import standing_out
+from vclip.search.vectors import SENTENCES, standing_out
 from vclip.training.pretrain import pretrain
 
 import corpora

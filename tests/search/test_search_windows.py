@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from vclip.models.windows import sliding_windows
 from vclip.neighbours import index_rows
 from vclip.search.index import MomentIndex
-from vclip.search.vectors import SENTENCES
-from vclip.search.windows import Windows, standing_out
+from vclip.search.vectors import SENTENCES, Windows, standing_out
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclip.tasks.segment_metrics import edit_score, segmental_f1, segments
+from vclip.tasks.segmentation import edit_score, segmental_f1, segments
 
 labels = st.lists(st.integers(0, 3), max_size=25).map(lambda values: np.array(values, dtype=np.int64))
 pairs = st.lists(

@@ -16,14 +16,15 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import merge_windows, sliding_windows
-from vclip.tasks.segment_metrics import edit_score, segmental_f1
 from vclip.tasks.segmentation import (
     RULES,
     SHUFFLES,
+    edit_score,
     label_seconds,
     majority_filter,
     outside_threshold,
     score,
+    segmental_f1,
     shuffled_baseline,
     smooth,
     targets,

@@ -15,7 +15,7 @@ from torch import nn
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
+from vclip.training.batches import embed_in_mini_batches, gather_embeddings
 
 import corpora
 

@@ -4,7 +4,7 @@ import math
 import random
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -108,16 +108,21 @@ def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captio
         known = ", ".join(CAPTION_SUFFIXES + CONTAINERS)
         raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {known}")
     read = read_stream(path) if suffix in CONTAINERS else _READERS[suffix](path, _decoded(path), video_id)
-    found = [row for row in read if isinstance(row, str) or not _is_missing(row[2])]
-    rows = [row if isinstance(row, str) else _checked(path, number, *row) for number, row in enumerate(found, 1)]
-    skipped = [row for row in rows if isinstance(row, str)]
-    if skipped and len(skipped) == len(rows):
-        raise ValueError(f"{path}, {skipped[0]}")
-    captions = _captions([row for row in rows if not isinstance(row, str)])
+    captions, skipped = from_rows(str(path), read)
     if suffix in (".csv", ".tsv"):  # whisper.cpp begins each text with a space
         captions = in_seconds(captions, 100 if suffix == ".tsv" or all(t[0] == " " for t in captions.text) else 1000)
-    message = f"{path}, {skipped[0]}; skipped {len(skipped)} of {len(rows)} captions" if skipped else ""
-    return captions, message
+    return captions, skipped
+
+
+def from_rows(where: str, read: Iterable[Row]) -> tuple[Captions, str]:
+    """Captions of the rows that `vclip.data.transcripts` read, and what to say of those that were skipped."""
+    found = [row for row in read if isinstance(row, str) or not _is_missing(row[2])]
+    rows = [row if isinstance(row, str) else _checked(where, number, *row) for number, row in enumerate(found, 1)]
+    skipped = [row for row in rows if isinstance(row, str)]
+    if skipped and len(skipped) == len(rows):
+        raise ValueError(f"{where}, {skipped[0]}")
+    captions = _captions([row for row in rows if not isinstance(row, str)])
+    return captions, f"{where}, {skipped[0]}; skipped {len(skipped)} of {len(rows)} captions" if skipped else ""
 
 
 def _decoded(path: Path) -> str:
@@ -146,7 +151,7 @@ def _is_missing(text) -> bool:
     return text is None or text == "" or (isinstance(text, float) and math.isnan(text))
 
 
-def _checked(path: Path, number: int, start, end, text) -> tuple[float, float, str] | str:
+def _checked(where: str, number: int, start, end, text) -> tuple[float, float, str] | str:
     try:
         times = float(start), float(end)
     except OverflowError:
@@ -157,7 +162,7 @@ def _checked(path: Path, number: int, start, end, text) -> tuple[float, float, s
         return f"row {number}: {short(text)} is not a text"
     if not 0 <= times[0] <= times[1] < math.inf:
         what = f"the times {short(start)} to {short(end)} are not seconds with 0 <= start <= end"
-        raise ValueError(f"{path}, row {number}: {what}")
+        raise ValueError(f"{where}, row {number}: {what}")
     return *times, text
 
 

@@ -11,12 +11,10 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +24,6 @@ import pyarrow.parquet as pq
 from vclip.data import layouts, storage
 from vclip.data.captions import Captions, tokenize
 from vclip.data.spec import FeatureSpec
-from vclip.data.text import file_name, refuse_unknown
 
 # opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
 FILES_OPEN = 30_000
@@ -62,7 +59,6 @@ class Corpus:
         self._read = lru_cache(FILES_OPEN)(layouts.read_rows)
         # our own files were checked before they were written, other tools' are when a video is first read
         self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
-        self.rate_declared = False  # whether `open` was told how many features there are a second
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
@@ -108,32 +104,19 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(path, split: str | None = None, rate: float | None = None) -> "Corpus":
+    def open(path, split: str | None = None) -> "Corpus":
         """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
 
         Args:
             path: a corpus; a folder of `<id>.npy`, .npz, .pt or .pth with an array (T, F) each, or of one .h5 file with
                 a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
             split: which shards, where a folder holds those of "train" and "val".
-            rate: features a second, if not 1: they are made one a second, in memory, each the mean of a second's
-                features or the one valid at its middle. `export` writes these.
 
         Raises:
             ValueError: names the file that is damaged, or does not hold one array of floats.
             ImportError: for an .h5 file without h5py.
-
-        Example:
-            >>> import vclip
-            >>> len(Corpus.open(vclip.minihowto() / "val", rate=2).features(0))  # of 62
-            31
         """
-        corpus = Corpus._read_folder(Path(path).expanduser(), split)
-        if rate is not None:
-            corpus._resample(rate)
-        return corpus
-
-    @staticmethod
-    def _read_folder(path: Path, split: str | None) -> "Corpus":
+        path = Path(path).expanduser()
         if not (path / "corpus.json").is_file():
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
@@ -176,7 +159,7 @@ class Corpus:
 
     def features(self, i: int) -> np.ndarray:
         """(T, F) float16, a view of the mapped file (a copy where another tool stored float32)."""
-        i = self._position(i)
+        i = range(len(self))[i]  # as in a list, from its end too
         self._check_new(np.array([i]))
         return self._rows(i).astype(np.float16, copy=False)
 
@@ -185,7 +168,7 @@ class Corpus:
         return self.spec.dim if self.spec is not None else self._block(0).shape[1]
 
     def captions(self, i: int) -> Captions:
-        i = self._position(i)
+        i = range(len(self))[i]
         first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
         text = self.caption_text[first:last].to_pylist()
         return Captions(self.caption_start[first:last], self.caption_end[first:last], text)
@@ -214,34 +197,6 @@ class Corpus:
     def token_ids(self) -> np.ndarray:
         """(tokens of all captions,) int32, without special tokens."""
         return self._token_table()[1]
-
-    def export(self, folder, kind: Literal["npy", "h5"] = "npy") -> Path:
-        """Write the features, float32, into the new `folder` for other tools, all or nothing; returns the folder.
-
-        Args:
-            kind: `<id>.npy`, or one features.h5 with a dataset a video. What no file name holds is "_" in an id.
-
-        Raises:
-            FileExistsError, ValueError: if `folder` holds something; if two ids make one name.
-
-        Example:
-            >>> import tempfile, vclip
-            >>> folder = vclip.Corpus.open(vclip.minihowto() / "val").export(tempfile.mkdtemp())
-            >>> len(list(folder.glob("*.npy")))
-            64
-        """
-        refuse_unknown([kind], ("npy", "h5"), "kind of features")
-        names = [file_name(video_id) for video_id in self.video_ids]
-        if twice := [name for name, n in Counter(names).items() if n > 1]:
-            raise ValueError(f"{self.path}: two ids would both be written as {twice[0]!r}: rename one")
-        rows = ((name, self.features(i).astype(np.float32)) for i, name in enumerate(names))
-        with storage.new_folder(folder) as making:
-            if kind == "h5":
-                with layouts.open_h5(making / "features.h5", "w") as file:
-                    file.update(rows)
-            for name, features in rows:
-                np.save(making / f"{name}.npy", features)
-        return Path(folder).expanduser()
 
     def tokenize(self, tokenizer) -> "Corpus":
         """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk, once."""
@@ -277,16 +232,6 @@ class Corpus:
         shards, first = np.unique(self._shard[order], return_index=True)
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
 
-    def _resample(self, rate: float) -> None:
-        """Replace the files by arrays of one feature a second, one a video; at a rate of 1 they stay."""
-        if not 0.01 <= rate <= 1000:
-            raise ValueError(f"{self.path}: rate={rate} is not 0.01 to 1000 features a second")
-        self.rate_declared = True
-        if rate != 1:
-            blocks = [layouts.one_a_second(self.features(i), rate).astype(np.float16) for i in range(len(self))]
-            self._blocks, self._shard, self.first_row = blocks, np.arange(len(self)), np.zeros(len(self), np.int64)
-            self.seconds = np.array([len(block) for block in blocks])
-
     def _set_captions(self, table: pa.Table) -> None:
         table, owner = self._by_video(table)
         self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
@@ -317,14 +262,8 @@ class Corpus:
             raise ValueError(f"{self.path} has no tokens yet: call corpus.tokenize(tokenizer) once")
         return self._tokens
 
-    def _position(self, i: int) -> int:
-        if not -len(self) <= i < len(self):
-            raise IndexError(f"video {i} is outside the corpus, which has videos 0 to {len(self) - 1}")
-        return int(i) % len(self)
-
     def _block(self, shard: int) -> np.ndarray:
-        block = self._blocks[shard]
-        return self._read(block) if isinstance(block, Path) else block
+        return self._read(self._blocks[shard])
 
     def _rows(self, i: int) -> np.ndarray:
         return self._block(self._shard[i])[self.first_row[i] : self.first_row[i] + self.seconds[i]]

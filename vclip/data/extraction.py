@@ -1,4 +1,4 @@
-"""`extract`: a folder of videos becomes a corpus, in one process or several, and goes on where it was stopped.
+"""`extract`: a folder of videos becomes a corpus, and goes on where it was stopped.
 
 `merge`: the corpora that several machines extracted, each from its shard of the videos, become one.
 """
@@ -7,7 +7,7 @@ import html
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -17,13 +17,13 @@ import av
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 from tqdm.auto import tqdm
 
 from vclip.data.corpus import STORE, Corpus
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, writing
 from vclip.data.prefetch import prefetch
-from vclip.data.spec import PROJECTION, FeatureSpec
+from vclip.data.spec import PROJECTION
 from vclip.data.storage import check_features, copy_into
 from vclip.data.text import printable
 from vclip.data.video import open_video, read_seconds
@@ -66,7 +66,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
     `deduplicate`, are the file of the same stem (any kind that `read_captions` reads; also `stem.en.vtt`,
     `stem.mp4.srt`) beside it, else the text stream inside it, or none.
     A damaged file keeps the seconds that could be decoded. A file that moved is not encoded again; captions that
-    changed are read again; videos that are gone stay in the corpus. Under `torchrun` the processes divide the videos.
+    changed are read again; videos that are gone stay in the corpus.
 
     Args:
         source: a folder, a file, or a list of files.
@@ -90,25 +90,13 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         import vclip
 
         encoder = vclip.load_encoder(encoder)
-    state, out = processes(), Path(out).expanduser()
+    out = Path(out).expanduser()
     files = Files(source, out)
     mine = [video for video in files.videos if is_in_shard(video, shard)]
-    with ExitStack() as stack:
-        todo: list = [None]
-        if state.is_main_process:
-            store = stack.enter_context(writing(out, encoder.spec))
-            todo = [compare(store, files, mine)]
-        broadcast_object_list(todo)  # what is to do, and the others' sign to begin
-        if not state.is_main_process:
-            store = stack.enter_context(closing(FeatureStore(out)))
-        names, changes = todo[0]
-        own = names[state.process_index :: state.num_processes]
-        encode(store, files, tqdm(own, desc="extract", unit="video", disable=not state.is_main_process), encoder)
-        state.wait_for_everyone()
-        if state.is_main_process:
-            store.finish()
-        state.wait_for_everyone()
-        store.read()
+    with writing(out, encoder.spec) as store:
+        names, changes = compare(store, files, mine)
+        encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
+        store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
 
@@ -150,8 +138,15 @@ def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
     """Features (T, F) float16 of a video file, None if there are none, and why they are not all there."""
     spec, encoded, problems = encoder.spec, [], []
     most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
+
+    def decoded() -> Generator[np.ndarray, None, None]:
+        try:
+            yield from read_seconds(path, spec.fps, spec.size)
+        except (ValueError, OSError) as error:  # ends it early
+            problems.append(str(error))
+
     # as many seconds more are decoded while some are encoded
-    with closing(prefetch(_seconds(path, spec, problems), most)) as seconds:
+    with closing(prefetch(decoded(), most)) as seconds:
         while block := list(islice(seconds, most)):
             encoded.append(encoder(np.stack(block)))
     if not encoded:
@@ -161,14 +156,6 @@ def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
     except ValueError as error:
         return None, str(error)
     return features, printable("; ".join(problems))
-
-
-def _seconds(path: Path, spec: FeatureSpec, problems: list[str]) -> Generator[np.ndarray, None, None]:
-    """The seconds of a video; what ends it early is added to `problems`."""
-    try:
-        yield from read_seconds(path, spec.fps, spec.size)
-    except (ValueError, OSError) as error:
-        problems.append(str(error))
 
 
 def _duration(file: Path, seconds: int) -> float:

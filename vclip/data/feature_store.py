@@ -71,14 +71,6 @@ class Entry(NamedTuple):
     caption_stamp: str = ""  # its caption file when it was read
     caption_error: str = ""
 
-    @property
-    def content(self) -> Content:
-        return Content(*self[3:6])
-
-
-FIELDS = ", ".join(Entry._fields)
-VALUES = ", ".join("?" * len(Entry._fields))
-
 
 @contextmanager
 def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
@@ -107,15 +99,15 @@ class FeatureStore:
             raise FileNotFoundError(f"{folder} has no {STORE}: extract and MomentIndex.build make one")
         self._waiting: dict[str, np.ndarray] = {}
         try:
-            self.db = sqlite3.connect(folder / STORE, timeout=60)
+            self.db = sqlite3.connect(folder / STORE)
             if spec is not None:
                 self.db.executescript(SCHEMA)
-            self.read()
+            self.meta = {key: json.loads(value) for key, value in self.db.execute("SELECT * FROM meta")}
+            found = self.db.execute(f"SELECT {', '.join(Entry._fields)} FROM videos ORDER BY rowid")
+            self.entries = {entry.video: entry for entry in map(Entry._make, found)}
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
-            if "no such column" in str(error):
-                raise ValueError(f"{folder} was made by an older vclip: delete it and extract or index again") from None
             raise ValueError(
                 f"{folder / STORE} cannot be read ({error}): copy it again; or delete it, and an index is built again "
                 f"without {folder}, a corpus goes on in a new folder made by vclip.merge([{str(folder)!r}], new)"
@@ -126,11 +118,6 @@ class FeatureStore:
 
     def close(self) -> None:
         self.db.close()
-
-    def read(self) -> None:
-        self.meta = {key: json.loads(value) for key, value in self.db.execute("SELECT * FROM meta")}
-        found = self.db.execute(f"SELECT {FIELDS} FROM videos ORDER BY rowid")
-        self.entries = {entry.video: entry for entry in map(Entry._make, found)}
 
     def remember(self, **meta) -> None:
         self.meta |= meta
@@ -159,7 +146,7 @@ class FeatureStore:
         waiting = None if features is None else features.astype(np.float16).tobytes()
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
-            insert = f"INSERT OR REPLACE INTO videos VALUES ({VALUES}, ?, ?)"
+            insert = f"INSERT OR REPLACE INTO videos VALUES ({'?, ' * len(Entry._fields)}?, ?)"
             self.db.executemany(insert, [(*entry, captions, waiting) for entry, captions in rows])
         for video in forget:
             del self.entries[video]
@@ -187,7 +174,6 @@ class FeatureStore:
 
     def finish(self) -> None:
         """Publish the tables if they differ, and remove features files that no row names, and what a kill left."""
-        self.read()
         there = [entry for entry in self.entries.values() if entry.shard is not None]
         if not self.is_published():
             (self.folder / "corpus.json").unlink(missing_ok=True)  # no corpus, rather than one that is half new

@@ -85,7 +85,7 @@ def _features(file: Path) -> dict[str, np.ndarray]:
     if file.suffix == ".npy":
         return {file.stem: read_npy(file)}
     if file.suffix in H5:
-        with open_h5(file) as datasets:
+        with _open_h5(file) as datasets:
             return {video_id: _half(np.asarray(dataset)) for video_id, dataset in datasets.items()}
     if file.suffix == ".npz":
         try:
@@ -108,14 +108,14 @@ def _half(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array, np.float16) if array.dtype.kind == "f" else array
 
 
-def open_h5(file: Path, mode: str = "r") -> Any:
+def _open_h5(file: Path) -> Any:
     """An HDF5 file, a mapping of names to datasets; ImportError that says what to install, ValueError if damaged."""
     try:
         import h5py
     except ImportError:
         raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
     try:
-        return h5py.File(file, mode)
+        return h5py.File(file)
     except OSError as error:
         raise ValueError(f"{file} cannot be read as HDF5 ({error}): copy it again") from None
 
@@ -140,17 +140,3 @@ def _read_shards(path: Path, split: str) -> Layout:
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
     schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
     return Layout({"split": split}, table(videos, VIDEOS), table(captions, schema), blocks)
-
-
-def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:
-    """Features (rows, F), `rate` of them a second, as one a second: row i begins at second i / rate.
-
-    A second has the mean of the rows that begin in it; at a rate below 1, the row that is valid at its middle.
-    """
-    n, slack = len(features), 1e-6  # for what division leaves behind the decimal point
-    if rate < 1:
-        middles = np.arange(max(1, np.ceil(n / rate - 0.5 - slack))) + 0.5
-        return features[np.minimum(middles * rate + slack, n - 1).astype(int)]
-    first = np.ceil(np.arange(n // rate + 2) * rate - slack).astype(int)
-    first = first[first < n]
-    return np.add.reduceat(features, first, dtype=np.float32) / np.diff(first, append=n)[:, None]

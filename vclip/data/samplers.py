@@ -60,8 +60,7 @@ class OverlappedClips:
         video = _check_videos(corpus, videos, n)
         begin = corpus.caption_offsets[video]
         centre = rng.integers(begin, corpus.caption_offsets[video + 1])
-        first, last = _grow_text(corpus, video, centre, _targets(self, len(video), rng), rng)
-        low, high = _span(corpus, first, last)
+        first, last, low, high = _text_clips(self, corpus, video, centre, rng)
         middle = rng.integers(low, np.maximum(low, high), endpoint=True)
         # disordered captions can end before they start
         middle = np.where(low < high, middle, (low + high) // 2)
@@ -106,8 +105,7 @@ class AlignedClips:
 
     def _grown(self, corpus: Corpus, video: PerClip, centre: PerClip, rng: np.random.Generator) -> Clips:
         begin = corpus.caption_offsets[video]
-        first, last = _grow_text(corpus, video, centre, _targets(self, len(video), rng), rng)
-        low, high = _span(corpus, first, last)
+        first, last, low, high = _text_clips(self, corpus, video, centre, rng)
         end = np.clip(high, 0, corpus.seconds[video])
         return Clips(np.clip(low, 0, end), end, first - begin, last - begin)
 
@@ -164,10 +162,16 @@ def _check_videos(corpus: Corpus, videos: Videos, n: int) -> PerClip:
     return np.repeat(given.astype(np.int64), n)
 
 
-def _targets(sampler: OverlappedClips | AlignedClips, size: int, rng: np.random.Generator) -> PerClip:
-    if sampler.text_tokens is None:
-        return np.full(size, sampler.max_text_tokens)
-    return rng.integers(*sampler.text_tokens, size=size, endpoint=True)
+def _text_clips(
+    sampler: OverlappedClips | AlignedClips, corpus: Corpus, video: PerClip, centre: PerClip, rng: np.random.Generator
+) -> tuple[PerClip, PerClip, PerClip, PerClip]:
+    """Text clips grown from `centre`: captions in corpus-wide numbers, and the whole seconds they span."""
+    target = np.full(len(video), sampler.max_text_tokens)
+    if sampler.text_tokens is not None:
+        target = rng.integers(*sampler.text_tokens, size=len(video), endpoint=True)
+    first, last = _grow_text(corpus, video, centre, target, rng)
+    low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
+    return first, last, low.astype(np.int64), high.astype(np.int64)
 
 
 def _grow_text(
@@ -211,12 +215,6 @@ def _nearest_captions(corpus: Corpus, video: PerClip, centre: PerClip, count: in
         first -= back
         last += following & ~back
     return first, last
-
-
-def _span(corpus: Corpus, first: PerClip, last: PerClip) -> tuple[PerClip, PerClip]:
-    """Whole seconds from the first caption's start to the last one's end."""
-    low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
-    return low.astype(np.int64), high.astype(np.int64)
 
 
 def ranges(starts: Int[np.ndarray, " M"], lengths: Int[np.ndarray, " M"]) -> Int[np.ndarray, " S"]:

@@ -1,7 +1,6 @@
 """Check user-supplied names against the known ones; make names printable, values short."""
 
 import difflib
-import re
 import reprlib
 from collections.abc import Iterable
 
@@ -13,11 +12,6 @@ short = _SHORT.repr  # a value for a message, less than a line of it
 def printable(text: str) -> str:
     """Escape what UTF-8 cannot hold, as `\\udcff`: a file name or caption may hold half of a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def file_name(text: str) -> str:
-    """The text with "_" for what some file system refuses, or takes for a path or a hidden file."""
-    return re.sub(r'^\.|[\x00-\x1f\x7f/\\:*?"<>|]', "_", text)
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -50,10 +50,14 @@ def read_json(path: Path, text: str, video_id: str | None) -> list[Row]:
         found = f"a dict with keys {short(list(videos))[1:-1]}" if videos else short(data)
         expected = "a dict of videos, each with lists start, end, text, or one with a list " + " or ".join(SEGMENTS)
         raise ValueError(f"{path}: found {found}; expected {expected}")
+    return in_rows(str(path), columns)
+
+
+def in_rows(where: str, columns: dict) -> list[Row]:
     try:
         return list(zip(*(columns[name] for name in ("start", "end", "text")), strict=True))
     except (KeyError, TypeError, ValueError) as error:
-        message = f"{path}: a video's captions are lists start, end, text of one length"
+        message = f"{where}: a video's captions are lists start, end, text of one length"
         raise ValueError(f"{message} ({type(error).__name__}: {error})") from None
 
 
@@ -85,7 +89,7 @@ def read_timedtext(path: Path, text: str, video_id: str | None) -> list[Row]:
     return [_row(number, event) for number, event in enumerate(events, 1)]
 
 
-def read_table(path: Path, text: str, video_id: str | None) -> list[Row]:
+def read_table(path: Path, text: str, video_id: str | None = None) -> list[Row]:
     # strict: else an open quote swallows the rest; Whisper's .tsv quotes nothing
     style: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix.lower() == ".tsv" else {"strict": True}
     reader, rows, broken = csv.DictReader(io.StringIO(text, newline=""), **style), [], []

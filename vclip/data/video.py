@@ -71,15 +71,16 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
 def _sampled(path, fps: int) -> Generator[tuple[VideoFrame, int], None, None]:
     """Frames that are shown at any of the times i / fps, and at how many."""
     k = 0
-    for frame, until in _shown(path):
+    for frame, until in frames_of(path):
         end = math.ceil(until * fps)
         if end > k:
             yield frame, end - k
             k = end
 
 
-def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
-    """Frames with the time, in seconds from the container's start, until which each is shown."""
+def frames_of(path, begin: float = 0) -> Iterator[tuple[VideoFrame, Fraction]]:
+    """The frames shown from `begin` on, and some before, each with the time until which it is shown; times are seconds
+    from the container's start."""
     name = repr(str(path))
     with open_video(path) as container:
         stream = picture_stream(container, name)
@@ -87,7 +88,8 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
         period = 1 / frame_rate(stream)
         damage: list[str] = []
         shown, since, end = None, Fraction(0), Fraction(0)
-        for frame in decode(container, stream, period, damage):
+        seek_to = origin + Fraction(begin) if begin and origin is not None else Fraction(0)
+        for frame in decode(container, stream, seek_to, period, damage):
             time = end if frame.pts is None else frame.pts * base - (origin or 0)
             if shown is None:
                 # without a start time in the container the first frame is the start
@@ -111,8 +113,27 @@ def _shown(path) -> Iterator[tuple[VideoFrame, Fraction]]:
             raise VideoError(f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: {remedy}")
 
 
-def decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
-    """Frames of `stream`, picture or sound, each `period` long unless it says so; packets that fail add to `damage`."""
+def decode(container, stream, time: Fraction, period: Fraction, damage: list[str]) -> Iterator:
+    """Frames of `stream`, picture or sound, each `period` long unless it says so; packets that fail add to `damage`.
+
+    They begin with the last key frame at or before `time` (s, as the file counts), or at the file's beginning.
+    """
+    if time > 0:
+        try:
+            container.seek(int(time / stream.time_base), stream=stream)
+            frames = _decode(container, stream, period, damage)
+            first = next((frame for frame in frames if frame.pts is not None), None)
+            if first is not None and (first.time or 0.0) <= time + period:
+                yield first
+                yield from frames
+                return
+        except FFmpegError:
+            pass  # the file has no index to seek by
+        container.seek(container.start_time or 0)
+    yield from _decode(container, stream, period, damage)
+
+
+def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
     if not stream.codec_context.is_open:
         stream.thread_type = "AUTO"
     reached, decoded, packets = 0.0, 0, container.demux()

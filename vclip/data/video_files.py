@@ -212,18 +212,15 @@ def _still(file: Path, entry: Entry) -> Content | None:
     if entry.shard is not None and entry.size < 0:  # of a corpus that was made without a store
         found = os.stat(file)
         return Content(found.st_size, found.st_mtime_ns)
-    return still(file, entry.content)
+    return still(file, Content(entry.size, entry.mtime, entry.sha256))
 
 
 def _moved(store: FeatureStore, files: Files, todo: Sequence[str]) -> list[tuple[str, Entry, Content]]:
     """Of the videos to be encoded those with the content of another that is no longer where it was, and its entry."""
-    replaced, free = set(todo), {}
-    away = [e for e in store.entries.values() if e.sha256 and (e.video in replaced or e.video not in files.videos)]
-    here = {files.place(video)[1] for video in files.videos} if away else set()
-    for entry in away:
-        if entry.shard is not None and (
-            entry.video in replaced or entry.path in here or not store.file(entry).exists()
-        ):
+    replaced, here, free = set(todo), {files.place(video)[1] for video in files.videos}, {}
+    for entry in store.entries.values():
+        away = entry.video not in files.videos and (entry.path in here or not store.file(entry).exists())
+        if entry.sha256 and entry.shard is not None and (entry.video in replaced or away):
             free[entry.size, entry.sha256] = entry
     sizes, moved = {size for size, _ in free}, []
     for video in todo:

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from vclip.data.pickles import unpacked
 
-MEMBER_BYTES = 2**26  # captions of an hour are 0.1 MB; a tar file can unpack to any size
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
 
@@ -77,8 +76,6 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 name = member.name.rpartition("/")[2]
                 stream = tar.extractfile(member) if member.isreg() and wanted(name) else None
                 if stream is not None:
-                    if member.size > MEMBER_BYTES:
-                        raise ValueError(f"{path}, {member.name}: larger than {MEMBER_BYTES} bytes")
                     yield name, _decoded(f"{path}, {member.name}", stream.read())
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is a damaged tar file ({error}); fetch it again") from None

@@ -1,15 +1,16 @@
 """HowTo100M (Miech et al. 2019): lists of narrated how-to videos, and their captions."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import AfterValidator, Field
 
-from vclip.data.captions import Captions
-from vclip.datasets._files import Seconds, Text, check, find_file, read_csv, read_json, read_text, read_texts
+from vclip.data.captions import Captions, from_rows
+from vclip.data.transcripts import Row, in_rows, read_table
+from vclip.datasets._files import Text, find_file, read_csv, read_json, read_text, read_texts
 from vclip.datasets._records import Dataset, check_split
 
 IDS = {"train": "how2_s3d_train.lst", "val": "how2_s3d_val.lst", "holdout": "htm_holdout_vid.txt"}
@@ -40,24 +41,6 @@ class _Listed:
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-@dataclass
-class _Row:
-    start: Seconds
-    end: Seconds
-    text: str | float | None  # NaN or null where there is none
-
-    def __post_init__(self):
-        if self.end < self.start:
-            raise ValueError(f"the segment {self.start} to {self.end} ends before it starts")
-
-
-@dataclass
-class _Columns:
-    start: list
-    end: list
-    text: list
-
-
 def load(path: str | Path, split: str = "train") -> Dataset[Video]:
     """The videos of one list, in its order.
 
@@ -83,7 +66,7 @@ def load(path: str | Path, split: str = "train") -> Dataset[Video]:
 
 
 def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
-    """Each video's id and captions: rows in the order of the file, those without a text left out, nothing cleaned.
+    """Each video's id and captions: in the order of the file, read as by `vclip.read_captions`, nothing cleaned.
 
     Args:
         path: raw_caption.json (id -> lists start, end, text), a .tar.gz of `<id>.csv` (start, end, text), or the folder
@@ -95,17 +78,14 @@ def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
         raise FileNotFoundError(f"{path} is no file and holds none of {', '.join(CAPTIONS)}")
     if ".tar" in path.suffixes:
         for name, source in read_texts(path, lambda name: name.endswith(".csv")):
-            yield name.removesuffix(".csv"), _captions(row for _, row in read_csv(source, _Row))
+            yield name.removesuffix(".csv"), _captions(source.where, read_table(Path(source.where), source.text))
         return
-    for video_id, columns in read_json(read_text(path), dict[Text, _Columns]).items():
-        if not len(columns.start) == len(columns.end) == len(columns.text):
-            raise ValueError(f"{path}: {video_id}: start, end and text are not of one length")
-        rows = zip(columns.start, columns.end, columns.text, strict=True)
-        named = [{"start": start, "end": end, "text": text} for start, end, text in rows]
-        yield video_id, _captions(check(f"{path}: {video_id}", list[_Row], named))
+    for video_id, columns in read_json(read_text(path), dict[Text, dict]).items():
+        yield video_id, _captions(f"{path}: {video_id}", in_rows(f"{path}: {video_id}", columns))
 
 
-def _captions(rows: Iterable[_Row]) -> Captions:
-    kept = [(row.start, row.end, row.text) for row in rows if row.text and isinstance(row.text, str)]
-    start, end, text = zip(*kept, strict=True) if kept else ((), (), ())
-    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(text))
+def _captions(where: str, rows: list[Row]) -> Captions:
+    found, skipped = from_rows(where, rows)
+    if skipped:
+        warnings.warn(skipped, stacklevel=3)
+    return found

@@ -10,10 +10,10 @@ from vclip.encoders.networks import (
     AutoModelEncoder,
     EfficientNetLite0,
     Encoder,
+    Projection,
     S3DEncoder,
 )
 from vclip.encoders.offline import ConSE
-from vclip.encoders.projection import Projection
 from vclip.encoders.s3d import S3D_FILE, load_s3d
 
 S3D_FILES = (S3D_FILE, "s3d_howto100m.pth")

@@ -46,9 +46,8 @@ class ConSE(EfficientNetLite0):
         self.centre = names.mean(axis=0)
         self.names = torch.from_numpy(names - self.centre).to(device)
         weights = self.network.state_dict() | {f"names.{k}": v for k, v in self.sentences.state_dict().items()}
-        self.spec = replace(
-            self.spec, encoder=OFFLINE, weights=weights_hash(weights), pooling="mean", dim=names.shape[1]
-        )
+        own = {"encoder": OFFLINE, "weights": weights_hash(weights), "pooling": "mean", "dim": names.shape[1]}
+        self.spec = replace(self.spec, **own)
 
     def embed_texts(self, texts: list[str]) -> Float[np.ndarray, "n F"]:
         """Sentences in the space of the features."""

@@ -5,16 +5,14 @@
 
 import argparse
 import copy
-import os
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from vclip.data.pickles import load_torch
+from vclip.data.storage import new_folder
 from vclip.encoders.networks import S3DEncoder
 from vclip.encoders.s3d import S3D_FILE, load_s3d, load_strictly
 from vclip.models.config import VideoCLIPConfig
@@ -94,36 +92,30 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
     Example:
         >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty: name another folder, or remove it first")
-    content, model, processor = load_torch(path), None, None
-    if isinstance(content, dict) and "fc.weight" in content:
-        if s3d is not None or tokenizer is not None or config is not None:
-            raise ValueError(f"{path} is S3D: pass VideoCLIP's file first, or S3D's alone")
-        s3d = path
-    else:
-        model: Any = load_videoclip(path, config)
-        if tokenizer is not None:
-            limits = model.config.max_text_tokens, model.config.max_video_tokens
-            processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer), *limits)
-            processor.check(model.config)
-    network = None if s3d is None else load_s3d(s3d)
-    if network is not None and model is not None:
-        spec = S3DEncoder(network).spec
-        if model.config.video_feature_dim != spec.dim:
-            raise ValueError(f"the model takes features of {model.config.video_feature_dim}, S3D makes {spec.dim}")
-        model.config.feature_spec = asdict(spec)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unfinished:
-        written = Path(unfinished) / "model"
-        written.mkdir()
-        for part in (model, processor):
-            if part is not None:
-                part.save_pretrained(written)
-        if network is not None:
-            save_file(network.state_dict(), written / S3D_FILE)
-        os.replace(written, folder)
+    with new_folder(folder) as making:
+        content, model = load_torch(path), None
+        if isinstance(content, dict) and "fc.weight" in content:
+            if s3d is not None or tokenizer is not None or config is not None:
+                raise ValueError(f"{path} is S3D: pass VideoCLIP's file first, or S3D's alone")
+            s3d = path
+        else:
+            model: Any = load_videoclip(path, config)
+            if tokenizer is not None:
+                limits = model.config.max_text_tokens, model.config.max_video_tokens
+                processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer), *limits)
+                processor.check(model.config)
+                processor.save_pretrained(making)
+        if s3d is not None:
+            network = load_s3d(s3d)
+            save_file(network.state_dict(), making / S3D_FILE)
+            if model is not None:
+                spec = S3DEncoder(network).spec
+                if model.config.video_feature_dim != spec.dim:
+                    taken = model.config.video_feature_dim
+                    raise ValueError(f"the model takes features of {taken}, S3D makes {spec.dim}")
+                model.config.feature_spec = asdict(spec)
+        if model is not None:
+            model.save_pretrained(making)
 
 
 def main() -> None:

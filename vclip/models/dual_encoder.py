@@ -38,6 +38,7 @@ class DualEncoder(ABC):
         name: what reports call it.
         spec: the `FeatureSpec` of the features it takes; None accepts any.
         dim, longest_clip: D, the size of its vectors; seconds it reads at once.
+        tokenizer: of its texts; None where it is not known.
 
     Example:
         >>> import vclip
@@ -50,9 +51,11 @@ class DualEncoder(ABC):
     spec: FeatureSpec | None
     dim: int
     longest_clip: int
+    tokenizer: Any = None
+    warned = False
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {self.dim} wide, clips of up to {self.longest_clip} s)"
+        return f"{type(self).__name__}({self.name!r}, {self.dim} wide, windows of {self.window[0]} s)"
 
     @abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
@@ -104,14 +107,13 @@ class DualEncoder(ABC):
         size = min(SIZE, self.longest_clip)
         return size, max(1, min(STRIDE, size // 2))
 
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of its texts; None where that is not known."""
-        return None
-
     def meet(self, source: str | Path) -> None:
-        """Called with a video or a folder that is about to be encoded: the place for a warning."""
-        return None
+        """Say once, before other videos are encoded, that a model of MiniHowTo's features knows its cartoons alone."""
+        known = self.spec is not None and self.spec.projection == PROJECTION_HASH
+        if known and not self.warned and FOLDER not in Path(source).resolve().parents:
+            self.warned = True
+            hint = "knows MiniHowTo's cartoons alone: for others take vclip.load('offline')"
+            warnings.warn(f"{self.name} {hint}", stacklevel=4)
 
     def check(self, corpus: Corpus) -> None:
         """Raise a ValueError that names the fields in which a corpus's FeatureSpec differs from `spec`."""
@@ -159,19 +161,7 @@ class VideoCLIP(DualEncoder):
         spec = model.config.feature_spec
         self.spec = None if spec is None else FeatureSpec.read(spec, "the model")
         self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
-        self._warned = False
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.processor.tokenizer
-
-    def meet(self, source: str | Path) -> None:
-        """Say once that a model of MiniHowTo's features knows its cartoons alone."""
-        known = self.spec is not None and self.spec.projection == PROJECTION_HASH
-        if known and not self._warned and FOLDER not in Path(source).resolve().parents:
-            self._warned = True
-            hint = "take vclip.load('offline') or a model of the hub"
-            warnings.warn(f"{self.name} knows MiniHowTo's cartoons alone: for other videos {hint}", stacklevel=4)
+        self.tokenizer = processor.tokenizer
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
         if isinstance(texts, str):

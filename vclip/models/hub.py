@@ -1,7 +1,6 @@
 """Dual encoders of other libraries as `MeanPooled`: of transformers, of sentence-transformers, and the offline one."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,8 +105,7 @@ class SentenceEncoder:
     def __init__(self, model: Any, name: str, fps: int, size: int):
         self.model, self.is_video = model, model.supports("video")
         pooling = "none" if self.is_video else "mean"
-        weights = weights_hash(model.state_dict())
-        dim = model.get_embedding_dimension()
+        weights, dim = weights_hash(model.state_dict()), model.get_embedding_dimension()
         self.spec = FeatureSpec(name, weights, fps, size, "centre", "its processor's", pooling, None, dim)
 
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:
@@ -137,8 +135,6 @@ def is_sentence_transformer(source: str) -> bool:
     """Whether a folder or a hub id holds a model of sentence-transformers."""
     from transformers.utils.hub import cached_file
 
-    if Path(source).is_dir():
-        return (Path(source) / "modules.json").is_file()
     return cached_file(source, "modules.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
@@ -152,7 +148,7 @@ def load_offline(fps: int | None = None, size: int | None = None) -> MeanPooled:
 
     Example:
         >>> load_offline()
-        MeanPooled('offline', 384 wide, second by second)
+        MeanPooled('offline', 384 wide, windows of 1 s)
     """
     encoder = ConSE(fps or 1, size or 224)
     return MeanPooled(OFFLINE, encoder, encoder.embed_texts, {}, encoder.sentences, encoder.sentences.tokenizer)

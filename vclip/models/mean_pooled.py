@@ -41,11 +41,8 @@ class MeanPooled(DualEncoder):
         processor: Any = None,
     ):
         self.name, self.spec, self.dim, self.longest_clip = name, encoder.spec, encoder.spec.dim, 1
-        self.model, self.processor = model, processor
+        self.model, self.processor, self.tokenizer = model, processor, getattr(processor, "tokenizer", processor)
         self._encoder, self._embed_texts, self._text_identity = encoder, embed_texts, text_identity
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {self.dim} wide, second by second)"
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
         if isinstance(texts, str):
@@ -68,13 +65,8 @@ class MeanPooled(DualEncoder):
         return [unit(clip[:SIZE] if protocol == "moments" else clip) for clip in clips]
 
     @property
-    def tokenizer(self) -> Any:
-        return getattr(self.processor, "tokenizer", self.processor)
-
-    @property
     def identity(self) -> dict[str, Any]:
-        spec = {"weights": self.spec.weights, "dim": self.spec.dim} if self.spec else {}
-        return spec | {"clips": "mean of unit vectors"} | self._text_identity
+        return {"weights": self._encoder.spec.weights, "clips": "mean of unit vectors"} | self._text_identity
 
     @property
     def encoder(self) -> Any:

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import anywidget
+import pandas as pd
 import traitlets
 from IPython.display import display
 
@@ -82,18 +83,15 @@ class RetrievalBrowser(anywidget.AnyWidget):
         if action == "search":
             self.search(**values)
             return {}, []
-        hit = self._hit(key)
+        if key not in self._known:
+            raise KeyError("this moment is from an earlier search: search again")
+        hit = self._known[key]
         if action == "explain":
             return {"scores": self.index.explain(hit).scores.tolist()}, []
         file = self.index.file(hit.video)
         if action == "thumbnail":
             return {}, [thumbnail(file, (hit.start + hit.end) / 2)]
         return {}, [clip(file, values["start"], min(values["end"], values["start"] + LONGEST))]
-
-    def _hit(self, key: int) -> Hit:
-        if key not in self._known:
-            raise KeyError("this moment is from an earlier search: search again")
-        return self._known[key]
 
     def _rows(self) -> list[dict]:
         """Hits as JSON, None for NaN, each with its `key` and the length of its video in `seconds`."""
@@ -116,21 +114,13 @@ class RetrievalBrowser(anywidget.AnyWidget):
         if not self.query:
             return {"text/plain": "No search yet", "text/html": ""}
         title = _visible(f'{len(self.hits)} moments for "{self.query}"')
-        lines = [
-            f"{hit['rank']:>2}  {_visible(hit['video'])}  {_clock(hit['start'])}-{_clock(hit['end'])}  "
-            f"score {hit['score']:.3f}"
-            for hit in self.hits
-        ]
-        rows = html.escape("\n".join(lines))
-        marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{rows}</pre></details>"
-        return {"text/plain": "\n".join([title, *lines]), "text/html": marked}
+        hits = [hit | {"video": _visible(hit["video"])} for hit in self.hits]
+        rows = pd.DataFrame(hits, columns=["rank", "video", "start", "end", "score"])
+        text = f"{title}\n{rows.to_string(index=False, float_format='%.3f')}"
+        marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
+        return {"text/plain": text, "text/html": marked}
 
 
 def _visible(text: str) -> str:
     """Control characters as `\\x1b`: a terminal would obey them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

@@ -25,7 +25,6 @@ from vclip.data.video_files import Files, compare
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import sliding_windows
 from vclip.search import vectors
-from vclip.search.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class MomentIndex:
     """
 
     corpus: Corpus
-    _windows: Windows | None
+    _windows: vectors.Windows | None
 
     def __init__(self, clip: DualEncoder, path: Path, folder: Path | None = None):
         self.clip, self.path, self.folder, self.report = clip, path, folder, Report()

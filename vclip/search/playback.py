@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from PIL import Image
 
-from vclip.data.video import VideoError, decode, frame_rate, open_video, picture_stream, start_time, upright
+from vclip.data.video import VideoError, decode, frame_rate, frames_of, open_video, picture_stream, start_time, upright
 
 SIDE, THUMBNAIL_SIDE = 480, 160  # longest side in pixels
 SAMPLE_RATE = 48_000
@@ -27,9 +27,23 @@ OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is m
 def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np.ndarray]:
     """Upright RGB pictures (H, W, 3) uint8 of at most `side` pixels a side, shown at ascending `times` (s).
 
-    The picture for time t is the last with a timestamp <= t, before the video begins the first frame.
+    The picture for time t is the last with a timestamp <= t, before the video begins the first frame; in a damaged
+    file the last that can be decoded.
     """
-    return (_picture(frame, side) for frame in _frames(path, times))
+    shown, i = None, 0
+    try:
+        for shown, until in frames_of(path, begin=times[0]):
+            while i < len(times) and times[i] + 1e-6 < until:
+                yield _picture(shown, side)
+                i += 1
+            if i == len(times):
+                return
+    except VideoError:
+        if shown is None:
+            raise
+    assert shown is not None
+    for _ in times[i:]:
+        yield _picture(shown, side)
 
 
 def thumbnail(path: str | Path, time: float) -> bytes:
@@ -72,34 +86,12 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
     return file.getvalue()
 
 
-def _frames(path: str | Path, times: Sequence[float]) -> Iterator[av.VideoFrame]:
-    """The frame shown at each of the ascending `times`."""
-    name = repr(str(path))
-    with open_video(path) as container:
-        stream = picture_stream(container, name)
-        base, origin = stream.time_base or Fraction(1, av.time_base), _origin(container)
-        shown, i = None, 0
-        for frame in _from(container, stream, times[0] + origin, 1 / frame_rate(stream)):
-            if frame.pts is None:
-                continue
-            while shown is not None and i < len(times) and times[i] + 1e-6 < frame.pts * base - origin:
-                yield shown
-                i += 1
-            if i == len(times):
-                return
-            shown = frame
-        if shown is None:
-            raise VideoError(f"{name}: no frame can be decoded near {times[0]:.1f} s: copy the file again")
-        for _ in times[i:]:
-            yield shown
-
-
 def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
     """Stereo samples (2, n) float32 at SAMPLE_RATE; silence where there is no sound or none that can be decoded."""
     samples = np.zeros((2, round((end - start) * SAMPLE_RATE)), np.float32)
     with open_video(path) as container, suppress(FFmpegError):  # what was decoded before an error is heard
-        stream, origin = container.streams.best("audio"), _origin(container)
-        frames = _from(container, stream, start + origin, Fraction(1, 10))
+        stream, origin = container.streams.best("audio"), start_time(container) or Fraction(0)
+        frames = decode(container, stream, Fraction(start) + origin, Fraction(1, 10), [])
         near = (frame for frame in frames if frame.time is not None and frame.time >= origin + start - 1)
         near = takewhile(lambda frame: frame.time < origin + end, near)
         for _, run in groupby(near, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
@@ -126,27 +118,6 @@ def _resampled(frames: Iterator) -> Iterator:
         with suppress(BlockingIOError, EOFError):
             while True:
                 yield graph.pull()
-
-
-def _from(container, stream, time: float, period: Fraction) -> Iterator:
-    """Frames of `stream` from the last key frame at or before `time` (s, as the file counts), or all of them."""
-    if time > 0:
-        try:
-            container.seek(int(time / stream.time_base), stream=stream)
-            frames = decode(container, stream, period, [])
-            first = next((frame for frame in frames if frame.pts is not None), None)
-            if first is not None and (first.time or 0.0) <= time + float(period):
-                yield first
-                yield from frames
-                return
-        except FFmpegError:
-            pass  # the file has no index to seek by
-        container.seek(container.start_time or 0)
-    yield from decode(container, stream, period, [])
-
-
-def _origin(container) -> Fraction:
-    return start_time(container) or Fraction(0)
 
 
 def _picture(frame: av.VideoFrame, side: int) -> np.ndarray:

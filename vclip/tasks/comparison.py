@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vclip.tasks.report import Report
-from vclip.tasks.segment_metrics import segment_hits, segments
+from vclip.tasks.segmentation import segment_hits, segments
 
 # the score that says most about each task; for segmentation not frame accuracy, which "all Outside" mostly earns
 HEADLINES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", "localization": "recall"}

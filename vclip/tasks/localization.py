@@ -19,7 +19,6 @@ from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered, encoded_seconds
 
 Probability = Literal["softmax", "sigmoid"]
-PROBABILITIES: tuple[str, ...] = get_args(Probability)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -49,8 +48,8 @@ def assign_steps(
         >>> assign_steps(np.array([[9, 0], [0, 0], [0, 9]])).argmax(axis=0)
         array([0, 2])
     """
-    if probability not in PROBABILITIES:
-        raise ValueError(f"probability must be one of {', '.join(PROBABILITIES)}, got {probability!r}")
+    if probability not in get_args(Probability):
+        raise ValueError(f"probability must be one of {', '.join(get_args(Probability))}, got {probability!r}")
     seconds, steps = logits.shape
     if seconds <= steps or not steps:
         raise ValueError(f"{seconds} seconds for {steps} steps: more seconds than steps, and a step, are needed")
@@ -91,16 +90,14 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
     """
     if not len(assigned) == len(truth) == len(tasks) or not len(tasks):
         raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
-    found: dict[str, float] = dict.fromkeys(tasks, 0)
-    occur = dict.fromkeys(tasks, 0)
+    counts = []
     for i, (ours, true, task) in enumerate(zip(map(np.asarray, assigned), map(np.asarray, truth), tasks, strict=True)):
         if ours.shape != true.shape or ours.ndim != 2:
             raise ValueError(f"video {i}: the assignment is {ours.shape}, the truth {true.shape}, not both (T, K)")
-        found[task] += float(ours[true != 0].sum())
-        occur[task] += int((true != 0).any(axis=0).sum())
-    per_task = {task: found[task] / occur[task] if occur[task] else math.nan for task in found}
-    known = [recall for recall in per_task.values() if not math.isnan(recall)]
-    return Recall(recall=float(np.mean(known)) if known else math.nan, per_task=per_task, n=sum(occur.values()))
+        counts.append((task, float(ours[true != 0].sum()), int((true != 0).any(axis=0).sum())))
+    of_task: Any = pd.DataFrame(counts, columns=["task", "found", "occur"]).groupby("task", sort=False).sum()
+    per_task = of_task["found"] / of_task["occur"]  # NaN for 0 / 0
+    return Recall(recall=float(per_task.mean()), per_task=per_task.to_dict(), n=int(of_task["occur"].sum()))
 
 
 def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:

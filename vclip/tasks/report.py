@@ -4,7 +4,6 @@ import hashlib
 import html
 import json
 import platform
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -22,7 +21,6 @@ from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 
 VIDEOS_AT_ONCE = 64
-ROUNDED = 2  # seconds by which annotations may outlast a video
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -31,9 +29,8 @@ class Report:
 
     `scores` are fractions except median ranks, NaN where undefined; `baselines` the same of trivial methods (chance,
     all-Outside, ...). `n` examples of kind `unit` have a row each in `examples`. `coverage`: `videos` of `of` had
-    features, `missing` names the others; `records` of `of_records` are of videos with features; `short` is by how many
-    seconds a video's features end before its last annotation. `details` is what the task says beside the scores, such
-    as segmentation's threshold; `about` model, data, features, seed and options.
+    features, `missing` names the others; `records` of `of_records` are of videos with features. `details` is what the
+    task says beside the scores, such as segmentation's threshold; `about` model, data, features, seed and options.
     """
 
     task: str
@@ -66,8 +63,6 @@ class Report:
     def _headline(self) -> str:
         data, found, missing = self.about.get("data", {}), self.coverage, self.coverage["missing"]
         but = f" (not {', '.join(map(repr, missing[:3]))}{', ...' if len(missing) > 3 else ''})" if missing else ""
-        if short := found.get("short"):
-            but += f", {len(short)} of them end before their annotations ({sum(short.values()):.0f} s missing)"
         left_out = f", {data['left_out']} listed left out" if data.get("left_out") else ""
         return (
             f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, "
@@ -84,44 +79,16 @@ class Report:
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """Count the data set's videos and records that have features, and name the videos that lack them, or some seconds.
-
-    Raises:
-        ValueError: if no video has features, or these are obviously not of one a second.
-    """
+    """Count the data set's videos and records that have features, and name the videos that lack them."""
     videos, missing = dataset.video_ids, dataset.missing(corpus)
     if not videos:
         raise ValueError(f"{dataset}: nothing to score; is it the right split?")
-    found = f"{len(videos) - len(missing)} of the {len(videos)} videos of {dataset}"
-    sides = f"its ids are like {corpus.video_ids[:3]}, not like {missing[:3]}"
     if len(missing) == len(videos):
-        raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: {sides}")
-    if len(missing) > len(videos) / 2:
-        warnings.warn(f"{corpus} has only {found}: {sides}", stacklevel=3)
+        raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: are these the right features?")
     return {
         "videos": len(videos) - len(missing), "of": len(videos), "missing": missing,
-        "records": len(covered(dataset, corpus)), "of_records": len(dataset), "short": _short(dataset, corpus),
+        "records": len(covered(dataset, corpus)), "of_records": len(dataset),
     }  # fmt: skip
-
-
-def _short(dataset: Dataset, corpus: Corpus) -> dict[str, float]:
-    """Videos whose features end before their last annotation does, and how many seconds lack."""
-    last, lasts = {}, {}  # when a video's last annotation ends, and how long it is at least
-    for record in (dataset[i] for i in covered(dataset, corpus)):
-        ends = [s.end if hasattr(s, "end") else s[-1] for s in getattr(record, "segments", ())]
-        i = corpus.index(record.video_id)
-        last[i] = max([last.get(i, 0), getattr(record, "end", None) or 0, *ends])
-        lasts[i] = getattr(record, "seconds", None) or last[i]
-    ratios = [corpus.seconds[i] / seconds for i, seconds in lasts.items() if seconds]
-    if len(ratios) >= 8 and not corpus.rate_declared:
-        # in real COIN and YouCook2 a tenth of the videos end within 5 % of their last annotation, half within 19 %
-        low, middle = np.quantile(ratios, [0.1, 0.5])
-        if not 0.9 <= low <= 1.2 and middle <= 1.3 * low:
-            rate = near if abs((near := round(4 * low) / 4) - low) < 0.1 * low else round(low, 2)
-            how = f"Corpus.open({str(corpus.path)!r}, rate={rate:g}) makes them one a second (rate=1: they are)"
-            raise ValueError(f"{corpus} has about {rate:g} features for each annotated second of {dataset}: {how}")
-    short = {corpus.video_ids[i]: round(float(end - corpus.seconds[i]), 1) for i, end in last.items()}
-    return {video_id: seconds for video_id, seconds in short.items() if seconds > ROUNDED}
 
 
 def covered(records: Sequence, corpus: Corpus) -> list[int]:

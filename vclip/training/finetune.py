@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -155,7 +156,12 @@ def hold_out(
         labels[record.video_id].update(shown)
     trained = Counter(label for shown in labels.values() for label in shown)
     wanted, held = max(1, round(fraction * len(strata))), set()
-    for video_id in _in_proportion(strata, np.random.default_rng(seed)):
+    videos = pd.DataFrame({"id": strata.keys(), "stratum": strata.values()})
+    videos = videos.iloc[np.random.default_rng(seed).permutation(len(videos))]
+    of_stratum = videos.groupby("stratum", dropna=False)["id"]
+    # by the place in its stratum, so that the first videos hold about the same fraction of each
+    place = (of_stratum.cumcount() + 0.5) / of_stratum.transform("size")
+    for video_id in videos["id"][place.sort_values(kind="stable").index]:
         if len(held) < wanted and len(strata) > 1 and all(trained[label] > 1 for label in labels[video_id]):
             held.add(video_id)
             trained.subtract(labels[video_id])
@@ -166,19 +172,6 @@ def hold_out(
     kept = [record for record in dataset if record.video_id not in held]
     others = [record for record in dataset if record.video_id in held]
     return subset(dataset, kept), subset(dataset, others, f"{dataset.split}, held out")
-
-
-def _in_proportion(strata: dict[str, Hashable], rng: np.random.Generator) -> list[str]:
-    """All videos, in an order whose every prefix holds about the same fraction of each stratum."""
-    videos = list(strata)
-    drawn = [videos[i] for i in rng.permutation(len(videos))]
-    size, place = Counter(strata.values()), Counter()
-    key = {}
-    for video_id in drawn:
-        stratum = strata[video_id]
-        key[video_id] = (place[stratum] + 0.5) / size[stratum]
-        place[stratum] += 1
-    return sorted(drawn, key=key.__getitem__)
 
 
 def _opened(data: Given) -> Data:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.linalg import block_diag
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from vclip.data.corpus import Corpus
 from vclip.datasets import crosstask
@@ -123,10 +125,7 @@ class Windowed(Base):
             for video in videos
             for start, end in sliding_windows(len(video), self.config.window, self.config.stride)
         ]
-        out = torch.full((len(windows), self.config.window, *windows[0].shape[1:]), padding, dtype=windows[0].dtype)
-        for row, window in zip(out, windows, strict=True):
-            row[: len(window)] = window
-        return out.to(device)
+        return pad_sequence(windows, batch_first=True, padding_value=padding).to(device)
 
 
 class Segmentation(Windowed):
@@ -175,13 +174,10 @@ class Localization(Windowed):
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Features and mask of every window, tokens of all steps; truth, and which steps are of its video's task."""
         features, seen = features_and_masks(corpus, items)
-        first = np.cumsum([0, *(len(video.steps) for video in items)])
-        true = [np.zeros((len(rows), first[-1]), np.float32) for rows in features]
-        own = [np.zeros(each.shape, bool) for each in true]
-        for v, video in enumerate(items):
-            columns = slice(first[v], first[v + 1])
-            true[v][:, columns] = true_seconds(video.segments, len(features[v]), len(video.steps))
-            own[v][:, columns] = True
+        blocks = [true_seconds(v.segments, len(rows), len(v.steps)) for v, rows in zip(items, features, strict=True)]
+        ends = np.cumsum([len(rows) for rows in features])[:-1]
+        true = np.split(np.asarray(block_diag(*blocks), np.float32), ends)
+        own = np.split(np.asarray(block_diag(*map(np.ones_like, blocks)), bool), ends)
         texts = clip.pack_texts([step for video in items for step in video.steps])
         rows, mask, truth, counted = (self.windows(values, clip.model.device) for values in (features, seen, true, own))
         return rows, mask, *texts, truth, counted

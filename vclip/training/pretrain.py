@@ -25,12 +25,11 @@ from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
-from vclip.training.batches import embed_clips, packed_tensors
+from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
 from vclip.training.checkpoint import MASS, Run, claim, read_run
 from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
-from vclip.training.large_batches import embed_in_mini_batches, gather_embeddings
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 VIDEOS_AT_ONCE = 64

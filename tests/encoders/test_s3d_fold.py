@@ -8,8 +8,7 @@ from torch import nn
 
 from vclip.data.spec import weights_hash
 from vclip.encoders.networks import S3DEncoder
-from vclip.encoders.s3d import S3D
-from vclip.encoders.s3d_folded import fold
+from vclip.encoders.s3d import S3D, fold
 
 
 @pytest.fixture(scope="module")
