@@ -210,3 +210,10 @@ def test_no_more_files_are_mapped_than_the_limit(tmp_path, monkeypatch):
     assert 0 < maps(tmp_path) <= 4
     kept = [corpus.features(i) for i in range(40)]  # a view stays good although its file is no longer open
     assert all((view == i).all() for i, view in enumerate(kept))
+
+
+def test_a_folder_of_several_kinds_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((5, 8), np.float32))
+    np.savez(tmp_path / "b.npz", np.ones((5, 8), np.float32))
+    with pytest.raises(ValueError, match=r"several kinds, 1 like a\.npy, 1 like b\.npz: keep one kind"):
+        Corpus.open(tmp_path)

@@ -171,6 +171,6 @@ def test_the_folder_is_found_from_anywhere(tmp_path, monkeypatch):
 
 
 def test_an_installation_without_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "site-packages/vclip/datasets/minihowto.py"))
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "site-packages" / "data_samples" / "minihowto")
     with pytest.raises(FileNotFoundError, match="install from a clone"):
         shipped.minihowto()

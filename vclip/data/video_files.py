@@ -243,7 +243,7 @@ def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[En
             return entry, said
         found, error = read_and_skip(file) if file else (None, "")
         # a table of which most starts after the video's end is in milliseconds if it can be
-        if file and found and file.suffix.lower() == ".csv" and 2 * found.past(entry.seconds) > len(found):
+        if file and found and file.suffix.lower() in (".csv", ".tsv") and 2 * found.past(entry.seconds) > len(found):
             found = in_seconds(found, 100)
         said = None if found is None else as_json(deduplicate(found))
     except NoCaptions:

@@ -136,7 +136,8 @@ class AutoModelEncoder(NetworkEncoder):
 
         source = str(weights or name)
         try:
-            network, loading = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+            how = {"dtype": torch.float32, "output_loading_info": True, "trust_remote_code": False}
+            network, loading = AutoModel.from_pretrained(source, **how)
         except SafetensorError as error:
             raise ValueError(f"{name}: its weights cannot be read ({error}): download it again") from None
         self._call = next((getattr(network, call) for call in EMBEDDING_CALLS if hasattr(network, call)), network)
@@ -201,7 +202,7 @@ def _pixel_format(source: str, name: str) -> PixelFormat:
     from transformers import AutoImageProcessor
 
     try:
-        processor: Any = AutoImageProcessor.from_pretrained(source)
+        processor: Any = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except (ImportError, OSError, ValueError) as error:
         return _read_pixel_format(source, name, error)
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]

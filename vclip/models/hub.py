@@ -11,7 +11,8 @@ from torch import Tensor
 from vclip.data.corpus import vocabulary_hash
 from vclip.data.extraction import processes
 from vclip.data.spec import FeatureSpec, weights_hash
-from vclip.encoders.networks import EMBEDDING_CALLS, OFFLINE, AutoModelEncoder
+from vclip.encoders.loading import load_encoder
+from vclip.encoders.networks import EMBEDDING_CALLS, OFFLINE
 from vclip.encoders.offline import ConSE
 from vclip.models.mean_pooled import MeanPooled
 
@@ -20,14 +21,14 @@ UNMASKED = ("siglip", "siglip2")  # trained on texts of full length whose paddin
 FULL_LENGTH = (*UNMASKED, "videoprism")
 
 
-def from_transformers(name: str, fps: int | None = None) -> MeanPooled:
+def from_transformers(name: str, fps: int | None = None, size: int | None = None) -> MeanPooled:
     """A model with `get_text_features` and `get_image_features` or `get_video_features` (CLIP, SigLIP, X-CLIP, ...).
 
     X-CLIP's texts are embedded by themselves, without the prompt that it makes of each video.
 
     Args:
         name: a hub id or a folder.
-        fps: frames a second that are averaged, 3 by default; a video model has its own.
+        fps, size: frames a second that are averaged, 3 by default (a video model has its own); pixels a side, if given.
 
     Raises:
         ValueError: the model has no text side, or none of pictures; what is done to frames or texts is not known.
@@ -37,7 +38,7 @@ def from_transformers(name: str, fps: int | None = None) -> MeanPooled:
     """
     from transformers import AutoTokenizer
 
-    encoder = AutoModelEncoder(name, fps)
+    encoder: Any = load_encoder(name, None, fps, size)
     model, tokenizer = encoder.network, AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     kind, positions = model.config.model_type, getattr(model.config.text_config, "max_position_embeddings", 512)
     limits: dict[str, Any] = {"truncation": True, "max_length": min(tokenizer.model_max_length, positions)}
@@ -129,13 +130,6 @@ def _side(model: Any, name: str) -> int:
     if not side or size.get("longest_edge"):
         raise ValueError(f"{name} takes pictures of any size: say how large by vclip.load({name!r}, size=224)")
     return int(side)
-
-
-def is_sentence_transformer(source: str) -> bool:
-    """Whether a folder or a hub id holds a model of sentence-transformers."""
-    from transformers.utils.hub import cached_file
-
-    return cached_file(source, "modules.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
 def load_offline(fps: int | None = None, size: int | None = None) -> MeanPooled:

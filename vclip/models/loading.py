@@ -6,18 +6,13 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig
+from transformers.utils.hub import cached_file
 
 from vclip.data.extraction import processes
 from vclip.encoders.networks import OFFLINE
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import DualEncoder, VideoCLIP
-from vclip.models.hub import (
-    from_sentence_transformers,
-    from_transformers,
-    is_dual_encoder,
-    is_sentence_transformer,
-    load_offline,
-)
+from vclip.models.hub import from_sentence_transformers, from_transformers, is_dual_encoder, load_offline
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
@@ -50,17 +45,19 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
     config = reason = None
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no config.json, or of another library
         reason = error
     if isinstance(config, VideoCLIPConfig):
+        if fps or size:
+            raise ValueError(f"{name} reads the features of one encoder: leave fps and size out")
         return open_videoclip(name)
-    if is_sentence_transformer(name):
+    if cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False):
         return from_sentence_transformers(name, fps, size)
     if config is None:
         raise FileNotFoundError(f"{name!r} is no folder here, and the hub gives no such model ({reason})") from reason
     if not is_dual_encoder(config):
         raise ValueError(f"{name} is a {config.model_type!r} model: a search needs one that embeds pictures and texts")
-    return from_transformers(name, fps)
+    return from_transformers(name, fps, size)
 
 
 def open_videoclip(name: str) -> VideoCLIP:

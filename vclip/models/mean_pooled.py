@@ -31,6 +31,8 @@ class MeanPooled(DualEncoder):
         (1, 2)
     """
 
+    encoder: Any = None  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+
     def __init__(
         self,
         name: str,
@@ -42,7 +44,7 @@ class MeanPooled(DualEncoder):
     ):
         self.name, self.spec, self.dim, self.longest_clip = name, encoder.spec, encoder.spec.dim, 1
         self.model, self.processor, self.tokenizer = model, processor, getattr(processor, "tokenizer", processor)
-        self._encoder, self._embed_texts, self._text_identity = encoder, embed_texts, text_identity
+        self.encoder, self._embed_texts, self._text_identity = encoder, embed_texts, text_identity
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
         if isinstance(texts, str):
@@ -66,11 +68,7 @@ class MeanPooled(DualEncoder):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"weights": self._encoder.spec.weights, "clips": "mean of unit vectors"} | self._text_identity
-
-    @property
-    def encoder(self) -> Any:
-        return self._encoder
+        return {"weights": self.encoder.spec.weights, "clips": "mean of unit vectors"} | self._text_identity
 
 
 def unit(rows: np.ndarray) -> Float32[np.ndarray, "*n D"]:

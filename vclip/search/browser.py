@@ -116,7 +116,7 @@ class RetrievalBrowser(anywidget.AnyWidget):
         title = _visible(f'{len(self.hits)} moments for "{self.query}"')
         hits = [hit | {"video": _visible(hit["video"])} for hit in self.hits]
         rows = pd.DataFrame(hits, columns=["rank", "video", "start", "end", "score"])
-        text = f"{title}\n{rows.to_string(index=False, float_format='%.3f')}"
+        text = f"{title}\n{rows.to_string(index=False, float_format='%.3f')}" if hits else title
         marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
         return {"text/plain": text, "text/html": marked}
 

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from vclip.data.corpus import STORE, Corpus
 from vclip.data.extraction import Report, encode, row_of
 from vclip.data.feature_store import FeatureStore, writing
+from vclip.data.layouts import H5
 from vclip.data.text import printable
 from vclip.data.video_files import Files, compare
 from vclip.models.dual_encoder import DualEncoder
@@ -122,7 +123,8 @@ class MomentIndex:
             index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
         else:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
-            index = MomentIndex(clip, corpus.path if path is None else Path(path).expanduser())
+            place = corpus.path if corpus.path.is_dir() else corpus.path.with_name(f"{corpus.path.name}.index")
+            index = MomentIndex(clip, place if path is None else Path(path).expanduser())
             index.corpus = corpus
         index.update()
         return index
@@ -150,7 +152,7 @@ class MomentIndex:
         """
         if self.folder is not None:
             self.report = self._encode(self.folder)
-        corpus = Corpus.open(self.path if self.folder is not None else self.corpus.path)
+        corpus = Corpus.open(self.path) if self.folder else Corpus.open(self.corpus.path, self.corpus.split)
         self.clip.check(corpus)
         vectors.update(self._vectors, corpus, self.clip)
         self._read(corpus)
@@ -282,4 +284,4 @@ def _check_words(text: str, tokenizer: Any) -> None:
 
 
 def _is_corpus(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("corpus.json", STORE))
+    return folder.suffix in H5 or any((folder / name).is_file() for name in ("corpus.json", STORE))

@@ -19,6 +19,7 @@ from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import SIZE
 from vclip.tasks.report import Score, covered
+from vclip.tasks.segmentation import iou
 from vclip.tasks.ties import as_array, once
 
 BLOCK_SECONDS = 5
@@ -116,13 +117,9 @@ def top_iou(moments: Sequence[Moment], annotations: Sequence[Moment]) -> float:
     """The mean of the best moment's three largest IoUs with the annotations; 0 for an empty list."""
     if not len(moments):
         return 0.0
-    ious = sorted(_iou(moments[0], moment) for moment in annotations)[-3:]
+    blocks = [(0, first, last + 1) for first, last in (moments[0], *annotations)]
+    ious = sorted(iou(blocks[0], block) for block in blocks[1:])[-3:]
     return sum(ious) / len(ious)
-
-
-def _iou(a: Moment, b: Moment) -> float:
-    """Intersection over union in blocks; the union of moments that do not meet includes the gap, as in the original."""
-    return max(0, min(a[1], b[1]) + 1 - max(a[0], b[0])) / (max(a[1], b[1]) + 1 - min(a[0], b[0]))
 
 
 def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, padding: Padding = "valid") -> dict[str, Any]:

@@ -111,7 +111,7 @@ def segment_hits(
     found, wanted = segments(predicted), segments(truth)
     hit = set()
     for segment in found:
-        ious = [_iou(segment, other) for other in wanted]
+        ious = [iou(segment, other) for other in wanted]
         if ious and max(ious) >= overlap:
             hit.add(int(np.argmax(ious)))
     return len(hit), len(found) + len(wanted)
@@ -135,7 +135,8 @@ def edit_score(predicted: Integer[np.ndarray, " T"], truth: Integer[np.ndarray, 
     return 1 - row[-1] / max(1, len(found), len(wanted))
 
 
-def _iou(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
+def iou(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
+    """Intersection over union of (label, start, end), of other labels 0; the union includes a gap between the two."""
     if a[0] != b[0]:
         return 0.0
     return max(0, min(a[2], b[2]) - max(a[1], b[1])) / (max(a[2], b[2]) - min(a[1], b[1]))

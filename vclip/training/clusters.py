@@ -38,6 +38,10 @@ class VideoIndex:
         rows = torch.as_tensor(vectors).detach().float().cpu().numpy()
         if not len(rows):
             raise ValueError("an index needs at least one video vector")
+        # a distance is at most twice the longest vector, and its square must fit float32 too
+        bad = np.flatnonzero(~np.isfinite(4 * np.einsum("nd,nd->n", rows, rows)))
+        if len(bad):
+            raise ValueError(f"the vector of video {bad[0]} holds NaN, infinity or more than float32 can square")
         self.vectors, self.device = rows, torch.device(device)
         # an untrained model's vectors differ little beside their mean, which would drown the differences in float32
         self.origin = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
