@@ -80,7 +80,8 @@ def gain_map(effects: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, ti
         axes.add_patch(
             plt.Rectangle(np.array(place) - 0.48, 0.96, 0.96, alpha=depth, color=COLOURS[int(of["mean"] < 0)])
         )
-        mean, low, high = (f"{100 * of[name]:+.0f}" for name in ("mean", "low", "high"))
+        points = [100 * of[name] for name in ("mean", "low", "high")]
+        mean, low, high = (f"{value:+.0f}" if round(value) else f"{value:+.1f}" for value in points)  # no "-0"
         axes.text(*place, f"{mean}\n({low} to {high})", ha="center", va="center", fontsize=10)
     axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5), xlabel=xlabel, ylabel=ylabel, title=title)
     labels = [[of if isinstance(of, str) else f"{of:g}" for of in ticks] for ticks in (across, up)]

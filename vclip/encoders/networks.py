@@ -1,6 +1,6 @@
 """Frozen networks: n seconds of f = spec.fps frames, s = spec.size pixels a side, become (n, F), F = spec.dim.
 
-A matrix that travels beside them can make F features D.
+`Projection` multiplies the features of one by a matrix kept beside them.
 """
 
 import inspect

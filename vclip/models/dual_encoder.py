@@ -107,7 +107,7 @@ class DualEncoder(ABC):
         size = min(SIZE, self.longest_clip)
         return size, max(1, min(STRIDE, size // 2))
 
-    def meet(self, source: str | Path) -> None:
+    def warn_out_of_domain(self, source: str | Path) -> None:
         """Say once, before other videos are encoded, that a model of MiniHowTo's features knows its cartoons alone."""
         known = self.spec is not None and self.spec.projection == PROJECTION_HASH
         if known and not self.warned and FOLDER not in Path(source).resolve().parents:
@@ -125,7 +125,7 @@ class DualEncoder(ABC):
 
         A damaged file gives the seconds that can be decoded, with a warning; ValueError if there are none.
         """
-        self.meet(path)
+        self.warn_out_of_domain(path)
         features, error = encode_file(Path(path), self.encoder)
         if features is None:
             raise ValueError(f"{path}: {error}")

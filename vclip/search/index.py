@@ -119,7 +119,7 @@ class MomentIndex:
         if not isinstance(source, Corpus) and not _is_corpus(folder := Path(source).expanduser()):
             if folder.is_file():
                 raise NotADirectoryError(f"{folder} is one file: index its folder, or score it by clip.encode_video")
-            clip.meet(folder)
+            clip.warn_out_of_domain(folder)
             index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
         else:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
