@@ -7,24 +7,23 @@ without any global. Neither bounds the time or the memory that a file made for t
 import gzip
 import io
 import pickle
-import pickletools
+import re
 import zipfile
 import zlib
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
-LEGACY_PICKLES = 5  # that number, a version, the machine, the object, the keys of its storages
+REFUSED = re.compile("GLOBAL (.+?) (?:was not an allowed global|whose module)")  # in torch's messages
 
 # what the released checkpoints hold beside tensors: their options, and the type hints and numpy numbers in them
-PACKAGES = ("argparse", "fairseq", "omegaconf", "typing")
-INERT = {f"builtins.{name}" for name in ("type", "int", "float", "bool", "str", "list", "dict", "tuple", "Ellipsis")}
-INERT |= {"_operator.getitem", "operator.getitem", "_operator.or_", "functools.reduce", "_functools.reduce"}
-INERT |= {"types.GenericAlias", "numpy.dtype", "numpy.ndarray"}
-INERT |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")}
+INERT = re.compile(
+    r"(argparse|fairseq|omegaconf|typing)(\..*)?|builtins\.(type|int|float|bool|str|list|dict|tuple|Ellipsis)"
+    r"|types\.GenericAlias|_?operator\.getitem|_operator\.or_|_?functools\.reduce"
+    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct))"
+)
+MOST_INERT = 100  # names in one file
+NAMES = "it names the global {!r}, which is refused: only data is read"
 
 
 class Placeholder:
@@ -48,17 +47,24 @@ def load_pickle(path: str | Path) -> Any:
 def load_torch(path: str | Path) -> Any:
     """Read a `torch.save` file, of any torch since 0.1.9, with its tensors on the CPU; ValueError as `load_pickle`.
 
-    A file of torch 1.6 or later is memory-mapped. Objects of PACKAGES and INERT become `Placeholder`s.
+    A file of torch 1.6 or later is memory-mapped. Objects that INERT names become `Placeholder`s.
     """
     import torch  # here, so that who reads annotations does not wait for it
 
-    path = Path(path)
-    with path.open("rb") as file:
-        zipped = zipfile.is_zipfile(file)
+    path, inert = Path(path), {"collections.defaultdict": lambda *ignored: {}}
     try:
-        known = [_known(name) for name in (_zip_globals if zipped else _legacy_globals)(path)]
-        with torch.serialization.safe_globals([pair for pair in known if pair]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        program = _program(path)
+        while True:
+            try:
+                with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in inert.items()]):
+                    return torch.load(path, map_location="cpu", weights_only=True, mmap=program is not None)
+            except pickle.UnpicklingError as error:
+                name = _refused_global(error, program)
+                if not INERT.fullmatch(name) or name in inert or len(inert) == MOST_INERT:
+                    raise ValueError(NAMES.format(name)) from None
+                inert[name] = type(name, (Placeholder,), {})
+    except FileNotFoundError:
+        raise
     except Exception as error:
         raise _refusal(path, error) from None
 
@@ -76,53 +82,33 @@ def unpacked(path: str | Path) -> bytes:
 
 class PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        raise ValueError(f"it names the global '{module}.{name}', which is refused: only data is read")
+        raise ValueError(NAMES.format(f"{module}.{name}"))
 
 
-def _globals(file: BinaryIO) -> set[str]:
-    """The globals that a pickle names, as Python 3 calls them."""
-    instructions: Any = pickletools.genops(file)
-    named = [name.split(" ", 1) for code, name, _ in instructions if code.name in ("GLOBAL", "INST")]
-    renamed: Any = [
-        NAME_MAPPING.get((module, name)) or (IMPORT_MAPPING.get(module, module), name) for module, name in named
-    ]
-    return {".".join(pair) for pair in renamed}
-
-
-def _zip_globals(path: Path) -> Iterable[str]:
+def _program(path: Path) -> bytes | None:
+    """The pickle in a zip file of `torch.save`; None for a file of torch before 1.6."""
+    with path.open("rb") as file:
+        head, zipped = file.read(len(LEGACY)), zipfile.is_zipfile(file)
+    if head == LEGACY:
+        return None
+    if not zipped:
+        raise ValueError(f"it is not a torch.save file: it begins with {head!r}; fetch it again")
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if "constants.pkl" in members:
             raise ValueError("it is a TorchScript program; save its state_dict() with torch.save instead")
         if "data.pkl" not in members or any(info.compress_type for info in members.values()):
             raise ValueError("it is a zip file, but not of torch.save")
-        return _globals(io.BytesIO(archive.read(members["data.pkl"])))
+        return archive.read(members["data.pkl"])
 
 
-def _legacy_globals(path: Path) -> Iterable[str]:
-    with path.open("rb") as file:
-        if (head := file.read(len(LEGACY))) != LEGACY:
-            raise ValueError(f"it is not a torch.save file: it begins with {head!r}; fetch it again")
-        file.seek(0)
-        return set().union(*(_globals(file) for _ in range(LEGACY_PICKLES)))
-
-
-def _known(name: str) -> tuple | None:
-    """What stands for a global, with its name; None for one that torch itself knows. ValueError for any other."""
-    from torch._weights_only_unpickler import _get_allowed_globals
-
-    if name == "collections.defaultdict":
-        return (lambda *ignored: {}), name
-    if name in INERT or name.partition(".")[0] in PACKAGES:
-        return _placeholder(name), name
-    if name not in _get_allowed_globals():
-        raise ValueError(f"it names the global {name!r}, which is refused: only data is read")
-    return None
-
-
-@cache
-def _placeholder(name: str) -> type:
-    return type(name, (Placeholder,), {})
+def _refused_global(error: pickle.UnpicklingError, program: bytes | None) -> str:
+    """The global for which torch refused a program; raises the error if it was refused for something else."""
+    if named := REFUSED.search(str(error)):
+        return named[1] if "." in named[1] else f"builtins.{named[1]}"
+    if program and "Unsupported operand" in str(error):  # not written by torch.save: Python names what it asks for
+        PlainUnpickler(io.BytesIO(program)).load()
+    raise error
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:
