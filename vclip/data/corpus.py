@@ -208,7 +208,7 @@ class Corpus:
             self._set_tokens(rows)  # another tool's folder is read, never written
             return self
         table = pq.read_table(self.path / "captions.parquet").select(storage.CAPTIONS.names)
-        table = self._by_video(table)[0].append_column("input_ids", rows)
+        table = table.append_column("input_ids", rows)
         meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8"))
         # a kill in between must not leave these tokens under another tokenizer's name
         storage.write_json(self.path / "corpus.json", meta | {"tokenizer": None})
@@ -233,25 +233,18 @@ class Corpus:
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
 
     def _set_captions(self, table: pa.Table) -> None:
-        table, owner = self._by_video(table)
-        self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
+        """Captions in the order of the videos, as all that writes them does."""
+        ids = pa.array(self.video_ids, pa.string())
+        owner = pc.index_in(table["video_id"], ids)  # pyright: ignore[reportAttributeAccessIssue]
+        if owner.null_count or (np.diff(owner.to_numpy()) < 0).any():
+            raise ValueError(f"{self.path}: captions.parquet does not fit videos.parquet: copy both again")
+        self.caption_offsets = np.searchsorted(owner.to_numpy(), np.arange(len(self) + 1)).astype(np.int64)
         self.caption_start = table["start"].to_numpy().astype(np.float64)
         self.caption_end = table["end"].to_numpy().astype(np.float64)
         self.caption_text = table["text"]
         self._tokens: tuple[np.ndarray, np.ndarray] | None = None
         if "input_ids" in table.column_names:
             self._set_tokens(table["input_ids"].combine_chunks())
-
-    def _by_video(self, table: pa.Table) -> tuple[pa.Table, np.ndarray]:
-        """A captions table in the order of the videos, and the video of each of its rows."""
-        ids = pa.array(self.video_ids, pa.string())
-        owner = pc.index_in(table["video_id"], ids)  # pyright: ignore[reportAttributeAccessIssue]
-        if owner.null_count:
-            unknown = table["video_id"].filter(owner.is_null())[0].as_py()
-            raise ValueError(f"{self.path}: captions.parquet names a video that videos.parquet lacks, {unknown!r}")
-        order = np.argsort(owner.to_numpy(), kind="stable")
-        in_order = np.array_equal(order, np.arange(len(order)))
-        return table if in_order else table.take(order), owner.to_numpy()[order]
 
     def _set_tokens(self, lists: pa.ListArray) -> None:
         lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
