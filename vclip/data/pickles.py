@@ -51,7 +51,7 @@ def load_torch(path: str | Path) -> Any:
     """
     import torch  # here, so that who reads annotations does not wait for it
 
-    path, inert = Path(path), {"collections.defaultdict": lambda *ignored: {}}
+    inert: dict[str, Any] = {"collections.defaultdict": lambda *ignored: {}}
     try:
         program = _program(path)
         while True:
@@ -85,9 +85,9 @@ class PlainUnpickler(pickle.Unpickler):
         raise ValueError(NAMES.format(f"{module}.{name}"))
 
 
-def _program(path: Path) -> bytes | None:
+def _program(path: str | Path) -> bytes | None:
     """The pickle in a zip file of `torch.save`; None for a file of torch before 1.6."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         head, zipped = file.read(len(LEGACY)), zipfile.is_zipfile(file)
     if head == LEGACY:
         return None
@@ -111,7 +111,7 @@ def _refused_global(error: pickle.UnpicklingError, program: bytes | None) -> str
     raise error
 
 
-def _refusal(path: Path, error: Exception) -> ValueError:
+def _refusal(path: str | Path, error: Exception) -> ValueError:
     reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
     # torch goes on to advise loading with weights_only=False
     reason = reason.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
