@@ -138,7 +138,7 @@ class FeatureStore:
         self.commit([(entry, captions)], features=features)
         if features is not None:
             self._waiting[entry.video] = features
-            if storage.is_full(sum(map(len, self._waiting.values())), len(self._waiting), self.spec.dim):
+            if storage.is_full(self._waiting.values()):
                 self.flush()
 
     def commit(self, rows: Collection[tuple], forget: Collection[str] = (), features: np.ndarray | None = None) -> None:

@@ -6,7 +6,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -79,9 +79,9 @@ def write_json(path: Path, value: dict) -> None:
     replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
-def is_full(seconds: int, videos: int, dim: int) -> bool:
-    """Whether videos of so many seconds in all fill a shard."""
-    return seconds * dim * 2 >= SHARD_BYTES or videos >= SHARD_VIDEOS
+def is_full(features: Collection[np.ndarray]) -> bool:
+    """Whether the features of some videos fill a shard."""
+    return sum(rows.size for rows in features) * 2 >= SHARD_BYTES or len(features) >= SHARD_VIDEOS
 
 
 def shard_name(shard: int) -> str:
@@ -179,16 +179,15 @@ def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
 
 def shards(videos: Iterable, dim: int) -> Iterator[list]:
     """Videos (video_id, features, captions), checked, in groups that fill one shard each: 64 MB or 256 videos."""
-    seen, group, seconds = set(), [], 0
+    seen, group = set(), []
     for video_id, features, captions in videos:
         features = check_features(video_id, features, dim)
         if video_id in seen:
             raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
         seen.add(video_id)
         group.append((video_id, features, captions))
-        seconds += len(features)
-        if is_full(seconds, len(group), dim):
+        if is_full([rows for _, rows, _ in group]):
             yield group
-            group, seconds = [], 0
+            group = []
     if group:
         yield group
