@@ -2,15 +2,19 @@ import json
 import os
 import pickle
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vclip.data import corpus as corpus_module
 from vclip.data.corpus import Corpus
+from vclip.data.layouts import one_a_second
 
 import corpora
 
@@ -125,6 +129,51 @@ def test_hdf5_files_that_are_not_one_dataset_a_video(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"b\.h5: .*pip install h5py"):
         Corpus.open(tmp_path / "b.h5")
+
+
+def plain_loop(features: np.ndarray, rate: Fraction) -> np.ndarray:
+    rows = []
+    for second in range(100_000):
+        if rate >= 1:
+            own = [row for i, row in enumerate(features) if second <= i / rate < second + 1]
+        else:
+            middle = second + Fraction(1, 2)
+            own = [row for i, row in enumerate(features) if i / rate <= middle < (i + 1) / rate]
+        if not own:
+            return np.array(rows or [features[0]])
+        rows.append(np.mean(own, axis=0))
+    raise AssertionError("endless")
+
+
+@given(n=st.integers(1, 16), rate=st.fractions(Fraction(1, 12), 40, max_denominator=24))
+def test_one_feature_a_second_equals_the_loop(n, rate):
+    features = np.random.default_rng(n).standard_normal((n, 3))
+    made = one_a_second(features, float(rate))
+    np.testing.assert_allclose(made, plain_loop(features, rate), rtol=1e-3, atol=1e-3)  # float16
+    assert abs(len(made) - n / rate) <= 1 or n / rate < 1
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5", "corpus"])
+@pytest.mark.parametrize("rate", [0.5, 1.5, 2, 2.0, 30])
+def test_features_at_another_rate(tmp_path, kind, rate):
+    """Each second's features say its number."""
+    rows = {f"v{i}": (np.arange(int(n * rate)) // rate).repeat(8).reshape(-1, 8) for i, n in enumerate((24, 40, 6))}
+    if kind == "npy":
+        for video_id, features in rows.items():
+            np.save(tmp_path / f"{video_id}.npy", features.astype(np.float32))
+    elif kind == "h5":
+        write(tmp_path, "h5", {video_id: features.astype(np.float32) for video_id, features in rows.items()})
+    else:
+        Corpus.create(tmp_path, corpora.spec(), [(*row, None) for row in rows.items()])
+    corpus = Corpus.open(tmp_path, rate=rate)
+    assert corpus.seconds.tolist() == [24, 40, 6] and corpus.rate == rate and Corpus.open(tmp_path).rate is None
+    for i, n in enumerate(corpus.seconds):
+        seconds = np.arange(n) if rate >= 1 else np.arange(n) // 2 * 2
+        np.testing.assert_array_equal(corpus.features(i)[:, 3], seconds)
+        assert corpus.features(i).dtype == np.float16
+    gathered, lengths = corpus.gather_features(np.array([1, 0]), np.array([2, 4]), np.array([9, 8]))
+    np.testing.assert_array_equal(gathered, np.concatenate([corpus.features(1)[2:9], corpus.features(0)[4:8]]))
+    assert lengths.tolist() == [7, 4]
 
 
 def test_captions_that_cannot_be_read_cost_one_warning(tmp_path):

@@ -314,6 +314,13 @@ def test_the_encoder_that_the_checkpoint_names(tmp_path):
     assert (tmp_path / ".vclip/projection.safetensors").is_file()
 
 
+def test_features_at_another_rate_are_not_indexed(tmp_path, clip):
+    np.save(tmp_path / "a.npy", np.ones((40, 12), np.float32))
+    with pytest.raises(ValueError, match="has a rate, which no index records"):
+        MomentIndex.build(clip, Corpus.open(tmp_path, rate=2), tmp_path / "index")
+    assert len(MomentIndex.build(clip, Corpus.open(tmp_path, rate=1), tmp_path / "index")) == 1
+
+
 def test_an_index_never_takes_over_an_extracted_corpus(tmp_path):
     for name in ("a", "b"):
         indexes.write(tmp_path / name / f"{name}.mov", 3, ord(name))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -6,8 +7,9 @@ import pytest
 import torch
 
 from vclip.data.corpus import Corpus
+from vclip.datasets import crosstask as crosstask_records
 from vclip.datasets._records import Dataset
-from vclip.datasets.coin import COIN, Video
+from vclip.datasets.coin import COIN, Segment, Video
 from vclip.datasets.didemo import Description
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
@@ -126,6 +128,51 @@ def test_coverage_counts_videos(corpus):
         coverage(described("gone", "lost"), corpus)
     with pytest.raises(ValueError, match="made all: 0 records .*nothing to score"):
         coverage(described(), corpus)
+
+
+@dataclass(frozen=True)
+class Clip:
+    video_id: str
+    end: float
+    start: float = 0
+
+
+def steps(video_id: str, end: float, seconds: float | None = None) -> Video:
+    return Video(video_id, seconds, "t", 1, (Segment(0, 1, 1), Segment(end - 1, end, 1)))
+
+
+def crosstask(video_id: str, end: float) -> crosstask_records.Video:
+    return crosstask_records.Video(video_id, "t", "T", ("a",), ((0, end - 1, end), (0, 0, 1)))
+
+
+@pytest.mark.parametrize("made", [Clip, steps, crosstask])
+@pytest.mark.parametrize("rate", [0.25, 0.5, 1, 1.5, 2, 4, 30])
+def test_features_at_another_rate_are_noticed(tmp_path, made, rate):
+    rng = np.random.default_rng(0)
+    ends = rng.uniform(60, 400, 40)
+    lengths = ends * (1 + rng.gamma(1.2, 0.16, 40))  # as far as YouCook2's videos go on
+    for i, length in enumerate(lengths):
+        np.save(tmp_path / f"v{i}.npy", np.ones((int(np.ceil(length * rate)), 4), np.float32))
+    corpus = Corpus.open(tmp_path)
+    dataset = Dataset("made", "all", [made(f"v{i}", end) for i, end in enumerate(ends)])
+    if rate == 1:
+        assert coverage(dataset, corpus)["videos"] == 40
+        return
+    message = rf"about [\d.]+ features for each annotated second of made all.*rate={rate:g}\) makes them one"
+    with pytest.raises(ValueError, match=message if rate < 5 else "about 3"):
+        coverage(dataset, corpus)
+    for opened in (Corpus.open(tmp_path, rate=rate), Corpus.open(tmp_path, rate=1)):
+        assert coverage(dataset, opened)["videos"] == 40
+    assert coverage(Dataset("made", "all", dataset[:5]), corpus)["videos"] == 5  # too few to tell
+
+
+def test_videos_cut_at_one_length_or_hardly_annotated_are_no_other_rate(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        np.save(tmp_path / f"v{i}.npy", np.ones((100, 4), np.float32))
+    for ends in (rng.uniform(60, 400, 40), rng.uniform(5, 100, 40), np.zeros(40)):
+        dataset = Dataset("made", "all", [Clip(f"v{i}", end) for i, end in enumerate(ends)])
+        assert coverage(dataset, Corpus.open(tmp_path))["videos"] == 40
 
 
 def encoder(seed: int, path: str = "") -> VideoCLIP:

@@ -11,10 +11,11 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ STORE = "store.sqlite"
 class Corpus:
     """N videos: features a second and timed captions. Made by `Corpus.create`, read by `Corpus.open`.
 
-    It has `video_ids`, `spec`, `split`, `licence`, `media` (paths of the videos' files, or None) and flat arrays:
+    It has `video_ids`, `spec`, `split`, `licence`, `rate`, `media` (paths of the videos' files, or None) and arrays:
     `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
     `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
 
@@ -44,11 +45,9 @@ class Corpus:
         ((62, 128), "today we're doing pirate dish")
     """
 
-    def __init__(
-        self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Sequence[Path] | dict[int, Path]
-    ):
+    def __init__(self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Any, rate: float | None = None):
         """`blocks`: for each value of the videos' `shard` column the file of its (rows, F), as `layouts` reads it."""
-        self.path = Path(path)
+        self.path, self.rate = Path(path), rate
         self.spec = None if meta.get("spec") is None else FeatureSpec.read(meta["spec"], self.path)
         self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
         self.video_ids: list[str] = videos["video_id"].to_pylist()
@@ -56,13 +55,15 @@ class Corpus:
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self.first_row = videos["shard"].to_numpy(), videos["row"].to_numpy()
         self._blocks = blocks
-        self._read = lru_cache(FILES_OPEN)(layouts.read_rows)
+        self._read: Callable[[Any], np.ndarray] = lru_cache(FILES_OPEN)(layouts.read_rows)
         # our own files were checked before they were written, other tools' are when a video is first read
         self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
         self._set_captions(captions)
+        if rate not in (None, 1):
+            self._resample(rate)
 
     @staticmethod
     def create(
@@ -104,13 +105,15 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(path, split: str | None = None) -> "Corpus":
+    def open(path, split: str | None = None, rate: float | None = None) -> "Corpus":
         """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
 
         Args:
             path: a corpus; a folder of `<id>.npy`, .npz, .pt or .pth with an array (T, F) each, or of one .h5 file with
                 a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
             split: which shards, where a folder holds those of "train" and "val".
+            rate: features a second, if not 1. They are made one a second in memory: the mean of those that begin in it,
+                at a rate below 1 the one valid at its middle.
 
         Raises:
             ValueError: names the file that is damaged, or does not hold one array of floats.
@@ -120,7 +123,7 @@ class Corpus:
         if not (path / "corpus.json").is_file():
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
-            return Corpus(path, *layouts.read(path, split))
+            return Corpus(path, *layouts.read(path, split), rate)
         try:
             meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
         except ValueError as error:
@@ -133,7 +136,7 @@ class Corpus:
         row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
         videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
         captions = pq.read_table(path / "captions.parquet", memory_map=True)
-        return Corpus(path, meta, videos, captions, {s: path / storage.shard_name(s) for s in starts})
+        return Corpus(path, meta, videos, captions, {s: path / storage.shard_name(s) for s in starts}, rate)
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -207,7 +210,7 @@ class Corpus:
         if not (self.path / "corpus.json").is_file():
             self._set_tokens(rows)  # another tool's folder is read, never written
             return self
-        table = pq.read_table(self.path / "captions.parquet").select(storage.CAPTIONS.names)
+        table = pq.read_table(self.path / "captions.parquet", columns=storage.CAPTIONS.names)
         table = table.append_column("input_ids", rows)
         meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8"))
         # a kill in between must not leave these tokens under another tokenizer's name
@@ -231,6 +234,13 @@ class Corpus:
         order = np.lexsort((self.first_row, self._shard))
         shards, first = np.unique(self._shard[order], return_index=True)
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
+
+    def _resample(self, rate: Any) -> None:
+        """Replace the files by arrays of one feature a second, one a video."""
+        self._blocks = [layouts.one_a_second(self.features(i), rate) for i in range(len(self))]
+        self._read = np.asarray
+        self._shard, self.first_row = np.arange(len(self)), np.zeros(len(self), np.int64)
+        self.seconds = np.array([len(block) for block in self._blocks], np.int64)
 
     def _set_captions(self, table: pa.Table) -> None:
         """Captions in the order of the videos, as all that writes them does."""

@@ -144,3 +144,16 @@ def _read_shards(path: Path, split: str) -> Layout:
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
     schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
     return Layout({"split": split}, table(videos, VIDEOS), table(captions, schema), blocks)
+
+
+def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:
+    """Features (rows, F), of which row i begins at second i / `rate`, as one a second, float16.
+
+    A second has the mean of the rows that begin in it; at a rate below 1, the row that is valid at its middle.
+    """
+    n, slack = len(features), 1e-6  # for what division leaves behind the decimal point
+    if rate < 1:
+        middles = np.arange(max(1, np.ceil(n / rate - 0.5 - slack))) + 0.5
+        return features[np.minimum(middles * rate + slack, n - 1).astype(int)]
+    _, first, rows = np.unique(np.floor(np.arange(n) / rate + slack), return_index=True, return_counts=True)
+    return (np.add.reduceat(features, first, dtype=np.float32) / rows[:, None]).astype(np.float16)

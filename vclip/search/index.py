@@ -123,6 +123,8 @@ class MomentIndex:
             index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
         else:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
+            if corpus.rate not in (None, 1):
+                raise ValueError(f"{corpus} has a rate, which no index records: save its features, one a second, first")
             place = corpus.path if corpus.path.is_dir() else corpus.path.with_name(f"{corpus.path.name}.index")
             index = MomentIndex(clip, place if path is None else Path(path).expanduser())
             index.corpus = corpus

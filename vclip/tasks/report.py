@@ -85,10 +85,27 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
         raise ValueError(f"{dataset}: nothing to score; is it the right split?")
     if len(missing) == len(videos):
         raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: are these the right features?")
+    _refuse_other_rate(dataset, corpus)
     return {
         "videos": len(videos) - len(missing), "of": len(videos), "missing": missing,
         "records": len(covered(dataset, corpus)), "of_records": len(dataset),
     }  # fmt: skip
+
+
+def _refuse_other_rate(dataset: Dataset, corpus: Corpus) -> None:
+    """ValueError if the features are obviously not one a second, by when the last annotation of each video ends."""
+    ends: dict[int, float] = {}
+    for record in (dataset[i] for i in covered(dataset, corpus)):
+        i, segments = corpus.index(record.video_id), getattr(record, "segments", ())
+        own = [s.end if hasattr(s, "end") else s[-1] for s in segments]
+        ends[i] = max([ends.get(i, 0), getattr(record, "end", None) or 0, *own])
+    ratios = [corpus.seconds[i] / end for i, end in ends.items() if end]
+    # in real COIN and YouCook2 a tenth of the videos end within 5 % of their last annotation, half within 19 %
+    low, middle = np.quantile(ratios, [0.1, 0.5]) if len(ratios) >= 8 else (1, 1)
+    if corpus.rate is None and not 0.9 <= low <= 1.2 and middle <= 1.3 * low:
+        rate = near if abs((near := round(4 * low) / 4) - low) < 0.1 * low else round(low, 2)
+        how = f"Corpus.open({str(corpus.path)!r}, rate={rate:g}) makes them one a second (rate=1: they are)"
+        raise ValueError(f"{corpus} has about {rate:g} features for each annotated second of {dataset}: {how}")
 
 
 def covered(records: Sequence, corpus: Corpus) -> list[int]:
