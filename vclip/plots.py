@@ -37,7 +37,7 @@ def plain(text: str, width: int) -> str:
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
-    """One frame a second, every n-th drawn, above the captions, each a bar from its start to its end."""
+    """One frame a second, every n-th drawn, above the captions (or any spans with texts), bars from start to end."""
     shown = list(frames)[::every]
     seconds = len(shown) * every
     seen = np.flatnonzero(captions.start < seconds)
@@ -98,24 +98,6 @@ def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
         busy_until[lane : lane + 1] = [end]
         lanes.append(lane)
     return lanes
-
-
-def recalls(scores: dict[str, object]) -> Figure:
-    """R@1, R@5 and R@10 of several models side by side, with chance as a line; `scores`: {name: RetrievalScore}."""
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    names = ("r1", "r5", "r10")
-    width = 0.8 / len(scores)
-    for i, (name, score) in enumerate(scores.items()):
-        x = np.arange(3) + (i - (len(scores) - 1) / 2) * width
-        bars = axes.bar(x, [100 * getattr(score, n) for n in names], width, label=name, color=plt.get_cmap("tab10")(i))
-        axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    for i, name in enumerate(names):
-        chance = 100 * getattr(next(iter(scores.values())).chance, name)  # type: ignore[attr-defined]
-        axes.hlines(chance, i - 0.45, i + 0.45, color=CHANCE, linestyle="--", label="chance" if i == 0 else "")
-    axes.set(xticks=range(3), xticklabels=["R@1", "R@5", "R@10"], ylabel="texts that find their clip (%)")
-    axes.margins(y=0.12)
-    axes.legend(frameon=False)
-    return closed(figure)
 
 
 class LiveCurve:
@@ -259,36 +241,6 @@ def questions(
     return closed(figure)
 
 
-def moments(
-    queries: Sequence[str],
-    images: Sequence[dict[int, np.ndarray]],
-    times: Sequence[Sequence[Sequence[int]]],
-    answers: Sequence[Sequence[int]],
-    block: int = 5,
-    blocks: int = 6,
-) -> Figure:
-    """A row a description: frames of its video, and below them a line for each annotator's and the model's moment.
-
-    `images`: {second: picture} of each video. `times` and `answers`: moments (first, last) in blocks, both inclusive.
-    """
-    figure, axes = panels(len(queries), 1, (9, 2.1 * len(queries)), sharex=True, dpi=80)
-    for row, (axis, query, shown, marked, answer) in enumerate(
-        zip(axes[:, 0], queries, images, times, answers, strict=True)
-    ):
-        for second, image in shown.items():
-            first = second // block * block
-            axis.imshow(image, extent=(first, first + block, 0, 1), aspect="auto", interpolation="bilinear")
-        for i, moment in enumerate(marked):
-            _span(axis, moment, block, -0.14 - 0.1 * i, RIGHT, "annotators" if i == row == 0 else None)
-        _span(axis, answer, block, -0.14 - 0.1 * len(marked), VIDEO, "model" if row == 0 else None)
-        axis.set(ylim=(-0.25 - 0.1 * len(marked), 1), xlim=(0, block * blocks), yticks=[])
-        axis.set_xticks(range(0, block * blocks + 1, block))
-        axis.set_title(plain(query, 100), fontsize=10, loc="left")
-    axes[-1, 0].set_xlabel("time (s)")
-    figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=9)
-    return closed(figure)
-
-
 def labelled_seconds(
     truth: np.ndarray, predicted: np.ndarray, best: np.ndarray, threshold: float, texts: Sequence[str], ylabel: str
 ) -> Figure:
@@ -332,8 +284,3 @@ def step_map(
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     figure.colorbar(image, label="p(step | second)")
     return closed(figure)
-
-
-def _span(axis, moment: Sequence[int], block: int, y: float, colour: str, label: str | None) -> None:
-    axis.plot((block * moment[0] + 0.1, block * (moment[1] + 1) - 0.1), (y, y), color=colour, lw=4, label=label,
-              solid_capstyle="butt")  # fmt: skip
