@@ -12,7 +12,6 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
-from vclip.data.samplers import Clips
 from vclip.tasks.segmentation import segments
 from vclip.training.checkpoint import MASS, read_log
 
@@ -57,35 +56,6 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
         bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
         bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
     bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
-    return closed(figure)
-
-
-def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
-    """Pairs sampled from a video of `seconds`: each video clip and, below it, the span of its text clip."""
-    count = min(count, len(clips.video_start))
-    figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
-    for i in range(count):
-        v = (float(clips.video_start[i]), float(clips.video_end[i] - clips.video_start[i]))
-        start = float(captions.start[clips.caption_first[i]])
-        t = (start, float(captions.end[clips.caption_last[i] - 1]) - start)
-        axes.broken_barh([v], (-i, 0.36), color=VIDEO, label="video clip" if i == 0 else None)
-        axes.broken_barh([t], (-i - 0.4, 0.36), color=TEXT, label="text clip" if i == 0 else None)
-    axes.set(xlim=(0, seconds), yticks=-np.arange(count), yticklabels=np.arange(1, count + 1))
-    axes.set(xlabel="time (s)", ylabel="pair")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return closed(figure)
-
-
-def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
-    """Histograms of up to three groups on one axis, with each group's mean as a dashed line."""
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
-    bins = np.linspace(low, high, 50).tolist()
-    for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
-        axes.hist(value, bins=bins, density=True, alpha=0.5, color=colour, label=f"{name} (dashed: mean)")
-        axes.axvline(value.mean(), color=colour, linestyle="--")
-    axes.set(xlabel=xlabel, ylabel="density")
-    figure.legend(loc="outside upper center", ncols=len(values), frameon=False)  # above lines that a caller may add
     return closed(figure)
 
 
@@ -193,20 +163,6 @@ def ranking(
                 axis.imshow(image)
             for spine in axis.spines.values():
                 spine.set(visible=i == place, color=RIGHT, linewidth=4)
-    return closed(figure)
-
-
-def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
-    """R@k over k, with chance dashed in the same colour; `ranks`: {name: rank of each text's own clip, from 1}."""
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-    for i, (name, rank) in enumerate(ranks.items()):
-        k, colour = np.arange(1, len(rank) + 1), plt.get_cmap("tab10")(i)
-        axes.plot(
-            k, [100 * float(np.mean(np.asarray(rank) <= n)) for n in k], color=colour, label=f"{name}, N = {len(rank)}"
-        )
-        axes.plot(k, 100 * k / len(rank), "--", color=colour, linewidth=1, label="chance" if i == 0 else None)
-    axes.set(xscale="log", xlabel="k", ylabel="texts with their clip\namong the first k (%)", ylim=(0, 102))
-    axes.legend(frameon=False, fontsize=9)
     return closed(figure)
 
 

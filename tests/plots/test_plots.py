@@ -6,9 +6,6 @@ import pytest
 
 from vclip import plots
 from vclip.data.captions import Captions
-from vclip.data.samplers import OverlappedClips
-
-import corpora
 
 FRAMES = [np.full((8, 8, 3), 10 * i, np.uint8) for i in range(12)]
 CAPTIONS = Captions([0.0, 1.0, 5.0], [3.0, 4.0, 6.0], ["a $x$ <b>&amp;", "long " * 40, ""])
@@ -26,16 +23,11 @@ def test_overlapping_captions_get_rows_of_their_own():
 
 
 def test_every_axis_with_data_is_labelled(tmp_path):
-    corpus = corpora.make(tmp_path / "c", 3)
-    clips = OverlappedClips().sample(corpus, 0, 5, np.random.default_rng(0))
     rows = [{"step": i, "loss": 1.0 / i} for i in range(1, 9)]
     rows += [{"step": 8, "validation_loss": 1.0, "r1": 0.1, "r5": 0.2, "r10": 0.3, "n": 9, "chance_r1": 0.1}]
     figures = [
         plots.timeline(FRAMES, CAPTIONS, every=2),
         plots.timeline(FRAMES, Captions([], [], [])),
-        plots.clip_pairs(corpus.captions(0), int(corpus.seconds[0]), clips),
-        plots.groups({"a": np.arange(5.0), "b": np.arange(5.0)}, "x"),
-        plots.rank_curves({"before": np.arange(1, 10), "after": np.ones(9)}),
         plots.curves(rows),
         plots.curves([]),
     ]
