@@ -12,7 +12,6 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
-from vclip.data.samplers import Clips
 from vclip.tasks.segmentation import segments
 from vclip.training.checkpoint import MASS, read_log
 
@@ -37,7 +36,7 @@ def plain(text: str, width: int) -> str:
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
-    """One frame a second, every n-th drawn, above the captions, each a bar from its start to its end."""
+    """One frame a second, every n-th drawn, above the captions (or any spans with texts), bars from start to end."""
     shown = list(frames)[::every]
     seconds = len(shown) * every
     seen = np.flatnonzero(captions.start < seconds)
@@ -60,35 +59,6 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
     return closed(figure)
 
 
-def clip_pairs(captions: Captions, seconds: int, clips: Clips, count: int = 8) -> Figure:
-    """Pairs sampled from a video of `seconds`: each video clip and, below it, the span of its text clip."""
-    count = min(count, len(clips.video_start))
-    figure, axes = plt.subplots(figsize=(12, 0.45 * count + 1), layout="constrained")
-    for i in range(count):
-        v = (float(clips.video_start[i]), float(clips.video_end[i] - clips.video_start[i]))
-        start = float(captions.start[clips.caption_first[i]])
-        t = (start, float(captions.end[clips.caption_last[i] - 1]) - start)
-        axes.broken_barh([v], (-i, 0.36), color=VIDEO, label="video clip" if i == 0 else None)
-        axes.broken_barh([t], (-i - 0.4, 0.36), color=TEXT, label="text clip" if i == 0 else None)
-    axes.set(xlim=(0, seconds), yticks=-np.arange(count), yticklabels=np.arange(1, count + 1))
-    axes.set(xlabel="time (s)", ylabel="pair")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return closed(figure)
-
-
-def groups(values: dict[str, np.ndarray], xlabel: str) -> Figure:
-    """Histograms of up to three groups on one axis, with each group's mean as a dashed line."""
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    low, high = (f([f(v) for v in values.values()]) for f in (np.min, np.max))
-    bins = np.linspace(low, high, 50).tolist()
-    for (name, value), colour in zip(values.items(), (VIDEO, CHANCE, TEXT), strict=False):
-        axes.hist(value, bins=bins, density=True, alpha=0.5, color=colour, label=f"{name} (dashed: mean)")
-        axes.axvline(value.mean(), color=colour, linestyle="--")
-    axes.set(xlabel=xlabel, ylabel="density")
-    figure.legend(loc="outside upper center", ncols=len(values), frameon=False)  # above lines that a caller may add
-    return closed(figure)
-
-
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
     """The first free lane for each span, so that no two spans overlap."""
     busy_until: list[float] = []
@@ -98,24 +68,6 @@ def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
         busy_until[lane : lane + 1] = [end]
         lanes.append(lane)
     return lanes
-
-
-def recalls(scores: dict[str, object]) -> Figure:
-    """R@1, R@5 and R@10 of several models side by side, with chance as a line; `scores`: {name: RetrievalScore}."""
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    names = ("r1", "r5", "r10")
-    width = 0.8 / len(scores)
-    for i, (name, score) in enumerate(scores.items()):
-        x = np.arange(3) + (i - (len(scores) - 1) / 2) * width
-        bars = axes.bar(x, [100 * getattr(score, n) for n in names], width, label=name, color=plt.get_cmap("tab10")(i))
-        axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    for i, name in enumerate(names):
-        chance = 100 * getattr(next(iter(scores.values())).chance, name)  # type: ignore[attr-defined]
-        axes.hlines(chance, i - 0.45, i + 0.45, color=CHANCE, linestyle="--", label="chance" if i == 0 else "")
-    axes.set(xticks=range(3), xticklabels=["R@1", "R@5", "R@10"], ylabel="texts that find their clip (%)")
-    axes.margins(y=0.12)
-    axes.legend(frameon=False)
-    return closed(figure)
 
 
 class LiveCurve:
@@ -214,20 +166,6 @@ def ranking(
     return closed(figure)
 
 
-def rank_curves(ranks: dict[str, np.ndarray]) -> Figure:
-    """R@k over k, with chance dashed in the same colour; `ranks`: {name: rank of each text's own clip, from 1}."""
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-    for i, (name, rank) in enumerate(ranks.items()):
-        k, colour = np.arange(1, len(rank) + 1), plt.get_cmap("tab10")(i)
-        axes.plot(
-            k, [100 * float(np.mean(np.asarray(rank) <= n)) for n in k], color=colour, label=f"{name}, N = {len(rank)}"
-        )
-        axes.plot(k, 100 * k / len(rank), "--", color=colour, linewidth=1, label="chance" if i == 0 else None)
-    axes.set(xscale="log", xlabel="k", ylabel="texts with their clip\namong the first k (%)", ylim=(0, 102))
-    axes.legend(frameon=False, fontsize=9)
-    return closed(figure)
-
-
 def questions(
     images: Sequence[np.ndarray | None],
     candidates: Sequence[Sequence[str]],
@@ -256,36 +194,6 @@ def questions(
         bars.spines[["top", "right", "left"]].set_visible(False)
         bars.tick_params(labelsize=8)
     axes[-1, 1].set_xlabel(r"score $z_v \cdot z_t$")
-    return closed(figure)
-
-
-def moments(
-    queries: Sequence[str],
-    images: Sequence[dict[int, np.ndarray]],
-    times: Sequence[Sequence[Sequence[int]]],
-    answers: Sequence[Sequence[int]],
-    block: int = 5,
-    blocks: int = 6,
-) -> Figure:
-    """A row a description: frames of its video, and below them a line for each annotator's and the model's moment.
-
-    `images`: {second: picture} of each video. `times` and `answers`: moments (first, last) in blocks, both inclusive.
-    """
-    figure, axes = panels(len(queries), 1, (9, 2.1 * len(queries)), sharex=True, dpi=80)
-    for row, (axis, query, shown, marked, answer) in enumerate(
-        zip(axes[:, 0], queries, images, times, answers, strict=True)
-    ):
-        for second, image in shown.items():
-            first = second // block * block
-            axis.imshow(image, extent=(first, first + block, 0, 1), aspect="auto", interpolation="bilinear")
-        for i, moment in enumerate(marked):
-            _span(axis, moment, block, -0.14 - 0.1 * i, RIGHT, "annotators" if i == row == 0 else None)
-        _span(axis, answer, block, -0.14 - 0.1 * len(marked), VIDEO, "model" if row == 0 else None)
-        axis.set(ylim=(-0.25 - 0.1 * len(marked), 1), xlim=(0, block * blocks), yticks=[])
-        axis.set_xticks(range(0, block * blocks + 1, block))
-        axis.set_title(plain(query, 100), fontsize=10, loc="left")
-    axes[-1, 0].set_xlabel("time (s)")
-    figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return closed(figure)
 
 
@@ -332,8 +240,3 @@ def step_map(
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     figure.colorbar(image, label="p(step | second)")
     return closed(figure)
-
-
-def _span(axis, moment: Sequence[int], block: int, y: float, colour: str, label: str | None) -> None:
-    axis.plot((block * moment[0] + 0.1, block * (moment[1] + 1) - 0.1), (y, y), color=colour, lw=4, label=label,
-              solid_capstyle="butt")  # fmt: skip

@@ -6,10 +6,6 @@ import pytest
 
 from vclip import plots
 from vclip.data.captions import Captions
-from vclip.data.samplers import OverlappedClips
-from vclip.tasks import retrieval
-
-import corpora
 
 FRAMES = [np.full((8, 8, 3), 10 * i, np.uint8) for i in range(12)]
 CAPTIONS = Captions([0.0, 1.0, 5.0], [3.0, 4.0, 6.0], ["a $x$ <b>&amp;", "long " * 40, ""])
@@ -27,18 +23,11 @@ def test_overlapping_captions_get_rows_of_their_own():
 
 
 def test_every_axis_with_data_is_labelled(tmp_path):
-    corpus = corpora.make(tmp_path / "c", 3)
-    clips = OverlappedClips().sample(corpus, 0, 5, np.random.default_rng(0))
-    score = retrieval.score(np.random.default_rng(0).random((9, 9)))
     rows = [{"step": i, "loss": 1.0 / i} for i in range(1, 9)]
     rows += [{"step": 8, "validation_loss": 1.0, "r1": 0.1, "r5": 0.2, "r10": 0.3, "n": 9, "chance_r1": 0.1}]
     figures = [
         plots.timeline(FRAMES, CAPTIONS, every=2),
         plots.timeline(FRAMES, Captions([], [], [])),
-        plots.clip_pairs(corpus.captions(0), int(corpus.seconds[0]), clips),
-        plots.groups({"a": np.arange(5.0), "b": np.arange(5.0)}, "x"),
-        plots.recalls({"before": score, "after": score}),
-        plots.rank_curves({"before": np.arange(1, 10), "after": np.ones(9)}),
         plots.curves(rows),
         plots.curves([]),
     ]
@@ -71,15 +60,13 @@ def test_answers_are_drawn_where_they_are(tmp_path):
     assert [len(axes.patches) for axes in asked.axes[1::2]] == [2, 3]
     for axes in asked.axes[1::2]:  # the line at zero runs behind the bars and the texts
         assert axes.lines[0].get_zorder() < min(part.get_zorder() for part in (*axes.patches, *axes.texts))
-    found = plots.moments([strange], [{1: FRAMES[0], 11: FRAMES[1]}], [[[0, 0], [1, 2]]], [[4, 5]])
-    assert [tuple(line.get_xdata().round()) for line in found.axes[0].lines] == [(0, 5), (5, 15), (20, 30)]
     truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])
     seconds = plots.labelled_seconds(truth, predicted, rng.random(4), 0.5, ["one", strange], "score")
     assert len(seconds.axes[1].collections) == 2 and len(seconds.legends[0].get_texts()) == 2
     silent = plots.labelled_seconds(truth * 0, truth * 0, rng.random(4), 0.5, [], "score")
     steps = plots.step_map(np.log(rng.dirichlet(np.ones(2), 9)), [2, 5], [(0, 1.0, 3.0)], ["first", strange])
     assert steps.axes[0].lines[0].get_xydata().tolist() == [[2.5, 0], [5.5, 1]]
-    for figure in (asked, found, seconds, silent, steps):
+    for figure in (asked, seconds, silent, steps):
         figure.savefig(tmp_path / "figure.png")
 
 

@@ -115,9 +115,9 @@ ONES = np.ones((3, 5, 2))
     [
         (ONES, [0, 5, 0], "question 1: answer 5 of 5 candidates"),
         (ONES, [0, 0, -1], "question 2: answer -1 of 5 candidates"),
-        (ONES, [0, 1.0, 0], "3 questions, but 3 answers, of type float64"),
-        (ONES, [0, 0], "3 questions, but 2 answers, of type int64"),
-        ([*ONES, ONES[0]], [0, 0, 0], "3 videos and 4 questions"),
+        (ONES, [0, 1.0, 0], "3 questions, 3 answers of type float64"),
+        (ONES, [0, 0], "3 questions, 2 answers of type int64"),
+        ([*ONES, ONES[0]], [0, 0, 0], "3 videos, 4 questions"),
         ([ONES[0], ONES[0][:2], ONES[0]], [4, 2, 4], "question 1: answer 2 of 2 candidates"),
         (np.where(np.arange(30).reshape(3, 5, 2) == 13, np.nan, 1), [0, 0, 0], "question 1: .* which score .*nan"),
     ],

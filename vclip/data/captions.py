@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from vclip.data.text import short
+from vclip.data.text import decoded, short
 from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table, read_timedtext
 
 if TYPE_CHECKING:
@@ -107,7 +107,10 @@ def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captio
     if suffix not in _READERS and suffix not in CONTAINERS:
         known = ", ".join(CAPTION_SUFFIXES + CONTAINERS)
         raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {known}")
-    read = read_stream(path) if suffix in CONTAINERS else _READERS[suffix](path, _decoded(path), video_id)
+    if suffix in CONTAINERS:
+        read = read_stream(path)
+    else:
+        read = _READERS[suffix](path, decoded(path, path.read_bytes()), video_id)
     captions, skipped = from_rows(str(path), read)
     if suffix in (".csv", ".tsv"):  # whisper.cpp begins each text with a space
         captions = in_seconds(captions, 100 if all(t[0] == " " for t in captions.text) else 1000)
@@ -123,15 +126,6 @@ def from_rows(where: str, read: Iterable[Row]) -> tuple[Captions, str]:
         raise ValueError(f"{where}, {skipped[0]}")
     captions = _captions([row for row in rows if not isinstance(row, str)])
     return captions, f"{where}, {skipped[0]}; skipped {len(skipped)} of {len(rows)} captions" if skipped else ""
-
-
-def _decoded(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {row}: byte {data[error.start]:#04x} is not UTF-8; convert the file") from None
 
 
 def in_seconds(captions: Captions, shortest: float) -> Captions:

@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def decoded(where: object, data: bytes) -> str:
+    """UTF-8 as text, without a byte order mark; ValueError names the line of what is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{where}, line {line}: byte {data[error.start]:#04x} is not UTF-8; convert it") from None
+
+
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise TypeError for the first name in `given` that is not in `known`, with the nearest known name."""
     known = sorted(known)

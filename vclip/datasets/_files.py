@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from vclip.data.pickles import unpacked
+from vclip.data.text import decoded
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
@@ -61,7 +62,7 @@ def find_file(path: str | Path, name: str) -> Path:
 
 
 def read_text(path: Path) -> Source:
-    return _decoded(str(path), unpacked(path))
+    return Source(str(path), decoded(path, unpacked(path)))
 
 
 def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Source]]:
@@ -76,17 +77,10 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 name = member.name.rpartition("/")[2]
                 stream = tar.extractfile(member) if member.isreg() and wanted(name) else None
                 if stream is not None:
-                    yield name, _decoded(f"{path}, {member.name}", stream.read())
+                    where = f"{path}, {member.name}"
+                    yield name, Source(where, decoded(where, stream.read()))
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is a damaged tar file ({error}); fetch it again") from None
-
-
-def _decoded(where: str, data: bytes) -> Source:
-    try:
-        return Source(where, data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{where}, line {line}: byte {data[error.start]:#04x} is not UTF-8") from None
 
 
 def read_json(source: Source, kind: type[T]) -> T:

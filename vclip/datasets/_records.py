@@ -2,15 +2,9 @@
 
 import copy
 from collections.abc import Container, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-
-class Record(Protocol):
-    @property
-    def video_id(self) -> str: ...
-
-
-R = TypeVar("R", bound=Record)
+R = TypeVar("R")
 
 
 class Dataset(Sequence[R], Generic[R]):
@@ -30,7 +24,8 @@ class Dataset(Sequence[R], Generic[R]):
     def __init__(
         self, name: str, split: str, records: Sequence[R], tasks: Sequence[str] = (), left_out: Sequence[str] = ()
     ):
-        self.name, self.split, self.records = name, split, list(records)
+        self.name, self.split = name, split
+        self.records: list[Any] = list(records)
         self.tasks, self.left_out = tuple(tasks), list(left_out)
 
     def __len__(self) -> int:

@@ -1,10 +1,10 @@
 """CrossTask (Zhukov et al. 2019): how-to videos of a task whose steps are listed in order; for step localization."""
 
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from vclip.datasets._records import Dataset, check_split
 
 PRIMARY, RELATED, VIDEOS, VALIDATION = "tasks_primary.txt", "tasks_related.txt", "videos.csv", "videos_val.csv"
 ANNOTATIONS = "annotations"
-SPLITS = ("train", "test", "validation", "primary", "related", "all")
+Split = Literal["train", "test", "validation", "primary", "related", "all"]
 TASKS = ("localization",)
 Row = tuple[str, str]  # (task, video)
 
@@ -49,7 +49,7 @@ class _Step:
 
 def load(
     path: str | Path,
-    split: Literal["train", "test", "validation", "primary", "related", "all"] = "test",
+    split: Split = "test",
     features: Container[str] | None = None,
     n_train: int = 30,
     seed: int = 0,
@@ -73,7 +73,7 @@ def load(
         >>> load(vclip.minihowto() / "crosstask" / "test", "train", n_train=8)
         CrossTask train: 48 records of 48 videos
     """
-    check_split(split, SPLITS)
+    check_split(split, get_args(Split))
     folder = Path(path).parent if Path(path).is_file() else Path(path)
     primary, related = (_read_tasks(read_text(find_file(folder, name))) for name in (PRIMARY, RELATED))
     tasks = primary | related
@@ -83,7 +83,7 @@ def load(
     if split in ("train", "test"):
         found = [row for row in listed if row in annotations and (features is None or row[1] in features)]
         held_out = set(_read_videos(folder, VALIDATION))
-        rows = _draw(found, held_out, tasks, primary, n_train, seed)[split]
+        rows = _draw(found, held_out, primary, n_train, seed)[split]
         absent = set(listed) - set(found) - held_out
     else:
         rows = [row for row in listed if row[0] in wanted]
@@ -97,14 +97,7 @@ def load(
     return Dataset("CrossTask", split, videos, TASKS, left_out)
 
 
-def _draw(
-    found: Sequence[Row],
-    held_out: Container[Row],
-    tasks: Container[str],
-    primary: Container[str],
-    n_train: int,
-    seed: int,
-) -> dict[str, list[Row]]:
+def _draw(found: list[Row], held_out: set[Row], primary: dict, n_train: int, seed: int) -> dict[str, list[Row]]:
     """The (task, video) rows for training, in the order in which they were drawn, and for testing, task by task."""
     rng = np.random.RandomState(seed)
     of_task = defaultdict(list)
@@ -116,7 +109,7 @@ def _draw(
             drawn = rng.choice(len(rows), n_train, replace=False).tolist()
             split["train"] += [rows[i] for i in drawn]
             split["test"] += [row for i, row in enumerate(rows) if i not in drawn]
-        elif task in tasks:
+        else:
             split["train"] += rows
     return split
 
@@ -129,10 +122,8 @@ def _read_tasks(source: Source) -> dict[str, tuple[str, tuple[str, ...]]]:
         block = lines[first : first + 6]
         steps = tuple(block[4].split(",")) if len(block) > 4 else ()
         if not steps or block[3] != str(len(steps)) or "".join(block[5:]):
-            raise ValueError(
-                f"{source.where}, line {first + 1}: a task is five lines (id, title, address, number of steps, steps) "
-                f"and an empty one, not {block}"
-            )
+            lines_of_a_task = "five lines (id, title, address, number of steps, steps) and an empty one"
+            raise ValueError(f"{source.where}, line {first + 1}: a task is {lines_of_a_task}, not {block}")
         tasks[block[0]] = block[1], steps
     return tasks
 

@@ -18,15 +18,6 @@ LISTS = {"subset_train": "howto100m_subset_train.csv", "full_val": "howto100m_fu
 CAPTIONS = ("raw_caption.json", "raw_caption.json.gz", "captions.tar.gz")
 
 
-@dataclass(frozen=True)
-class Video:
-    """A video of `seconds` that shows the task of that number; None where the list is of ids alone."""
-
-    video_id: str
-    task: int | None = None
-    seconds: float | None = None
-
-
 def _stem(file: str) -> str:
     video_id, _, extension = file.rpartition(".")
     if not video_id or not extension:
@@ -34,11 +25,13 @@ def _stem(file: str) -> str:
     return video_id
 
 
-@dataclass
-class _Listed:
-    file: Annotated[str, AfterValidator(_stem)]
-    task: Annotated[int, Field(ge=0)]
-    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+@dataclass(frozen=True)
+class Video:
+    """A video of `seconds` that shows the task of that number; None where the list is of ids alone."""
+
+    video_id: Annotated[str, AfterValidator(_stem)]  # read from a file name
+    task: Annotated[int, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 def load(path: str | Path, split: str = "train") -> Dataset[Video]:
@@ -61,8 +54,7 @@ def load(path: str | Path, split: str = "train") -> Dataset[Video]:
     source = read_text(find_file(path, names[split]))
     if split in IDS:
         return Dataset("HowTo100M", split, [Video(video_id) for video_id in source.text.split()])
-    rows = read_csv(source, _Listed, " ", header=False)
-    return Dataset("HowTo100M", split, [Video(row.file, row.task, row.seconds) for _, row in rows])
+    return Dataset("HowTo100M", split, [video for _, video in read_csv(source, Video, " ", header=False)])
 
 
 def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:

@@ -261,9 +261,8 @@ class Projection:
         if spec.projection is not None:
             raise ValueError(f"{spec.encoder} is projected already: multiply the two matrices instead")
         if matrix.shape != (spec.dim, *offset.shape):
-            raise ValueError(
-                f"the matrix is {matrix.shape}, the offset {offset.shape}, but {spec.encoder} makes {spec.dim} features"
-            )
+            shapes = f"the matrix is {matrix.shape}, the offset {offset.shape}"
+            raise ValueError(f"{shapes}, but {spec.encoder} makes {spec.dim} features")
         self.encoder = encoder
         self.matrix, self.offset = (np.ascontiguousarray(a, np.float32) for a in (matrix, offset))
         self.spec = replace(spec, projection=weights_hash(self._tensors()), dim=matrix.shape[1])

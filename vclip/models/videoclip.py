@@ -334,9 +334,7 @@ class VideoCLIPModel(BertPreTrainedModel):
 
 def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:
     if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
-        raise ValueError(
-            f"`{name}` must lie between {least} and {most} and add up to the {rows} rows given, got {lengths.tolist()}"
-        )
+        raise ValueError(f"`{name}` must lie between {least} and {most} and sum to {rows}, got {lengths.tolist()}")
 
 
 # what the Auto classes of transformers need to load a checkpoint folder

@@ -99,11 +99,12 @@ def _score(ranks: pd.DataFrame, n_videos: int, ties: Ties) -> RetrievalScore:
 
 def clip_features(record: Any, corpus: Corpus) -> np.ndarray:
     """(T, F) of a record's `start`:`end`, or of all, as far as features reach: T can be 0 (dsprocessor.py:266-336)."""
-    video_id, start, end = _span(record)
+    video_id, start, end = span(record)
     return corpus.features(corpus.index(video_id))[start:end]
 
 
-def _span(record: Any) -> tuple[str, int, int | None]:
+def span(record: Any) -> tuple[str, int, int | None]:
+    """A record's video and whole seconds `start`:`end`, all of them if it names none."""
     start, end = getattr(record, "start", None), getattr(record, "end", None)
     return record.video_id, int(start or 0), None if end is None else int(end)
 
@@ -117,7 +118,7 @@ def embed_pairs(
     if not found:
         raise ValueError(f"{corpus} has none of the {len(records)} clips' videos: are these the right features?")
     sentences, sentence = once(records[i].sentence for i in found)
-    spans, own = once(_span(records[i]) for i in found)
+    spans, own = once(span(records[i]) for i in found)
     z_v = clip.encode_clips([corpus.features(corpus.index(video))[start:end] for video, start, end in spans])
     return clip.encode_texts(sentences)[sentence], z_v, np.array(own), found
 

@@ -50,10 +50,8 @@ def score(
     """
     truth = np.asarray(answers)
     if not len(z_v) == len(z_t) == len(truth) or truth.dtype.kind not in "iu":
-        raise ValueError(
-            f"{len(z_v)} videos and {len(z_t)} questions, but {len(truth)} answers, of type {truth.dtype}: whole "
-            "numbers needed, one of each"
-        )
+        given = f"{len(z_v)} videos, {len(z_t)} questions, {len(truth)} answers of type {truth.dtype}"
+        raise ValueError(f"{given}: one of each is needed, answers as whole numbers")
     pairs = [(as_array(video).astype(np.float64), as_array(texts)) for video, texts in zip(z_v, z_t, strict=True)]
     # summed, not multiplied as matrices: equal candidates have equal scores
     scores = [(texts * video).sum(axis=1) for video, texts in pairs]

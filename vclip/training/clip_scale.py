@@ -1,9 +1,5 @@
 """Clip length relative to step length, and the fraction of same-video pairs: if either is large, many negatives are
-false, since their texts tell what the clip shows.
-
-On the paper's data a video clip is 0.9 times as long as a step (17.5 s, 19.6 s), 9 % of the pairs of clips of one video
-overlap in time, and 2.9 % of a clip's negatives come from its own video.
-"""
+false, since their texts tell what the clip shows."""
 
 from dataclasses import dataclass
 
@@ -13,25 +9,19 @@ from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
 from vclip.training.config import PretrainConfig
 
+# on the paper's data, where a video clip lasts 17.5 s and a step 19.6 s
 PAPER = {"clips_per_step": 0.9, "overlapping": 0.09, "same_video": 0.029}
 VIDEOS = 256  # looked at
 
 
 @dataclass(frozen=True)
 class ClipScale:
-    """The lengths and fractions that `clip_scale` finds.
+    """What `clip_scale` finds, to be compared with `PAPER`."""
 
-    Attributes:
-        clip_seconds: mean length of a video clip, as the model sees it.
-        step_seconds: mean length of a step, or time from one caption to the next.
-        overlapping: fraction of the pairs of clips of one video in a batch that share a second.
-        same_video: fraction of a clip's negatives that come from its own video.
-    """
-
-    clip_seconds: float
-    step_seconds: float
-    overlapping: float
-    same_video: float
+    clip_seconds: float  # mean length of a video clip, as the model sees it
+    step_seconds: float  # mean length of a step, or time from one caption to the next
+    overlapping: float  # fraction of the pairs of clips of one video in a batch that share a second
+    same_video: float  # fraction of a clip's negatives that come from its own video
 
     @property
     def clips_per_step(self) -> float:
@@ -54,12 +44,6 @@ def clip_scale(corpus: Corpus, config: PretrainConfig, step_seconds: float | Non
         config: of the run.
         step_seconds: mean length of a step from annotations, if there are some; None: the mean time from one caption to
             the next, which is shorter where a step is spoken of more than once.
-
-    Returns:
-        The scale. Compare it with `PAPER`.
-
-    Raises:
-        ValueError: if no video has captions.
 
     Example:
         >>> import vclip

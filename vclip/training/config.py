@@ -133,21 +133,10 @@ class PretrainConfig(TrainConfig):
     def sample(cls, **changes) -> "PretrainConfig":
         """The shipped corpus in three minutes on two cores: small towers, 4 clips of 64 videos a batch.
 
-        Clips and batches are to the scale of the corpus, whose steps last 8 s, not 20. With the paper's clips, two
-        thirds of the negatives of a clip's own video would be false. `clip_scale` finds three of these for any corpus:
-
-            =================================================  =====  =====  =====================================
-                                                               paper  here   the paper's clips, 8 of each of 8 videos
-            =================================================  =====  =====  =====================================
-            length of a video clip, in steps                   0.9    0.8    2.2
-            pairs of a video's clips that overlap in time      9 %    24 %   60 %
-            negatives of the same video that are false: their
-            text names (first) a step that the clip shows             19 %   64 %
-            negatives that come from the same video            2.9 %  1.2 %  11 %
-            =================================================  =====  =====  =====================================
-
-        The model's longest clip is 10 s, as no position beyond is trained. The learning rate falls to 0 over the run:
-        `total_steps` is `epochs` times MiniHowTo's batches unless given.
+        Clips and batches suit the corpus, whose steps last 8 s, not 20 (data_samples/README.md): with the paper's clips
+        two thirds of the negatives of a clip's own video would be false. The model's longest clip is 10 s, as no
+        position beyond is trained. The learning rate falls to 0 over the run: `total_steps` is `epochs` times
+        MiniHowTo's batches unless given.
         """
         from vclip.datasets.minihowto import minihowto
 

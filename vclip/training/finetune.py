@@ -99,9 +99,7 @@ def finetune(
     for _, features in (training, chosen_on):
         clip.check(features)
     if isinstance(task, Windowed) and config.window > clip.longest_clip:
-        raise ValueError(
-            f"window ({config.window} s) exceeds the model's longest clip ({clip.longest_clip} s): lower it"
-        )
+        raise ValueError(f"window ({config.window} s) exceeds the model's longest clip ({clip.longest_clip} s)")
     objective = Labels(task, accelerator, clip, training, chosen_on)
     if accelerator.is_main_process:
         described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
@@ -133,10 +131,7 @@ def _split(task: Task, training: Data, validation: Given | None) -> tuple[Data, 
         rest = "; no test data was seen"
     coverage(*chosen_on)
     if both := sorted(set(dataset.video_ids) & set(chosen_on[0].video_ids)):
-        raise ValueError(
-            f"video {both[0]!r} and {len(both) - 1} more are in both the training data and the data that choose the "
-            "checkpoint: leave them out of one"
-        )
+        raise ValueError(f"video {both[0]!r} and {len(both) - 1} more are in both the training data and `validation`")
     return (dataset, corpus), chosen_on, (how, rest)
 
 
@@ -166,9 +161,7 @@ def hold_out(
             held.add(video_id)
             trained.subtract(labels[video_id])
     if not held:
-        raise ValueError(
-            f"{dataset}: no video can be held out, since each has a label that no other shows; pass `validation`"
-        )
+        raise ValueError(f"{dataset}: of its videos each has a label that no other shows; pass `validation`")
     kept = [record for record in dataset if record.video_id not in held]
     others = [record for record in dataset if record.video_id in held]
     return subset(dataset, kept), subset(dataset, others, f"{dataset.split}, held out")
@@ -212,11 +205,9 @@ class Labels:
         self.items, self.validation_items = task.items(*training), task.items(*chosen_on)
         batches = -(-len(self.items) * self.config.repeats // self.config.batch_size)
         if batches < accelerator.num_processes or not self.validation_items:
-            raise ValueError(
-                f"{training[0]} makes {batches} batches of {self.config.batch_size} for {accelerator.num_processes} "
-                f"processes, {chosen_on[0]} {len(self.validation_items)} items to validate on: take smaller batches, "
-                "fewer processes, or other data"
-            )
+            made = f"{batches} batches of {self.config.batch_size} for {accelerator.num_processes} processes"
+            items = f"{len(self.validation_items)} items to validate on"
+            raise ValueError(f"{training[0]} makes {made}, {chosen_on[0]} {items}: lower batch_size or add data")
         self.corpus, self.validation_corpus = training[1], chosen_on[1]
         self.scored = copy.copy(task.scored(*chosen_on, random_stream(self.config.seed, 0, 0, VALIDATION)))
         self.scored.tasks = (self.config.task,)

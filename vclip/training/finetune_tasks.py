@@ -3,6 +3,7 @@
 W windows, S seconds of one, F feature size, K steps of all the batch's videos one after another.
 """
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import sliding_windows
 from vclip.tasks.localization import true_seconds
 from vclip.tasks.report import covered
-from vclip.tasks.retrieval import clip_features
+from vclip.tasks.retrieval import clip_features, span
 from vclip.tasks.segmentation import targets
 from vclip.training.config import FinetuneConfig
 
@@ -62,12 +63,9 @@ class Retrieval(Base):
 
     def items(self, dataset: Dataset, corpus: Corpus) -> list[tuple[Any, list[str]]]:
         """The clips that have features; of a question, the right answer is its sentence."""
-        clips = by_clip(dataset, corpus)
-        if min(self.config.batch_size, len(clips)) < 2:
-            raise ValueError(
-                f"{self.config.task} contrasts the clips of a batch, so it needs at least two; batch_size is "
-                f"{self.config.batch_size}, with {len(clips)} clips in {dataset}"
-            )
+        clips, size = by_clip(dataset, corpus), self.config.batch_size
+        if min(size, len(clips)) < 2:
+            raise ValueError(f"a batch needs at least two; batch_size is {size}, with {len(clips)} clips in {dataset}")
         return [(records[0], [sentence(record) for record in records]) for records in clips]
 
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -100,9 +98,9 @@ class VideoQA(Retrieval):
         """
         if all(isinstance(record, Question) for record in dataset):
             return dataset
-        own: dict[str, set[str]] = {}
+        own = defaultdict(set)
         for record in dataset:
-            own.setdefault(record.video_id, set()).add(sentence(record))
+            own[record.video_id].add(sentence(record))
         others = sorted(set().union(*own.values()))
         questions = []
         for record in super().scored(dataset, corpus, rng):
@@ -147,15 +145,15 @@ class Segmentation(Windowed):
         return [dataset[i] for i in covered(dataset, corpus)]
 
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """Features, mask and the class of every second of every window; IGNORED behind a window's end."""
-        features, seen = features_and_masks(corpus, items)
+        """Features and the class of every second of every window; IGNORED behind a window's end."""
+        features = features_of(corpus, items)
         truth = [targets(video.segments, len(rows)) for video, rows in zip(items, features, strict=True)]
-        device = clip.model.device
-        return self.windows(features, device), self.windows(seen, device), self.windows(truth, device, IGNORED)
+        return self.windows(features, clip.model.device), self.windows(truth, clip.model.device, IGNORED)
 
     def loss(self, model: VideoCLIPModel, *inputs: Tensor) -> Tensor:
         """Cross-entropy, the mean over all windows' seconds; a second in two windows counts twice."""
-        return model(*inputs).loss
+        features, truth = inputs
+        return model(features, truth != IGNORED, truth).loss
 
     def traits(self, record: Any) -> tuple[Hashable, Iterable[Hashable]]:
         return record.task, {segment.label for segment in record.segments}
@@ -172,20 +170,20 @@ class Localization(Windowed):
         return [video for video in videos if video.segments]
 
     def inputs(self, clip: VideoCLIP, corpus: Corpus, items: list, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """Features and mask of every window, tokens of all steps; truth, and which steps are of its video's task."""
-        features, seen = features_and_masks(corpus, items)
+        """Features of every window, tokens of all steps; truth, and which steps are of a second's video's task."""
+        features = features_of(corpus, items)
         blocks = [true_seconds(v.segments, len(rows), len(v.steps)) for v, rows in zip(items, features, strict=True)]
         ends = np.cumsum([len(rows) for rows in features])[:-1]
         true = np.split(np.asarray(block_diag(*blocks), np.float32), ends)
         own = np.split(np.asarray(block_diag(*map(np.ones_like, blocks)), bool), ends)
         texts = clip.pack_texts([step for video in items for step in video.steps])
-        rows, mask, truth, counted = (self.windows(values, clip.model.device) for values in (features, seen, true, own))
-        return rows, mask, *texts, truth, counted
+        rows, truth, counted = (self.windows(values, clip.model.device) for values in (features, true, own))
+        return rows, *texts, truth, counted
 
     def loss(self, model: VideoCLIPModel, *inputs: Tensor) -> Tensor:
         """Binary cross-entropy of each second with each of its own video's steps, the mean over all windows."""
-        *seconds_and_steps, truth, own = inputs
-        found = logits(model, *seconds_and_steps)
+        features, *texts, truth, own = inputs
+        found = logits(model, features, own.any(dim=-1), *texts)
         return F.binary_cross_entropy_with_logits(found[own], truth[own])
 
     def options(self) -> dict[str, Any]:
@@ -206,10 +204,9 @@ TASKS: dict[str, type[Task]] = {
 
 def by_clip(dataset: Dataset, corpus: Corpus) -> list[list]:
     """The records of each clip that has features."""
-    clips: dict[tuple, list] = {}
-    for record in (dataset[i] for i in covered(dataset, corpus)):
-        place = record.video_id, getattr(record, "start", 0), getattr(record, "end", None)
-        clips.setdefault(place, []).append(record)
+    clips = defaultdict(list)
+    for i in covered(dataset, corpus):
+        clips[span(dataset[i])].append(dataset[i])
     return list(clips.values())
 
 
@@ -219,16 +216,13 @@ def sentence(record: Any) -> str:
         return record.sentence
     if isinstance(record, Question):
         return record.candidates[record.answer]
-    raise TypeError(
-        f"records without a sentence, {type(record).__name__}: use YouCook2 or MSR-VTT, and put MSRVTT_data.json "
-        "beside MSR-VTT's lists of ids"
-    )
+    what = "use YouCook2, or MSR-VTT with MSRVTT_data.json beside its lists of ids"
+    raise TypeError(f"records without a sentence, {type(record).__name__}: {what}")
 
 
-def features_and_masks(corpus: Corpus, videos: Sequence) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Features (T, F) of each video, and T times True."""
-    features = [np.asarray(corpus.features(corpus.index(video.video_id)), np.float32) for video in videos]
-    return features, [np.ones(len(rows), bool) for rows in features]
+def features_of(corpus: Corpus, videos: Sequence) -> list[np.ndarray]:
+    """Features (T, F) of each video."""
+    return [np.asarray(corpus.features(corpus.index(video.video_id)), np.float32) for video in videos]
 
 
 def logits(

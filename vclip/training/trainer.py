@@ -80,10 +80,8 @@ class Trainer:
         progress = self.progress
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
         if progress.batch and progress.processes != accelerator.num_processes:
-            raise ValueError(
-                f"{self.output} stopped within an epoch on {progress.processes} processes: go on with as many, "
-                f"not with {accelerator.num_processes}"
-            )
+            there = progress.processes
+            raise ValueError(f"{self.output} stopped within an epoch on {there} processes: go on with as many")
         progress.processes = accelerator.num_processes
         self.loss = accelerator.prepare(objective.loss)
         self.optimizer = accelerator.prepare(optimizer)
@@ -141,10 +139,8 @@ class Trainer:
         # read last, as the device is waited for
         value = float(torch.as_tensor(reduce(loss.detach(), "mean")))
         if not math.isfinite(value):
-            raise ValueError(
-                f"the loss is {value} at step {self.progress.step + 1} (epoch {epoch}): lower learning_rate "
-                f"({config.learning_rate}) or train in fp32; the last checkpoint is in {self.output}"
-            )
+            what = f"lower learning_rate ({config.learning_rate}) or train in fp32; {self.output} holds a checkpoint"
+            raise ValueError(f"the loss is {value} at step {self.progress.step + 1} (epoch {epoch}): {what}")
         return value, float(torch.as_tensor(norm)), rate
 
     def _finish(self, epoch: int) -> None:
