@@ -14,6 +14,7 @@ import torch
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
 from vclip.data.pickles import load_pickle, load_torch
 from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, read_tensor, table
+from vclip.data.text import what_is_wrong
 
 H5 = (".h5", ".hdf5")
 KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder holds one kind
@@ -96,7 +97,7 @@ def _features(file: Path) -> dict[str, np.ndarray]:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = dict(archive)
         except Exception as error:  # a damaged archive can fail in any way
-            raise ValueError(f"{file} is not a file of plain arrays ({error}): copy or save it again") from None
+            raise ValueError(f"{file} is not a file of plain arrays ({what_is_wrong(file, error)})") from None
     else:
         found = load_torch(file)
         tensors = {k: t for k, t in (found if isinstance(found, dict) else {"": found}).items() if torch.is_tensor(t)}
@@ -121,7 +122,7 @@ def _open_h5(file: Path) -> Any:
     try:
         return h5py.File(file)
     except OSError as error:
-        raise ValueError(f"{file} cannot be read as HDF5 ({error}): copy it again") from None
+        raise ValueError(f"{file} cannot be read as HDF5 ({what_is_wrong(file, error)}): copy it again") from None
 
 
 def _read_shards(path: Path, split: str) -> Layout:

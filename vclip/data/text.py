@@ -1,17 +1,33 @@
-"""Check user-supplied names against the known ones; make names printable, values short."""
+"""Check user-supplied names against the known ones; make names printable, values short; say what a wrong file is."""
 
 import difflib
 import reprlib
+import zipfile
 from collections.abc import Iterable
+from pathlib import Path
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 short = _SHORT.repr  # a value for a message, less than a line of it
 
+DOWNLOADED = {  # in place of a file, by its first bytes
+    (b"<!doctype html", b"<html", b"<?xml"): "it is a web page: fetch the file itself",
+    (b"version https://git-lfs",): "it is a Git LFS pointer: run git lfs pull",
+}
+
 
 def printable(text: str) -> str:
     """Escape what UTF-8 cannot hold, as `\\udcff`: a file name or caption may hold half of a surrogate pair."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def what_is_wrong(file: str | Path, error: object) -> str:
+    """Why a file cannot be read: what a failed download left in its place, else the `error`."""
+    with open(file, "rb") as opened:
+        head = opened.read(64).lstrip().lower()
+    if head.startswith(b"pk\x03\x04") and not zipfile.is_zipfile(file):
+        return "its end is missing: fetch it again"
+    return next((what for begins, what in DOWNLOADED.items() if head.startswith(begins)), str(error))
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
