@@ -90,7 +90,7 @@ def _features(file: Path) -> dict[str, np.ndarray]:
     if file.suffix == ".npy":
         return {file.stem: read_npy(file)}
     if file.suffix in H5:
-        with _open_h5(file) as datasets:
+        with open_h5(file) as datasets:
             return {video_id: _half(np.asarray(dataset)) for video_id, dataset in datasets.items()}
     if file.suffix == ".npz":
         try:
@@ -113,14 +113,14 @@ def _half(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array, np.float16) if array.dtype.kind == "f" else array
 
 
-def _open_h5(file: Path) -> Any:
+def open_h5(file: Path, mode: str = "r") -> Any:
     """An HDF5 file, a mapping of names to datasets; ImportError that says what to install, ValueError if damaged."""
     try:
         import h5py
     except ImportError:
         raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
     try:
-        return h5py.File(file)
+        return h5py.File(file, mode)
     except OSError as error:
         raise ValueError(f"{file} cannot be read as HDF5 ({what_is_wrong(file, error)}): copy it again") from None
 
