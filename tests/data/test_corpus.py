@@ -179,3 +179,44 @@ def test_a_video_suffix_makes_no_other_id(tmp_path):
         assert other not in corpus
         with pytest.raises(KeyError, match=re.escape(repr(other))):
             corpus.index(other)
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5"])
+def test_what_is_exported_is_read_again(tmp_path, kind):
+    corpus = corpora.make(tmp_path / "c", n=4)
+    assert corpus.export(tmp_path / "out", kind) == tmp_path / "out"
+    again = Corpus.open(tmp_path / "out")
+    assert again.video_ids == corpus.video_ids
+    for i in range(len(corpus)):
+        np.testing.assert_array_equal(again.features(i), corpus.features(i))
+    names = {"h5": ["features.h5"], "npy": [f"video {i}.npy" for i in range(4)]}[kind]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
+    if kind == "npy":
+        assert np.load(tmp_path / "out" / names[0]).dtype == np.float32
+    with pytest.raises(FileExistsError, match="out is not empty"):
+        corpus.export(tmp_path / "out", kind)
+    with pytest.raises(TypeError, match="unknown kind of features 'hdf': did you mean"):
+        corpus.export(tmp_path / "other", "hdf")
+    slow = tmp_path / "half"
+    Corpus.create(tmp_path / "two", corpora.spec(), [("a", np.ones((2, 8)), None)]).export(slow)
+    half = Corpus.open(slow, rate=0.5)
+    assert Corpus.open(half.export(tmp_path / "whole", kind)).seconds.tolist() == [4]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    ids=st.lists(st.text("a/\\.:*\0\n\u00e9", min_size=1, max_size=6), unique=True, min_size=1, max_size=4),
+    h5=st.booleans(),
+)
+def test_an_exported_id_is_a_plain_file_name(tmp_path_factory, ids, h5):
+    folder = tmp_path_factory.mktemp("c")
+    corpus = Corpus.create(folder / "c", corpora.spec(), [(video_id, np.ones((1, 8)), None) for video_id in ids])
+    try:
+        corpus.export(folder / "out", "h5" if h5 else "npy")
+    except ValueError as error:
+        assert "two ids differ only in characters" in str(error) and sorted(f.name for f in folder.iterdir()) == ["c"]
+        return
+    assert sorted(f.name for f in folder.iterdir()) == ["c", "out"]
+    files = list((folder / "out").rglob("*"))
+    assert len(files) == (1 if h5 else len(ids)) and not any(f.is_dir() or f.name[0] == "." for f in files)
+    assert len(Corpus.open(folder / "out")) == len(ids)

@@ -324,7 +324,7 @@ def test_other_torch_files_are_refused(tmp_path):
         archive.writestr("archive/data.pkl", bytes(10**6))
     with pytest.raises(ValueError, match="a zip file, but not of torch.save"):
         load_torch(path)
-    for content in (b"", b"<!DOCTYPE html>", b"version https://git-lfs", pickle.dumps({"a": 1})):
+    for content in (b"", pickle.dumps({"a": 1})):
         with pytest.raises(ValueError, match=r"it is not a torch.save file: it begins with b.*; fetch it again"):
             load_torch(write(path, content))
     with pytest.raises(FileNotFoundError):

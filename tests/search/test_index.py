@@ -319,6 +319,8 @@ def test_features_at_another_rate_are_not_indexed(tmp_path, clip):
     with pytest.raises(ValueError, match="has a rate, which no index records"):
         MomentIndex.build(clip, Corpus.open(tmp_path, rate=2), tmp_path / "index")
     assert len(MomentIndex.build(clip, Corpus.open(tmp_path, rate=1), tmp_path / "index")) == 1
+    exported = Corpus.open(tmp_path, rate=2).export(tmp_path / "exported")
+    assert MomentIndex.build(clip, Corpus.open(exported), tmp_path / "other").seconds == [20]
 
 
 def test_an_index_never_takes_over_an_extracted_corpus(tmp_path):

@@ -75,7 +75,8 @@ def test_missing_features_are_counted_not_fatal(model, processor, corpus, task):
     some = described("gone", *EIGHT[:3], "lost", "gone", EIGHT[0])
     report = vclip.evaluate(VideoCLIP(model, processor), some, corpus, task)
     missing = ["gone", "lost"]
-    assert report.coverage == {"videos": 3, "of": 5, "missing": missing, "records": 4, "of_records": 7}
+    counts = {"videos": 3, "of": 5, "missing": missing, "records": 4, "of_records": 7}
+    assert report.coverage == counts | {"seconds": 0, "of_seconds": 0, "short": {}}
     assert "3 of 5 videos have features (not 'gone', 'lost'), 4 of 7 records scored" in repr(report)
     assert report.n == len(report.examples) == (4 if task == "moment_retrieval" else 3)
     assert set(report.examples["video_id"]) == set(EIGHT[:3])

@@ -29,7 +29,7 @@ def test_it_is_retrieval_of_whole_videos_by_paragraphs(zero_shot, tmp_path):
     similarity, found = text_to_video(zero_shot.clip, paragraphs(dataset), features)
     assert len(found) == report.n == 14 and report.unit == "paragraphs"
     expected = {"videos": 14, "of": 15, "missing": ["gone"], "records": 17, "of_records": 18}
-    assert report.coverage == expected
+    assert report.coverage == expected | {"seconds": 0, "of_seconds": 0, "short": {}}
     expected = score(similarity)
     assert report.scores == expected.values() and report.baselines == {"chance": expected.chance.values()}
     assert report.examples["sentence"][3] == f"{rows[3]['description']} w1 w2"

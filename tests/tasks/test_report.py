@@ -1,4 +1,5 @@
 import json
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,12 +123,23 @@ def test_coverage_counts_videos(corpus):
     dataset = described("video 1", "gone", "video 1", "gone", "lost", "video 0")
     assert coverage(dataset, corpus) == {
         "videos": 2, "of": 4, "missing": ["gone", "lost"], "records": 3, "of_records": 6,
+        "seconds": 0, "of_seconds": 0, "short": {},
     }  # fmt: skip
     assert covered(dataset, corpus) == [0, 2, 5]
-    with pytest.raises(ValueError, match="none of the 2 videos of made all"):
+    sides = r"its ids are like \['video 0', 'video 1', 'video 2'\], not like \['gone', 'lost'\]"
+    with pytest.raises(ValueError, match=f"none of the 2 videos of made all.*{sides}"):
         coverage(described("gone", "lost"), corpus)
     with pytest.raises(ValueError, match="made all: 0 records .*nothing to score"):
         coverage(described(), corpus)
+
+
+def test_few_videos_found_show_the_ids_of_both_sides(corpus):
+    sides = r"lacks 2 of the 3 videos of made all: .*: its ids are like \['video 0', .*, not like \['gone', 'lost'\]"
+    with pytest.warns(UserWarning, match=sides):
+        assert coverage(described("video 1", "gone", "lost"), corpus)["videos"] == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert coverage(described("video 1.mov", "video 2.", "gone", "lost"), corpus)["missing"] == ["gone", "lost"]
 
 
 @dataclass(frozen=True)
@@ -146,33 +158,48 @@ def crosstask(video_id: str, end: float) -> crosstask_records.Video:
 
 
 @pytest.mark.parametrize("made", [Clip, steps, crosstask])
+def test_features_that_end_before_the_annotations(corpus, made):
+    last = {video_id: float(n) for video_id, n in zip(corpus.video_ids, corpus.seconds, strict=True)}
+    ends = [last["video 0"] + 2, last["video 1"] + 7.5, last["video 2"] - 3, 99]
+    dataset = Dataset("made", "all", [made(*row) for row in zip([*last, "gone"], ends, strict=True)])
+    found = coverage(dataset, corpus)
+    assert found["short"] == {"video 1": 7.5} and found["missing"] == ["gone"]
+    assert found["of_seconds"] == sum(ends[:3]) and found["seconds"] == sum(ends[:3]) - 7.5
+    said = f"(not 'gone'), 1 of them only {sum(ends[:3]) - 7.5:.0f} of {sum(ends[:3]):.0f} annotated seconds, 3 of"
+    assert said in repr(report(coverage=found))
+
+
 @pytest.mark.parametrize("rate", [0.25, 0.5, 1, 1.5, 2, 4, 30])
-def test_features_at_another_rate_are_noticed(tmp_path, made, rate):
+def test_features_at_another_rate_are_noticed(tmp_path, rate):
     rng = np.random.default_rng(0)
     ends = rng.uniform(60, 400, 40)
     lengths = ends * (1 + rng.gamma(1.2, 0.16, 40))  # as far as YouCook2's videos go on
     for i, length in enumerate(lengths):
         np.save(tmp_path / f"v{i}.npy", np.ones((int(np.ceil(length * rate)), 4), np.float32))
     corpus = Corpus.open(tmp_path)
-    dataset = Dataset("made", "all", [made(f"v{i}", end) for i, end in enumerate(ends)])
-    if rate == 1:
-        assert coverage(dataset, corpus)["videos"] == 40
-        return
-    message = rf"about [\d.]+ features for each annotated second of made all.*rate={rate:g}\) makes them one"
-    with pytest.raises(ValueError, match=message if rate < 5 else "about 3"):
-        coverage(dataset, corpus)
-    for opened in (Corpus.open(tmp_path, rate=rate), Corpus.open(tmp_path, rate=1)):
-        assert coverage(dataset, opened)["videos"] == 40
-    assert coverage(Dataset("made", "all", dataset[:5]), corpus)["videos"] == 5  # too few to tell
+    for seconds in ([None] * 40, lengths):
+        rows = enumerate(zip(ends, seconds, strict=True))
+        dataset = Dataset("made", "all", [steps(f"v{i}", end, length) for i, (end, length) in rows])
+        if rate == 1:
+            assert coverage(dataset, corpus)["short"] == {}
+            continue
+        message = rf"about [\d.]+ features for each annotated second of made all.*rate={rate:g}\) makes them one"
+        with pytest.raises(ValueError, match=message if rate < 5 else "about 3"):
+            coverage(dataset, corpus)
+        assert coverage(dataset, Corpus.open(tmp_path, rate=rate))["short"] == {}
+        assert (coverage(dataset, Corpus.open(tmp_path, rate=1))["short"] != {}) == (rate < 1)
+        few = Dataset("made", "all", dataset[:5])
+        assert (coverage(few, corpus)["short"] != {}) == (rate < 1)
 
 
 def test_videos_cut_at_one_length_or_hardly_annotated_are_no_other_rate(tmp_path):
     rng = np.random.default_rng(0)
+    ends = rng.uniform(60, 400, 40)
     for i in range(40):
         np.save(tmp_path / f"v{i}.npy", np.ones((100, 4), np.float32))
-    for ends in (rng.uniform(60, 400, 40), rng.uniform(5, 100, 40), np.zeros(40)):
-        dataset = Dataset("made", "all", [Clip(f"v{i}", end) for i, end in enumerate(ends)])
-        assert coverage(dataset, Corpus.open(tmp_path))["videos"] == 40
+    cut = coverage(Dataset("made", "all", [Clip(f"v{i}", end) for i, end in enumerate(ends)]), Corpus.open(tmp_path))
+    assert len(cut["short"]) == sum(ends > 102)
+    coverage(Dataset("made", "all", [Clip(f"v{i}", rng.uniform(5, 100)) for i in range(40)]), Corpus.open(tmp_path))
 
 
 def encoder(seed: int, path: str = "") -> VideoCLIP:

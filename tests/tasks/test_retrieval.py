@@ -217,8 +217,8 @@ def test_examples_say_what_was_found(zero_shot):
     for records in (wholes, parts):
         similarity, found = text_to_video(VideoCLIP(model, processor), records, features)
         report = vclip.evaluate(VideoCLIP(model, processor), Dataset("made", "all", records, ["retrieval"]), features)
-        counts = {"videos": 3, "of": 4, "missing": ["gone"], "records": 3, "of_records": 4}
-        assert found == [0, 2, 3] and report.coverage == counts
+        counts = {"videos": 3, "of": 4, "missing": ["gone"], "records": 3, "of_records": 4, "short": {}}
+        assert found == [0, 2, 3] and report.coverage.items() >= counts.items()
         examples = report.examples
         assert examples["video_id"].tolist() == [ids[i] for i in found]
         assert examples["sentence"].tolist() == ["w0", "w2", "w3"]

@@ -11,11 +11,12 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from vclip.data import layouts, storage
 from vclip.data.captions import Captions, tokenize
 from vclip.data.spec import FeatureSpec
+from vclip.data.text import refuse_unknown
 
 # opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
 FILES_OPEN = 30_000
@@ -113,7 +115,7 @@ class Corpus:
                 a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
             split: which shards, where a folder holds those of "train" and "val".
             rate: features a second, if not 1. They are made one a second in memory: the mean of those that begin in it,
-                at a rate below 1 the one valid at its middle.
+                at a rate below 1 the one valid at its middle. `export` writes these.
 
         Raises:
             ValueError: names the file that is damaged, or does not hold one array of floats.
@@ -190,6 +192,34 @@ class Corpus:
         clips = [blocks[s][begin:end] for s, begin, end in zip(shards, first.tolist(), last.tolist(), strict=True)]
         none = np.empty((0, self.dim), np.float16)
         return np.concatenate([none, *clips], dtype=np.float16, casting="same_kind"), ends - starts
+
+    def export(self, folder, kind: Literal["npy", "h5"] = "npy") -> Path:
+        """Write the features, float32, into the new `folder` for other tools, all or nothing; return the folder.
+
+        Args:
+            kind: `<id>.npy`, or one features.h5 with a dataset a video. "_" stands for what no file name may hold.
+
+        Raises:
+            FileExistsError, ValueError: if `folder` holds something; if two ids make one name.
+
+        Example:
+            >>> import tempfile, vclip
+            >>> folder = vclip.Corpus.open(vclip.minihowto() / "val").export(tempfile.mkdtemp())
+            >>> len(list(folder.glob("*.npy")))
+            64
+        """
+        refuse_unknown([kind], ("npy", "h5"), "kind of features")
+        names = [re.sub(r'^\.|[\x00-\x1f\x7f/\\:*?"<>|]', "_", video_id) for video_id in self.video_ids]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.path}: two ids differ only in characters that no file name may hold: rename one")
+        rows = ((name, self.features(i).astype(np.float32)) for i, name in enumerate(names))
+        with storage.new_folder(folder) as making:
+            if kind == "h5":
+                with layouts.open_h5(making / "features.h5", "w") as file:
+                    file.update(rows)
+            for name, features in rows:
+                np.save(making / f"{name}.npy", features)
+        return Path(folder).expanduser()
 
     @property
     def token_offsets(self) -> np.ndarray:

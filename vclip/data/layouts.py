@@ -14,6 +14,7 @@ import torch
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
 from vclip.data.pickles import load_pickle, load_torch
 from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, read_tensor, table
+from vclip.data.text import what_is_wrong
 
 H5 = (".h5", ".hdf5")
 KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder holds one kind
@@ -89,14 +90,14 @@ def _features(file: Path) -> dict[str, np.ndarray]:
     if file.suffix == ".npy":
         return {file.stem: read_npy(file)}
     if file.suffix in H5:
-        with _open_h5(file) as datasets:
+        with open_h5(file) as datasets:
             return {video_id: _half(np.asarray(dataset)) for video_id, dataset in datasets.items()}
     if file.suffix == ".npz":
         try:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = dict(archive)
         except Exception as error:  # a damaged archive can fail in any way
-            raise ValueError(f"{file} is not a file of plain arrays ({error}): copy or save it again") from None
+            raise ValueError(f"{file} is not a file of plain arrays ({what_is_wrong(file, error)})") from None
     else:
         found = load_torch(file)
         tensors = {k: t for k, t in (found if isinstance(found, dict) else {"": found}).items() if torch.is_tensor(t)}
@@ -112,16 +113,16 @@ def _half(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array, np.float16) if array.dtype.kind == "f" else array
 
 
-def _open_h5(file: Path) -> Any:
+def open_h5(file: Path, mode: str = "r") -> Any:
     """An HDF5 file, a mapping of names to datasets; ImportError that says what to install, ValueError if damaged."""
     try:
         import h5py
     except ImportError:
         raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
     try:
-        return h5py.File(file)
+        return h5py.File(file, mode)
     except OSError as error:
-        raise ValueError(f"{file} cannot be read as HDF5 ({error}): copy it again") from None
+        raise ValueError(f"{file} cannot be read as HDF5 ({what_is_wrong(file, error)}): copy it again") from None
 
 
 def _read_shards(path: Path, split: str) -> Layout:

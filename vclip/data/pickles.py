@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from vclip.data.text import what_is_wrong
+
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that files of torch before 1.6 begin with
 REFUSED = re.compile("GLOBAL (.+?) (?:was not an allowed global|whose module)")  # in torch's messages
 
@@ -63,8 +65,6 @@ def load_torch(path: str | Path) -> Any:
                 if not INERT.fullmatch(name) or name in inert or len(inert) == MOST_INERT:
                     raise ValueError(NAMES.format(name)) from None
                 inert[name] = type(name, (Placeholder,), {})
-    except FileNotFoundError:
-        raise
     except Exception as error:
         raise _refusal(path, error) from None
 
@@ -72,6 +72,8 @@ def load_torch(path: str | Path) -> Any:
 def unpacked(path: str | Path) -> bytes:
     """The content of a file, unpacked if it is gzip."""
     data = Path(path).read_bytes()
+    if why := what_is_wrong(path, ""):
+        raise ValueError(f"{path} cannot be read: {why}")
     if data[:2] != b"\x1f\x8b":
         return data
     try:
@@ -112,7 +114,7 @@ def _refused_global(error: pickle.UnpicklingError, program: bytes | None) -> str
 
 
 def _refusal(path: str | Path, error: Exception) -> ValueError:
-    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+    reason = what_is_wrong(path, error if isinstance(error, ValueError) else f"{type(error).__name__} {error}")
     # torch goes on to advise loading with weights_only=False
     reason = reason.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
     return ValueError(f"{path} cannot be read as plain data: {reason}")

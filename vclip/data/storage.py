@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from vclip.data.captions import Captions
+from vclip.data.text import what_is_wrong
 
 LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 SHARD_BYTES = 64 * 2**20
@@ -105,7 +106,8 @@ def read_tensor(file: Path, name: str) -> np.ndarray:
         what = "open the folder again if it was updated meanwhile, else copy it whole"
         raise FileNotFoundError(f"{file} is missing: {what}") from None
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}): copy it again, or delete it and extract or update") from None
+        why = what_is_wrong(file, error)
+        raise ValueError(f"{file} is damaged ({why}): copy it again, or delete it and extract or update") from None
 
 
 def read_npy(file: Path) -> np.ndarray:
@@ -113,7 +115,8 @@ def read_npy(file: Path) -> np.ndarray:
     try:
         found = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is not a plain array ({error}); files that hold objects are never executed") from None
+        why = what_is_wrong(file, error)
+        raise ValueError(f"{file} is not a plain array ({why}); files that hold objects are never executed") from None
     # numpy's map keeps the file open, of which a process may often have no more than 1,024; torch's does not
     size = found.offset + found.nbytes
     content = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8).numpy()

@@ -1,12 +1,19 @@
-"""Check user-supplied names against the known ones; make names printable, values short."""
+"""Check user-supplied names against the known ones; make names printable, values short; say what a wrong file is."""
 
 import difflib
 import reprlib
+import zipfile
 from collections.abc import Iterable
+from pathlib import Path
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 short = _SHORT.repr  # a value for a message, less than a line of it
+
+DOWNLOADED = {  # in place of a file, by its first bytes
+    (b"<!doctype html", b"<html", b"<?xml"): "it is a web page: fetch the file itself",
+    (b"version https://git-lfs",): "it is a Git LFS pointer: run git lfs pull",
+}
 
 
 def printable(text: str) -> str:
@@ -21,6 +28,15 @@ def decoded(where: object, data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{where}, line {line}: byte {data[error.start]:#04x} is not UTF-8; convert it") from None
+
+
+def what_is_wrong(file: str | Path, error: object) -> str:
+    """Why a file cannot be read: what a failed download left in its place, else the `error`."""
+    with open(file, "rb") as opened:
+        head = opened.read(64).lstrip().lower()
+    if head.startswith(b"pk\x03\x04") and not zipfile.is_zipfile(file):
+        return "its end is missing: fetch it again"
+    return next((what for begins, what in DOWNLOADED.items() if head.startswith(begins)), str(error))
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:

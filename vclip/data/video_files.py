@@ -4,11 +4,13 @@ import hashlib
 import os
 import re
 import unicodedata
+import warnings
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, in_seconds, read_and_skip
@@ -20,6 +22,14 @@ from vclip.data.transcripts import CONTAINERS, NoCaptions
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+# what lies beside videos, or is a list of other files; what has another suffix is opened to see
+OTHER_SUFFIXES = (
+    *("", ".gz", ".html", ".idx", ".ipynb", ".lock", ".log", ".lrc", ".m3u", ".m3u8", ".md", ".mpd", ".nfo", ".pdf"),
+    *(".py", ".sub", ".tar", ".txt", ".xml", ".yaml", ".yml", ".zip", *CAPTION_SUFFIXES),
+    *(".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp"),
+    *(".aac", ".flac", ".m4a", ".mp3", ".opus", ".wav", ".wma", ".faiss", ".h5", ".hdf5", ".npy", ".npz"),
+    *(".parquet", ".pkl", ".pt", ".pth", ".safetensors", ".sqlite"),
 )
 # of a file beside a video: its name after the stem and the video's suffix
 _WORDS = "english|german|french|spanish|italian|portuguese|dutch|russian|polish|japanese|chinese|korean|arabic|hindi"
@@ -47,7 +57,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
             return find_videos([folder], stems)
         paths = video_files(folder)
         if not paths:
-            raise FileNotFoundError(f"no video in {folder} (looked for {' '.join(VIDEO_SUFFIXES)})")
+            raise FileNotFoundError(f"no video in {folder}")
     else:
         paths = sorted({Path(f).expanduser().absolute() for f in source})
         if not paths:
@@ -63,7 +73,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
 
 
 def video_files(folder: Path) -> list[Path]:
-    """The files of VIDEO_SUFFIXES in a folder, to its depth, without hidden ones; no folder twice, so loops end."""
+    """The videos in a folder, to its depth, without hidden ones; no folder twice, so loops end."""
 
     def failed(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError) or Path(error.filename or "") == folder:
@@ -80,9 +90,24 @@ def video_files(folder: Path) -> list[Path]:
             folders[:] = sorted(f for f in folders if f[0] != ".")
             starts += [link for f in folders if os.path.islink(link := Path(root, f))]
             files += [Path(root, name) for name in names if not name.startswith(".")]
-    files = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES]
+    files = [f for f in files if f.suffix.lower() not in OTHER_SUFFIXES]
     # a pipe or a socket would be waited for without end; a link whose file is away is said to be
-    return sorted(f for f in files if os.path.isfile(f) or not os.path.exists(f))
+    files = sorted(f for f in files if os.path.isfile(f) or not os.path.exists(f))
+    videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES or _moves(f)]
+    if left_out := sorted(set(files).difference(videos)):
+        some = ", ".join(repr(printable(f.name)) for f in left_out[:3])
+        warnings.warn(f"{len(left_out)} files in {folder} hold no moving picture, such as {some}", stacklevel=2)
+    return videos
+
+
+def _moves(file: Path) -> bool:
+    """Whether FFmpeg finds two frames in a file, as in no still image, cover art or text."""
+    from vclip.data.video import frames_of  # here, as who reads a corpus needs no FFmpeg
+
+    try:
+        return len(list(islice(frames_of(file), 2))) == 2
+    except (OSError, ValueError):
+        return False
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vclip.data.pickles import load_torch
+from vclip.data.text import what_is_wrong
 
 # inputs; outputs of the branches 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1 (Szegedy et al. 2015, table 1)
 WIDTHS = {
@@ -215,7 +216,7 @@ def load_s3d(path) -> S3D:
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): convert the released file again") from None
+        raise ValueError(f"{path} is damaged ({what_is_wrong(path, error)}): convert the file again") from None
     network = S3D()
     load_strictly(network, {k: v for k, v in weights.items() if not k.startswith("text_module.")}, path)
     return network

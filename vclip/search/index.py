@@ -124,7 +124,7 @@ class MomentIndex:
         else:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
             if corpus.rate not in (None, 1):
-                raise ValueError(f"{corpus} has a rate, which no index records: save its features, one a second, first")
+                raise ValueError(f"{corpus} has a rate, which no index records: index what its export writes")
             place = corpus.path if corpus.path.is_dir() else corpus.path.with_name(f"{corpus.path.name}.index")
             index = MomentIndex(clip, place if path is None else Path(path).expanduser())
             index.corpus = corpus

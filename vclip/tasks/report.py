@@ -4,6 +4,7 @@ import hashlib
 import html
 import json
 import platform
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 
 VIDEOS_AT_ONCE = 64
+ROUNDED = 2  # seconds by which annotations may outlast a video
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -29,7 +31,8 @@ class Report:
 
     `scores` are fractions except median ranks, NaN where undefined; `baselines` the same of trivial methods (chance,
     all-Outside, ...). `n` examples of kind `unit` have a row each in `examples`. `coverage`: `videos` of `of` had
-    features, `missing` names the others; `records` of `of_records` are of videos with features. `details` is what the
+    features, `missing` names the others; `records` of `of_records` are of videos with features; of these, `seconds` of
+    `of_seconds` up to the last annotation have features, and `short` says how many a video lacks. `details` is what the
     task says beside the scores, such as segmentation's threshold; `about` model, data, features, seed and options.
     """
 
@@ -63,6 +66,8 @@ class Report:
     def _headline(self) -> str:
         data, found, missing = self.about.get("data", {}), self.coverage, self.coverage["missing"]
         but = f" (not {', '.join(map(repr, missing[:3]))}{', ...' if len(missing) > 3 else ''})" if missing else ""
+        if short := found.get("short"):
+            but += f", {len(short)} of them only {found['seconds']:.0f} of {found['of_seconds']:.0f} annotated seconds"
         left_out = f", {data['left_out']} listed left out" if data.get("left_out") else ""
         return (
             f"{self.task}, {data.get('name', '')} {data.get('split', '')}: n = {self.n} {self.unit}, "
@@ -79,33 +84,46 @@ class Report:
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
-    """Count the data set's videos and records that have features, and name the videos that lack them."""
-    videos, missing = dataset.video_ids, dataset.missing(corpus)
+    """Count videos, records and annotated seconds with features, and name the videos that lack some; see `Report`.
+
+    Raises ValueError if no video has features, or if there are obviously more or less than one a second.
+    """
+    videos, missing, scored = dataset.video_ids, dataset.missing(corpus), covered(dataset, corpus)
     if not videos:
         raise ValueError(f"{dataset}: nothing to score; is it the right split?")
-    if len(missing) == len(videos):
-        raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: are these the right features?")
-    _refuse_other_rate(dataset, corpus)
-    return {
-        "videos": len(videos) - len(missing), "of": len(videos), "missing": missing,
-        "records": len(covered(dataset, corpus)), "of_records": len(dataset),
-    }  # fmt: skip
-
-
-def _refuse_other_rate(dataset: Dataset, corpus: Corpus) -> None:
-    """ValueError if the features are obviously not one a second, by when the last annotation of each video ends."""
-    ends: dict[int, float] = {}
-    for record in (dataset[i] for i in covered(dataset, corpus)):
+    ids = f"its ids are like {corpus.video_ids[:3]}, not like {missing[:3]}"
+    if not scored:
+        raise ValueError(f"{corpus} has none of the {len(videos)} videos of {dataset}: {ids}")
+    if len(missing) > len(videos) / 2:
+        lacks = f"{corpus} lacks {len(missing)} of the {len(videos)} videos of {dataset}: {ids}"
+        warnings.warn(lacks, stacklevel=3)
+    ends: dict[int, float] = {}  # of each video's last annotation
+    for record in (dataset[i] for i in scored):
         i, segments = corpus.index(record.video_id), getattr(record, "segments", ())
         own = [s.end if hasattr(s, "end") else s[-1] for s in segments]
         ends[i] = max([ends.get(i, 0), getattr(record, "end", None) or 0, *own])
-    ratios = [corpus.seconds[i] / end for i, end in ends.items() if end]
-    # in real COIN and YouCook2 a tenth of the videos end within 5 % of their last annotation, half within 19 %
-    low, middle = np.quantile(ratios, [0.1, 0.5]) if len(ratios) >= 8 else (1, 1)
-    if corpus.rate is None and not 0.9 <= low <= 1.2 and middle <= 1.3 * low:
-        rate = near if abs((near := round(4 * low) / 4) - low) < 0.1 * low else round(low, 2)
+    if rate := _other_rate([corpus.seconds[i] / end for i, end in ends.items() if end], corpus):
         how = f"Corpus.open({str(corpus.path)!r}, rate={rate:g}) makes them one a second (rate=1: they are)"
         raise ValueError(f"{corpus} has about {rate:g} features for each annotated second of {dataset}: {how}")
+    lacking = {corpus.video_ids[i]: round(float(end - corpus.seconds[i]), 1) for i, end in ends.items()}
+    short = {video_id: seconds for video_id, seconds in lacking.items() if seconds > ROUNDED}
+    total = sum(ends.values())
+    return {
+        "videos": len(videos) - len(missing), "of": len(videos), "missing": missing,
+        "records": len(scored), "of_records": len(dataset),
+        "seconds": total - sum(short.values()), "of_seconds": total, "short": short,
+    }  # fmt: skip
+
+
+def _other_rate(ratios: list[float], corpus: Corpus) -> float | None:
+    """Features a second, if not 1, by how many each video has for a second up to its last annotation."""
+    if len(ratios) < 8 or corpus.rate is not None:
+        return None
+    # in real COIN and YouCook2 a tenth of the videos end within 5 % of their last annotation, half within 19 %
+    low, middle = np.quantile(ratios, [0.1, 0.5])
+    if 0.9 <= low <= 1.2 or middle > 1.3 * low:
+        return None
+    return near if abs((near := round(4 * low) / 4) - low) < 0.1 * low else round(low, 2)
 
 
 def covered(records: Sequence, corpus: Corpus) -> list[int]:
