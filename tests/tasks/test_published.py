@@ -106,6 +106,15 @@ def test_real_test_sets_stand_beside_the_paper(clip, shared, tmp_path, load, fil
     assert set(here["note"]) == {f"{scored} of {len(dataset)} records have features"}
 
 
+def test_videos_that_are_gone_do_not_make_crosstask_another_set(clip, shared, tmp_path):
+    whole = crosstask.load(shared / "annotations/crosstask")
+    kept = set(crosstask.load(shared / "annotations/crosstask", "primary").video_ids) - set(whole.video_ids[:300:3])
+    fewer = crosstask.load(shared / "annotations/crosstask", features=kept)
+    assert len(fewer) == 1750 and len(fewer.left_out) == 100
+    here = examined(clip, fewer, tmp_path).beside_published().loc["measured here"]
+    assert set(here["note"]) == {"3 of 1850 records have features"}
+
+
 def test_the_multiple_choice_test_is_known_by_its_size(clip, shared, tmp_path):
     ids = (shared / "annotations/msrvtt/MSRVTT_test.full.csv").read_text().split()[1:]
     rows = [f"{video_id.replace('video', 'msr')}\tw1\tw2\tw3\tw4\tw5\t{i % 5}" for i, video_id in enumerate(ids)]
@@ -118,9 +127,7 @@ def test_the_multiple_choice_test_is_known_by_its_size(clip, shared, tmp_path):
         if known:
             assert report.beside_published().loc["published", "accuracy"].max() == 92.1
         else:
-            with pytest.raises(
-                ValueError, match="MSR-VTT multiple_choice, videoqa with these 2989 records: it is no real test set"
-            ):
+            with pytest.raises(ValueError, match="MSR-VTT multiple_choice, videoqa, 2989 records, is none of them"):
                 report.beside_published()
 
 
@@ -131,9 +138,9 @@ def test_minihowto_is_refused_under_every_name():
         renamed, corpus = evaluation_sets(name)["test"]
         plain = load(vclip.minihowto() / name / "test", **({"n_train": 0} if name == "crosstask" else {}))
         report = vclip.evaluate(clip, plain, corpus, plain.tasks[-1])
-        with pytest.raises(ValueError, match=f"no scores of {plain.name} .* with these {len(plain)} records"):
+        with pytest.raises(ValueError, match=f"{plain.name} .*, {len(plain)} records, is none of them"):
             report.beside_published()
-        with pytest.raises(ValueError, match="the paper prints no scores of MiniHowTo test, as "):
+        with pytest.raises(ValueError, match="the real test sets: MiniHowTo test, as "):
             vclip.evaluate(clip, renamed, corpus, plain.tasks[-1]).beside_published()
 
 
@@ -144,5 +151,5 @@ def test_a_part_another_split_and_other_ids_are_refused(clip, shared, tmp_path):
         [subset(whole, whole[:4000]), didemo.load(shared / "annotations/didemo", "val"), subset(whole, made)]
     ):
         (tmp_path / str(i)).mkdir()
-        with pytest.raises(ValueError, match=f"no scores of DiDeMo .* with these {len(dataset)} records"):
+        with pytest.raises(ValueError, match=f"DiDeMo .*, {len(dataset)} records, is none of them"):
             examined(clip, dataset, tmp_path / str(i), "paragraph_retrieval").beside_published()

@@ -63,9 +63,7 @@ class Report:
         found = json.loads(PUBLISHED.read_text(encoding="utf-8")).get(test, {"records": [1, 0], "ids": ""})
         fewest, most = found["records"]
         if not fewest <= records <= most or not self.examples["video_id"].str.fullmatch(found["ids"]).all():
-            raise ValueError(
-                f"the paper prints no scores of {test} with these {records} records: it is no real test set"
-            )
+            raise ValueError(f"published scores are of the real test sets: {test}, {records} records, is none of them")
         theirs = pd.DataFrame(found["rows"], columns=found["columns"])
         ours = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
         scored = f"{self.coverage['records']} of {records} records have features"
