@@ -34,3 +34,30 @@ def test_a_tasks_notebook_takes_the_readers_files(zero_shot, tmp_path, notebook,
     reports = [report for name, report in scores.items() if name != "versions"]
     assert reports and all("MiniHowTo" not in report["data"]["name"] for report in reports)
     assert any(expected in report["scores"] for report in reports)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("dataset", "annotations", "split", "tasks"),
+    [
+        ("msrvtt", "msrvtt_qa/MSR_MC_test.csv", "multiple_choice", ["videoqa"]),
+        ("didemo", "didemo", "", ["moment_retrieval", "paragraph_retrieval"]),
+        ("coin", "coin", "", ["segmentation"]),
+    ],
+)
+def test_the_comparison_takes_the_readers_models_and_files(zero_shot, tmp_path, dataset, annotations, split, tasks):
+    for name in ("one", "two"):
+        zero_shot.model.save_pretrained(tmp_path / name)
+        zero_shot.processor.save_pretrained(tmp_path / name)
+    given = {
+        "models": f"{tmp_path / 'one'}, {tmp_path / 'two'}", "dataset": dataset, "split": split,
+        "annotations": str(zero_shot.folder / annotations), "features": f"{zero_shot.features},{zero_shot.features}",
+        "output": str(tmp_path / "out"),
+    }  # fmt: skip
+    papermill.execute_notebook(
+        NOTEBOOKS / "12_comparison.ipynb", tmp_path / "done.ipynb", given, cwd=tmp_path, progress_bar=False
+    )
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores.keys() == {f"{task} {name}" for task in tasks for name in ("one", "two")} | {"versions"}
+    for task in tasks:
+        assert scores[f"{task} one"]["scores"] == scores[f"{task} two"]["scores"]
