@@ -190,6 +190,6 @@ def test_sizes_that_are_not_a_models_own_are_refused(tmp_path):
 
 
 def test_what_the_hub_does_not_give_is_named(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="'nobody/nothing' is no folder here, and the hub gives no such model"):
         vclip.load("nobody/nothing")
