@@ -132,6 +132,28 @@ def test_sentence_transformers_gives_its_own_cosines(tmp_path):
     assert np.abs(unit(model.encode_document(TEXTS)) - clip.encode_texts(TEXTS)).max() > 1e-3
 
 
+@pytest.mark.parametrize(("family", "dim"), [("qwen3-vl", 32), ("embeddinggemma2", 24)])
+def test_a_video_model_of_sentence_transformers_gives_its_own_cosines(family, dim, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
+        pytest.skip(f"transformers' processors of videos need a torchvision that fits torch ({error})")
+    tiny_models.tiny(family, tmp_path / "tiny")
+    model = library.SentenceTransformer(str(tmp_path / "tiny"), prompts={"query": "find ", "document": ""})
+    model.save(str(tmp_path / "sentences"))
+    with pytest.raises(ValueError, match="takes pictures of any size: say how large"):
+        vclip.load(tmp_path / "sentences")
+    clip = vclip.load(tmp_path / "sentences", size=32)
+    assert clip.spec is not None and (clip.spec.fps, clip.spec.dim, clip.spec.pooling) == (3, dim, "none")
+    seconds = frames(clip, 2)
+    about = {"fps": 3, "total_num_frames": 3}
+    films = [model.encode_document({"video": {"array": film, "video_metadata": about}}) for film in seconds]
+    expected = unit(model.encode_query(TEXTS)) @ unit(np.stack(films)).T
+    np.testing.assert_allclose(similarity(clip, seconds), expected, atol=1e-5)
+    assert np.abs(unit(films[0]) - unit(films[1])).max() > 1e-5
+
+
 def test_a_query_that_reads_like_a_file_is_a_text(tmp_path):
     pytest.importorskip("sentence_transformers")
     clip = from_sentence_transformers(tiny_models.tiny("clip", tmp_path))
@@ -168,6 +190,6 @@ def test_sizes_that_are_not_a_models_own_are_refused(tmp_path):
 
 
 def test_what_the_hub_does_not_give_is_named(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="'nobody/nothing' is no folder here, and the hub gives no such model"):
         vclip.load("nobody/nothing")

@@ -1,13 +1,15 @@
 """The authors' weights: read as our classes, and written as a folder of ours, S3D beside VideoCLIP or alone.
 
-`python -m vclip.models.convert FILE FOLDER --tokenizer NAME --s3d FILE` writes what searching your own videos takes.
+`python -m vclip.models.convert --fetch FOLDER` downloads them and writes what searching your own videos takes.
 """
 
 import argparse
 import copy
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
@@ -17,6 +19,7 @@ from vclip.encoders.networks import S3DEncoder
 from vclip.encoders.s3d import S3D_FILE, load_s3d, load_strictly
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.released import S3D, VIDEOCLIP, fetch
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 
@@ -93,45 +96,52 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
         >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP
     """
     with new_folder(folder) as making:
-        content, model = load_torch(path), None
+        content = load_torch(path)
         if isinstance(content, dict) and "fc.weight" in content:
             if s3d is not None or tokenizer is not None or config is not None:
                 raise ValueError(f"{path} is S3D: pass VideoCLIP's file first, or S3D's alone")
-            s3d = path
-        else:
-            model: Any = load_videoclip(path, config)
-            if tokenizer is not None:
-                limits = model.config.max_text_tokens, model.config.max_video_tokens
-                processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer), *limits)
-                processor.check(model.config)
-                processor.save_pretrained(making)
+            save_file(load_s3d(path).state_dict(), making / S3D_FILE)
+            return
+        model: Any = load_videoclip(path, config)
+        if tokenizer is not None:
+            limits = model.config.max_text_tokens, model.config.max_video_tokens
+            processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer), *limits)
+            processor.check(model.config)
+            processor.save_pretrained(making)
         if s3d is not None:
             network = load_s3d(s3d)
+            spec, taken = S3DEncoder(network).spec, model.config.video_feature_dim
+            if taken != spec.dim:
+                raise ValueError(f"the model takes features of {taken}, S3D makes {spec.dim}")
             save_file(network.state_dict(), making / S3D_FILE)
-            if model is not None:
-                spec = S3DEncoder(network).spec
-                if model.config.video_feature_dim != spec.dim:
-                    taken = model.config.video_feature_dim
-                    raise ValueError(f"the model takes features of {taken}, S3D makes {spec.dim}")
-                model.config.feature_spec = asdict(spec)
-        if model is not None:
-            model.save_pretrained(making)
+            model.config.feature_spec = asdict(spec)
+        model.save_pretrained(making)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("vclip.models.convert", description="Convert a released VideoCLIP or S3D file.")
-    parser.add_argument("file", help="VideoCLIP's checkpoint_best.pt, or s3d_howto100m.pth")
+    parser.add_argument("file", nargs="?", help="VideoCLIP's checkpoint_best.pt, or s3d_howto100m.pth")
     parser.add_argument("folder", help="the folder to write, new or empty")
+    parser.add_argument(
+        "--fetch", action="store_true", help=f"download what is not given: {VIDEOCLIP}, {S3D}, tokenizer"
+    )
     parser.add_argument("--tokenizer", help="folder or hub name, bert-base-uncased for the released model")
     parser.add_argument("--s3d", help="s3d_howto100m.pth, the released model's encoder, to go into the same folder")
     parser.add_argument("--config", help="folder of a config.json, for a model of other sizes than the released ones")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
+    if not given.file and not given.fetch:
+        parser.error("name FILE and FOLDER, or --fetch FOLDER")
     try:
-        config = VideoCLIPConfig.from_pretrained(arguments.config) if arguments.config else None
-        convert(arguments.file, arguments.folder, arguments.tokenizer, config, arguments.s3d)
+        file, s3d, tokenizer = given.file, given.s3d, given.tokenizer
+        if given.fetch:
+            cache = Path(torch.hub.get_dir()) / "vclip"
+            file, s3d = file or fetch(VIDEOCLIP, cache), s3d or fetch(S3D, cache)
+            tokenizer = tokenizer or "bert-base-uncased"
+        config = VideoCLIPConfig.from_pretrained(given.config) if given.config else None
+        convert(file, given.folder, tokenizer, config, s3d)
     except (OSError, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
-    print(f"{arguments.file} -> {arguments.folder}")
+    print(f"{file} -> {given.folder}")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class SentenceEncoder:
     def __init__(self, model: Any, name: str, fps: int, size: int):
         self.model, self.is_video = model, model.supports("video")
         pooling = "none" if self.is_video else "mean"
-        weights, dim = weights_hash(model.state_dict()), model.get_embedding_dimension()
+        weights, dim = weights_hash(model.state_dict()), len(model.encode_query("a", show_progress_bar=False))
         self.spec = FeatureSpec(name, weights, fps, size, "centre", "its processor's", pooling, None, dim)
 
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:
