@@ -66,7 +66,7 @@ def open_videoclip(name: str) -> VideoCLIP:
     folder = name
     if not Path(name).is_dir():  # fetched whole, with what the frozen encoder needs
         folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
-    kinds = {kind.__name__: kind for kind in (VideoCLIPForSegmentation, LockedTextModel)}
+    kinds: Any = {kind.__name__: kind for kind in (VideoCLIPForSegmentation, LockedTextModel)}
     named = (VideoCLIPConfig.from_pretrained(folder).architectures or [""])[0]
     model: Any = kinds.get(named, VideoCLIPModel).from_pretrained(folder).to(processes().device)
     locked = isinstance(model, LockedTextModel)
