@@ -28,7 +28,7 @@ from vclip.training.config import PretrainConfig, exact_alignment, without_retri
 from vclip.training.pretrain import pretrain
 
 WORK = Path("runs/on_frozen")
-BATCH, EPOCHS = {"videos_per_batch": 32, "clips_per_video": 4, "candidates": 64}, 40
+BATCH, EPOCHS = {"videos_per_batch": 24, "clips_per_video": 4, "candidates": 48}, 30
 TOWER = {"num_hidden_layers": 2, "hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 768}
 
 
