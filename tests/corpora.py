@@ -1,6 +1,6 @@
 """Small corpora made on the spot, in which what is said tells what is seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,12 @@ def make(path, n: int = 12, seed: int = 0, **spec_changes) -> Corpus:
     return Corpus.create(path, spec(**spec_changes), videos(n, seed), split="train", licence="none").tokenize(
         tokenizer()
     )
+
+
+def on_top(path, clip, n: int = 12, seed: int = 0, **spec_changes) -> Corpus:
+    """A corpus of features as a dual encoder of 16 numbers makes them."""
+    rows = ((name, np.tile(features, 2), captions) for name, features, captions in videos(n, seed))
+    return Corpus.create(path, replace(clip.spec, **spec_changes), rows)
 
 
 def pretraining_data(folder: Path) -> Path:

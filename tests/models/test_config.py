@@ -22,7 +22,7 @@ def test_default_config_is_the_papers():
         ({"pooling": "max"}, "'max'"),
         ({"share_towers": True, "text_config": {"num_hidden_layers": 3}}, "text_config differs"),
         ({"max_text_tokens": 600}, "512 positions, but 602"),
-        ({"text_config": {"hidden_size": 36}}, "one width, but the towers are 768 and 36 wide"),
+        ({"text_config": {"hidden_size": 36}}, "one width, but hidden_size is 768 for videos and 36 for texts"),
     ],
 )
 def test_wrong_configs_are_refused(arguments, message):

@@ -481,7 +481,7 @@ def test_without_retrieval_clips_each_caption_gives_one(begun):
 
 def test_many_clips_are_embedded_in_parts(begun, monkeypatch):
     whole, _ = begun(retrieval_clips=None).objective.video_vectors(1)
-    monkeypatch.setattr("vclip.training.pretrain.CLIPS_AT_ONCE", 7)
+    monkeypatch.setattr("vclip.training.batches.CLIPS_AT_ONCE", 7)
     parts, _ = begun(retrieval_clips=None).objective.video_vectors(1)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 

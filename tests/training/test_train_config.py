@@ -72,7 +72,7 @@ def test_an_unknown_field_is_an_error_that_offers_the_nearest(make):
     ("field", "value", "shown"),
     [
         *[("sampler", "random", "random"), ("precision", "fp64", "fp64"), ("epochs", 0, "0"), ("candidates", 31, "31")],
-        *[("mini_batch_size", 0, "0"), ("video_seconds", (32, 3), "32, 3"), ("text_tokens", (0, 8), "input_value=0")],
+        *[("mini_batch_size", 0, "0"), ("text_tokens", (0, 8), "input_value=0")],
     ],
 )
 def test_values_that_cannot_work_are_refused(field, value, shown):

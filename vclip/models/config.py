@@ -44,6 +44,7 @@ class VideoCLIPConfig(PreTrainedConfig):
         share_towers: one tower of `video_config`, 12 layers by default, serves both.
         pooling: "mean" or "cls".
         cls_token_id, sep_token_id: the tokenizer's ids.
+        text: "free": a text tower; "locked": none, see `LockedTextModel`, whose video tower is as wide as the features.
         feature_spec: the FeatureSpec, or its dict, of the features that the model was trained on.
 
     Example:
@@ -68,19 +69,24 @@ class VideoCLIPConfig(PreTrainedConfig):
         cls_token_id: int = 101,
         sep_token_id: int = 102,
         feature_spec=None,
+        text: str = "free",
         **kwargs,
     ):
         if pooling not in ("mean", "cls"):
             raise ValueError(f'pooling is "mean" or "cls", not {pooling!r}')
-        self.video_config = _tower(VideoCLIPVideoConfig, video_config, layers=12 if share_towers else 6)
+        sizes = {"num_hidden_layers": 12 if share_towers else 6}
+        if text == "locked":  # texts are vectors of the features' width
+            text_config = {"hidden_size": video_feature_dim, "num_attention_heads": max(1, video_feature_dim // 64)}
+            sizes |= text_config | {"intermediate_size": 4 * video_feature_dim}
+        self.video_config = _tower(VideoCLIPVideoConfig, video_config, **sizes)
         if share_towers:
             self.text_config = _tower(VideoCLIPTextConfig, self.video_config)
             if text_config is not None and _sizes(_tower(VideoCLIPTextConfig, text_config)) != _sizes(self.text_config):
                 raise ValueError("with share_towers only video_config counts, but text_config differs: leave it out")
         else:
             self.text_config = _tower(VideoCLIPTextConfig, text_config)
-        if (video := self.video_config.hidden_size) != (text := self.text_config.hidden_size):
-            raise ValueError(f"z_v and z_t need one width, but the towers are {video} and {text} wide")
+        if (video := self.video_config.hidden_size) != (other := self.text_config.hidden_size):
+            raise ValueError(f"z_v and z_t need one width, but hidden_size is {video} for videos and {other} for texts")
         text_positions = max_text_tokens + 2 + (max_video_tokens + 1 if share_towers else 0)
         for name, needed in (("video_config", max_video_tokens + 2), ("text_config", text_positions)):
             if (have := getattr(self, name).max_position_embeddings) < needed:
@@ -90,6 +96,7 @@ class VideoCLIPConfig(PreTrainedConfig):
         self.max_text_tokens = max_text_tokens
         self.share_towers = share_towers
         self.pooling = pooling
+        self.text = text
         self.cls_token_id = cls_token_id
         self.sep_token_id = sep_token_id
         self.feature_spec = asdict(feature_spec) if isinstance(feature_spec, FeatureSpec) else feature_spec
@@ -97,10 +104,10 @@ class VideoCLIPConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-def _tower(config_class, config, layers: int | None = None):
+def _tower(config_class, config, **sizes: int):
     if isinstance(config, config_class):
         return config
-    return config_class(**({} if layers is None else {"num_hidden_layers": layers}) | _sizes(config or {}))
+    return config_class(**sizes | _sizes(config or {}))
 
 
 def _sizes(config: BertConfig | dict) -> dict:

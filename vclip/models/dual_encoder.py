@@ -52,6 +52,7 @@ class DualEncoder(ABC):
     dim: int
     longest_clip: int
     tokenizer: Any = None
+    class_logits: Any = None
     warned = False
 
     def __repr__(self) -> str:
@@ -96,10 +97,6 @@ class DualEncoder(ABC):
     def classes(self) -> list[str] | None:
         """Names of the classes that a fine-tuned classifier gives a second, Outside first; None without one."""
         return None
-
-    def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
-        """Logits (T, classes) of seconds; NotImplementedError without a classifier."""
-        raise NotImplementedError(f"{self.name} has no classifier of seconds")
 
     @property
     def window(self) -> tuple[int, int]:
@@ -259,7 +256,7 @@ class VideoCLIP(DualEncoder):
     def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
         """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""
         if not isinstance(self.model, VideoCLIPForSegmentation):
-            return super().class_logits(h_v)
+            raise NotImplementedError(f"{self.name} has no classifier of seconds")
         with evaluating(self.model):
             rows = torch.from_numpy(h_v).to(self.model.device, self.model.dtype)
             return self.model.classifier(rows).double().cpu().numpy()

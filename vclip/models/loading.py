@@ -13,6 +13,7 @@ from vclip.encoders.networks import OFFLINE
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import DualEncoder, VideoCLIP
 from vclip.models.hub import from_sentence_transformers, from_transformers, is_dual_encoder, load_offline
+from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
@@ -61,13 +62,15 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
 
 
 def open_videoclip(name: str) -> VideoCLIP:
-    """A VideoCLIP in a folder or on the hub, with or without a classifier of seconds."""
+    """A VideoCLIP in a folder or on the hub, with or without a classifier of seconds or a locked text side."""
     folder = name
     if not Path(name).is_dir():  # fetched whole, with what the frozen encoder needs
         folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
-    segments = VideoCLIPForSegmentation.__name__ in (VideoCLIPConfig.from_pretrained(folder).architectures or ())
-    model: Any = (VideoCLIPForSegmentation if segments else VideoCLIPModel).from_pretrained(folder)
-    clip = VideoCLIP(model.to(processes().device), VideoCLIPProcessor.from_pretrained(folder))
+    kinds: Any = {kind.__name__: kind for kind in (VideoCLIPForSegmentation, LockedTextModel)}
+    named = (VideoCLIPConfig.from_pretrained(folder).architectures or [""])[0]
+    model: Any = kinds.get(named, VideoCLIPModel).from_pretrained(folder).to(processes().device)
+    locked = isinstance(model, LockedTextModel)
+    clip = LockedText(model) if locked else VideoCLIP(model, VideoCLIPProcessor.from_pretrained(folder))
     if folder != name:
         clip.name = name
     return clip

@@ -130,9 +130,9 @@ class VideoCLIPModel(BertPreTrainedModel):
     def __init__(self, config: VideoCLIPConfig):
         super().__init__(config)
         self.video_mlp = VideoMLP(config)
-        shared = config.share_towers
+        shared, locked = config.share_towers, config.text == "locked"
         self.video_model = Tower(config.video_config, words=config.video_config.vocab_size if shared else 2)
-        self.text_model = None if shared else Tower(config.text_config, words=config.text_config.vocab_size)
+        self.text_model = None if shared or locked else Tower(config.text_config, words=config.text_config.vocab_size)
         self.post_init()
 
     @classmethod
@@ -262,7 +262,7 @@ class VideoCLIPModel(BertPreTrainedModel):
         self,
         features: Float[Tensor, "sum_T F"],
         video_lengths: Int[Tensor, " B"],
-        ids: Int[Tensor, " sum_L"],
+        ids: Int[Tensor, " sum_L"] | Float[Tensor, "sum_L D"],
         text_lengths: Int[Tensor, " M"],
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:
         """Embed clips and texts laid end to end, without padding: z_v (B, D) and z_t (M, D) as of the padded calls.
@@ -277,6 +277,11 @@ class VideoCLIPModel(BertPreTrainedModel):
         self, features: Float[Tensor, "sum_T F"], video_lengths: Int[Tensor, " B"]
     ) -> Float[Tensor, "B D"]:
         """The z_v of `embed_packed`."""
+        states, packing = self.video_states(features, video_lengths)
+        return packing.pool(states, self.config.pooling)
+
+    def video_states(self, features: Tensor, video_lengths: Tensor) -> tuple[Float[Tensor, "S D"], Packing]:
+        """The video tower's states of [CLS], seconds and [SEP], in the order of the packing."""
         limit = self.config.max_video_tokens
         _check_lengths("video_lengths", video_lengths, len(features), 0, limit)
         packing = Packing(video_lengths + 2, features.device)
@@ -291,7 +296,7 @@ class VideoCLIPModel(BertPreTrainedModel):
         positions = torch.where(last, limit + 1, within)
         types = torch.zeros_like(positions)
         states = self.video_model(positions[None], types[None], inputs_embeds=rows[None], packing=packing)
-        return packing.pool(states.last_hidden_state[0], self.config.pooling)
+        return states.last_hidden_state[0], packing
 
     def embed_texts(self, ids: Int[Tensor, " sum_L"], text_lengths: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The z_t of `embed_packed`."""
@@ -304,7 +309,7 @@ class VideoCLIPModel(BertPreTrainedModel):
     @property
     def _special_ids(self) -> tuple[int, int]:
         """The rows of [CLS] and [SEP] in the video tower's word table."""
-        return (self.config.cls_token_id, self.config.sep_token_id) if self.text_model is None else (0, 1)
+        return (self.config.cls_token_id, self.config.sep_token_id) if self.config.share_towers else (0, 1)
 
     def _text_positions(self, within: Tensor) -> tuple[Tensor, Tensor]:
         """Position and token type of the token at place `within` of its row."""

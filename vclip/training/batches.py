@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import Clips, PerClip, Videos, ranges
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import evaluating
+from vclip.models.dual_encoder import CLIPS_AT_ONCE, evaluating
+from vclip.models.locked_text import LockedTextModel
 from vclip.models.packing import on_device
 from vclip.models.videoclip import VideoCLIPModel
 
@@ -67,8 +68,13 @@ def pack(
 def packed_tensors(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips, separate_captions: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """`pack` as tensors: rows on the model's device; lengths on the CPU, where the packing is planned."""
+    """`pack` as tensors: rows on the model's device, lengths on the CPU for planning; a locked text is its vector."""
     batch = pack(corpus, videos, clips, model.config, separate_captions)
+    if isinstance(model, LockedTextModel):
+        begin = corpus.caption_offsets[np.repeat(videos, len(clips.video_start) // np.size(videos))]
+        spans = zip(begin + clips.caption_first, begin + clips.caption_last, strict=True)
+        z_t = model.encode_texts([" ".join(corpus.caption_text[slice(*span)].to_pylist()) for span in spans])
+        batch = batch._replace(ids=z_t, text_lengths=np.ones(len(z_t), np.int64))
     features, video_lengths, ids, text_lengths = (torch.from_numpy(array) for array in batch[:4])
     owner = None if batch.owner is None else on_device(torch.from_numpy(batch.owner), model.device)
     return on_device(features, model.device), video_lengths, on_device(ids, model.device), text_lengths, owner
@@ -77,9 +83,9 @@ def packed_tensors(
 def embed_clips(
     model: VideoCLIPModel, corpus: Corpus, videos: np.ndarray, clips: Clips
 ) -> tuple[np.ndarray, np.ndarray]:
-    """z_v and z_t (B, D) float32 of clips that a sampler drew from `videos`."""
+    """z_v and z_t (B, D) float32 of any number of clips that a sampler drew from `videos`."""
     with evaluating(model):
-        z_v, z_t = model.embed_packed(*packed_tensors(model, corpus, videos, clips)[:4])
+        z_v, z_t = embed_in_mini_batches(model, *packed_tensors(model, corpus, videos, clips)[:4], size=CLIPS_AT_ONCE)
     return z_v.float().cpu().numpy(), z_t.float().cpu().numpy()
 
 
@@ -87,7 +93,7 @@ def embed_in_mini_batches(
     model: VideoCLIPModel,
     features: Float[Tensor, "sum_T F"],
     video_lengths: Int[Tensor, " B"],
-    ids: Int[Tensor, " sum_L"],
+    ids: Int[Tensor, " sum_L"] | Float[Tensor, "sum_L D"],
     text_lengths: Int[Tensor, " M"],
     size: int | None,
 ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "M D"]]:

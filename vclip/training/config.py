@@ -15,13 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Least = Annotated[int, Field(ge=1)]
 
 
-def _in_order(bounds: tuple[int, int]) -> tuple[int, int]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"the least comes before the most, got {bounds}")
-    return bounds
-
-
-Range = Annotated[tuple[Least, Least], AfterValidator(_in_order)]
+Range = tuple[Least, Least]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
@@ -70,7 +64,9 @@ class PretrainConfig(TrainConfig):
             every training, see `TrainConfig`: learning_rate is Adam's peak, reached after warmup_steps optimizer steps.
         corpus: folder of the training corpus.
         validation: folder of a corpus of held-out videos; None: no validation, and the last weights count as the best.
-        tokenizer: Hugging Face tokenizer, a folder or a hub id.
+        text: "free", a text tower; "locked", that of the dual encoder whose features the corpus holds: the video tower
+            adds to these, and before the first step the model is the dual encoder averaged over time.
+        tokenizer: Hugging Face tokenizer, a folder or a hub id; for a locked text the dual encoder's own is taken.
         bert: BERT to start from, a folder or a hub id; None: from scratch.
         model: arguments of VideoCLIPConfig that differ from its defaults.
         videos_per_batch: videos of a batch, for each process: eight processes take an eighth of the steps.
@@ -83,7 +79,7 @@ class PretrainConfig(TrainConfig):
         retrieval_clips: clips drawn from a video whose mean is its vector, 16 in the released code; None: a clip from
             each of its captions, Algorithm 1's B_V as the paper writes it.
         retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
-        temperature: tau of InfoNCE, 1 in the paper.
+        temperature: tau of InfoNCE, 1 in the paper; for a locked text, whose vectors have length 1, 0.05 for instance.
         mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
             the forward pass is computed twice, the gradient is the whole batch's); None: all at once.
         gather_negatives: contrast with the clips of all processes, not only one's own as in the paper; InfoNCE only.
@@ -97,6 +93,7 @@ class PretrainConfig(TrainConfig):
     corpus: Place = "corpus"
     validation: Place | None = None
     output: Place = "runs/pretrain"
+    text: Literal["free", "locked"] = "free"
     tokenizer: Place = "bert-base-uncased"
     bert: Place | None = None
     model: dict = field(default_factory=dict)
@@ -115,6 +112,8 @@ class PretrainConfig(TrainConfig):
     gather_negatives: bool = False
 
     def __post_init__(self):
+        if self.text == "locked" and (self.bert or self.sampler == "mil_nce" or self.temperature >= 1):
+            raise ValueError("text 'locked' needs a temperature below 1, and takes no bert and no sampler 'mil_nce'")
         if self.gather_negatives and self.sampler == "mil_nce":
             raise ValueError("gather_negatives is for InfoNCE: sampler 'mil_nce' contrasts within one process only")
         if self.retrieval and self.candidates < self.videos_per_batch:

@@ -94,6 +94,8 @@ def finetune(
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
     model = task.new_model(str(config.checkpoint), dataset)
+    if model.config.text == "locked":
+        raise ValueError(f"{config.checkpoint} has no text tower: fine-tune a VideoCLIP with one of its own")
     processor = VideoCLIPProcessor.from_pretrained(config.checkpoint)
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):

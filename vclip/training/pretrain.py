@@ -17,11 +17,12 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import AlignedClips, Clips
+from vclip.data.samplers import AlignedClips, OverlappedClips
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mass_on_other_videos, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
@@ -33,14 +34,13 @@ from vclip.training.config import PretrainConfig
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
 VIDEOS_AT_ONCE = 64
-CLIPS_AT_ONCE = 1024
 VALIDATION_CLIPS = 4
 MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
 
 
 def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = None) -> Run:
-    """Train from scratch or from a BERT, or go on where the run in `config.output` stopped.
+    """Train from scratch, from a BERT or on top of a dual encoder, or go on where the run in `config.output` stopped.
 
     A finished run is only read. The run's folder holds `log.jsonl` (a row for each optimizer step, epoch and retrieval
     stage), `best/` and `last/` (for `vclip.load`), `state.safetensors` and `pretrain.json`.
@@ -65,14 +65,16 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     if accelerator.is_main_process:
         claim(config, "pretrain.json")
     accelerator.wait_for_everyone()
-    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
-    with accelerator.main_process_first():
-        training = Corpus.open(config.corpus).tokenize(tokenizer)
-        validation = Corpus.open(config.validation).tokenize(tokenizer) if config.validation else None
     torch.manual_seed(config.seed)
-    model = new_model(config, training).to(accelerator.device)
-    limits = {name: getattr(model.config, name) for name in ("max_text_tokens", "max_video_tokens")}
-    clip = VideoCLIP(model, VideoCLIPProcessor(tokenizer, **limits))
+    model = new_model(config, Corpus.open(config.corpus)).to(accelerator.device)
+    if isinstance(model, LockedTextModel):
+        clip = LockedText(model)
+    else:
+        limits = model.config.max_text_tokens, model.config.max_video_tokens
+        clip = VideoCLIP(model, VideoCLIPProcessor(AutoTokenizer.from_pretrained(config.tokenizer), *limits))
+    with accelerator.main_process_first():
+        training = Corpus.open(config.corpus).tokenize(clip.tokenizer)
+        validation = Corpus.open(config.validation).tokenize(clip.tokenizer) if config.validation else None
     for corpus in (training, validation):
         if corpus is not None:
             clip.check(corpus)
@@ -102,16 +104,17 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     """The model that a run starts from: `config.bert`'s towers, or from scratch, for the corpus's features.
 
     Towers from scratch end in a LayerNorm of weight D ** -0.25, so that the first similarities are as small as
-    attention's products, q . k / sqrt(D), and the first loss is that of chance, 2 ln |B|.
+    attention's products, q . k / sqrt(D), and the first loss is that of chance, 2 ln |B|; 0 for a locked text.
     """
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
-    values = {"feature_spec": spec, "video_feature_dim": corpus.dim} | config.model
+    values = {"feature_spec": spec, "video_feature_dim": corpus.dim, "text": config.text} | config.model
     if config.bert is not None:
         return VideoCLIPModel.from_bert(config.bert, **values)
-    model = VideoCLIPModel(VideoCLIPConfig(**values))
+    locked = config.text == "locked"
+    model = (LockedTextModel if locked else VideoCLIPModel)(VideoCLIPConfig(**values))
     for tower in model.towers:
         last: Any = tower.encoder.layer[-1]
-        nn.init.constant_(last.output.LayerNorm.weight, tower.config.hidden_size**-0.25)
+        nn.init.constant_(last.output.LayerNorm.weight, 0 if locked else tower.config.hidden_size**-0.25)
     return model
 
 
@@ -137,10 +140,9 @@ class Contrast:
             )
         if validation is not None and not len(validation.caption_start):
             raise ValueError(f"{config.validation} has no captions to validate on: name another corpus, or None")
-        self.sampler = sampler_of(config, model.config.max_text_tokens)
-        self.validation_sampler = sampler_of(
-            dataclasses.replace(config, sampler="overlapped"), model.config.max_text_tokens
-        )
+        longest = model.config.max_text_tokens
+        self.sampler = sampler_of(config, longest)
+        self.validation_sampler = OverlappedClips(config.video_seconds, config.text_tokens, longest)
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
@@ -187,7 +189,7 @@ class Contrast:
                 drawn, counts = sampler.all(self.training, videos, rng), np.diff(self.training.caption_offsets)[videos]
             else:
                 drawn, counts = sampler.sample(self.training, videos, clips, rng), np.full(len(videos), clips)
-            z_v, z_t = self._embed_in_parts(np.repeat(videos, counts), drawn)
+            z_v, z_t = self._embed(self.training, np.repeat(videos, counts), drawn)
             ends = np.cumsum(counts)
             for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True), start=first):
                 vectors[i] = video_vectors(z_v[None, start:end], z_t[None, start:end])[0]
@@ -230,13 +232,6 @@ class Contrast:
         chance = values.pop("chance")
         row = {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
         return row, row["validation_loss"]
-
-    def _embed_in_parts(self, videos: np.ndarray, clips: Clips) -> list[np.ndarray]:
-        """z_v and z_t (B, D) of any number of training clips, one of each entry of `videos`."""
-        parts = range(0, len(videos), CLIPS_AT_ONCE)
-        cut = [slice(start, start + CLIPS_AT_ONCE) for start in parts]
-        done = [self._embed(self.training, videos[of], Clips(*(field[of] for field in clips))) for of in cut]
-        return [np.concatenate(z) for z in zip(*done, strict=True)]
 
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
         with self.accelerator.autocast():
