@@ -122,9 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("vclip.models.convert", description="Convert a released VideoCLIP or S3D file.")
     parser.add_argument("file", nargs="?", help="VideoCLIP's checkpoint_best.pt, or s3d_howto100m.pth")
     parser.add_argument("folder", help="the folder to write, new or empty")
-    parser.add_argument(
-        "--fetch", action="store_true", help=f"download what is not given: {VIDEOCLIP}, {S3D}, tokenizer"
-    )
+    parser.add_argument("--fetch", action="store_true", help="download VideoCLIP, S3D and tokenizer if not given")
     parser.add_argument("--tokenizer", help="folder or hub name, bert-base-uncased for the released model")
     parser.add_argument("--s3d", help="s3d_howto100m.pth, the released model's encoder, to go into the same folder")
     parser.add_argument("--config", help="folder of a config.json, for a model of other sizes than the released ones")
@@ -135,7 +133,7 @@ def main() -> None:
         file, s3d, tokenizer = given.file, given.s3d, given.tokenizer
         if given.fetch:
             cache = Path(torch.hub.get_dir()) / "vclip"
-            file, s3d = file or fetch(VIDEOCLIP, cache), s3d or fetch(S3D, cache)
+            s3d, file = s3d or fetch(S3D, cache), file or fetch(VIDEOCLIP, cache)  # the small one first
             tokenizer = tokenizer or "bert-base-uncased"
         config = VideoCLIPConfig.from_pretrained(given.config) if given.config else None
         convert(file, given.folder, tokenizer, config, s3d)

@@ -1,6 +1,5 @@
 """Where the authors' files are published, and a download that goes on where it was cut."""
 
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ VIDEOCLIP = "https://dl.fbaipublicfiles.com/MMPT/retri/videoclip/checkpoint_best
 S3D = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/s3d_howto100m.pth"
 
 
-def fetch(address: str, folder: str | os.PathLike) -> Path:
+def fetch(address: str, folder: Path) -> Path:
     """Download a file into a folder, unless it is there; called again after a cut, it asks for the rest.
 
     Args:
@@ -25,9 +24,9 @@ def fetch(address: str, folder: str | os.PathLike) -> Path:
         OSError: the address does not answer, or sends a web page or a part of the file.
 
     Example:
-        >>> fetch(VIDEOCLIP, "weights")  # doctest: +SKIP
+        >>> fetch(VIDEOCLIP, Path("weights"))  # doctest: +SKIP
     """
-    folder, name = Path(folder).expanduser(), address.rpartition("/")[2]
+    name = address.rpartition("/")[2]
     folder.mkdir(parents=True, exist_ok=True)
     if (file := folder / name).is_file():
         return file
