@@ -23,6 +23,13 @@ def test_an_unknown_notebook_parameter_is_refused():
     check_parameters({})
 
 
+def test_a_number_in_place_of_a_text_is_refused_with_what_to_type():
+    cells = ["", "output: str = 'runs'\nepochs = 3", "# Parameters\noutput = 2024\n"]
+    with pytest.raises(TypeError, match="output is a text, but 2024 was read as a number: use -r output 2024"):
+        check_parameters({"In": cells, "output": 2024, "epochs": 3})
+    check_parameters({"In": cells, "output": "2024", "epochs": 3})
+
+
 def test_papermill_stops_at_an_unknown_parameter(tmp_path):
     parameters = nbformat.v4.new_code_cell("clips = 3", metadata={"tags": ["parameters"]})
     check = nbformat.v4.new_code_cell("from vclip.notebook import check_parameters\n\ncheck_parameters(globals())")

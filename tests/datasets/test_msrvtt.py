@@ -86,6 +86,7 @@ def test_lists_take_the_captions_beside_them(tmp_path):
     clips = msrvtt.load(tmp_path, "val.full")
     assert list(clips) == [Clip("video2", "two"), Clip("video2", "deux"), Clip("video1", "one"), Clip("video1", "one")]
     assert clips.left_out == ["video3"] and clips.missing({"video2"}) == ["video1"]
+    assert clips.tasks == ("retrieval",)
 
 
 def test_folder_file_and_gzip_are_the_same(folder, tmp_path):

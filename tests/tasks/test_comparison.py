@@ -1,5 +1,7 @@
 """Differences of reports: their parts make the score again, and intervals hold the truth as often as they say."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +48,14 @@ def test_the_parts_make_the_score_again():
     ranks = [{"video_id": f"v{i % 5}", "rank": 1 + i % 3} for i in range(30)]
     parts = _parts(report("retrieval", 1 / 3, ranks))
     assert whole(parts) == pytest.approx(1 / 3) and len(parts) == 5
+
+
+def test_reports_of_other_questions_about_the_same_videos_are_refused():
+    right = np.array([True, False, True])
+    one, other = (dataclasses.replace(questions(right), about={"data": {"hash": name}}) for name in "ab")
+    assert compare(one, one).difference == 0
+    with pytest.raises(ValueError, match="not of the same examples"):
+        compare(one, other)
 
 
 def test_no_difference_has_no_width_and_a_sure_one_excludes_zero():

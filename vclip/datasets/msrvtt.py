@@ -84,7 +84,8 @@ def load(path: str | Path, split: str = "test") -> Dataset:
         questions = [_question(where, row) for where, row in read_csv(source, _Question, "\t")]
         return Dataset("MSR-VTT", split, questions, ["videoqa"])
     records, left_out = _listed(source, file.parent)
-    return Dataset("MSR-VTT", split, records, (), left_out)
+    tasks = ["retrieval"] if records and isinstance(records[0], Clip) else []
+    return Dataset("MSR-VTT", split, records, tasks, left_out)
 
 
 def _question(where: str, row: _Question) -> Question:
