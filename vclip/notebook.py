@@ -1,6 +1,6 @@
 """What only the notebooks need: checked parameters and written scores."""
 
-import ast
+import re
 from collections.abc import Mapping
 
 from vclip.data.text import refuse_unknown
@@ -17,11 +17,5 @@ def check_parameters(namespace: Mapping) -> None:
     cells = [source for source in namespace.get("In", []) if source.strip()]
     injected = [source for source in cells[1:2] if source.lstrip().startswith("# Parameters")]
     if injected:
-        refuse_unknown(_assigned(injected[0]), _assigned(cells[0]), "parameter of this notebook")
-
-
-def _assigned(source: str) -> list[str]:
-    statements = ast.parse(source).body
-    targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
-    targets += [s.target for s in statements if isinstance(s, ast.AnnAssign)]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+        given, known = (re.findall(r"^(\w+)[^=\n]*=", source, re.MULTILINE) for source in (injected[0], cells[0]))
+        refuse_unknown(given, known, "parameter of this notebook")
