@@ -194,11 +194,9 @@ def write_scores(output: str | Path, scores: dict) -> Path:
 
 def _plain(value: Any) -> Any:
     """The same in what JSON knows: what is not finite as None, arrays as lists, other things as text."""
-    return to_jsonable_python(value, inf_nan_mode="null", fallback=_listed)
-
-
-def _listed(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+    return to_jsonable_python(
+        value, inf_nan_mode="null", fallback=lambda v: v.tolist() if hasattr(v, "tolist") else str(v)
+    )
 
 
 def _shown(value: float) -> str:

@@ -1,13 +1,10 @@
 """Equal vectors get equal products, so that ties are seen: BLAS rounds a column of a product by its place."""
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
-
-Item = TypeVar("Item", bound=Hashable)
 
 
 def as_array(rows: np.ndarray | Tensor | Sequence) -> np.ndarray:
@@ -18,9 +15,9 @@ def as_array(rows: np.ndarray | Tensor | Sequence) -> np.ndarray:
     return array.astype(np.promote_types(array.dtype, np.float32), copy=False)
 
 
-def once(items: Iterable[Item]) -> tuple[list[Item], list[int]]:
+def once(items: Iterable) -> tuple[list, list[int]]:
     """Each distinct item once, in the order in which they come, and for each of `items` which of those it is."""
-    place: dict[Item, int] = {}
+    place: dict = {}
     which = [place.setdefault(item, len(place)) for item in items]
     return list(place), which
 

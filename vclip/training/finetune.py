@@ -163,7 +163,8 @@ def hold_out(
             held.add(video_id)
             trained.subtract(labels[video_id])
     if not held:
-        raise ValueError(f"{dataset}: of its videos each has a label that no other shows; pass `validation`")
+        why = "each has a label that no other shows; pass `validation`"
+        raise ValueError(f"{dataset}: no video can be held out, {why}")
     kept = [record for record in dataset if record.video_id not in held]
     others = [record for record in dataset if record.video_id in held]
     return subset(dataset, kept), subset(dataset, others, f"{dataset.split}, held out")
@@ -218,7 +219,7 @@ class Labels:
         """Every item `repeats` times, each time in a new random order; the last batch may be smaller."""
         rng = random_stream(self.config.seed, epoch, 0, ORDER)
         order = np.concatenate([rng.permutation(len(self.items)) for _ in range(self.config.repeats)])
-        return _in_batches(order, self.config.batch_size)
+        return np.split(order, range(self.config.batch_size, len(order), self.config.batch_size))
 
     def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple:
         return self.task.inputs(self.clip, self.corpus, [self.items[i] for i in batch], rng)
@@ -227,15 +228,11 @@ class Labels:
         """The loss, a mean over batches, and the task's scores on the validation videos; the headline chooses."""
         losses, rng = [], random_stream(self.config.seed, 1, 0, VALIDATION)
         with evaluating(self.clip.model), self.accelerator.autocast():
-            for batch in _in_batches(np.arange(len(self.validation_items)), self.config.batch_size):
-                items = [self.validation_items[i] for i in batch]
+            for first in range(0, len(self.validation_items), self.config.batch_size):
+                items = self.validation_items[first : first + self.config.batch_size]
                 inputs = self.task.inputs(self.clip, self.validation_corpus, items, rng)
                 losses.append(float(self.task.loss(self.clip.model, *inputs)))
             examine = examiner(self.config.task)
             found = examine(self.clip, self.scored, self.validation_corpus, **self.task.options())
         row = {"validation_loss": float(np.mean(losses)), **found["scores"], "n": found["n"]}
         return row, -row[HEADLINES[self.config.task]]
-
-
-def _in_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    return [order[first : first + size].astype(np.int64) for first in range(0, len(order), size)]
