@@ -28,9 +28,10 @@ class VideoError(ValueError):
 def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
     """Read a video second by second: uint8 arrays (fps, size, size, 3), RGB.
 
-    Second s holds the frames for the times s + i / fps from the container's start: each the last with a timestamp <= t,
-    before the first frame that one. Frames are rotated as the file asks, resized (bicubic) until their short side is
-    `size`, and cropped to the centre. A last partial second is filled with black frames (MMPT preprocessing.py:51-55).
+    Slot i, i / fps seconds after the container's start, holds the last frame whose timestamp, rounded to the nearest
+    slot, is at most i (FFmpeg's filter `fps`, MMPT videoreader.py:55), or the first frame. Frames are rotated as the
+    file asks, resized (bicubic) until their short side is `size`, and cropped to the centre. A last partial second is
+    filled with black frames (MMPT preprocessing.py:51-55).
 
     Args:
         path: any file that FFmpeg opens.
@@ -69,13 +70,15 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
 
 
 def _sampled(path, fps: int) -> Generator[tuple[VideoFrame, int], None, None]:
-    """Frames that are shown at any of the times i / fps, and at how many."""
-    k = 0
+    """Frames that fill any slot, and how many; a video shorter than half a slot fills one."""
+    k, frame = 0, None
     for frame, until in frames_of(path):
-        end = math.ceil(until * fps)
+        end = math.floor(until * fps + Fraction(1, 2))
         if end > k:
             yield frame, end - k
             k = end
+    if frame is not None and not k:
+        yield frame, 1
 
 
 def frames_of(path, begin: float = 0) -> Iterator[tuple[VideoFrame, Fraction]]:
@@ -106,8 +109,7 @@ def frames_of(path, begin: float = 0) -> Iterator[tuple[VideoFrame, Fraction]]:
             end = since + (length if 0 < length <= LONGEST_GAP else period)
         if shown is None:
             raise VideoError(f"{name}: no frame can be decoded ({'; '.join(damage) or 'no data'}): copy the file again")
-        # timestamps and lengths may be rounded up to a millisecond; that must not begin another second
-        yield shown, max(end - min(base, Fraction(1, 1000)), since + Fraction(1, 10**6))
+        yield shown, end
         if damage:
             remedy = "copy the file again, or repair it (ffmpeg -i FILE -c copy NEW)"
             raise VideoError(f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: {remedy}")
