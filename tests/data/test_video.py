@@ -333,3 +333,38 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     n, grown = map(float, done.stdout.split())
     # the frames together are 1.3 GB
     assert n == 299 and grown < 64
+
+
+def test_a_theora_picture_that_stands_still_is_no_damage(shared):
+    path = shared / "cases" / "30_theora_static_called_damaged" / "a.ogv"
+    with av.open(str(path)) as container:
+        assert sum(packet.size == 0 for packet in container.demux()) > 80, "empty packets repeat a frame"
+    assert len(levels(path, 25)) == 4
+
+
+def test_an_avi_with_b_frames_is_as_long_as_it_says(shared):
+    path = shared / "cases" / "32_xvid_avi_extra_black_second" / "a.avi"
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 100
+        assert [next(container.decode(video=0)).pts, container.start_time] == [1, 0]
+    for fps in (3, 25, 30):
+        blocks = list(read_seconds(path, fps, 32))
+        assert len(blocks) == 4 and all(picture.any() for block in blocks for picture in block)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".nut", ".asf", ".mp4", ".ts", ".flv"])
+def test_a_clock_that_starts_late_is_no_damage(tmp_path, suffix):
+    """A recorder counts from when it was switched on; some formats' durations count from there too, some do not."""
+    rng, path = np.random.default_rng(0), tmp_path / f"v{suffix}"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("flv" if suffix == ".flv" else "mpeg4", rate=25, options={"qmin": "2", "qmax": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(150):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), "rgb24")
+            frame.pts, frame.time_base = 30 * 25 + i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    assert len(levels(path, 3)) == 6
+    if suffix in (".mkv", ".flv"):  # their headers say how long they are
+        n, message = seconds_before_error(cut(path, path, 0.6))
+        assert n in (3, 4) and ("header says" in message or "decoding fails" in message)

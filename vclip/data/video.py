@@ -18,6 +18,7 @@ from vclip.data.prefetch import prefetch
 NOT_A_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 NOT_OPEN = "cannot be opened: truncated file, or not a video; copy it again or re-mux it with ffmpeg"
 FRAMES_AHEAD = 8  # decoded while others are resized, which takes 10 to 20 % less time than one after the other
+FROM_ZERO = ("matroska,webm", "asf", "nut")  # their durations count from time zero, not from the container's start
 LONGEST_GAP = 3600  # seconds; timestamps further apart are damage, not a still picture
 
 
@@ -109,6 +110,8 @@ def frames_of(path, begin: float = 0) -> Iterator[tuple[VideoFrame, Fraction]]:
             end = since + (length if 0 < length <= LONGEST_GAP else period)
         if shown is None:
             raise VideoError(f"{name}: no frame can be decoded ({'; '.join(damage) or 'no data'}): copy the file again")
+        if container.format.name == "avi" and stream.duration:  # its B frames come a frame late, its length is right
+            end = min(end, stream.duration * base)
         yield shown, end
         if damage:
             remedy = "copy the file again, or repair it (ffmpeg -i FILE -c copy NEW)"
@@ -120,18 +123,20 @@ def decode(container, stream, time: Fraction, period: Fraction, damage: list[str
 
     They begin with the last key frame at or before `time` (s, as the file counts), or at the file's beginning.
     """
-    if time > 0:
-        try:
-            container.seek(int(time / stream.time_base), stream=stream)
+    back = 0
+    with suppress(FFmpegError):  # a file without an index cannot seek
+        while back < time:
+            container.seek(int((time - back) / stream.time_base), stream=stream)
             frames = _decode(container, stream, period, damage)
             first = next((frame for frame in frames if frame.pts is not None), None)
-            if first is not None and (first.time or 0.0) <= time + period:
+            if first is not None and first.pts * stream.time_base <= time:
                 yield first
                 yield from frames
                 return
-        except FFmpegError:
-            pass  # the file has no index to seek by
-        container.seek(container.start_time or 0)
+            damage.clear()
+            back = 2 * back + 1  # MPEG-TS has no index: it gives the key frame after the place found
+    if back:
+        container.seek(min(container.start_time or 0, 0))
     yield from _decode(container, stream, period, damage)
 
 
@@ -148,7 +153,8 @@ def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
             if packet.pts is not None and packet.time_base:
                 length = (packet.duration or 0) * packet.time_base or (period if packet.stream is stream else 0)
                 reached = max(reached, float(packet.pts * packet.time_base + length))
-            frames = packet.decode() if packet.stream is stream else []
+            # Theora repeats a frame by an empty packet; one without a time ends the stream
+            frames = packet.decode() if packet.stream is stream and (packet.size or packet.dts is None) else []
         except FFmpegError as error:
             # a recording may begin in the middle of a group of pictures: no damage before the first frame
             if decoded and len(damage) < 9:
@@ -159,11 +165,12 @@ def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
     with suppress(FFmpegError):  # after a failed read nothing has told the decoder to hand out what it holds
         yield from stream.decode(None)
     if container.duration:
-        duration, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+        start = 0 if container.format.name in FROM_ZERO else container.start_time or 0
+        duration, end = container.duration / av.time_base, reached - start / av.time_base
         if container.format.name == "avi":  # of which FFmpeg guesses the duration by the file's size
             duration = max(duration, float(stream.frames * period))
-        if reached - start < duration - min(1.0, max(0.3, duration / 10)):
-            damage.insert(0, f"it ends at {reached - start:.1f} s although its header says {duration:.1f} s")
+        if end < duration - min(1.0, max(0.3, duration / 10)):
+            damage.insert(0, f"it ends at {end:.1f} s although its header says {duration:.1f} s")
 
 
 def open_video(path):
