@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,13 @@ from videos import cut, grey, write_sound, write_video
 from vclip.data import video
 from vclip.data.video import VideoError, read_seconds
 
-REAL = {"sam2-coffee.mp4": 10, "gnome-launching-applications.webm": 35, "googlework_short.mp4": 36, "rabbit320.mp4": 8}
+# when the last frame ends
+REAL = {
+    "sam2-coffee.mp4": Fraction("9.576"),
+    "gnome-launching-applications.webm": Fraction("34.166"),
+    "googlework_short.mp4": Fraction("35.102"),
+    "rabbit320.mp4": Fraction("7.8"),
+}
 LOSSLESS_MKV = {"codec": "ffv1", "pixels": "bgr0"}
 
 
@@ -32,9 +39,13 @@ def seconds_before_error(path, fps=3, size=16) -> tuple[int, str]:
     return n, str(caught.value)
 
 
-def frame_for(times: list[Fraction], t: Fraction) -> int:
-    """The definition: the last frame with a timestamp <= t, the first frame before that."""
-    return max([i for i, time in enumerate(times) if time <= t], default=0)
+def slot(time: Fraction, fps: int) -> int:
+    return math.floor(time * fps + Fraction(1, 2))
+
+
+def frame_for(times: list[Fraction], k: int, fps: int) -> int:
+    """The definition: the last frame whose timestamp, rounded to the nearest slot, is at most k, or the first."""
+    return max([i for i, time in enumerate(times) if slot(time, fps) <= k], default=0)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -44,19 +55,19 @@ def test_real_videos_against_a_loop(shared, name, fps):
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         times = [frame.pts * frame.time_base - Fraction(container.start_time, av.time_base) for frame in frames]
-        end = Fraction(container.duration, av.time_base)
     height, width = frames[0].height, frames[0].width
     other = int(max(height, width) * size / min(height, width))
     left = int((other - size) / 2)
     blocks = list(read_seconds(path, fps, size))
-    assert len(blocks) == REAL[name]
+    end = slot(REAL[name], fps)
+    assert len(blocks) == math.ceil(end / fps)
     assert all(block.shape == (fps, size, size, 3) and block.dtype == np.uint8 for block in blocks)
     samples = np.concatenate(blocks)
     for k in range(0, len(samples), 7):
-        if Fraction(k, fps) < end:
-            small = frames[frame_for(times, Fraction(k, fps))].reformat(other, size, "rgb24", interpolation="BICUBIC")
+        if k < end:
+            small = frames[frame_for(times, k, fps)].reformat(other, size, "rgb24", interpolation="BICUBIC")
             np.testing.assert_array_equal(samples[k], small.to_ndarray()[:, left : left + size])
-        elif Fraction(k, fps) >= times[-1] + Fraction(1, 10):
+        else:
             assert not samples[k].any()
 
 
@@ -98,16 +109,9 @@ def test_any_timestamps_against_a_loop(tmp_path_factory, gaps, start, fps):
     path = write_video(
         tmp_path_factory.mktemp("v") / "v.mkv", times, grey(*range(20, 20 + len(times))), sound=(0, 100), **LOSSLESS_MKV
     )
-    end = times[-1] + gaps[-1] - 1  # in ms; containers may round an end up by one
-    expected = [
-        20 + frame_for([Fraction(t, 1000) for t in times], Fraction(k, fps))
-        for k in range(-(-end * fps // 1000))
-        if Fraction(k, fps) < Fraction(end, 1000)
-    ]
-    got = levels(path, fps)
-    assert len(got) == -(-len(expected) // fps)
-    assert got.ravel()[: len(expected)].tolist() == expected
-    assert not got.ravel()[len(expected) + 1 :].any()
+    end = max(1, slot(Fraction(times[-1] + gaps[-1], 1000), fps))
+    expected = [20 + frame_for([Fraction(t, 1000) for t in times], k, fps) for k in range(end)]
+    assert levels(path, fps).ravel().tolist() == expected + [0] * (-end % fps)
 
 
 def test_the_last_partial_second_is_black(tmp_path):
@@ -123,7 +127,8 @@ def test_whole_seconds_make_no_extra_one(tmp_path):
 
 def test_a_frame_that_ends_late_lasts(tmp_path):
     path = write_video(tmp_path / "v.mov", [0, 100, 4100], grey(10, 20, 30))
-    assert levels(path, 2).tolist() == [[10, 20]] + [[20, 20]] * 3 + [[20, 30]] + [[30, 30]] * 3 + [[30, 0]]
+    assert levels(path, 2).tolist() == [[20, 20]] * 4 + [[30, 30]] * 4
+    assert levels(path, 10).ravel().tolist() == [10] + [20] * 40 + [30] * 40 + [0] * 9
 
 
 def picture_with_corners() -> np.ndarray:
@@ -328,3 +333,38 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     n, grown = map(float, done.stdout.split())
     # the frames together are 1.3 GB
     assert n == 299 and grown < 64
+
+
+def test_a_theora_picture_that_stands_still_is_no_damage(shared):
+    path = shared / "cases" / "30_theora_static_called_damaged" / "a.ogv"
+    with av.open(str(path)) as container:
+        assert sum(packet.size == 0 for packet in container.demux()) > 80, "empty packets repeat a frame"
+    assert len(levels(path, 25)) == 4
+
+
+def test_an_avi_with_b_frames_is_as_long_as_it_says(shared):
+    path = shared / "cases" / "32_xvid_avi_extra_black_second" / "a.avi"
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 100
+        assert [next(container.decode(video=0)).pts, container.start_time] == [1, 0]
+    for fps in (3, 25, 30):
+        blocks = list(read_seconds(path, fps, 32))
+        assert len(blocks) == 4 and all(picture.any() for block in blocks for picture in block)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".nut", ".asf", ".mp4", ".ts", ".flv"])
+def test_a_clock_that_starts_late_is_no_damage(tmp_path, suffix):
+    """A recorder counts from when it was switched on; some formats' durations count from there too, some do not."""
+    rng, path = np.random.default_rng(0), tmp_path / f"v{suffix}"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("flv" if suffix == ".flv" else "mpeg4", rate=25, options={"qmin": "2", "qmax": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(150):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), "rgb24")
+            frame.pts, frame.time_base = 30 * 25 + i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    assert len(levels(path, 3)) == 6
+    if suffix in (".mkv", ".flv"):  # their headers say how long they are
+        n, message = seconds_before_error(cut(path, path, 0.6))
+        assert n in (3, 4) and ("header says" in message or "decoding fails" in message)

@@ -298,8 +298,8 @@ def test_real_videos(clip, shared, tmp_path):
     folder = shutil.copytree(shared / "videos", tmp_path / "videos")
     index = MomentIndex.build(clip, folder)
     assert dict(zip(index.videos, index.seconds, strict=True)) == {
-        "gnome-launching-applications.webm": 35,
-        "googlework_short.mp4": 36,
+        "gnome-launching-applications.webm": 34,
+        "googlework_short.mp4": 35,
         "rabbit320.mp4": 8,
         "sam2-coffee.mp4": 10,
     }

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from videos import cut, grey, write_video
 
-from vclip.data.video import VideoError
+from vclip.data.video import VideoError, read_seconds
 from vclip.search.playback import SAMPLE_RATE, clip, pictures, thumbnail
 
 
@@ -192,6 +192,25 @@ def test_pictures_agree_with_the_plain_reader(shared):
         (picture,) = pictures(path, [time], 480)
         last = [array for t, array in frames if t <= Fraction(time)][-1]
         assert np.array_equal(picture, last)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg", ".mkv", ".mp4", ".flv", ".nut"])
+@pytest.mark.parametrize("begin", [0, 40])
+def test_pictures_after_a_seek_are_those_of_the_plain_reader(tmp_path, suffix, begin):
+    """Key frames lie ten seconds apart, and MPEG-TS has no index; clocks may start late."""
+    path, rate = tmp_path / f"v{suffix}", 5 if suffix not in (".mpg", ".flv") else 25
+    codec = {".mpg": "mpeg2video", ".flv": "flv"}.get(suffix, "libx264")
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=rate, options={"g": str(10 * rate), "sc_threshold": "1000000000"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(30 * rate):
+            frame = av.VideoFrame.from_ndarray(grey(8 * (i // rate), size=(32, 32))[0], "rgb24")
+            frame.pts, frame.time_base = begin * rate + i, Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    read = [block[1, 0, 0, 0] for block in read_seconds(path, 2, 32)][:30]
+    shown = [next(pictures(path, [second + 0.5], 32))[0, 0, 0] for second in range(30)]
+    assert shown == read and np.all(np.abs(np.array(read, int) - 8 * np.arange(30)) <= 2)
 
 
 def test_bad_files_say_what_is_wrong(steps, tmp_path):

@@ -6,15 +6,17 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
+import av
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
 from av.subtitles.subtitle import AssSubtitle
 
 from vclip.data.text import short
-from vclip.data.video import open_video, start_time
+from vclip.data.video import open_video
 
 CONTAINERS = (".mkv", ".webm", ".mp4", ".m4v", ".mov")  # videos that can hold a stream of text
 SEGMENTS = ("segments", "transcription", "events")  # of Whisper and its kin, whisper.cpp, YouTube
@@ -132,7 +134,7 @@ def read_stream(path: Path) -> Iterator[Row]:
         stream = min(texts, key=lambda s: (bool(s.disposition & forced), not s.disposition & default))
         for other in set(container.streams) - {stream}:
             other.discard = Discard.all
-        origin = start_time(container) or 0
+        origin = Fraction(container.start_time or 0, av.time_base)
         try:
             for packet in container.demux(stream):
                 if packet.pts is None or not packet.size:

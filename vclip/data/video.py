@@ -1,23 +1,30 @@
 """A video file becomes seconds of frames, counted exactly from the container's start, as players and captions do."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
+from functools import lru_cache
+from itertools import chain, groupby, starmap
 from pathlib import Path
+from threading import Lock
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.filter import Graph
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 
 from vclip.data.prefetch import prefetch
 
 NOT_A_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 NOT_OPEN = "cannot be opened: truncated file, or not a video; copy it again or re-mux it with ffmpeg"
 FRAMES_AHEAD = 8  # decoded while others are resized, which takes 10 to 20 % less time than one after the other
+HDR, TONE_MAPPING = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67), Lock()
+TO_BT709 = ("scale", "out_primaries=bt709:out_transfer=bt709"), ("format", "rgb24")
+FROM_ZERO = ("matroska,webm", "asf", "nut")  # their durations count from time zero, not from the container's start
 LONGEST_GAP = 3600  # seconds; timestamps further apart are damage, not a still picture
 
 
@@ -28,9 +35,10 @@ class VideoError(ValueError):
 def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
     """Read a video second by second: uint8 arrays (fps, size, size, 3), RGB.
 
-    Second s holds the frames for the times s + i / fps from the container's start: each the last with a timestamp <= t,
-    before the first frame that one. Frames are rotated as the file asks, resized (bicubic) until their short side is
-    `size`, and cropped to the centre. A last partial second is filled with black frames (MMPT preprocessing.py:51-55).
+    Slot i, i / fps seconds after the container's start, holds the last frame whose timestamp, rounded to the nearest
+    slot, is at most i (FFmpeg's filter `fps`, MMPT videoreader.py:55), or the first frame. Frames are deinterlaced,
+    tone-mapped from HDR (PQ, HLG), rotated as the file asks, resized (bicubic) until their short side is `size`, and
+    cropped to the centre. A last partial second is filled with black frames (MMPT preprocessing.py:51-55).
 
     Args:
         path: any file that FFmpeg opens.
@@ -69,45 +77,45 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
 
 
 def _sampled(path, fps: int) -> Generator[tuple[VideoFrame, int], None, None]:
-    """Frames that are shown at any of the times i / fps, and at how many."""
-    k = 0
+    """Frames that fill any slot, and how many; a video shorter than half a slot fills one."""
+    k, frame = 0, None
     for frame, until in frames_of(path):
-        end = math.ceil(until * fps)
+        end = math.floor(until * fps + Fraction(1, 2))
         if end > k:
             yield frame, end - k
             k = end
+    if frame is not None and not k:
+        yield frame, 1
 
 
 def frames_of(path, begin: float = 0) -> Iterator[tuple[VideoFrame, Fraction]]:
-    """The frames shown from `begin` on, and some before, each with the time until which it is shown; times are seconds
-    from the container's start."""
+    """Frames shown from `begin` on, and some before, deinterlaced, and until when (s from the container's start)."""
     name = repr(str(path))
     with open_video(path) as container:
         stream = picture_stream(container, name)
-        origin, base = start_time(container), stream.time_base or Fraction(1, av.time_base)
-        period = 1 / frame_rate(stream)
+        base = stream.time_base or Fraction(1, av.time_base)
+        period = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+        origin = round(Fraction(container.start_time or 0, av.time_base) / base) * base  # exact, as FFmpeg makes it
         damage: list[str] = []
         shown, since, end = None, Fraction(0), Fraction(0)
-        seek_to = origin + Fraction(begin) if begin and origin is not None else Fraction(0)
-        for frame in decode(container, stream, seek_to, period, damage):
-            time = end if frame.pts is None else frame.pts * base - (origin or 0)
-            if shown is None:
-                # without a start time in the container the first frame is the start
-                origin, time = (time, Fraction(0)) if origin is None else (origin, time)
-            elif not since - 1 <= time <= since + LONGEST_GAP:
-                damage.append(f"timestamps jump from {float(since):.1f} s to {float(time):.1f} s")
-                break
-            elif time < since:
-                continue
-            else:
+        frames = decode(container, stream, origin + Fraction(begin) if begin else Fraction(0), period, damage)
+        for frame in _deinterlaced(frames, base):
+            time = end if frame.pts is None else frame.pts * base - origin
+            if shown is not None:
+                if not since - 1 <= time <= since + LONGEST_GAP:
+                    damage.append(f"timestamps jump from {float(since):.1f} s to {float(time):.1f} s")
+                    break
+                if time < since:
+                    continue
                 yield shown, time
             shown, since = frame, time
             length = (frame.duration or 0) * base
             end = since + (length if 0 < length <= LONGEST_GAP else period)
         if shown is None:
             raise VideoError(f"{name}: no frame can be decoded ({'; '.join(damage) or 'no data'}): copy the file again")
-        # timestamps and lengths may be rounded up to a millisecond; that must not begin another second
-        yield shown, max(end - min(base, Fraction(1, 1000)), since + Fraction(1, 10**6))
+        if container.format.name == "avi" and stream.duration:  # its B frames come a frame late, its length is right
+            end = min(end, stream.duration * base)
+        yield shown, end
         if damage:
             remedy = "copy the file again, or repair it (ffmpeg -i FILE -c copy NEW)"
             raise VideoError(f"{name}: damaged: {damage[0]}; the seconds that could be decoded were kept: {remedy}")
@@ -118,19 +126,29 @@ def decode(container, stream, time: Fraction, period: Fraction, damage: list[str
 
     They begin with the last key frame at or before `time` (s, as the file counts), or at the file's beginning.
     """
-    if time > 0:
-        try:
-            container.seek(int(time / stream.time_base), stream=stream)
+    back = 0
+    with suppress(FFmpegError):  # a file without an index cannot seek
+        while back < time:
+            container.seek(int((time - back) / stream.time_base), stream=stream)
             frames = _decode(container, stream, period, damage)
             first = next((frame for frame in frames if frame.pts is not None), None)
-            if first is not None and (first.time or 0.0) <= time + period:
-                yield first
-                yield from frames
+            if first is not None and first.pts * stream.time_base <= time:
+                yield from chain([first], frames)
                 return
-        except FFmpegError:
-            pass  # the file has no index to seek by
-        container.seek(container.start_time or 0)
+            damage.clear()
+            back = 2 * back + 1  # MPEG-TS has no index: it gives the key frame after the place found
+    if back:
+        container.seek(min(container.start_time or 0, 0))
     yield from _decode(container, stream, period, damage)
+
+
+def filtered(frames: Iterable, graph: Graph) -> Iterator:
+    """What comes out of an FFmpeg filter graph when `frames` go in."""
+    for frame in chain(frames, [None]):
+        graph.push(frame)
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                yield graph.pull()
 
 
 def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
@@ -146,7 +164,8 @@ def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
             if packet.pts is not None and packet.time_base:
                 length = (packet.duration or 0) * packet.time_base or (period if packet.stream is stream else 0)
                 reached = max(reached, float(packet.pts * packet.time_base + length))
-            frames = packet.decode() if packet.stream is stream else []
+            # Theora repeats a frame by an empty packet; one without a time ends the stream
+            frames = packet.decode() if packet.stream is stream and (packet.size or packet.dts is None) else []
         except FFmpegError as error:
             # a recording may begin in the middle of a group of pictures: no damage before the first frame
             if decoded and len(damage) < 9:
@@ -157,11 +176,12 @@ def _decode(container, stream, period: Fraction, damage: list[str]) -> Iterator:
     with suppress(FFmpegError):  # after a failed read nothing has told the decoder to hand out what it holds
         yield from stream.decode(None)
     if container.duration:
-        duration, start = container.duration / av.time_base, (container.start_time or 0) / av.time_base
+        start = 0 if container.format.name in FROM_ZERO else container.start_time or 0
+        duration, end = container.duration / av.time_base, reached - start / av.time_base
         if container.format.name == "avi":  # of which FFmpeg guesses the duration by the file's size
             duration = max(duration, float(stream.frames * period))
-        if reached - start < duration - min(1.0, max(0.3, duration / 10)):
-            damage.insert(0, f"it ends at {reached - start:.1f} s although its header says {duration:.1f} s")
+        if end < duration - min(1.0, max(0.3, duration / 10)):
+            damage.insert(0, f"it ends at {end:.1f} s although its header says {duration:.1f} s")
 
 
 def open_video(path):
@@ -189,38 +209,44 @@ def picture_stream(container, name: str):
     return best if best in streams else streams[0]
 
 
-def frame_rate(stream) -> Fraction:
-    """Frames a second as the file says, 25 if it says nothing."""
-    return Fraction(stream.average_rate or stream.guessed_rate or 25)
+def _deinterlaced(frames: Iterable[VideoFrame], base: Fraction) -> Iterator[VideoFrame]:
+    for (interlaced, *form), run in groupby(frames, lambda f: (f.interlaced_frame, f.width, f.height, f.format.name)):
+        if interlaced:
+            run = filtered(run, filter_graph("", form, base, ("bwdif", "send_frame"), ("settb", str(base))))
+        yield from run
 
 
-def start_time(container) -> Fraction | None:
-    """The container's start in seconds, None if it has none: its microseconds made exact by the stream's own time."""
-    if container.start_time is None:
-        return None
-    start = Fraction(container.start_time, av.time_base)
-    streams = [s for s in container.streams if s.start_time is not None and s.time_base]
-    exact = (s.start_time * Fraction(s.time_base) for s in streams)
-    return next((time for time in exact if abs(time - start) <= Fraction(1, av.time_base)), start)
+def filter_graph(kind: str, form: Sequence, base: Fraction, *filters: tuple[str, str]) -> Graph:
+    """FFmpeg's `filters` (name, options) in a row; `kind` is "" for pictures, "a" for sound, of a `form` and clock."""
+    graph = Graph()
+    source = (graph.add_abuffer if kind else graph.add_buffer)(None, *form, time_base=base)
+    graph.link_nodes(source, *starmap(graph.add, filters), graph.add(f"{kind}buffersink")).configure()
+    return graph
+
+
+tone_mapping = lru_cache(4)(filter_graph)  # FFmpeg's table of colours takes seconds to make
+
+
+def rgb(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> np.ndarray:
+    """The frame's picture (H, W, 3), resized, tone-mapped if it is HDR (PQ, HLG), turned and mirrored as it asks."""
+    pixels = "rgb48le" if frame.color_trc in HDR else "rgb24"
+    resized = reformatter.reformat(frame, width, height, pixels, interpolation=Interpolation.BICUBIC)
+    if frame.color_trc in HDR:
+        with TONE_MAPPING:
+            graph = tone_mapping("", (width, height, pixels), Fraction(1), *TO_BT709)
+            graph.push(resized)
+            resized = graph.pull()
+    picture, matrix = resized.to_ndarray(), frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]  # (x', y') = (a x + c y, b x + d y), in quarter turns
+    if abs(b) > abs(a):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter) -> np.ndarray:
-    short, long = sorted((frame.width, frame.height))
-    other = int(long * size / short)
-    width, height = (size, other) if frame.width == short else (other, size)
-    resized = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
-    picture = upright(resized.to_ndarray(), frame)
+    short = min(frame.width, frame.height)
+    picture = rgb(frame, int(frame.width * size / short), int(frame.height * size / short), reformatter)
     top, left = (int((side - size) / 2) for side in picture.shape[:2])
     return picture[top : top + size, left : left + size]
-
-
-def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
-    """A view of the frame's `picture` (H, W, 3), turned or mirrored as its display matrix asks, in quarter turns."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return picture
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]  # (x', y') = (a x + c y, b x + d y)
-    across, down = (a, d)
-    if abs(b) > abs(a):
-        picture, across, down = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]

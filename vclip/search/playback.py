@@ -8,16 +8,16 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain, groupby, takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from vclip.data.video import VideoError, decode, frame_rate, frames_of, open_video, picture_stream, start_time, upright
+from vclip.data.video import VideoError, decode, filter_graph, filtered, frames_of, open_video, picture_stream, rgb
 
 SIDE, THUMBNAIL_SIDE = 480, 160  # longest side in pixels
 SAMPLE_RATE = 48_000
@@ -30,11 +30,11 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
     The picture for time t is the last with a timestamp <= t, before the video begins the first frame; in a damaged
     file the last that can be decoded.
     """
-    shown, i = None, 0
+    shown, i, reformatter = None, 0, VideoReformatter()
     try:
         for shown, until in frames_of(path, begin=times[0]):
             while i < len(times) and times[i] + 1e-6 < until:
-                yield _picture(shown, side)
+                yield _picture(shown, side, reformatter)
                 i += 1
             if i == len(times):
                 return
@@ -43,7 +43,7 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
             raise
     assert shown is not None
     for _ in times[i:]:
-        yield _picture(shown, side)
+        yield _picture(shown, side, reformatter)
 
 
 def thumbnail(path: str | Path, time: float) -> bytes:
@@ -60,7 +60,8 @@ def clip(path: str | Path, start: float, end: float) -> bytes:
     Sound that is missing or cannot be decoded is silent; after the file's end the last picture stays.
     """
     with open_video(path) as container:
-        rate = Fraction(round(min(max(frame_rate(picture_stream(container, repr(str(path)))), 10), 30)))
+        stream = picture_stream(container, repr(str(path)))
+        rate = Fraction(round(min(max(stream.average_rate or stream.guessed_rate or 25, 10), 30)))
         heard = container.streams.best("audio") is not None
     file, times = io.BytesIO(), [start + k / float(rate) for k in range(max(1, round((end - start) * rate)))]
     # all pictures are written before any sound: the muxer holds them back until it can put both in order
@@ -90,12 +91,15 @@ def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
     """Stereo samples (2, n) float32 at SAMPLE_RATE; silence where there is no sound or none that can be decoded."""
     samples = np.zeros((2, round((end - start) * SAMPLE_RATE)), np.float32)
     with open_video(path) as container, suppress(FFmpegError):  # what was decoded before an error is heard
-        stream, origin = container.streams.best("audio"), start_time(container) or Fraction(0)
+        stream, origin = container.streams.best("audio"), Fraction(container.start_time or 0, av.time_base)
         frames = decode(container, stream, Fraction(start) + origin, Fraction(1, 10), [])
-        near = (frame for frame in frames if frame.time is not None and frame.time >= origin + start - 1)
-        near = takewhile(lambda frame: frame.time < origin + end, near)
-        for _, run in groupby(near, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
-            for block in _resampled(run):
+        timed = (frame for frame in frames if frame.time is not None)
+        near = takewhile(lambda frame: frame.time < origin + end, timed)
+        for (base, *form), run in groupby(near, lambda f: (f.time_base, f.sample_rate, f.format.name, f.layout.name)):
+            # silence in gaps, and in step with the timestamps
+            follow = ("aresample", f"async=1:min_hard_comp={OUT_OF_STEP}")
+            stereo = ("aformat", f"sample_fmts=fltp:channel_layouts=stereo:sample_rates={SAMPLE_RATE}")
+            for block in filtered(run, filter_graph("a", form, base, follow, stereo)):
                 place = round((block.time - origin - start) * SAMPLE_RATE)
                 sound = block.to_ndarray()[:, max(-place, 0) :]
                 room = samples[:, max(place, 0) :][:, : sound.shape[1]]
@@ -103,25 +107,8 @@ def _sound(path: str | Path, start: float, end: float) -> np.ndarray:
     return samples
 
 
-def _resampled(frames: Iterator) -> Iterator:
-    """Frames of one format as stereo at SAMPLE_RATE, with silence in gaps and kept in step with the timestamps."""
-    first, graph = next(frames), Graph()
-    form = {"sample_rate": first.sample_rate, "format": first.format.name, "layout": first.layout.name}
-    graph.link_nodes(
-        graph.add_abuffer(time_base=first.time_base, **form),
-        graph.add("aresample", f"async=1:min_hard_comp={OUT_OF_STEP}"),
-        graph.add("aformat", f"sample_fmts=fltp:channel_layouts=stereo:sample_rates={SAMPLE_RATE}"),
-        graph.add("abuffersink"),
-    ).configure()
-    for frame in chain([first], frames, [None]):
-        graph.push(frame)
-        with suppress(BlockingIOError, EOFError):
-            while True:
-                yield graph.pull()
-
-
-def _picture(frame: av.VideoFrame, side: int) -> np.ndarray:
+def _picture(frame: av.VideoFrame, side: int, reformatter: VideoReformatter) -> np.ndarray:
     """RGB, upright, even sides of at most `side`; pixels taken as square, as the per-second encoder takes them."""
     scale = min(1.0, side / max(frame.width, frame.height))
     width, height = (max(2, 2 * round(length * scale / 2)) for length in (frame.width, frame.height))
-    return np.ascontiguousarray(upright(frame.reformat(width, height, "rgb24").to_ndarray(), frame))
+    return np.ascontiguousarray(rgb(frame, width, height, reformatter))
