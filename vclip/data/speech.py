@@ -4,8 +4,10 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+import av
+
 from vclip.data.captions import Captions, from_rows
-from vclip.data.video import open_video, start_time
+from vclip.data.video import open_video
 
 
 def recognise(path: str | os.PathLike, model: str | os.PathLike = "small") -> Captions:
@@ -26,10 +28,10 @@ def recognise(path: str | os.PathLike, model: str | os.PathLike = "small") -> Ca
     from faster_whisper import decode_audio
 
     with open_video(path) as container:
-        if not container.streams.audio:
+        first = next(container.decode(audio=0), None) if container.streams.audio else None
+        if first is None:
             return Captions([], [], [])
-        first = container.streams.audio[0]
-        late = float((first.start_time or 0) * first.time_base - (start_time(container) or 0))
+        late = (first.time or 0.0) - (container.start_time or 0) / av.time_base
     with open(Path(path).expanduser(), "rb") as file:
         # without times of words a caption may begin in the silence before its first
         heard, _ = whisper.transcribe(decode_audio(file), vad_filter=True, word_timestamps=True)
