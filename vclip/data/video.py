@@ -25,8 +25,8 @@ class VideoError(ValueError):
     """A file that cannot be read as video, or not to its end; the message names the file and the remedy."""
 
 
-def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
-    """Read a video second by second: uint8 arrays (fps, size, size, 3), RGB.
+def read_seconds(path, fps: int, size: int, begin: int = 0) -> Generator[np.ndarray, None, None]:
+    """Read a video second by second from `begin` on: uint8 arrays (fps, size, size, 3), RGB.
 
     Second s holds the frames for the times s + i / fps from the container's start: each the last with a timestamp <= t,
     before the first frame that one. Frames are rotated as the file asks, resized (bicubic) until their short side is
@@ -49,9 +49,9 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
     reformatter = VideoReformatter()
     block, k, error = np.zeros((fps, size, size, 3), np.uint8), 0, None
     try:
-        with closing(prefetch(_sampled(path, fps), FRAMES_AHEAD)) as frames:
+        with closing(prefetch(_sampled(path, fps, begin), FRAMES_AHEAD)) as frames:
             for frame, times in frames:
-                picture = _resize_and_crop(frame, size, reformatter)
+                picture = resize_and_crop(frame, size, reformatter)
                 for _ in range(times):
                     block[k % fps] = picture
                     k += 1
@@ -68,10 +68,10 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
         raise error
 
 
-def _sampled(path, fps: int) -> Generator[tuple[VideoFrame, int], None, None]:
-    """Frames that are shown at any of the times i / fps, and at how many."""
-    k = 0
-    for frame, until in frames_of(path):
+def _sampled(path, fps: int, begin: int) -> Generator[tuple[VideoFrame, int], None, None]:
+    """Frames that are shown at any of the times begin + i / fps, and at how many."""
+    k = begin * fps
+    for frame, until in frames_of(path, begin):
         end = math.ceil(until * fps)
         if end > k:
             yield frame, end - k
@@ -204,11 +204,12 @@ def start_time(container) -> Fraction | None:
     return next((time for time in exact if abs(time - start) <= Fraction(1, av.time_base)), start)
 
 
-def _resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter) -> np.ndarray:
+def resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter | None = None) -> np.ndarray:
     short, long = sorted((frame.width, frame.height))
     other = int(long * size / short)
     width, height = (size, other) if frame.width == short else (other, size)
-    resized = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
+    scaler = reformatter or VideoReformatter()
+    resized = scaler.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
     picture = upright(resized.to_ndarray(), frame)
     top, left = (int((side - size) / 2) for side in picture.shape[:2])
     return picture[top : top + size, left : left + size]
