@@ -74,10 +74,10 @@ def test_real_videos_against_a_loop(shared, name, fps):
 def test_frames_are_decoded_a_few_ahead(shared, monkeypatch):
     """While the first of one second is resized, and no more than FRAMES_AHEAD."""
     decoded, resized, waited = [], [], threading.Event()
-    shown, resize = video.frames_of, video._resize_and_crop
+    shown, resize = video.frames_of, video.resize_and_crop
 
-    def counted(path):
-        for item in shown(path):
+    def counted(path, begin):
+        for item in shown(path, begin):
             decoded.append(item)
             if len(decoded) > video.FRAMES_AHEAD:
                 waited.set()
@@ -89,7 +89,7 @@ def test_frames_are_decoded_a_few_ahead(shared, monkeypatch):
         return resized[-1]
 
     monkeypatch.setattr(video, "frames_of", counted)
-    monkeypatch.setattr(video, "_resize_and_crop", checked)
+    monkeypatch.setattr(video, "resize_and_crop", checked)
     threads, seconds = set(threading.enumerate()), read_seconds(shared / "videos/rabbit320.mp4", 30, 32)
     next(seconds)
     seconds.close()

@@ -56,12 +56,12 @@ def test_an_index_holds_every_second_and_a_hit_is_the_run_around_it(tmp_path):
     colours(tmp_path / "a.mov", ("green", 6), ("red", 4), ("green", 6))
     colours(tmp_path / "b.mov", ("blue", 8))
     index = clip_of().index(tmp_path)
-    assert index._windows is not None and len(index._windows) == 16 + 8
+    assert index._windows is not None and len(index._windows.video) == 16 + 8
     hit = index.search("red", k=1)[0]
     assert (hit.video, hit.start, hit.end) == ("a.mov", 6, 10)
     hits = index.search("green", k=2)
     assert {(h.start, h.end) for h in hits} == {(0, 6), (10, 16)}
-    assert hits[0].score == pytest.approx(index.explain(hits[0]).scores[int(hits[0].start)], abs=1e-5)
+    assert hits[0].score == pytest.approx(index.explain(hits[0])[int(hits[0].start)], abs=1e-5)
 
 
 SETS = {

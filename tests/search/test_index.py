@@ -75,7 +75,9 @@ def same(hits, others) -> bool:
 
 def test_search_is_the_loop_over_every_window(clip, made):
     index = MomentIndex.open(made / ".vclip", clip)
-    assert index.seconds == list(SECONDS) and index.videos[3] == "video 3.mov" and index.folder == made
+    assert (
+        index.corpus.seconds.tolist() == list(SECONDS) and index.videos[3] == "video 3.mov" and index.folders == [made]
+    )
     for text in (QUERY, "w9"):
         expected, hits = every_moment(index, text), index.search(text, 100)
         assert len(hits) == len(expected) > 6 and [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
@@ -96,8 +98,8 @@ def test_explain_is_the_curve_of_the_whole_video(clip, made):
     assert {hit.video for hit in hits} == {*index.videos}
     for hit in hits:
         features = index.corpus.features(index.corpus.index(hit.video)).astype(np.float32)
-        seconds, scores = index.explain(hit)
-        assert seconds.tolist() == list(range(SECONDS[int(hit.video[6])]))
+        scores = index.explain(hit)
+        assert len(scores) == SECONDS[int(hit.video[6])]
         np.testing.assert_allclose(scores, clip.encode_seconds([features])[0] @ z_t, atol=1e-5)
         # a hit is what stands out of this curve, in some window of its video
         spans = [(a, *standing_out(scores[a:b])) for a, b in sliding_windows(len(features))]
@@ -140,14 +142,16 @@ def test_a_search_for_nothing_is_refused(clip, made, text, k):
 def test_half_a_character_in_a_query_is_shown_as_one(clip, made):
     index = MomentIndex.open(made / ".vclip", clip)
     hit = index.search("w3 \ud83d")[0]
-    assert hit.query == "w3 \\ud83d" and len(index.explain(hit).scores)
+    assert hit.query == "w3 \\ud83d" and len(index.explain(hit))
 
 
 def test_no_hit_outlasts_its_video(clip, tmp_path):
     pictures = list(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8))
     write_video(tmp_path / "a.mov", range(0, 2500, 500), pictures)
     index = MomentIndex.build(clip, tmp_path)
-    assert index.seconds == [3] and [hit.end for hit in index.search(QUERY)] == [pytest.approx(2.5, abs=0.01)]
+    assert index.corpus.seconds.tolist() == [3] and [hit.end for hit in index.search(QUERY)] == [
+        pytest.approx(2.5, abs=0.01)
+    ]
     (tmp_path / "a.mov").rename(tmp_path / "b.mov")
     index.update()
     assert index.search(QUERY)[0].end == pytest.approx(2.5, abs=0.01)
@@ -157,7 +161,7 @@ def test_what_extract_made_is_searched_without_encoding_a_frame(made, tmp_path):
     encoder, clip = indexes.Quadrants(), indexes.clip()
     extract(made, tmp_path / "corpus", encoder)
     index, of_folder = MomentIndex.build(clip, tmp_path / "corpus"), MomentIndex.open(made / ".vclip", clip)
-    assert encoder.calls == 6 and clip.encoder.calls == 0 and index.folder is None and index.report == []
+    assert encoder.calls == 6 and clip.encoder.calls == 0 and index.folders == [] and index.report == []
     found, expected = index.search(QUERY, 50), of_folder.search(QUERY, 50)
     assert same(found, [replace(hit, video=hit.video[:-4]) for hit in expected])
     assert [hit.text for hit in found] == [hit.text for hit in expected]
@@ -243,7 +247,7 @@ def test_no_vector_that_is_not_finite(made, tmp_path):
     words.data[clip.processor.tokenizer.convert_tokens_to_ids("w3")] = np.nan
     index = MomentIndex.build(clip, made, tmp_path / "index")
     hits = index.search("w5")
-    with pytest.raises(ValueError, match="NaN or infinity of the text 'w3': its weights are damaged"):
+    with pytest.raises(ValueError, match="NaN or infinity of the query 'w3': its weights are damaged"):
         index.search("w3")
     clip = indexes.clip()
     next(p for name, p in clip.model.named_parameters() if "video_mlp" in name).data.fill_(np.nan)
@@ -256,7 +260,7 @@ def test_windows_of_a_model_that_takes_less(tmp_path):
     clip = indexes.clip(max_video_tokens=8, video_config=TOWER | {"max_position_embeddings": 10})
     indexes.folder(tmp_path, (30, 9))
     index = MomentIndex.build(clip, tmp_path)
-    assert len(index._windows) == len(sliding_windows(30, 8, 4)) + len(sliding_windows(9, 8, 4))
+    assert len(index._windows.video) == len(sliding_windows(30, 8, 4)) + len(sliding_windows(9, 8, 4))
     assert all(hit.end - hit.start <= 8 for hit in index.search(QUERY, 20))
 
 
@@ -291,13 +295,13 @@ def test_half_precision(made, tmp_path):
     clip = indexes.clip()
     clip.model.to(torch.bfloat16)
     index = MomentIndex.build(clip, made, tmp_path / "x")
-    assert len(index.search(QUERY, 5)) == 5 and np.isfinite(index.explain(index.search(QUERY)[0]).scores).all()
+    assert len(index.search(QUERY, 5)) == 5 and np.isfinite(index.explain(index.search(QUERY)[0])).all()
 
 
 def test_real_videos(clip, shared, tmp_path):
     folder = shutil.copytree(shared / "videos", tmp_path / "videos")
     index = MomentIndex.build(clip, folder)
-    assert dict(zip(index.videos, index.seconds, strict=True)) == {
+    assert dict(zip(index.videos, index.corpus.seconds.tolist(), strict=True)) == {
         "gnome-launching-applications.webm": 34,
         "googlework_short.mp4": 35,
         "rabbit320.mp4": 8,

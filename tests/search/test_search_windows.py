@@ -1,3 +1,6 @@
+import itertools
+from dataclasses import replace
+
 import indexes
 import numpy as np
 import pytest
@@ -68,16 +71,18 @@ def test_standing_out_finds_a_step():
     assert standing_out(np.full(7, 3, np.float32))[1] >= 2 and standing_out(np.ones(1, np.float32)) == (0, 1)
 
 
-def test_windows_are_looked_into_as_they_are_wanted(tmp_path):
+def test_windows_are_looked_into_as_they_are_wanted(tmp_path, monkeypatch):
     index = MomentIndex.build(indexes.clip(), indexes.folder(tmp_path / "videos", (50, 20)))
-    z_t, windows, asked = index.clip.encode_texts(["w3"])[0], index._windows, []
-    ranked = (asked.append(w) or (w, score) for w, score in windows.ranked(z_t))
-    found = windows.moments(index.clip, index.corpus, ranked, z_t)
-    assert not asked
-    video, start, end, score = next(found)
-    assert len(asked) == 1 and score == next(windows.ranked(z_t))[1]
-    assert all(v != video or e <= start or end <= s for v, s, e, _ in found) and len(asked) == len(windows) == 4
-    assert list(windows.moments(index.clip, index.corpus, iter([]), z_t)) == []
+    ranked, asked = index._windows.ranked, []
+    logged = lambda z, allowed=None: (asked.append(w) or (w, score) for w, score in ranked(z, allowed))  # noqa: E731
+    monkeypatch.setattr(index._windows, "ranked", logged)
+    monkeypatch.setattr(index._windows, "best_two", lambda z: (0, 0.0, 0.0))
+    first = index.search("w3", k=1)
+    assert len(first) == len(asked) == 1 and first[0].score == next(ranked(index.clip.encode_texts(["w3"])[0]))[1]
+    hits = index.search("w3", k=9)
+    assert len(asked) == 1 + 4 and hits[:1] == [replace(first[0], margin=hits[0].margin)]
+    spans = [(hit.video, hit.start, hit.end) for hit in hits]
+    assert all(v != w or b <= c or d <= a for (v, a, b), (w, c, d) in itertools.combinations(spans, 2))
 
 
 def test_256_different_plain_sentences():

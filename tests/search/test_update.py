@@ -3,7 +3,6 @@ import shutil
 from pathlib import Path
 
 import indexes
-import numpy as np
 import pytest
 from filelock import FileLock
 from kills import killed
@@ -11,6 +10,7 @@ from test_index import QUERY, SECONDS, same
 
 from vclip.data import storage
 from vclip.data.corpus import Corpus
+from vclip.data.feature_store import writing
 from vclip.search.index import MomentIndex
 
 
@@ -43,7 +43,7 @@ def test_files_that_change_between_build_and_search(clip, folder):
     (folder / "video 2.mov").write_bytes((folder / "video 2.mov").read_bytes()[:4000])
     (folder / "video 4.mov").write_bytes(b"\0" * 5000)
     assert index.search(QUERY, 100) == before  # the index is as it was
-    assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
+    assert len(index.explain(next(h for h in before if h.video == "video 3.mov"))) == 50
     with pytest.raises(FileNotFoundError, match=r"'video 3.mov' is no longer in .*call update\(\)"):
         index.file("video 3.mov")
     report = {row.video: (row.change, row.status) for row in index.update()}
@@ -80,7 +80,7 @@ def test_three_hundred_files_of_which_three_change_and_two_go(clip, tmp_path, mo
     assert clip.encoder.calls == 3 and repr(report) == "5 videos: 3 changed, 2 dropped"
     assert {row.video for row in report if row.change == "changed"} == {"0003.mov", "0150.mov", "0299.mov"}
     again = MomentIndex.open(tmp_path / "index", clip)
-    assert len(again) == 298 and sum(again.seconds) == 2 * 295 + 3 * 130
+    assert len(again) == 298 and sum(again.corpus.seconds) == 2 * 295 + 3 * 130
     assert same(again.search(QUERY, 9), index.search(QUERY, 9))
     monkeypatch.setattr("vclip.data.feature_store.content_of", None)  # a file that is as it was is not read
     assert again.update() == [] and clip.encoder.calls == 3
@@ -144,14 +144,13 @@ def test_what_was_done_before_a_stop_is_not_done_again(tmp_path):
     folder, clip = indexes.folder(tmp_path / "videos"), indexes.clip()
     with pytest.raises(KeyboardInterrupt):
         MomentIndex.build(indexes.clip(Stopped()), folder)
-    for look in (lambda: MomentIndex.open(folder / ".vclip", clip), lambda: Corpus.open(folder / ".vclip")):
-        with pytest.raises(
-            FileNotFoundError, match="is not finished: call extract or MomentIndex.build again to go on"
-        ):
-            look()
+    with pytest.raises(FileNotFoundError, match="is not finished: call extract or MomentIndex.build again to go on"):
+        Corpus.open(folder / ".vclip")
+    with pytest.raises(FileNotFoundError, match="holds no index by this model: make one with MomentIndex.build"):
+        MomentIndex.open(folder / ".vclip", clip)
     indexes.write(folder / "video 1.mov", 21, 77)  # done before the stop, changed since
     index = MomentIndex.build(clip, folder)
-    assert clip.encoder.calls == 5 and index.seconds == [3, 21, 33, 50, 70, 1]
+    assert clip.encoder.calls == 5 and index.corpus.seconds.tolist() == [3, 21, 33, 50, 70, 1]
     fresh = MomentIndex.build(clip, folder, tmp_path / "fresh")
     assert same(index.search(QUERY, 50), fresh.search(QUERY, 50))
 
@@ -164,7 +163,7 @@ def test_an_index_that_was_opened_before_an_update_elsewhere(clip, folder, tmp_p
     MomentIndex.open(tmp_path / "other", clip).update()
     assert other.search(QUERY) == before
     other.update()
-    assert other.seconds == [9] * 6
+    assert other.corpus.seconds.tolist() == [9] * 6
     fresh = MomentIndex.build(clip, folder, tmp_path / "fresh")
     assert same(other.search(QUERY, 50), fresh.search(QUERY, 50))
 
@@ -172,7 +171,7 @@ def test_an_index_that_was_opened_before_an_update_elsewhere(clip, folder, tmp_p
 def test_folder_and_index_move_together(clip, folder, tmp_path):
     moved = folder.rename(tmp_path / "elsewhere")
     index = MomentIndex.open(moved / ".vclip", clip)
-    assert index.folder == moved and index.update() == [] and len(index.search(QUERY)) == 10
+    assert index.folders == [moved] and index.update() == [] and len(index.search(QUERY)) == 10
     moved.rename(tmp_path / "away")
     with pytest.raises(FileNotFoundError, match="elsewhere'?.*no such folder"):
         index.update()
@@ -184,7 +183,7 @@ def test_an_index_elsewhere_follows_its_folder(clip, folder, tmp_path):
     index = MomentIndex.build(clip, moved, tmp_path / "index")
     assert clip.encoder.calls == 0 and index.report == [] and same(index.search(QUERY, 50), before)
     again = MomentIndex.open(tmp_path / "index", clip)
-    assert again.folder == moved and same(again.search(QUERY, 50), before) and again.update() == []
+    assert again.folders == [moved] and same(again.search(QUERY, 50), before) and again.update() == []
 
 
 def test_a_folder_that_is_empty_or_holds_other_videos_empties_no_index(clip, folder, tmp_path):
@@ -275,10 +274,76 @@ def test_a_model_that_is_trained_on_makes_an_index_of_its_own(folder, tmp_path):
 
 def test_counts_are_those_after_the_update(clip, folder):
     index = MomentIndex.open(folder / ".vclip", clip)
-    assert repr(index) == "MomentIndex('videos': 6 videos, 0.0 h, 12 windows)"
+    assert repr(index) == "MomentIndex('videos': 6 videos, 0.0 h)"
     (folder / "video 3.mov").unlink()
     indexes.write(folder / "video 1.mov", 34, 4)
     index.update()
-    assert repr(index) == "MomentIndex('videos': 5 videos, 0.0 h, 10 windows)" and len(index) == 5
-    assert index.videos == [f"video {i}.mov" for i in (0, 1, 2, 4, 5)] and index.seconds == [3, 34, 33, 70, 1]
-    np.testing.assert_array_equal(index.corpus.seconds, index.seconds)
+    assert repr(index) == "MomentIndex('videos': 5 videos, 0.0 h)" and len(index) == 5
+    assert index.videos == [f"video {i}.mov" for i in (0, 1, 2, 4, 5)]
+    assert index.corpus.seconds.tolist() == [3, 34, 33, 70, 1]
+
+
+def two_folders(path) -> list:
+    indexes.write(path / "videos/a/one.mov", 20, 0)
+    indexes.write(path / "videos/b/deep/one.mov", 33, 1)
+    indexes.write(path / "videos/c/other.mov", 5, 2)
+    return [path / "videos/a", path / "videos/b"]
+
+
+def test_several_folders_are_one_index(clip, tmp_path):
+    folders = two_folders(tmp_path)
+    with pytest.raises(ValueError, match="a is not the one folder to index: pass path="):
+        clip.index(folders)
+    index = clip.index(folders, path=tmp_path / "index")
+    assert index.videos == ["a/one.mov", "b/deep/one.mov"] and "a, b" in repr(index)
+    assert index.file("b/deep/one.mov") == folders[1] / "deep/one.mov"
+    assert {hit.video for hit in index.search(QUERY, 50)} == {*index.videos}
+    index, clip.encoder.calls = MomentIndex.open(tmp_path / "index", clip), 0
+    assert index.folders == folders and index.update() == [] and clip.encoder.calls == 0
+    indexes.write(folders[0] / "new.mov", 3, 3)
+    (folders[1] / "deep/one.mov").rename(folders[1] / "two.mov")
+    report = {row.video: row.change for row in index.update()}
+    assert report == {"a/new.mov": "added", "b/two.mov": "moved"} and clip.encoder.calls == 1
+    assert index.search(QUERY, 50, "b/*") and "c/other.mov" not in index.videos
+    whole = MomentIndex.build(clip, tmp_path / "videos", tmp_path / "whole")
+    assert [v for v in whole.videos if v != "c/other.mov"] == index.videos
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_drive_that_is_away_takes_no_video_from_an_index(clip, tmp_path, empty):
+    folders = two_folders(tmp_path)
+    index = clip.index(folders, path=tmp_path / "index")
+    before, away = index.search(QUERY, 50), folders[1].rename(tmp_path / "away")
+    if empty:  # where it was mounted
+        folders[1].mkdir()
+    with pytest.raises(FileNotFoundError, match="no video in .*b " if empty else "b': no such folder or file"):
+        index.update()
+    assert MomentIndex.open(tmp_path / "index", clip).search(QUERY, 50) == before
+    if empty:
+        folders[1].rmdir()
+    away.rename(folders[1])
+    assert index.update() == [] and same(index.search(QUERY, 50), before)
+
+
+def test_several_folders_move_with_the_index_among_them(clip, tmp_path):
+    before = clip.index(two_folders(tmp_path), path=tmp_path / "videos/index").search(QUERY, 50)
+    moved = (tmp_path / "videos").rename(tmp_path / "moved")
+    index, clip.encoder.calls = MomentIndex.open(moved / "index", clip), 0
+    assert index.folders == [moved / "a", moved / "b"] and index.update() == [] and clip.encoder.calls == 0
+    assert same(index.search(QUERY, 50), before) and index.file("a/one.mov") == moved / "a/one.mov"
+
+
+def test_an_index_from_before_several_folders(clip, folder):
+    with writing(folder / ".vclip", clip.encoder.spec) as store:
+        assert store.meta["folder"] == ["../."]
+        store.remember(folder="..")
+    index = MomentIndex.open(folder / ".vclip", clip)
+    assert index.folders == [folder] and index.update() == [] and clip.encoder.calls == 0
+    assert MomentIndex.open(folder / ".vclip", clip).folders == [folder]
+
+
+def test_one_file_is_an_index_where_it_is_told_to_be(clip, tmp_path):
+    file = indexes.write(tmp_path / "a.mov", 20, 0)
+    with pytest.raises(ValueError, match="a.mov is not the one folder to index: pass path="):
+        clip.index(file)
+    assert clip.index(file, path=tmp_path / "index").videos == ["a.mov"]

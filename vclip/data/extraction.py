@@ -3,7 +3,6 @@
 `merge`: the corpora that several machines extracted, each from its shard of the videos, become one.
 """
 
-import html
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -15,9 +14,11 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from vclip.data.captions import deduplicate
@@ -28,7 +29,7 @@ from vclip.data.spec import PROJECTION
 from vclip.data.speech import load_whisper, recognise
 from vclip.data.storage import check_features, copy_into
 from vclip.data.text import printable
-from vclip.data.video import open_video, read_seconds
+from vclip.data.video import open_video, read_seconds, resize_and_crop
 from vclip.data.video_files import HEARD, Files, compare, is_in_shard, with_captions
 
 BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
@@ -56,9 +57,7 @@ class Report(list):
         return "\n".join([f"{len(self)} videos: {counts or 'none'}", *lines])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in (self[0] if self else Row)._fields)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>" for row in self)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return pd.DataFrame(self, columns=(self[0] if self else Row)._fields).to_html(index=False)
 
 
 def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str | os.PathLike | None = None) -> Report:
@@ -71,7 +70,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str |
     changed are read again; videos that are gone stay in the corpus.
 
     Args:
-        source: a folder, a file, or a list of files.
+        source: a folder, a file, or a list of them.
         out: the corpus folder.
         encoder: a frozen encoder (`clip.encoder` is a model's own), or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
@@ -141,14 +140,14 @@ def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, n
     return *with_captions(entry, files.captions(video), None), features
 
 
-def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
-    """Features (T, F) float16 of a video file, None if there are none, and why they are not all there."""
+def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> tuple[np.ndarray | None, str]:
+    """Features (T, F) float16 of a video file's seconds, None if there are none, and why they are not all there."""
     spec, encoded, problems = encoder.spec, [], []
     most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
 
     def decoded() -> Generator[np.ndarray, None, None]:
         try:
-            yield from read_seconds(path, spec.fps, spec.size)
+            yield from islice(read_seconds(path, spec.fps, spec.size, start), end and end - start)
         except (ValueError, OSError) as error:  # ends it early
             problems.append(str(error))
 
@@ -157,7 +156,7 @@ def encode_file(path: Path, encoder) -> tuple[np.ndarray | None, str]:
         while block := list(islice(seconds, most)):
             encoded.append(encoder(np.stack(block)))
     if not encoded:
-        return None, printable(problems[0])
+        return None, printable(problems[0] if problems else f"it ends before second {start}")
     try:
         features = check_features(printable(path.name), np.concatenate(encoded), spec.dim)
     except ValueError as error:
@@ -182,6 +181,16 @@ def _recognise(store: FeatureStore, videos: list[str], model: str | os.PathLike)
             stamp, error = "unreadable", printable(str(failed))
         entry = entry._replace(caption_stamp=stamp, caption_error=error)
         store.commit([(entry, as_json(said) if said else None)])
+
+
+def encode_picture(picture: Path | Image.Image | np.ndarray, encoder) -> np.ndarray:
+    """Features (1, F) float16 of an image file, a PIL image or (H, W, 3) uint8, as a second of equal frames."""
+    if not isinstance(picture, Image.Image):
+        picture = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
+    frame = av.VideoFrame.from_image(ImageOps.exif_transpose(picture))
+    still = resize_and_crop(frame, encoder.spec.size)
+    features = encoder(np.broadcast_to(still, (1, encoder.spec.fps, *still.shape)))
+    return check_features("the picture", features, encoder.spec.dim)
 
 
 def _duration(file: Path, seconds: int) -> float:

@@ -32,8 +32,8 @@ class VideoError(ValueError):
     """A file that cannot be read as video, or not to its end; the message names the file and the remedy."""
 
 
-def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]:
-    """Read a video second by second: uint8 arrays (fps, size, size, 3), RGB.
+def read_seconds(path, fps: int, size: int, begin: int = 0) -> Generator[np.ndarray, None, None]:
+    """Read a video second by second from `begin` on: uint8 arrays (fps, size, size, 3), RGB.
 
     Slot i, i / fps seconds after the container's start, holds the last frame whose timestamp, rounded to the nearest
     slot, is at most i (FFmpeg's filter `fps`, MMPT videoreader.py:55), or the first frame. Frames are deinterlaced,
@@ -57,9 +57,9 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
     reformatter = VideoReformatter()
     block, k, error = np.zeros((fps, size, size, 3), np.uint8), 0, None
     try:
-        with closing(prefetch(_sampled(path, fps), FRAMES_AHEAD)) as frames:
+        with closing(prefetch(_sampled(path, fps, begin), FRAMES_AHEAD)) as frames:
             for frame, times in frames:
-                picture = _resize_and_crop(frame, size, reformatter)
+                picture = resize_and_crop(frame, size, reformatter)
                 for _ in range(times):
                     block[k % fps] = picture
                     k += 1
@@ -76,10 +76,10 @@ def read_seconds(path, fps: int, size: int) -> Generator[np.ndarray, None, None]
         raise error
 
 
-def _sampled(path, fps: int) -> Generator[tuple[VideoFrame, int], None, None]:
-    """Frames that fill any slot, and how many; a video shorter than half a slot fills one."""
-    k, frame = 0, None
-    for frame, until in frames_of(path):
+def _sampled(path, fps: int, begin: int) -> Generator[tuple[VideoFrame, int], None, None]:
+    """Frames that fill any slot from `begin` (s) on, and how many; a video shorter than half a slot fills one."""
+    k, frame = begin * fps, None
+    for frame, until in frames_of(path, begin):
         end = math.floor(until * fps + Fraction(1, 2))
         if end > k:
             yield frame, end - k
@@ -245,8 +245,8 @@ def rgb(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatte
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter) -> np.ndarray:
-    short = min(frame.width, frame.height)
-    picture = rgb(frame, int(frame.width * size / short), int(frame.height * size / short), reformatter)
+def resize_and_crop(frame: VideoFrame, size: int, reformatter: VideoReformatter | None = None) -> np.ndarray:
+    scaler, short = reformatter or VideoReformatter(), min(frame.width, frame.height)
+    picture = rgb(frame, int(frame.width * size / short), int(frame.height * size / short), scaler)
     top, left = (int((side - size) / 2) for side in picture.shape[:2])
     return picture[top : top + size, left : left + size]

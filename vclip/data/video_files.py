@@ -50,20 +50,19 @@ Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it
 
 def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
     """Videos by id, in path order, and their common folder; without `stems`, or where they clash, an id is the path."""
-    if isinstance(source, str | os.PathLike):
-        folder = Path(source).expanduser()
-        if not os.path.lexists(folder):
-            raise FileNotFoundError(f"{str(folder)!r}: no such folder or file")
-        if not folder.is_dir():
-            return find_videos([folder], stems)
-        paths = video_files(folder)
-        if not paths:
-            raise FileNotFoundError(f"no video in {folder}")
-    else:
-        paths = sorted({Path(f).expanduser().absolute() for f in source})
-        if not paths:
-            raise FileNotFoundError("no video: the list of files is empty")
-        folder = Path(os.path.commonpath([f.parent for f in paths]))
+    places = [source] if isinstance(source, str | os.PathLike) else source
+    places, paths = [Path(place).expanduser().absolute() for place in places], set()
+    if not places:
+        raise FileNotFoundError("no video: the list of files is empty")
+    for place in places:
+        # a listed video that is gone becomes a row of the report; a folder that is gone would seem to be empty
+        if not os.path.lexists(place) and (len(places) == 1 or place.suffix.lower() not in VIDEO_SUFFIXES):
+            raise FileNotFoundError(f"{str(place)!r}: no such folder or file")
+        found = video_files(place) if place.is_dir() else [place]
+        if not found:
+            raise FileNotFoundError(f"no video in {place}")
+        paths.update(found)
+    paths, folder = sorted(paths), Path(os.path.commonpath([f if f.is_dir() else f.parent for f in places]))
     media = [printable(f.relative_to(folder).as_posix()) for f in paths]
     counts = Counter(f.stem for f in paths)
     names = [printable(f.stem) if counts[f.stem] == 1 and stems else m for f, m in zip(paths, media, strict=True)]

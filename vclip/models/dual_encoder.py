@@ -1,5 +1,6 @@
 """Dual encoders, as tasks and search use them: n clips or texts, T seconds of a clip, F feature size, D hidden size."""
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -117,13 +118,13 @@ class DualEncoder(ABC):
         if self.spec is not None and corpus.spec is not None:
             corpus.spec.check(self.spec, "the model")
 
-    def encode_video(self, path: str | Path) -> Float32[np.ndarray, "T D"]:
-        """Embed every second of a video file: h_v (T, D), to be compared with `encode_texts`.
+    def encode_video(self, path: str | Path, start: float = 0, end: float | None = None) -> Float32[np.ndarray, "T D"]:
+        """Embed every second of a video file, or those from `start` to `end`: h_v (T, D), to be compared with z_t.
 
         A damaged file gives the seconds that can be decoded, with a warning; ValueError if there are none.
         """
         self.warn_out_of_domain(path)
-        features, error = encode_file(Path(path), self.encoder)
+        features, error = encode_file(Path(path), self.encoder, int(start), None if end is None else math.ceil(end))
         if features is None:
             raise ValueError(f"{path}: {error}")
         if error:
@@ -131,7 +132,7 @@ class DualEncoder(ABC):
         return self.encode_seconds([features])[0]
 
     def index(self, source: Any, path: str | Path | None = None) -> Any:
-        """Index a folder of videos, or a corpus, for search by text: see `MomentIndex.build`."""
+        """Index folders of videos, or a corpus, for search: see `MomentIndex.build`."""
         import vclip
 
         return vclip.MomentIndex.build(self, source, path=path)

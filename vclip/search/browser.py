@@ -15,7 +15,8 @@ import pandas as pd
 import traitlets
 from IPython.display import display
 
-from vclip.search.index import Hit, MomentIndex
+from vclip.search.hits import Hit, visible
+from vclip.search.index import MomentIndex
 from vclip.search.playback import clip, thumbnail
 
 STATIC = Path(__file__).parent / "static"
@@ -87,7 +88,7 @@ class RetrievalBrowser(anywidget.AnyWidget):
             raise KeyError("this moment is from an earlier search: search again")
         hit = self._known[key]
         if action == "explain":
-            return {"scores": self.index.explain(hit).scores.tolist()}, []
+            return {"scores": self.index.explain(hit).tolist()}, []
         file = self.index.file(hit.video)
         if action == "thumbnail":
             return {}, [thumbnail(file, (hit.start + hit.end) / 2)]
@@ -95,11 +96,9 @@ class RetrievalBrowser(anywidget.AnyWidget):
 
     def _rows(self) -> list[dict]:
         """Hits as JSON, None for NaN, each with its `key` and the length of its video in `seconds`."""
-        seconds, rows = dict(zip(self.index.videos, self.index.seconds, strict=True)), []
-        for key, hit in self._known.items():
-            row = {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(hit).items()}
-            rows.append(row | {"key": key, "seconds": seconds[hit.video]})
-        return rows
+        seconds = dict(zip(self.index.videos, self.index.corpus.seconds.tolist(), strict=True))
+        rows = [asdict(hit) | {"key": key, "seconds": seconds[hit.video]} for key, hit in self._known.items()]
+        return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
 
     def __repr__(self) -> str:
         return f"RetrievalBrowser: {self.videos} videos; run this cell to search them"
@@ -113,14 +112,9 @@ class RetrievalBrowser(anywidget.AnyWidget):
         """The hits for those who open the saved notebook without a kernel."""
         if not self.query:
             return {"text/plain": "No search yet", "text/html": ""}
-        title = _visible(f'{len(self.hits)} moments for "{self.query}"')
-        hits = [hit | {"video": _visible(hit["video"])} for hit in self.hits]
+        title = visible(f'{len(self.hits)} moments for "{self.query}"')
+        hits = [hit | {"video": visible(hit["video"])} for hit in self.hits]
         rows = pd.DataFrame(hits, columns=["rank", "video", "start", "end", "score"])
         text = f"{title}\n{rows.to_string(index=False, float_format='%.3f')}" if hits else title
         marked = f"<details><summary>As text: {html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
         return {"text/plain": text, "text/html": marked}
-
-
-def _visible(text: str) -> str:
-    """Control characters as `\\x1b`: a terminal would obey them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

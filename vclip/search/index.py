@@ -1,85 +1,46 @@
-"""Search videos by text, down to the second: T seconds of a video, N windows of all videos (32 s every 16 s).
+"""Search videos, down to the second: T seconds of a video, N windows of all videos (32 s every 16 s).
 
 Scores are plain dot products: z_v . z_t of a window (the paper's similarity, section 3.1), h_v . z_t of a second.
 """
 
+import hashlib
+import json
+import math
 import os
 import warnings
+from collections import namedtuple
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float32
 from tqdm.auto import tqdm
 
+from vclip.data import storage
 from vclip.data.corpus import STORE, Corpus
-from vclip.data.extraction import Report, encode, row_of
+from vclip.data.extraction import Report, Row, encode, encode_picture, row_of
 from vclip.data.feature_store import FeatureStore, writing
 from vclip.data.layouts import H5
-from vclip.data.text import printable
-from vclip.data.video_files import Files, compare
+from vclip.data.text import printable, short
+from vclip.data.video_files import VIDEO_SUFFIXES, Files, compare
 from vclip.models.dual_encoder import DualEncoder
-from vclip.models.windows import sliding_windows
-from vclip.search import vectors
+from vclip.search import playback, vectors
+from vclip.search.hits import Hit, Hits
 
-
-@dataclass(frozen=True)
-class Hit:
-    """A moment that a text found.
-
-    Attributes:
-        video: its id in the corpus; in an indexed folder its path there. `MomentIndex.file` opens it.
-        start, end: seconds from the video's start; the end is at most the video's length.
-        score: z_v . z_t of the window around it.
-        rank: counts from 1.
-        margin: the score minus the best of any other video (NaN if there is none).
-        quantile: the fraction, 0 to 1, of 256 everyday sentences whose best score on this index is lower.
-        query, text: what was asked, and what the captions say meanwhile.
-
-    Example:
-        >>> Hit("a.mp4", 2.0, 7.0, 31.5, 1, 4.2, 0.99, "peel the carrot", "now we peel").end
-        7.0
-    """
-
-    video: str
-    start: float
-    end: float
-    score: float
-    rank: int
-    margin: float
-    quantile: float
-    query: str
-    text: str
-
-
-class Curve(NamedTuple):
-    """h_v . z_t of each second of a video: `seconds` (T,), where each begins, and `scores` (T,)."""
-
-    seconds: Int[np.ndarray, " T"]
-    scores: Float[np.ndarray, " T"]
-
-
-class Change(NamedTuple):
-    """A video that an update changed or could not read: `change` as in `video_files.compare`, the rest as `Row`."""
-
-    video: str
-    change: str
-    seconds: int
-    status: str
-    error: str
+# a row for each video that an update changed or could not read; `change` is that of `video_files.compare`
+Change = namedtuple("Change", ["video", "change", *Row._fields[1:]])
 
 
 class MomentIndex:
     """Videos that can be searched. Made by `MomentIndex.build`, opened again by `MomentIndex.open`.
 
     Attributes:
-        corpus: their features and captions.
-        folder: the folder of videos that `update` looks at; None for an index of a corpus.
+        corpus, videos: their features and captions; their ids, in indexed folders their paths.
+        folders: those of videos, at which `update` looks; none for an index of a corpus.
         path: where the index is, for `open`.
         report: what the last update did, a `Change` for each video that is not as it was.
 
@@ -94,40 +55,44 @@ class MomentIndex:
     corpus: Corpus
     _windows: vectors.Windows | None
 
-    def __init__(self, clip: DualEncoder, path: Path, folder: Path | None = None):
-        self.clip, self.path, self.folder, self.report = clip, path, folder, Report()
-        self._vectors = vectors.index_folder(path, clip)
+    def __init__(self, clip: DualEncoder, path: Path, folders: list[Path]):
+        self.clip, self.path, self.folders, self.report = clip, path, folders, Report()
+        model = json.dumps(clip.identity, sort_keys=True).encode()
+        self._vectors = path / "index" / hashlib.sha256(model).hexdigest()[:16]
 
     @staticmethod
     def build(clip: DualEncoder, source, path=None) -> "MomentIndex":
-        """Index a folder of videos, or a corpus of the features that `clip` takes.
+        """Index folders of videos, or a corpus of the features that `clip` takes.
 
-        A folder's videos are encoded into a corpus, which can be trained on; what is there is brought up to date as by
+        The videos are encoded into a corpus, which can be trained on; what is there is brought up to date as by
         `update`, so a stopped build goes on. Linked folders are entered, hidden ones are not. A corpus is only read.
 
         Args:
             clip: as `vclip.load` gives it; several models can index one corpus.
-            source: a folder of videos, a `Corpus`, or the folder of one, such as `extract` makes.
-            path: where a folder's corpus (default: `.vclip` in it) or a corpus' window vectors go (default: beside its
-                features). They lie in `index/` there.
+            source: a folder of videos or a list of several; a `Corpus`, or the folder of one, such as `extract` makes.
+            path: where the corpus of the videos (default: `.vclip` in their one folder) or a corpus' window vectors go
+                (default: beside its features). They lie in `index/` there.
 
         Raises:
             FileNotFoundError: if there is no video, or all that the index knows are gone.
             FileExistsError, RuntimeError: if `path` holds something else; while another process updates the index.
-            ValueError: names the fields in which the features are not those that `clip` takes.
+            ValueError: if a path is needed; names the fields in which the features are not those that `clip` takes.
         """
-        if not isinstance(source, Corpus) and not _is_corpus(folder := Path(source).expanduser()):
-            if folder.is_file():
-                raise NotADirectoryError(f"{folder} is one file: index its folder, or score it by clip.encode_video")
-            clip.warn_out_of_domain(folder)
-            index = MomentIndex(clip, folder / ".vclip" if path is None else Path(path).expanduser(), folder)
-        else:
+        folders = [] if isinstance(source, Corpus) else source if isinstance(source, list | tuple) else [source]
+        folders = [Path(folder).expanduser() for folder in folders]
+        kept = [name for name in ("corpus.json", STORE) for folder in folders if (folder / name).is_file()]
+        if not folders or kept or folders[0].suffix in H5:
             corpus = source if isinstance(source, Corpus) else Corpus.open(source)
             if corpus.rate not in (None, 1):
                 raise ValueError(f"{corpus} has a rate, which no index records: index what its export writes")
             place = corpus.path if corpus.path.is_dir() else corpus.path.with_name(f"{corpus.path.name}.index")
-            index = MomentIndex(clip, place if path is None else Path(path).expanduser())
+            index = MomentIndex(clip, place if path is None else Path(path).expanduser(), [])
             index.corpus = corpus
+        else:
+            if path is None and (len(folders) > 1 or folders[0].is_file()):
+                raise ValueError(f"{folders[0]} is not the one folder to index: pass path='my_index', where to put it")
+            clip.warn_out_of_domain(folders[0])
+            index = MomentIndex(clip, folders[0] / ".vclip" if path is None else Path(path).expanduser(), folders)
         index.update()
         return index
 
@@ -140,8 +105,8 @@ class MomentIndex:
         """
         path = Path(path).expanduser()
         path = path / ".vclip" if (path / ".vclip").is_dir() else path
-        index = MomentIndex(clip, path)
-        corpus = Corpus.open(path) if _is_corpus(path) else vectors.corpus_of(index._vectors)
+        index = MomentIndex(clip, path, [])
+        corpus = Corpus.open(os.path.normpath(index._vectors / vectors.read_state(index._vectors)["corpus"]))
         clip.check(corpus)
         index._read(corpus)
         return index
@@ -152,53 +117,63 @@ class MomentIndex:
         A file whose size and time are as they were is not read; else its hash tells whether it has changed. A file
         that cannot be encoded is tried again when it has changed. Raises as `build`.
         """
-        if self.folder is not None:
-            self.report = self._encode(self.folder)
-        corpus = Corpus.open(self.path) if self.folder else Corpus.open(self.corpus.path, self.corpus.split)
+        if self.folders:
+            self.report = self._encode()
+        corpus = Corpus.open(self.path) if self.folders else Corpus.open(self.corpus.path, self.corpus.split)
         self.clip.check(corpus)
         vectors.update(self._vectors, corpus, self.clip)
         self._read(corpus)
         return self.report
 
-    def search(self, text: str, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> list[Hit]:
+    def search(self, query: Any, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> Hits:
         """Find at most k moments, best first, none overlapping. A moment is the best run of seconds in a window.
 
         Args:
+            query: a sentence (a str is never a file; the model warns of one whose tokens are mostly unknown to it); a
+                picture: a Path, a PIL image or RGB (H, W, 3) uint8; a clip: the Path of a video or (path, start, end)
+                in seconds; or a `Hit`, for other moments like it. In place of z_t they have the mean of their h_v.
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
                 in margin and quantile.
-
-        Warns:
-            if half of the text's tokens or more are unknown to the model, such as words of another language.
 
         Raises:
             ValueError: for a text without words, without a known one, or of which the model makes NaN, or k < 1.
         """
-        if not text.strip() or k < 1:
-            raise ValueError(f"search takes a text with words and k of at least 1, not {text!r} and {k}")
-        hits: list[Hit] = []
-        if self._windows is None:
+        if (isinstance(query, str) and not query.strip()) or k < 1:
+            raise ValueError(f"search takes a text with words and k of at least 1, not {short(query)} and {k}")
+        query, hits, w = printable(query) if isinstance(query, str) else query, Hits(), self._windows
+        if w is None:
             return hits
-        text = printable(text)
-        _check_words(text, self.clip.tokenizer)
-        z_t = self.clip.encode_texts([text])[0]
-        if not np.isfinite(z_t).all():
-            raise ValueError(f"the model makes NaN or infinity of the text {text!r}: {vectors.WHY_NAN}")
-        best, first, second = self._windows.best_two(z_t)
-        ranked = self._windows.ranked(z_t, self._allowed(videos))
-        for i, start, end, score in islice(self._windows.moments(self.clip, self.corpus, ranked, z_t), k):
-            video = self.videos[i]
+        z = self._vector(query)
+        best, first, second = w.best_two(z)
+        own = [query] if isinstance(query, Hit) else []  # a hit is not its own answer
+        for window, score in w.ranked(z, self._allowed(videos)):
+            i = int(w.video[window])
+            video, features = self.videos[i], self.corpus.features(i)
+            start, end = vectors.moment(self.clip, features, int(w.start[window]), int(w.end[window]), z)
+            if any(hit.video == video and start < hit.end and hit.start < end for hit in own + hits):
+                continue
             duration = self._files[video].duration if video in self._files else None
             place = (float(start), min(float(end), duration or float(end)))
             margin = score - (second if i == best else first)
-            quantile = float(np.mean(self._background < score))
-            hits.append(Hit(video, *place, score, len(hits) + 1, margin, quantile, text, self._said(i, *place)))
+            quantile, text = float(np.mean(self._background < score)), self._text(i, *place)
+            said, both = math.nan, self._above_usual(w.index.reconstruct(window), z)
+            if text:
+                (z_t,) = self.clip.encode_texts([text])
+                said, both = float(z_t @ z), both + self._above_usual(z_t, z)
+            hits.append(Hit(video, *place, score, len(hits) + 1, margin, quantile, query, text, said, both))
+            if len(hits) == k:
+                break
         return hits
 
-    def explain(self, hit: Hit) -> Curve:
-        """Score every second of the hit's video; KeyError if the index no longer holds it."""
-        z_t = self.clip.encode_texts([hit.query])[0]
-        scores = self.clip.encode_seconds([self.corpus.features(self._position(hit.video))])[0] @ z_t
-        return Curve(np.arange(len(scores)), scores)
+    def explain(self, hit: Hit) -> Float32[np.ndarray, " T"]:
+        """Score every second of the hit's video: h_v . z_t; KeyError if the index no longer holds it."""
+        features = self.corpus.features(self._position(hit.video))
+        return self.clip.encode_seconds([features])[0] @ self._vector(hit.query)
+
+    def cut(self, hit: Hit, path: str | Path) -> None:
+        """Write a hit to `path` as a WebM file of at most 480 pixels a side."""
+        content = playback.clip(self.file(hit.video), hit.start, hit.end)
+        storage.replace(Path(path).expanduser(), lambda temporary: temporary.write_bytes(content))
 
     def file(self, video: str) -> Path:
         """Find a video's file; KeyError for an unknown video, FileNotFoundError if it is gone or not known."""
@@ -210,51 +185,41 @@ class MomentIndex:
             raise FileNotFoundError(f"{video!r} is no longer in {file.parent}: put it back, or call update()")
         return file
 
-    @property
-    def videos(self) -> list[str]:
-        """The ids of all videos; in an indexed folder their paths."""
-        return self.corpus.video_ids
-
-    @property
-    def seconds(self) -> list[int]:
-        """How many seconds each video has, a begun one counted."""
-        return self.corpus.seconds.tolist()
-
     def __len__(self) -> int:
         return len(self.corpus)
 
     def __repr__(self) -> str:
-        windows = sum(len(sliding_windows(n, *self.clip.window)) for n in self.seconds)
-        name = (self.folder or self.corpus.path).name
-        return f"MomentIndex({name!r}: {len(self)} videos, {sum(self.seconds) / 3600:.1f} h, {windows} windows)"
+        names = ", ".join(place.name for place in self.folders or [self.corpus.path])
+        return f"MomentIndex({names!r}: {len(self)} videos, {self.corpus.seconds.sum() / 3600:.1f} h)"
 
-    def _encode(self, folder: Path) -> Report:
-        """Bring the corpus of a folder up to date."""
-        files = Files(folder, self.path, stems=False)
+    def _encode(self) -> Report:
+        """Bring the corpus of the folders up to date."""
+        files = Files(self.folders, self.path, stems=False)
+        places = [os.path.join(files.root, os.path.relpath(f.absolute(), files.folder)) for f in self.folders]
         with writing(self.path, self.clip.spec or self.clip.encoder.spec) as store:
             if store.meta["folder"] is None and store.entries:
                 raise FileExistsError(f"{self.path} is a corpus that extract made: index that, or pass another path")
             before = dict(store.entries)
             todo, changes = compare(store, files, list(files.videos), forget=True)
-            if store.meta["folder"] != files.root:
-                store.remember(folder=files.root)
+            if store.meta["folder"] != places:
+                store.remember(folder=places)
             if todo:
                 self.clip.encoder.spec.check(store.spec, "the model")
                 encode(store, files, tqdm(todo, desc="index", unit="video"), self.clip.encoder)
             store.finish()
             entries = before | store.entries
-            rows = [row_of(entries[video], changes) for video in sorted(changes)]
-            return Report(Change(row.video, changes[row.video][0], *row[1:]) for row in rows)
+            return Report(Change(v, changes[v][0], *row_of(entries[v], changes)[1:]) for v in sorted(changes))
 
     def _read(self, corpus: Corpus) -> None:
         """Load the windows of a corpus, and what its store says of its files."""
         self._windows, self._background = vectors.load(self._vectors, corpus, self.clip)
-        self.corpus, self._files = corpus, {}
+        self.corpus, self.videos, self._files = corpus, corpus.video_ids, {}
         if (corpus.path / STORE).is_file():
             with closing(FeatureStore(corpus.path)) as store:
-                self._files, self._where, place = store.entries, store.file, store.meta["folder"]
-            if place is not None and corpus.path == self.path:
-                self.folder = Path(os.path.normpath(self.path / place))
+                self._files, self._where, places = store.entries, store.file, store.meta["folder"] or []
+            if corpus.path == self.path:
+                places = [places] if isinstance(places, str) else places  # an index of one folder, before several
+                self.folders = [Path(os.path.normpath(self.path / place)) for place in places]
 
     def _position(self, video: str) -> int:
         if video not in self.corpus:
@@ -267,10 +232,35 @@ class MomentIndex:
         keep = videos if callable(videos) else lambda video: video == videos or fnmatchcase(video, videos)
         return np.array([bool(keep(video)) for video in self.videos], bool)[self._windows.video]
 
-    def _said(self, i: int, start: float, end: float) -> str:
+    def _text(self, i: int, start: float, end: float) -> str:
         """What the captions say meanwhile."""
         captions = self.corpus.captions(i)
         return " ".join(captions.text[j] for j in np.flatnonzero((captions.start < end) & (captions.end > start)))
+
+    def _vector(self, query: Any) -> Float32[np.ndarray, " D"]:
+        """z_t of a sentence, or the mean of h_v over the seconds of a picture or a clip."""
+        if isinstance(query, str):
+            _check_words(query, self.clip.tokenizer)
+            h_v = self.clip.encode_texts([query])
+        elif isinstance(query, tuple):
+            h_v = self.clip.encode_video(*query)
+        elif isinstance(query, Hit):
+            features = self.corpus.features(self._position(query.video))
+            (h_v,) = self.clip.encode_seconds([features[int(query.start) : math.ceil(query.end)]])
+        elif isinstance(query, Path) and query.suffix.lower() in VIDEO_SUFFIXES:
+            h_v = self.clip.encode_video(query)
+        else:
+            (h_v,) = self.clip.encode_seconds([encode_picture(query, self.clip.encoder)])
+        if not np.isfinite(h_v).all():
+            raise ValueError(f"the model makes NaN or infinity of the query {short(query)}: {vectors.WHY_NAN}")
+        return h_v.mean(axis=0)
+
+    _usual = cached_property(lambda self: self.clip.encode_texts(vectors.SENTENCES))  # (S, D)
+
+    def _above_usual(self, z: Float32[np.ndarray, " D"], query: Float32[np.ndarray, " D"]) -> float:
+        """z . query in standard deviations above the scores of the everyday sentences."""
+        scores = self._usual @ z
+        return float((z @ query - scores.mean()) / max(scores.std(), 1e-6))
 
 
 def _check_words(text: str, tokenizer: Any) -> None:
@@ -282,8 +272,4 @@ def _check_words(text: str, tokenizer: Any) -> None:
     if unknown == len(tokens):
         raise ValueError(f"the model knows no word of {text!r}: search in the language that it was trained on")
     if 2 * unknown >= len(tokens):
-        warnings.warn(f"{unknown} of {len(tokens)} tokens of {text!r} are unknown to the model", stacklevel=3)
-
-
-def _is_corpus(folder: Path) -> bool:
-    return folder.suffix in H5 or any((folder / name).is_file() for name in ("corpus.json", STORE))
+        warnings.warn(f"{unknown} of {len(tokens)} tokens of {text!r} are unknown to the model", stacklevel=4)

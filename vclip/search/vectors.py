@@ -50,23 +50,18 @@ class Windows:
         self.start = (np.arange(len(self.video)) - first) * step
         self.end = np.minimum(self.start + size, seconds[self.video])
 
-    def __len__(self) -> int:
-        return len(self.video)
-
     def ranked(
         self, z_t: Float32[np.ndarray, " D"], allowed: Bool[np.ndarray, " N"] | None = None
     ) -> Iterator[tuple[int, float]]:
         """Windows and their scores, best first; FAISS is asked for more as they are taken."""
-        total, n, seen = len(self) if allowed is None else int(allowed.sum()), 64, set()
-        while len(seen) < total:
-            scores, found = nearest(self.index, z_t[None], min(n, total), allowed)
+        total, n, seen = len(self.video) if allowed is None else int(allowed.sum()), 0, set()
+        while n < total:
+            n = min(max(64, 4 * n), total)
+            scores, found = nearest(self.index, z_t[None], n, allowed)
             for window, score in zip(found[0].tolist(), scores[0].tolist(), strict=True):
                 if window >= 0 and window not in seen:
                     seen.add(window)
                     yield window, score
-            if n >= total:
-                return
-            n *= 4
 
     def best_two(self, z_t: Float32[np.ndarray, " D"]) -> tuple[int, float, float]:
         """The best window's video and score, and the best score of any other video (NaN if there is none)."""
@@ -75,26 +70,18 @@ class Windows:
         video = self.video[window]
         return int(video), score, next((s for w, s in ranked if self.video[w] != video), float("nan"))
 
-    def moments(
-        self, clip: DualEncoder, corpus: Corpus, ranked: Iterator[tuple[int, float]], z_t: Float32[np.ndarray, " D"]
-    ) -> Iterator[tuple[int, int, int, float]]:
-        """Video, start, end and score of what stands out in each `ranked` window; of those that overlap the first."""
-        taken: dict[int, list[tuple[int, int]]] = {}
-        for window, score in ranked:
-            video, first, last = int(self.video[window]), int(self.start[window]), int(self.end[window])
-            # its neighbours are embedded with it: then its seconds have the scores that `explain` shows
-            reach = clip.window[1] if clip.longest_clip > 1 else REACH
-            begin = max(0, first - reach)
-            (h_v,) = clip.encode_seconds([corpus.features(video)[begin : last + reach]])
-            scores = h_v @ z_t
-            if clip.longest_clip > 1:
-                start, end = (first + second for second in standing_out(scores[first - begin : last - begin]))
-            else:  # a window is a second: the moment around it
-                start, end = (begin + second for second in standing_out(scores, around=first - begin))
-            others = taken.setdefault(video, [])
-            if all(end <= a or b <= start for a, b in others):
-                others.append((start, end))
-                yield video, start, end, score
+
+def moment(clip: DualEncoder, features: np.ndarray, first: int, last: int, z_t: np.ndarray) -> tuple[int, int]:
+    """Start and end of what stands out in the window from `first` to `last` of a video."""
+    # its neighbours are embedded with it: then its seconds have the scores that `explain` shows
+    reach = clip.window[1] if clip.longest_clip > 1 else REACH
+    begin = max(0, first - reach)
+    scores = clip.encode_seconds([features[begin : last + reach]])[0] @ z_t
+    if clip.longest_clip == 1:  # a window is a second: the moment around it
+        start, end = standing_out(scores, around=first - begin)
+        return begin + start, begin + end
+    start, end = standing_out(scores[first - begin : last - begin])
+    return first + start, first + end
 
 
 def standing_out(
@@ -115,11 +102,6 @@ def standing_out(
         sums[around + 1 :] = sums[:, : around + 1] = -np.inf
     start, end = np.unravel_index(np.argmax(sums), sums.shape)
     return int(start), int(end)
-
-
-def index_folder(path: Path, clip: DualEncoder) -> Path:
-    """The folder in `path` of the index by one model."""
-    return path / "index" / hashlib.sha256(json.dumps(clip.identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
@@ -152,7 +134,7 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     for file in folder.glob("vectors-*"):
         if file not in wanted:
             file.unlink()
-    if (folder / INDEX).is_file() and _read_state(folder).get("videos") == _videos(corpus):
+    if (folder / INDEX).is_file() and read_state(folder).get("videos") == _videos(corpus):
         return
     (folder / FAISS).unlink(missing_ok=True)
     background = []
@@ -167,11 +149,6 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     storage.write_json(folder / INDEX, {"corpus": place, "videos": _videos(corpus), "background": background})
 
 
-def corpus_of(folder: Path) -> Corpus:
-    """The corpus of an index. Raises FileNotFoundError if there is no finished index."""
-    return Corpus.open(os.path.normpath(folder / _read_state(folder)["corpus"]))
-
-
 def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | None, Float32[np.ndarray, " S"]]:
     """All windows, None if there is no video, and the best score of each of S everyday sentences.
 
@@ -179,7 +156,7 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
     """
     import faiss
 
-    state = _read_state(folder)
+    state = read_state(folder)
     if state.get("videos") != _videos(corpus):
         raise ValueError(f"{corpus.path} has changed since it was indexed: call MomentIndex.build again")
     background = np.array(state["background"], np.float32)
@@ -187,7 +164,8 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
         return None, background
     try:
         if (folder / FAISS).is_file():
-            index = faiss.read_index(str(folder / FAISS), faiss.IO_FLAG_MMAP)  # its vectors stay on disk
+            index: Any = faiss.read_index(str(folder / FAISS), faiss.IO_FLAG_MMAP)  # its vectors stay on disk
+            index.make_direct_map()  # finds them by window
         else:
             index = index_rows(_blocks(folder, corpus))
     except (OSError, ValueError, RuntimeError) as error:
@@ -219,7 +197,8 @@ def _blocks(folder: Path, corpus: Corpus) -> list[Float32[np.ndarray, "W D"]]:
     return blocks
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path) -> dict[str, Any]:
+    """The content of index.json. Raises FileNotFoundError if there is no finished index."""
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder.parents[1]} holds no index by this model: make one with MomentIndex.build")
     try:

@@ -1,0 +1,85 @@
+"""What a search found: moments, as a table in a notebook and as files for spreadsheets, players and video editors."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vclip.data import storage
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A moment that a query found.
+
+    Attributes:
+        video: its id in the corpus; in an indexed folder its path there. `MomentIndex.file` opens it.
+        start, end: seconds from the video's start; the end is at most the video's length.
+        score, rank: z_v . z_t of the window around it; ranks count from 1.
+        margin: the score minus the best of any other video (NaN if there is none).
+        quantile: the fraction, 0 to 1, of 256 everyday sentences whose best score on this index is lower.
+        query, text: what was asked, and what the captions say meanwhile.
+        said: z_t of `text` . z_t of the query; NaN where nothing is said.
+        both: score and said, each in standard deviations above what the 256 sentences score there, added.
+
+    Example:
+        >>> Hit("a.mp4", 2.0, 7.0, 31.5, 1, 4.2, 0.99, "peel the carrot", "now we peel", 20.1, 3.3).end
+        7.0
+    """
+
+    video: str
+    start: float
+    end: float
+    score: float
+    rank: int
+    margin: float
+    quantile: float
+    query: Any = field(compare=False)  # arrays cannot be compared, nor NaN with itself
+    text: str
+    said: float = field(compare=False)
+    both: float
+
+
+class Hits(list[Hit]):
+    """Hits, best first: a list that a notebook shows as a table."""
+
+    def save(self, path: str | Path, fps: float = 25) -> None:
+        """Write a .csv, in which an apostrophe precedes a text that a spreadsheet would compute; an .srt, a cue a hit;
+        or an .edl (CMX 3600) of the hits one after the other, with `fps` frames a second."""
+        path, at = Path(path).expanduser(), 0
+        text = f"TITLE: {visible(path.stem)}\nFCM: NON-DROP FRAME\n" if path.suffix == ".edl" else ""
+        if path.suffix == ".csv":
+            text = self._rows().replace(r"^(?=[=+@-])", "'", regex=True).to_csv(index=False)
+        elif path.suffix == ".srt":
+            for n, hit in enumerate(sorted(self, key=lambda hit: (hit.video, hit.start)), 1):
+                start, end = (_clock(round(time * 1000), 1000, ",03d") for time in (hit.start, hit.end))
+                text += f"{n}\n{start} --> {end}\n{visible(hit.video).replace('-->', '->')} ({hit.score:.3f})\n\n"
+        elif path.suffix == ".edl":
+            for n, hit in enumerate(self, 1):
+                first = round(hit.start * fps)
+                length = max(1, round(hit.end * fps) - first)
+                times = [_clock(frame, round(fps), ":02d") for frame in (first, first + length, at, at + length)]
+                text += f"{n:03d}  AX       V     C        {' '.join(times)}\n* FROM CLIP NAME: {visible(hit.video)}\n"
+                at += length
+        else:
+            raise ValueError(f"{path}: hits are saved as .csv, .srt or .edl; give it one of these suffixes")
+        storage.replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def _rows(self) -> pd.DataFrame:
+        rows = pd.DataFrame(self, columns=[*Hit.__dataclass_fields__]).astype({"query": str})
+        return rows.map(lambda value: visible(value) if isinstance(value, str) else value)
+
+    def _repr_html_(self) -> str:
+        return self._rows().to_html(index=False)  # it escapes
+
+
+def _clock(count: int, per_second: int, form: str) -> str:
+    """hh:mm:ss and the rest of `count`, in a form such as ",03d"."""
+    seconds, rest = divmod(count, per_second)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{form[0]}{rest:{form[1:]}}"
+
+
+def visible(text: str) -> str:
+    """Control characters as `\\x1b`: a terminal would obey them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
