@@ -3,6 +3,7 @@
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -30,11 +31,12 @@ def recognise(path: str | os.PathLike, model: str | os.PathLike = "small") -> Ca
     with open_video(path) as container:
         first = next(container.decode(audio=0), None) if container.streams.audio else None
         if first is None:
-            return Captions([], [], [])
+            return from_rows(str(path), [])[0]
         late = (first.time or 0.0) - (container.start_time or 0) / av.time_base
     with open(Path(path).expanduser(), "rb") as file:
         # without times of words a caption may begin in the silence before its first
-        heard, _ = whisper.transcribe(decode_audio(file), vad_filter=True, word_timestamps=True)
+        sound: Any = decode_audio(file)
+        heard, _ = whisper.transcribe(sound, vad_filter=True, word_timestamps=True)
     return from_rows(str(path), [(late + row.start, late + row.end, row.text.strip()) for row in heard])[0]
 
 

@@ -68,7 +68,7 @@ class Report:
         if not fewest <= records <= most or not self.examples["video_id"].str.fullmatch(found["ids"]).all():
             raise ValueError(f"published scores are of the real test sets: {test}, {records} records, is none of them")
         theirs = pd.DataFrame(found["rows"], columns=found["columns"])
-        ours = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
+        ours: pd.DataFrame = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
         scored = f"{self.coverage['records']} of {records} records have features"
         ours = ours.rename_axis("system").reset_index().assign(table="", setting="", note=scored)
         return pd.concat({"measured here": ours, "published": theirs}).droplevel(1)[theirs.columns]
