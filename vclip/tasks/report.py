@@ -138,8 +138,8 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
 
 
 def _other_rate(ratios: list[float], corpus: Corpus) -> float | None:
-    """Features a second, if not 1, by how many each video has for a second up to its last annotation."""
-    if len(ratios) < 8 or corpus.rate is not None or corpus.spec is not None:  # extract's are one a second
+    """Features of another tool a second, if not 1, by how many each video has up to its last annotation."""
+    if len(ratios) < 8 or corpus.spec is not None or corpus.rate is not None:
         return None
     # in real COIN and YouCook2 a tenth of the videos end within 5 % of their last annotation, half within 19 %
     low, middle = np.quantile(ratios, [0.1, 0.5])
