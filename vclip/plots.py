@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
@@ -101,8 +101,7 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
-    mass on other videos in random batches."""
+    """A run's log over optimizer steps: losses, validation recall beside chance, softmax mass on other videos."""
     figure, (left, right, last) = plt.subplots(1, 3, figsize=(13, 3.7), layout="constrained")
     training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     held_out = [row for row in rows if "validation_loss" in row]
@@ -150,9 +149,7 @@ def ranking(
     """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
     figure, axes = panels(len(queries), columns, (1.5 * columns, 1.8 * len(queries)), dpi=72)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(h_pad=0.1)  # pyright: ignore[reportCallIssue]
+    figure.set_layout_engine("constrained", h_pad=0.1)
     for row, query, shown, place in zip(axes, queries, images, right, strict=True):
         title = row[0].text(0, 1.07, plain(query, 90), transform=row[0].transAxes, fontsize=10)
         title.set_in_layout(False)  # a long sentence must not push the other columns away
@@ -230,10 +227,8 @@ def step_map(
     seconds, places = np.arange(len(log_probability) + 1), np.arange(len(steps) + 1) - 0.5
     image = axes.pcolormesh(seconds, places, np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1)
     for i, (step, start, end) in enumerate(segments):
-        label = "truth" if i == 0 else None
-        axes.add_patch(
-            Rectangle((start, step - 0.45), end - start, 0.9, fill=False, edgecolor=RIGHT, lw=2, label=label)
-        )
+        frame = {"facecolor": "none", "edgecolor": RIGHT, "linewidth": 2, "label": "truth" if i == 0 else None}
+        axes.broken_barh([(start, end - start)], (step - 0.45, 0.9), **frame)
     axes.plot(np.asarray(assigned) + 0.5, range(len(steps)), "o", color=TEXT, label="assigned second")
     axes.set(xlabel="time (s)", yticks=range(len(steps)), yticklabels=[plain(step, 40) for step in steps])
     axes.invert_yaxis()

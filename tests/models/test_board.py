@@ -1,5 +1,8 @@
 """On the same clips mteb finds what `evaluate` finds."""
 
+import importlib
+import sys
+
 import mteb
 import numpy as np
 import pytest
@@ -73,3 +76,10 @@ def test_a_video_that_cannot_be_read_is_named(tmp_path):
     model = BoardModel(vclip.load(vclip.minihowto() / "checkpoint"))
     with pytest.raises(ValueError, match="video .*bad.mp4: .*.*truncated file, or not a video"):
         mteb.evaluate(model, task, cache=None, show_progress_bar=False, co2_tracker=False)
+
+
+def test_without_mteb_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mteb.models.abs_encoder", None)
+    monkeypatch.delitem(sys.modules, "vclip.models.board")
+    with pytest.raises(ImportError, match=r"pip install 'vclip\[mteb\]'"):
+        importlib.import_module("vclip.models.board")

@@ -37,8 +37,7 @@ class BoardModel(AbsEncoder):
             return self.clip.encode_texts(list(rows["text"]))
         for video in rows.cast_column("video", Video(decode=False))["video"]:
             with NamedTemporaryFile() as copy:  # the hub's videos are bytes in a table
-                copy.write(video["bytes"] or b"")
-                copy.flush()
+                Path(copy.name).write_bytes(video["bytes"] or b"")
                 file = Path(copy.name if video["bytes"] else video["path"])
                 features, problem = encode_file(file, self.clip.encoder)
             if features is None:

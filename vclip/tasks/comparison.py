@@ -29,12 +29,6 @@ class Difference:
     def difference(self) -> float:
         return self.after - self.before
 
-    def __str__(self) -> str:
-        return (
-            f"{self.score} {self.before:.3f} -> {self.after:.3f}: {self.difference:+.3f} ({self.low:+.3f} to "
-            f"{self.high:+.3f}), {self.n} {self.unit} of {self.videos} videos"
-        )
-
 
 def compare(before: Report, after: Report, draws: int = 10_000, seed: int = 0) -> Difference:
     """Difference of two reports' headline scores with a 95 % interval; localization draws videos within each task."""

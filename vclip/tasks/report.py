@@ -67,11 +67,11 @@ class Report:
         fewest, most = found["records"]
         if not fewest <= records <= most or not self.examples["video_id"].str.fullmatch(found["ids"]).all():
             raise ValueError(f"published scores are of the real test sets: {test}, {records} records, is none of them")
-        theirs = pd.DataFrame(found["rows"], columns=found["columns"])
+        theirs = pd.DataFrame(found["rows"], columns=found["columns"]).assign(source="published")
         ours: pd.DataFrame = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
-        scored = f"{self.coverage['records']} of {records} records have features"
-        ours = ours.rename_axis("system").reset_index().assign(table="", setting="", note=scored)
-        return pd.concat({"measured here": ours, "published": theirs}).droplevel(1)[theirs.columns]
+        ours = ours.rename_axis("system").reset_index().assign(source="measured here", table="", setting="")
+        ours["note"] = f"{self.coverage['records']} of {records} records have features"
+        return pd.concat([ours, theirs]).set_index("source").reindex(columns=found["columns"])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the examples as JSON holds it; an undefined score is None."""
