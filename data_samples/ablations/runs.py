@@ -203,6 +203,8 @@ def trial_key(trial: Trial) -> str:
         True
     """
     values = dataclasses.asdict(trial.config()) | {"scored": _scored_hash(trial.to_score())}
+    if values["text"] == "free":  # as all were when the first runs were stored
+        del values["text"]
     del values["output"]
     for name in ("corpus", "validation"):
         values[name] = values[name] and corpus_hash(values[name])
