@@ -12,7 +12,7 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -93,17 +93,9 @@ class Corpus:
             (3, 4)
         """
         rows: list[tuple] = []
-
-        def captions() -> Iterator[tuple[str, Captions]]:
-            """Those of one shard after the other, each of which is written first."""
-            for shard, group in enumerate(storage.shards(videos, spec.dim)):
-                storage.write_shard(making / storage.shard_name(shard), [features for _, features, _ in group])
-                rows.extend((i, len(features), shard, row, None) for row, (i, features, _) in enumerate(group))
-                yield from ((video_id, said) for video_id, _, said in group if said is not None)
-
         with storage.new_folder(path) as making:
             meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
-            storage.write_tables(making, rows, captions(), meta)
+            storage.write_tables(making, rows, storage.write_shards(making, videos, spec.dim, rows), meta)
         return Corpus.open(path)
 
     @staticmethod
