@@ -77,9 +77,9 @@ def write_json(path: Path, value: dict) -> None:
     replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
-def is_full(features: Collection[np.ndarray]) -> bool:
-    """Whether the features of some videos fill a shard."""
-    return sum(rows.size for rows in features) * 2 >= SHARD_BYTES or len(features) >= SHARD_VIDEOS
+def is_full(sizes: Collection[int]) -> bool:
+    """Whether the features of some videos, of so many bytes each, fill a shard."""
+    return sum(sizes) >= SHARD_BYTES or len(sizes) >= SHARD_VIDEOS
 
 
 def shard_name(shard: int) -> str:
@@ -185,7 +185,7 @@ def write_shards(folder: Path, videos: Iterable, dim: int, rows: list[tuple]) ->
         if video_id in seen:
             raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
         seen.add(video_id)
-        if is_full(waiting):
+        if is_full([rows.nbytes for rows in waiting]):
             write_shard(folder / shard_name(shard), waiting)
             shard, waiting = shard + 1, []
         rows.append((video_id, len(features), shard, len(waiting), None))
