@@ -7,16 +7,13 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from vclip.data.text import decoded, short
 from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table, read_timedtext
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -270,11 +267,3 @@ def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -
                 out.pop()
             out.append([start, end, text])
     return out
-
-
-def tokenize(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Token ids of each text, cut to 96 characters, then 32 tokens, without special ones (how2processor.py:859-882)."""
-    if not texts:
-        return []
-    ids = tokenizer([text[:96] for text in texts], add_special_tokens=False)["input_ids"]
-    return [row[:32] for row in ids]

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vclip.data import layouts, storage
-from vclip.data.captions import Captions, tokenize
+from vclip.data.captions import Captions
 from vclip.data.spec import FeatureSpec
 from vclip.data.text import refuse_unknown
 
@@ -224,11 +224,13 @@ class Corpus:
         return self._token_table()[1]
 
     def tokenize(self, tokenizer) -> "Corpus":
-        """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk, once."""
+        """Add each caption's tokens to the table on disk: of 96 characters, 32 tokens (how2processor.py:859-882)."""
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
         if self._tokens is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
-        rows = pa.array(tokenize(self.caption_text.to_pylist(), tokenizer), pa.list_(pa.int32()))
+        texts = [text[:96] for text in self.caption_text.to_pylist()]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        rows = pa.array([row[:32] for row in ids], pa.list_(pa.int32()))
         if not (self.path / "corpus.json").is_file():
             self._set_tokens(rows)  # another tool's folder is read, never written
             return self
