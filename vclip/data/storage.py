@@ -34,21 +34,11 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # safetensors leaves files that only their owner may read
-        _to_disk(temporary)
+        with suppress(OSError), open(temporary, "rb+") as written:  # some file systems cannot be asked to
+            os.fsync(written.fileno())
         os.replace(temporary, path)
-        _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Some file systems, and Windows for folders, cannot be asked to."""
-    with suppress(OSError):
-        opened = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 @contextmanager
