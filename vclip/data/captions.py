@@ -97,8 +97,8 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
     return captions
 
 
-def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captions, str]:
-    """`read_captions`, and what to say of the rows that were skipped."""
+def read_and_skip(path: str | Path, video_id: str | None = None, length: float = math.inf) -> tuple[Captions, str]:
+    """`read_captions` of a video of that length, and what to say of the rows that were skipped."""
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
     if suffix not in _READERS and suffix not in CONTAINERS:
@@ -109,8 +109,10 @@ def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captio
     else:
         read = _READERS[suffix](path, decoded(path, path.read_bytes()), video_id)
     captions, skipped = from_rows(str(path), read)
-    if suffix in (".csv", ".tsv"):  # whisper.cpp begins each text with a space
-        captions = in_seconds(captions, 100 if all(t[0] == " " for t in captions.text) else 1000)
+    if suffix in (".csv", ".tsv"):
+        # whisper.cpp begins each text with a space; whole seconds would lie within the video
+        likely = all(t[0] == " " for t in captions.text) or 2 * captions.past(length) > len(captions)
+        captions = in_seconds(captions, 100 if likely else 1000)
     return captions, skipped
 
 

@@ -47,15 +47,6 @@ def content_of(file: Path) -> Content:
         return Content(found.st_size, found.st_mtime_ns, hashlib.file_digest(opened, "sha256").hexdigest())
 
 
-def still(file: Path, before: Content) -> Content | None:
-    """The file as it is now; None if its size differs from `before`, or its time and its hash do."""
-    found = os.stat(file)
-    if (found.st_size, found.st_mtime_ns) == before[:2]:
-        return before
-    now = content_of(file) if found.st_size == before.size else Content()
-    return now if now.sha256 and now.sha256 == before.sha256 else None
-
-
 class Entry(NamedTuple):
     video: str
     media: str | None  # its path in its folder, as text
@@ -73,6 +64,17 @@ class Entry(NamedTuple):
     caption_error: str = ""
 
 
+def still(file: Path, entry: Entry) -> Content | None:
+    """The file of an entry as it is now; None if its size differs, or its time and its hash do."""
+    found = os.stat(file)
+    if entry.shard is not None and entry.size < 0:  # of a corpus that was made without a store
+        return Content(found.st_size, found.st_mtime_ns)
+    if (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime):
+        return Content(entry.size, entry.mtime, entry.sha256)
+    now = content_of(file) if found.st_size == entry.size else Content()
+    return now if now.sha256 and now.sha256 == entry.sha256 else None
+
+
 @contextmanager
 def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     """The store of a corpus folder, made if need be, for the one process that may write it."""
@@ -83,9 +85,11 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "store.lock", timeout=0), closing(FeatureStore(folder, spec)) as store:
-            store.flush()  # what waits since a run was killed
-            yield store
+        with FileLock(folder / "store.lock", timeout=0):
+            store = FeatureStore(folder, spec)
+            with closing(store.db):
+                store.flush()  # what waits since a run was killed
+                yield store
     except Timeout:
         raise RuntimeError(f"{folder} is being written by another process: run again when it has finished") from None
 
@@ -115,9 +119,6 @@ class FeatureStore:
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec is not None and (difference := self.spec.difference(spec)):
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
-
-    def close(self) -> None:
-        self.db.close()
 
     def remember(self, **meta) -> None:
         self.meta |= meta
