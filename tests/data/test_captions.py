@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from vclip.data.captions import Captions, deduplicate, read_captions, tokenize
+from vclip.data.captions import Captions, deduplicate, read_captions
 
 ROLLING = """WEBVTT
 Kind: captions
@@ -313,16 +311,3 @@ def test_unknown_method():
 
 
 # word pieces
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    vocabulary = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "a", "##a", "b", "##b"]
-    words = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
-
-
-def test_word_pieces_cut_characters_then_pieces(tokenizer):
-    assert tokenize(["a ba", "", "a" * 40, " " * 95 + "ab"], tokenizer) == [[4, 6, 5], [], [4] + [5] * 31, [4]]
-    assert tokenize([], tokenizer) == []

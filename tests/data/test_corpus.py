@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from vclip.data import storage
 from vclip.data.captions import Captions
@@ -88,6 +90,20 @@ def test_word_pieces(tmp_path):
     changed = (tmp_path / "c" / "captions.parquet").stat().st_mtime_ns
     Corpus.open(tmp_path / "c").tokenize(corpora.tokenizer())
     assert (tmp_path / "c" / "captions.parquet").stat().st_mtime_ns == changed
+
+
+def test_captions_are_cut_to_96_characters_then_32_tokens(tmp_path):
+    vocabulary = ["[UNK]", "[PAD]", "a", "##a", "b", "##b"]
+    words = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]")
+    said = Captions([0, 1, 2, 3], [1, 2, 3, 4], ["a ba", "", "a" * 40, " " * 95 + "ab"])
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), [("a", np.ones((4, corpora.DIM)), said)])
+    corpus.tokenize(tokenizer)
+    tokens = [ids.tolist() for ids in np.split(corpus.token_ids, corpus.token_offsets[1:-1])]
+    assert tokens == [[2, 4, 3], [], [2] + [3] * 31, [2]]
+    silent = Corpus.create(tmp_path / "silent", corpora.spec(), [("a", np.ones((4, corpora.DIM)), None)])
+    assert silent.tokenize(tokenizer).token_ids.tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,13 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
 
 from vclip.data.text import decoded, short
 from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table, read_timedtext
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,8 +97,8 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
     return captions
 
 
-def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captions, str]:
-    """`read_captions`, and what to say of the rows that were skipped."""
+def read_and_skip(path: str | Path, video_id: str | None = None, length: float = math.inf) -> tuple[Captions, str]:
+    """`read_captions` of a video of that length, and what to say of the rows that were skipped."""
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
     if suffix not in _READERS and suffix not in CONTAINERS:
@@ -112,8 +109,10 @@ def read_and_skip(path: str | Path, video_id: str | None = None) -> tuple[Captio
     else:
         read = _READERS[suffix](path, decoded(path, path.read_bytes()), video_id)
     captions, skipped = from_rows(str(path), read)
-    if suffix in (".csv", ".tsv"):  # whisper.cpp begins each text with a space
-        captions = in_seconds(captions, 100 if all(t[0] == " " for t in captions.text) else 1000)
+    if suffix in (".csv", ".tsv"):
+        # whisper.cpp begins each text with a space; whole seconds would lie within the video
+        likely = all(t[0] == " " for t in captions.text) or 2 * captions.past(length) > len(captions)
+        captions = in_seconds(captions, 100 if likely else 1000)
     return captions, skipped
 
 
@@ -270,11 +269,3 @@ def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -
                 out.pop()
             out.append([start, end, text])
     return out
-
-
-def tokenize(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Token ids of each text, cut to 96 characters, then 32 tokens, without special ones (how2processor.py:859-882)."""
-    if not texts:
-        return []
-    ids = tokenizer([text[:96] for text in texts], add_special_tokens=False)["input_ids"]
-    return [row[:32] for row in ids]

@@ -12,7 +12,7 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vclip.data import layouts, storage
-from vclip.data.captions import Captions, tokenize
+from vclip.data.captions import Captions
 from vclip.data.spec import FeatureSpec
 from vclip.data.text import refuse_unknown
 
@@ -93,17 +93,9 @@ class Corpus:
             (3, 4)
         """
         rows: list[tuple] = []
-
-        def captions() -> Iterator[tuple[str, Captions]]:
-            """Those of one shard after the other, each of which is written first."""
-            for shard, group in enumerate(storage.shards(videos, spec.dim)):
-                storage.write_shard(making / storage.shard_name(shard), [features for _, features, _ in group])
-                rows.extend((i, len(features), shard, row, None) for row, (i, features, _) in enumerate(group))
-                yield from ((video_id, said) for video_id, _, said in group if said is not None)
-
         with storage.new_folder(path) as making:
             meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
-            storage.write_tables(making, rows, captions(), meta)
+            storage.write_tables(making, rows, storage.write_shards(making, videos, spec.dim, rows), meta)
         return Corpus.open(path)
 
     @staticmethod
@@ -232,11 +224,13 @@ class Corpus:
         return self._token_table()[1]
 
     def tokenize(self, tokenizer) -> "Corpus":
-        """Add each caption's tokens (cut to 96 characters and 32 tokens) to the captions table on disk, once."""
+        """Add each caption's tokens to the table on disk: of 96 characters, 32 tokens (how2processor.py:859-882)."""
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
         if self._tokens is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
-        rows = pa.array(tokenize(self.caption_text.to_pylist(), tokenizer), pa.list_(pa.int32()))
+        texts = [text[:96] for text in self.caption_text.to_pylist()]
+        ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        rows = pa.array([row[:32] for row in ids], pa.list_(pa.int32()))
         if not (self.path / "corpus.json").is_file():
             self._set_tokens(rows)  # another tool's folder is read, never written
             return self

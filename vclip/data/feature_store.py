@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value);
 CREATE TABLE IF NOT EXISTS shards (shard INTEGER PRIMARY KEY AUTOINCREMENT);
 CREATE TABLE IF NOT EXISTS videos (video TEXT PRIMARY KEY, media, path, size, mtime, sha256, seconds, duration,
     status, error, shard, row, caption_stamp, caption_error, captions, features);
+CREATE INDEX IF NOT EXISTS waiting ON videos (video) WHERE features IS NOT NULL;
 """
 
 
@@ -44,15 +45,6 @@ def content_of(file: Path) -> Content:
     found = os.stat(file)
     with open(file, "rb") as opened:
         return Content(found.st_size, found.st_mtime_ns, hashlib.file_digest(opened, "sha256").hexdigest())
-
-
-def still(file: Path, before: Content) -> Content | None:
-    """The file as it is now; None if its size differs from `before`, or its time and its hash do."""
-    found = os.stat(file)
-    if (found.st_size, found.st_mtime_ns) == before[:2]:
-        return before
-    now = content_of(file) if found.st_size == before.size else Content()
-    return now if now.sha256 and now.sha256 == before.sha256 else None
 
 
 class Entry(NamedTuple):
@@ -72,6 +64,17 @@ class Entry(NamedTuple):
     caption_error: str = ""
 
 
+def still(file: Path, entry: Entry) -> Content | None:
+    """The file of an entry as it is now; None if its size differs, or its time and its hash do."""
+    found = os.stat(file)
+    if entry.shard is not None and entry.size < 0:  # of a corpus that was made without a store
+        return Content(found.st_size, found.st_mtime_ns)
+    if (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime):
+        return Content(entry.size, entry.mtime, entry.sha256)
+    now = content_of(file) if found.st_size == entry.size else Content()
+    return now if now.sha256 and now.sha256 == entry.sha256 else None
+
+
 @contextmanager
 def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
     """The store of a corpus folder, made if need be, for the one process that may write it."""
@@ -82,9 +85,11 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "store.lock", timeout=0), closing(FeatureStore(folder, spec)) as store:
-            store.take_over()
-            yield store
+        with FileLock(folder / "store.lock", timeout=0):
+            store = FeatureStore(folder, spec)
+            with closing(store.db):
+                store.flush()  # what waits since a run was killed
+                yield store
     except Timeout:
         raise RuntimeError(f"{folder} is being written by another process: run again when it has finished") from None
 
@@ -97,7 +102,6 @@ class FeatureStore:
         self.folder = folder
         if spec is None and not (folder / STORE).is_file():
             raise FileNotFoundError(f"{folder} has no {STORE}: extract and MomentIndex.build make one")
-        self._waiting: dict[str, np.ndarray] = {}
         try:
             self.db = sqlite3.connect(folder / STORE)
             if spec is not None:
@@ -116,9 +120,6 @@ class FeatureStore:
         if spec is not None and (difference := self.spec.difference(spec)):
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
 
-    def close(self) -> None:
-        self.db.close()
-
     def remember(self, **meta) -> None:
         self.meta |= meta
         with self.db:
@@ -136,10 +137,9 @@ class FeatureStore:
     def save(self, entry: Entry, captions: str | None, features: np.ndarray | None = None) -> None:
         """Commit a video that was encoded, with its features (T, F); None if it failed."""
         self.commit([(entry, captions)], features=features)
-        if features is not None:
-            self._waiting[entry.video] = features
-            if storage.is_full(self._waiting.values()):
-                self.flush()
+        sizes = self.db.execute("SELECT length(features) FROM videos WHERE features IS NOT NULL")
+        if storage.is_full([size for (size,) in sizes]):
+            self.flush()
 
     def commit(self, rows: Collection[tuple], forget: Collection[str] = (), features: np.ndarray | None = None) -> None:
         """Replace `rows` (entry, captions) and `forget` those of other videos, all or nothing."""
@@ -152,25 +152,20 @@ class FeatureStore:
             del self.entries[video]
         self.entries |= {entry.video: entry for entry, _ in rows}
 
-    def take_over(self) -> None:
-        """Write the features that wait since a run was killed."""
-        waiting = self.db.execute("SELECT video, seconds, features FROM videos WHERE features IS NOT NULL")
-        self._waiting = {v: np.frombuffer(rows, np.float16).reshape(n, -1) for v, n, rows in waiting}
-        self.flush()
-
     def flush(self) -> None:
         """Write the features that wait as one shard."""
-        if not self._waiting:
+        found = self.db.execute("SELECT video, seconds, features FROM videos WHERE features IS NOT NULL")
+        waiting = {video: np.frombuffer(rows, np.float16).reshape(seconds, -1) for video, seconds, rows in found}
+        if not waiting:
             return
         with self.db:
             shard = self.db.execute("INSERT INTO shards DEFAULT VALUES").lastrowid or 0
-        storage.write_shard(self.folder / storage.shard_name(shard), list(self._waiting.values()))
-        placed = [self.entries[video]._replace(shard=shard, row=row) for row, video in enumerate(self._waiting)]
+        storage.write_shard(self.folder / storage.shard_name(shard), list(waiting.values()))
+        placed = [self.entries[video]._replace(shard=shard, row=row) for row, video in enumerate(waiting)]
         with self.db:
             rows = [(entry.shard, entry.row, entry.video) for entry in placed]
             self.db.executemany("UPDATE videos SET shard = ?, row = ?, features = NULL WHERE video = ?", rows)
         self.entries |= {entry.video: entry for entry in placed}
-        self._waiting = {}
 
     def finish(self) -> None:
         """Publish the tables if they differ, and remove features files that no row names, and what a kill left."""

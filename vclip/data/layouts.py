@@ -5,7 +5,7 @@ A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, one .h5 file with a da
 
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +19,8 @@ from vclip.data.text import what_is_wrong
 H5 = (".h5", ".hdf5")
 KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder holds one kind
 
-
-class Layout(NamedTuple):
-    """What a Corpus is made of: its metadata, its two tables, and the features file of each value of `shard`."""
-
-    meta: dict
-    videos: pa.Table
-    captions: pa.Table
-    blocks: list[Path]
+# of a Corpus: its metadata, its tables of videos and captions, and the features file of each value of `shard`
+Layout = tuple[dict, pa.Table, pa.Table, list[Path]]
 
 
 def read(path: Path, split: str | None = None) -> Layout:
@@ -76,7 +70,7 @@ def _read_files(files: list[Path], split: str | None) -> Layout:
     if unreadable:
         some = "; ".join(unreadable[:3])
         warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=4)
-    return Layout({"split": split}, table(videos, VIDEOS), captions_table(captions), files)
+    return {"split": split}, table(videos, VIDEOS), captions_table(captions), files
 
 
 def read_rows(file: Path) -> np.ndarray:
@@ -144,7 +138,7 @@ def _read_shards(path: Path, split: str) -> Layout:
             rows = zip(owners, times.tolist(), tokens, strict=True)
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
     schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
-    return Layout({"split": split}, table(videos, VIDEOS), table(captions, schema), blocks)
+    return {"split": split}, table(videos, VIDEOS), table(captions, schema), blocks
 
 
 def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:

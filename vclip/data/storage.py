@@ -34,21 +34,11 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # safetensors leaves files that only their owner may read
-        _to_disk(temporary)
+        with suppress(OSError), open(temporary, "rb+") as written:  # some file systems cannot be asked to
+            os.fsync(written.fileno())
         os.replace(temporary, path)
-        _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Some file systems, and Windows for folders, cannot be asked to."""
-    with suppress(OSError):
-        opened = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 @contextmanager
@@ -58,16 +48,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir()) or path == Path.cwd()):
         raise FileExistsError(f"{path} is not empty, or the current folder: name a new one")
     path.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent, ignore_cleanup_errors=True) as holder:
+        making = Path(holder) / path.name
+        making.mkdir()
         yield making
-        making.chmod(0o755)
         if path.exists():
             path.rmdir()
         making.rename(path)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
 
 
 def copy_into(folder: Path, file: Path) -> None:
@@ -80,9 +67,9 @@ def write_json(path: Path, value: dict) -> None:
     replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
-def is_full(features: Collection[np.ndarray]) -> bool:
-    """Whether the features of some videos fill a shard."""
-    return sum(rows.size for rows in features) * 2 >= SHARD_BYTES or len(features) >= SHARD_VIDEOS
+def is_full(sizes: Collection[int]) -> bool:
+    """Whether the features of some videos, of so many bytes each, fill a shard."""
+    return sum(sizes) >= SHARD_BYTES or len(sizes) >= SHARD_VIDEOS
 
 
 def shard_name(shard: int) -> str:
@@ -180,17 +167,20 @@ def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:
     return half
 
 
-def shards(videos: Iterable, dim: int) -> Iterator[list]:
-    """Videos (video_id, features, captions), checked, in groups that fill one shard each: 64 MB or 256 videos."""
-    seen, group = set(), []
+def write_shards(folder: Path, videos: Iterable, dim: int, rows: list[tuple]) -> Iterator[tuple[str, Captions]]:
+    """Write the features of `videos` (video_id, features, captions), append to `rows`, and hand on the captions."""
+    seen, shard, waiting = set(), 0, []
     for video_id, features, captions in videos:
         features = check_features(video_id, features, dim)
         if video_id in seen:
             raise ValueError(f"video id {video_id!r} occurs twice: ids must be unique")
         seen.add(video_id)
-        group.append((video_id, features, captions))
-        if is_full([rows for _, rows, _ in group]):
-            yield group
-            group = []
-    if group:
-        yield group
+        if is_full([rows.nbytes for rows in waiting]):
+            write_shard(folder / shard_name(shard), waiting)
+            shard, waiting = shard + 1, []
+        rows.append((video_id, len(features), shard, len(waiting), None))
+        waiting.append(features)
+        if captions is not None:
+            yield video_id, captions
+    if waiting:
+        write_shard(folder / shard_name(shard), waiting)

@@ -13,7 +13,7 @@ from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
-from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, in_seconds, read_and_skip
+from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, read_and_skip
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, still
 from vclip.data.storage import shard_name
 from vclip.data.text import printable
@@ -182,7 +182,7 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
     for video in some:
         entry, now = store.entries.get(video), None
         try:
-            now = entry and _still(files.videos[video], entry)
+            now = entry and still(files.videos[video], entry)
         except OSError as error:
             if entry is not None and entry.shard is not None:
                 changes[video] = "unreadable", f"cannot be read ({error.strerror}): its features stay as they were"
@@ -233,13 +233,6 @@ def _without_lost(store: FeatureStore) -> Changes:
     return {entry.video: ("repaired", "") for entry in lost}
 
 
-def _still(file: Path, entry: Entry) -> Content | None:
-    if entry.shard is not None and entry.size < 0:  # of a corpus that was made without a store
-        found = os.stat(file)
-        return Content(found.st_size, found.st_mtime_ns)
-    return still(file, Content(entry.size, entry.mtime, entry.sha256))
-
-
 def _moved(store: FeatureStore, files: Files, todo: Sequence[str]) -> list[tuple[str, Entry, Content]]:
     """Of the videos to be encoded those with the content of another that is no longer where it was, and its entry."""
     replaced, here, free = set(todo), {files.place(video)[1] for video in files.videos}, {}
@@ -266,10 +259,7 @@ def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[En
             stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
         if stamp == entry.caption_stamp.partition(HEARD)[0]:
             return entry, said
-        found, error = read_and_skip(file) if file else (None, "")
-        # a table of which most starts after the video's end is in milliseconds if it can be
-        if file and found and file.suffix.lower() in (".csv", ".tsv") and 2 * found.past(entry.seconds) > len(found):
-            found = in_seconds(found, 100)
+        found, error = read_and_skip(file, length=entry.seconds) if file else (None, "")
         said = None if found is None else as_json(deduplicate(found))
     except NoCaptions:
         said = None

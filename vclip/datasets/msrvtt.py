@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from vclip.datasets._files import Source, Text, find_file, read_csv, read_json, read_text
 from vclip.datasets._records import Dataset, check_split
@@ -31,7 +31,7 @@ class Clip:
     """A sentence about a video, the whole of it."""
 
     video_id: Text
-    sentence: Text
+    sentence: Annotated[Text, Field(validation_alias=AliasChoices("caption", "sentence"))]
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,8 @@ class _Question(BaseModel):
 
 
 @dataclass
-class _Caption:
-    video_id: Text
-    caption: Text
-
-
-@dataclass
 class _Captions:
-    sentences: list[_Caption]
+    sentences: list[Clip]
 
 
 def load(path: str | Path, split: str = "test") -> Dataset:
@@ -104,9 +98,9 @@ def _listed(source: Source, folder: Path) -> tuple[list[Clip] | list[Video], lis
         annotations = find_file(folder, CAPTIONS)
     except FileNotFoundError:
         return videos, []
-    captions = defaultdict(list)
-    for row in read_json(read_text(annotations), _Captions).sentences:
-        captions[row.video_id].append(row.caption)
+    clips = defaultdict(list)
+    for clip in read_json(read_text(annotations), _Captions).sentences:
+        clips[clip.video_id].append(clip)
     ids = [video.video_id for video in videos]
-    clips = [Clip(video_id, sentence) for video_id in ids for sentence in captions.get(video_id, ())]
-    return clips, [video_id for video_id in ids if video_id not in captions]
+    listed = [clip for video_id in ids for clip in clips.get(video_id, ())]
+    return listed, [video_id for video_id in ids if video_id not in clips]

@@ -43,7 +43,7 @@ class _Step:
 class _Video:
     subset: str
     annotations: list[_Step]
-    recipe_type: str | int | None = None
+    recipe_type: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
 
 
 @dataclass
@@ -81,9 +81,8 @@ def load(
     videos = read_json(read_text(file), Release[_Video]).database
     records = []
     for video_id, video in videos.items():
-        recipe = None if video.recipe_type is None else str(video.recipe_type)
         for index, step in enumerate(video.annotations if video.subset == split else ()):
-            records.append(Clip(video_id, index, *step.segment, step.sentence, recipe))
+            records.append(Clip(video_id, index, *step.segment, step.sentence, video.recipe_type))
     if clips is None:
         return Dataset("YouCook2", split, records, TASKS)
     found = defaultdict(list)
