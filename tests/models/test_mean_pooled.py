@@ -9,7 +9,7 @@ from videos import write_video
 
 import vclip
 from vclip.datasets import coin, crosstask, didemo, msrvtt, youcook2
-from vclip.models.mean_pooled import MeanPooled, unit
+from vclip.models.hub import MeanPooled, unit
 
 
 def clip_of(encoder=None) -> MeanPooled:
