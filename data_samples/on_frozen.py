@@ -21,7 +21,7 @@ from world import plans
 import vclip
 from vclip.data.extraction import encode_file
 from vclip.datasets import youcook2
-from vclip.models.mean_pooled import MeanPooled
+from vclip.models.hub import MeanPooled
 from vclip.tasks.comparison import compare
 from vclip.tasks.report import Report
 from vclip.training.config import PretrainConfig, exact_alignment, without_retrieval

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from vclip.encoders.networks import EfficientNetLite0
-from vclip.encoders.offline import TOP, ConSE, class_names
+from vclip.encoders.networks import TOP, ConSE, EfficientNetLite0, class_names
 
 
 def test_a_frame_is_the_weighted_mean_of_its_likeliest_classes_names():

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 import vclip
-from vclip.models.hub import from_sentence_transformers
-from vclip.models.mean_pooled import MeanPooled, unit
+from vclip.models.hub import MeanPooled, from_sentence_transformers, unit
 
 TEXTS = ["a photo of the cat", "fry the red onion", "cup"]
 

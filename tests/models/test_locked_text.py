@@ -9,8 +9,8 @@ from videos import write_video
 
 import vclip
 from vclip.models.config import VideoCLIPConfig
+from vclip.models.hub import unit
 from vclip.models.locked_text import LockedText
-from vclip.models.mean_pooled import unit
 from vclip.models.windows import sliding_windows
 from vclip.training.config import PretrainConfig
 from vclip.training.pretrain import new_model

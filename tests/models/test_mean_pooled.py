@@ -9,7 +9,7 @@ from videos import write_video
 
 import vclip
 from vclip.datasets import coin, crosstask, didemo, msrvtt, youcook2
-from vclip.models.mean_pooled import MeanPooled, unit
+from vclip.models.hub import MeanPooled, unit
 
 
 def clip_of(encoder=None) -> MeanPooled:
@@ -61,7 +61,7 @@ def test_an_index_holds_every_second_and_a_hit_is_the_run_around_it(tmp_path):
     assert (hit.video, hit.start, hit.end) == ("a.mov", 6, 10)
     hits = index.search("green", k=2)
     assert {(h.start, h.end) for h in hits} == {(0, 6), (10, 16)}
-    assert hits[0].score == pytest.approx(index.explain(hits[0])[int(hits[0].start)], abs=1e-5)
+    assert hits[0].score == pytest.approx(index.explain(hits[0]).scores[int(hits[0].start)], abs=1e-5)
 
 
 SETS = {

@@ -74,7 +74,7 @@ def test_the_page_knows_lengths_and_new_videos(tmp_path):
 def test_answers_and_errors_go_to_the_page(browser, index):
     first = browser.search(QUERY)[0]
     key = browser.hits[0]["key"]
-    assert ask(browser, "explain", key=key)["answer"] == {"scores": [float(s) for s in index.explain(first)]}
+    assert ask(browser, "explain", key=key)["answer"] == {"scores": [float(s) for s in index.explain(first).scores]}
     assert Image.open(io.BytesIO(ask(browser, "thumbnail", key=key)["buffers"][0])).format == "JPEG"
     for end, seconds in ((9, 5), (1000, 60)):
         with av.open(io.BytesIO(ask(browser, "clip", key=key, start=4, end=end)["buffers"][0])) as container:

@@ -57,7 +57,7 @@ def test_a_picture_and_a_clip_find_where_they_are_from(real, shared, tmp_path, v
     for query in (tmp_path / "a.png", Image.open(tmp_path / "a.png")):
         assert real.search(query, k=3) == hits
     assert real.search(file, k=1)[0].video == video
-    curve = real.explain(hits[0])
+    curve = real.explain(hits[0]).scores
     assert len(curve) == real.corpus.seconds[real.videos.index(video)] and same[0] <= curve.argmax() < same[1]
 
 

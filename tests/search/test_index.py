@@ -98,8 +98,8 @@ def test_explain_is_the_curve_of_the_whole_video(clip, made):
     assert {hit.video for hit in hits} == {*index.videos}
     for hit in hits:
         features = index.corpus.features(index.corpus.index(hit.video)).astype(np.float32)
-        scores = index.explain(hit)
-        assert len(scores) == SECONDS[int(hit.video[6])]
+        seconds, scores = index.explain(hit)
+        assert seconds.tolist() == list(range(SECONDS[int(hit.video[6])]))
         np.testing.assert_allclose(scores, clip.encode_seconds([features])[0] @ z_t, atol=1e-5)
         # a hit is what stands out of this curve, in some window of its video
         spans = [(a, *standing_out(scores[a:b])) for a, b in sliding_windows(len(features))]
@@ -142,7 +142,7 @@ def test_a_search_for_nothing_is_refused(clip, made, text, k):
 def test_half_a_character_in_a_query_is_shown_as_one(clip, made):
     index = MomentIndex.open(made / ".vclip", clip)
     hit = index.search("w3 \ud83d")[0]
-    assert hit.query == "w3 \\ud83d" and len(index.explain(hit))
+    assert hit.query == "w3 \\ud83d" and len(index.explain(hit).scores)
 
 
 def test_no_hit_outlasts_its_video(clip, tmp_path):
@@ -295,7 +295,7 @@ def test_half_precision(made, tmp_path):
     clip = indexes.clip()
     clip.model.to(torch.bfloat16)
     index = MomentIndex.build(clip, made, tmp_path / "x")
-    assert len(index.search(QUERY, 5)) == 5 and np.isfinite(index.explain(index.search(QUERY)[0])).all()
+    assert len(index.search(QUERY, 5)) == 5 and np.isfinite(index.explain(index.search(QUERY)[0]).scores).all()
 
 
 def test_real_videos(clip, shared, tmp_path):

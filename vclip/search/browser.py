@@ -88,7 +88,7 @@ class RetrievalBrowser(anywidget.AnyWidget):
             raise KeyError("this moment is from an earlier search: search again")
         hit = self._known[key]
         if action == "explain":
-            return {"scores": self.index.explain(hit).tolist()}, []
+            return {"scores": self.index.explain(hit).scores.tolist()}, []
         file = self.index.file(hit.video)
         if action == "thumbnail":
             return {}, [thumbnail(file, (hit.start + hit.end) / 2)]

@@ -33,6 +33,8 @@ from vclip.search.hits import Hit, Hits
 
 # a row for each video that an update changed or could not read; `change` is that of `video_files.compare`
 Change = namedtuple("Change", ["video", "change", *Row._fields[1:]])
+# h_v . z_t of each second of a video: `seconds` (T,), where each begins, and `scores` (T,)
+Curve = namedtuple("Curve", ["seconds", "scores"])
 
 
 class MomentIndex:
@@ -165,10 +167,11 @@ class MomentIndex:
                 break
         return hits
 
-    def explain(self, hit: Hit) -> Float32[np.ndarray, " T"]:
-        """Score every second of the hit's video: h_v . z_t; KeyError if the index no longer holds it."""
+    def explain(self, hit: Hit) -> Curve:
+        """Score every second of the hit's video; KeyError if the index no longer holds it."""
         features = self.corpus.features(self._position(hit.video))
-        return self.clip.encode_seconds([features])[0] @ self._vector(hit.query)
+        scores = self.clip.encode_seconds([features])[0] @ self._vector(hit.query)
+        return Curve(np.arange(len(scores)), scores)
 
     def cut(self, hit: Hit, path: str | Path) -> None:
         """Write a hit to `path` as a WebM file of at most 480 pixels a side."""

@@ -17,7 +17,7 @@ from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
-from vclip.models.mean_pooled import unit
+from vclip.models.hub import unit
 from vclip.tasks.report import Score, covered, encoded_seconds
 from vclip.tasks.ties import as_array, once, products
 
