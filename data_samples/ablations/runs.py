@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from ablations.rows import Scored, Trial
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
-from vclip.tasks.retrieval_errors import r1_within
+from vclip.tasks.retrieval import r1_within
 from vclip.training.checkpoint import MASS, read_log
 from vclip.training.config import PretrainConfig
 
