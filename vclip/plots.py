@@ -7,8 +7,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
@@ -104,23 +105,18 @@ def curves(rows: Sequence[dict]) -> Figure:
     """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
     mass on other videos in random batches."""
     figure, (left, right, last) = plt.subplots(1, 3, figsize=(13, 3.7), layout="constrained")
-    training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    held_out = [row for row in rows if "validation_loss" in row]
-    if training:
-        steps, losses = np.array(training).T
-        left.plot(steps, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
-        window = min(20, len(losses))
-        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        left.plot(steps[window - 1 :], smooth, color=VIDEO, label="training")
-    if held_out:
-        x = [row["step"] for row in held_out]
-        left.plot(x, [row["validation_loss"] for row in held_out], "o-", color=TEXT, markersize=3, label="validation")
+    names = ["step", "loss", "validation_loss", "r1", "r5", "r10", "n", "chance_r1", MASS]
+    log = pd.DataFrame(rows, columns=names, dtype=float).set_index("step")
+    losses, held_out = log["loss"].dropna(), log.dropna(subset="validation_loss")
+    left.plot(losses, color=VIDEO, alpha=0.3, linewidth=0.8)
+    left.plot(losses.rolling(min(20, len(losses))).mean(), color=VIDEO, label="training")
+    if len(held_out):
+        left.plot(held_out["validation_loss"], "o-", color=TEXT, markersize=3, label="validation")
+        n, chance = held_out[["n", "chance_r1"]].iloc[-1]
         for name, style in (("r1", "-"), ("r5", "--"), ("r10", ":")):
-            label = f"R@{name[1:]} of {held_out[-1]['n']} clips"
-            right.plot(x, [100 * row[name] for row in held_out], style, color=TEXT, label=label)
-        right.axhline(100 * held_out[-1]["chance_r1"], color=CHANCE, linewidth=1, label="chance R@1")
-    masses = [(row["step"], 100 * row[MASS]) for row in rows if MASS in row]
-    last.plot(*np.reshape(masses, (-1, 2)).T, "o-", color=VIDEO, markersize=3)
+            right.plot(100 * held_out[name], style, color=TEXT, label=f"R@{name[1:]} of {n:.0f} clips")
+        right.axhline(100 * chance, color=CHANCE, linewidth=1, label="chance R@1")
+    last.plot(100 * log[MASS].dropna(), "o-", color=VIDEO, markersize=3)
     left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
     right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
     last.set(xlabel="optimizer step", ylabel="softmax on other videos (%)", title="random batches", ylim=(0, 100))
@@ -149,16 +145,12 @@ def ranking(
 ) -> Figure:
     """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
-    figure, axes = panels(len(queries), columns, (1.5 * columns, 1.8 * len(queries)), dpi=72)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.set(h_pad=0.1)  # pyright: ignore[reportCallIssue]
-    for row, query, shown, place in zip(axes, queries, images, right, strict=True):
-        title = row[0].text(0, 1.07, plain(query, 90), transform=row[0].transAxes, fontsize=10)
-        title.set_in_layout(False)  # a long sentence must not push the other columns away
-        row[0].set_title("I", fontsize=10, alpha=0)  # reserves the height of the sentence
-        for i, axis in enumerate(row):
-            axis.set(xticks=[], yticks=[])
+    figure = plt.figure(figsize=(1.5 * columns, 1.8 * len(queries)), layout="constrained", dpi=72)
+    rows = figure.subfigures(len(queries), squeeze=False)[:, 0]
+    for row, query, shown, place in zip(rows, queries, images, right, strict=True):
+        row.suptitle(plain(query, 90), x=0.01, ha="left", fontsize=10)
+        for i, axis in enumerate(row.subplots(1, columns, squeeze=False)[0]):
+            axis.set(xticks=[], yticks=[], anchor="N")
             if i < len(shown) and (image := shown[i]) is not None:
                 axis.imshow(image)
             for spine in axis.spines.values():
@@ -227,16 +219,12 @@ def step_map(
 ) -> Figure:
     """Heat map of log p(step | second) (T, K), true `segments` (step from 0, start, end) framed, `assigned` marked."""
     figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
-    seconds, places = np.arange(len(log_probability) + 1), np.arange(len(steps) + 1) - 0.5
-    image = axes.pcolormesh(seconds, places, np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1)
-    for i, (step, start, end) in enumerate(segments):
-        label = "truth" if i == 0 else None
-        axes.add_patch(
-            Rectangle((start, step - 0.45), end - start, 0.9, fill=False, edgecolor=RIGHT, lw=2, label=label)
-        )
+    extent = (0, len(log_probability), len(steps) - 0.5, -0.5)
+    image = axes.imshow(np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1, aspect="auto", extent=extent)
+    step, start, end = np.reshape(segments, (-1, 3)).T
+    axes.barh(step, end - start, 0.9, start, fill=False, edgecolor=RIGHT, linewidth=2, label="truth")
     axes.plot(np.asarray(assigned) + 0.5, range(len(steps)), "o", color=TEXT, label="assigned second")
     axes.set(xlabel="time (s)", yticks=range(len(steps)), yticklabels=[plain(step, 40) for step in steps])
-    axes.invert_yaxis()
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     figure.colorbar(image, label="p(step | second)")
     return closed(figure)
