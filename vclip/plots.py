@@ -20,20 +20,16 @@ VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe 
 REFRESH = 10.0  # seconds between drawings of a live curve
 
 
-def closed(figure: Figure) -> Figure:
-    """Close the figure: a notebook would draw an open one twice."""
-    plt.close(figure)
-    return figure
-
-
 def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
-    """A figure of `size` inches, and its axes, (rows, columns)."""
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    """A figure of `size` inches, and its axes, (rows, columns); closed, as a notebook draws an open one twice."""
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    plt.close(figure)
+    return figure, axes
 
 
 def plain(text: str, width: int) -> str:
     """Untrusted text on one line, without formulas, cut to `width`."""
-    return textwrap.shorten(" ".join(text.split()).replace("$", r"\$"), width, placeholder="…")
+    return textwrap.shorten(text.replace("$", r"\$"), width, placeholder="…")
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
@@ -57,7 +53,7 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
         bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
         bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
     bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
-    return closed(figure)
+    return figure
 
 
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
@@ -104,7 +100,7 @@ class LiveCurve:
 def curves(rows: Sequence[dict]) -> Figure:
     """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
     mass on other videos in random batches."""
-    figure, (left, right, last) = plt.subplots(1, 3, figsize=(13, 3.7), layout="constrained")
+    figure, [(left, right, last)] = panels(1, 3, (13, 3.7))
     names = ["step", "loss", "validation_loss", "r1", "r5", "r10", "n", "chance_r1", MASS]
     log = pd.DataFrame(rows, columns=names, dtype=float).set_index("step")
     losses, held_out = log["loss"].dropna(), log.dropna(subset="validation_loss")
@@ -124,7 +120,7 @@ def curves(rows: Sequence[dict]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-    return closed(figure)
+    return figure
 
 
 def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
@@ -137,7 +133,7 @@ def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], co
         if image is not None:
             axis.imshow(image)
         axis.set_title(textwrap.fill(plain(title, 66), 22), fontsize=8)
-    return closed(figure)
+    return figure
 
 
 def ranking(
@@ -146,6 +142,7 @@ def ranking(
     """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
     figure = plt.figure(figsize=(1.5 * columns, 1.8 * len(queries)), layout="constrained", dpi=72)
+    plt.close(figure)
     rows = figure.subfigures(len(queries), squeeze=False)[:, 0]
     for row, query, shown, place in zip(rows, queries, images, right, strict=True):
         row.suptitle(plain(query, 90), x=0.01, ha="left", fontsize=10)
@@ -155,7 +152,7 @@ def ranking(
                 axis.imshow(image)
             for spine in axis.spines.values():
                 spine.set(visible=i == place, color=RIGHT, linewidth=4)
-    return closed(figure)
+    return figure
 
 
 def questions(
@@ -186,7 +183,7 @@ def questions(
         bars.spines[["top", "right", "left"]].set_visible(False)
         bars.tick_params(labelsize=8)
     axes[-1, 1].set_xlabel(r"score $z_v \cdot z_t$")
-    return closed(figure)
+    return figure
 
 
 def labelled_seconds(
@@ -208,7 +205,7 @@ def labelled_seconds(
     bands.set(yticks=[1, 0], yticklabels=["truth", "model"], ylim=(-0.5, 1.5), xlim=(0, len(truth)), xlabel="time (s)")
     handles = [Patch(color=colours[label], label=plain(texts[int(label) - 1], 40)) for label in seen]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    return closed(figure)
+    return figure
 
 
 def step_map(
@@ -218,7 +215,7 @@ def step_map(
     steps: Sequence[str],
 ) -> Figure:
     """Heat map of log p(step | second) (T, K), true `segments` (step from 0, start, end) framed, `assigned` marked."""
-    figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
+    figure, [[axes]] = panels(1, 1, (11, 0.42 * len(steps) + 1.3), dpi=80)
     extent = (0, len(log_probability), len(steps) - 0.5, -0.5)
     image = axes.imshow(np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1, aspect="auto", extent=extent)
     step, start, end = np.reshape(segments, (-1, 3)).T
@@ -227,4 +224,4 @@ def step_map(
     axes.set(xlabel="time (s)", yticks=range(len(steps)), yticklabels=[plain(step, 40) for step in steps])
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     figure.colorbar(image, label="p(step | second)")
-    return closed(figure)
+    return figure
