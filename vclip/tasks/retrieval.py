@@ -192,9 +192,8 @@ def r1_within(
                 ranks = rank_texts(z_t[texts], z_v[clips], np.searchsorted(clips, own[texts]))
                 hits += (ranks["closer"] + ranks["level"] == 1).tolist()
                 candidates += [len(clips)] * len(texts)
-        sizes = np.array(candidates, dtype=float)
-        n = len(sizes)
-        rows[name] = (np.mean(hits), np.mean(1 / sizes), n, sizes.mean()) if n else (np.nan, np.nan, 0, np.nan)
+        within = pd.DataFrame({"hit": hits, "clips": candidates}, dtype=float)
+        rows[name] = (within["hit"].mean(), (1 / within["clips"]).mean(), len(within), within["clips"].mean())
     return pd.DataFrame.from_dict(rows, orient="index", columns=["r1", "chance", "n", "clips"])
 
 
