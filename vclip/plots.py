@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -19,20 +20,16 @@ VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe 
 REFRESH = 10.0  # seconds between drawings of a live curve
 
 
-def closed(figure: Figure) -> Figure:
-    """Close the figure: a notebook would draw an open one twice."""
-    plt.close(figure)
-    return figure
-
-
 def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
-    """A figure of `size` inches, and its axes, (rows, columns)."""
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    """A figure of `size` inches, and its axes, (rows, columns); closed, as a notebook draws an open one twice."""
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    plt.close(figure)
+    return figure, axes
 
 
 def plain(text: str, width: int) -> str:
     """Untrusted text on one line, without formulas, cut to `width`."""
-    return textwrap.shorten(" ".join(text.split()).replace("$", r"\$"), width, placeholder="…")
+    return textwrap.shorten(text.replace("$", r"\$"), width, placeholder="…")
 
 
 def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
@@ -56,7 +53,7 @@ def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -
         bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
         bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
     bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
-    return closed(figure)
+    return figure
 
 
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
@@ -101,25 +98,21 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """A run's log over optimizer steps: losses, validation recall beside chance, softmax mass on other videos."""
-    figure, (left, right, last) = plt.subplots(1, 3, figsize=(13, 3.7), layout="constrained")
-    training = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    held_out = [row for row in rows if "validation_loss" in row]
-    if training:
-        steps, losses = np.array(training).T
-        left.plot(steps, losses, color=VIDEO, alpha=0.3, linewidth=0.8)
-        window = min(20, len(losses))
-        smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-        left.plot(steps[window - 1 :], smooth, color=VIDEO, label="training")
-    if held_out:
-        x = [row["step"] for row in held_out]
-        left.plot(x, [row["validation_loss"] for row in held_out], "o-", color=TEXT, markersize=3, label="validation")
+    """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
+    mass on other videos in random batches."""
+    figure, [(left, right, last)] = panels(1, 3, (13, 3.7))
+    names = ["step", "loss", "validation_loss", "r1", "r5", "r10", "n", "chance_r1", MASS]
+    log = pd.DataFrame(rows, columns=names, dtype=float).set_index("step")
+    losses, held_out = log["loss"].dropna(), log.dropna(subset="validation_loss")
+    left.plot(losses, color=VIDEO, alpha=0.3, linewidth=0.8)
+    left.plot(losses.rolling(min(20, len(losses))).mean(), color=VIDEO, label="training")
+    if len(held_out):
+        left.plot(held_out["validation_loss"], "o-", color=TEXT, markersize=3, label="validation")
+        n, chance = held_out[["n", "chance_r1"]].iloc[-1]
         for name, style in (("r1", "-"), ("r5", "--"), ("r10", ":")):
-            label = f"R@{name[1:]} of {held_out[-1]['n']} clips"
-            right.plot(x, [100 * row[name] for row in held_out], style, color=TEXT, label=label)
-        right.axhline(100 * held_out[-1]["chance_r1"], color=CHANCE, linewidth=1, label="chance R@1")
-    masses = [(row["step"], 100 * row[MASS]) for row in rows if MASS in row]
-    last.plot(*np.reshape(masses, (-1, 2)).T, "o-", color=VIDEO, markersize=3)
+            right.plot(100 * held_out[name], style, color=TEXT, label=f"R@{name[1:]} of {n:.0f} clips")
+        right.axhline(100 * chance, color=CHANCE, linewidth=1, label="chance R@1")
+    last.plot(100 * log[MASS].dropna(), "o-", color=VIDEO, markersize=3)
     left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
     right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
     last.set(xlabel="optimizer step", ylabel="softmax on other videos (%)", title="random batches", ylim=(0, 100))
@@ -127,7 +120,7 @@ def curves(rows: Sequence[dict]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-    return closed(figure)
+    return figure
 
 
 def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
@@ -140,7 +133,7 @@ def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], co
         if image is not None:
             axis.imshow(image)
         axis.set_title(textwrap.fill(plain(title, 66), 22), fontsize=8)
-    return closed(figure)
+    return figure
 
 
 def ranking(
@@ -148,19 +141,18 @@ def ranking(
 ) -> Figure:
     """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
-    figure, axes = panels(len(queries), columns, (1.5 * columns, 1.8 * len(queries)), dpi=72)
-    figure.set_layout_engine("constrained", h_pad=0.1)
-    for row, query, shown, place in zip(axes, queries, images, right, strict=True):
-        title = row[0].text(0, 1.07, plain(query, 90), transform=row[0].transAxes, fontsize=10)
-        title.set_in_layout(False)  # a long sentence must not push the other columns away
-        row[0].set_title("I", fontsize=10, alpha=0)  # reserves the height of the sentence
-        for i, axis in enumerate(row):
-            axis.set(xticks=[], yticks=[])
+    figure = plt.figure(figsize=(1.5 * columns, 1.8 * len(queries)), layout="constrained", dpi=72)
+    plt.close(figure)
+    rows = figure.subfigures(len(queries), squeeze=False)[:, 0]
+    for row, query, shown, place in zip(rows, queries, images, right, strict=True):
+        row.suptitle(plain(query, 90), x=0.01, ha="left", fontsize=10)
+        for i, axis in enumerate(row.subplots(1, columns, squeeze=False)[0]):
+            axis.set(xticks=[], yticks=[], anchor="N")
             if i < len(shown) and (image := shown[i]) is not None:
                 axis.imshow(image)
             for spine in axis.spines.values():
                 spine.set(visible=i == place, color=RIGHT, linewidth=4)
-    return closed(figure)
+    return figure
 
 
 def questions(
@@ -191,7 +183,7 @@ def questions(
         bars.spines[["top", "right", "left"]].set_visible(False)
         bars.tick_params(labelsize=8)
     axes[-1, 1].set_xlabel(r"score $z_v \cdot z_t$")
-    return closed(figure)
+    return figure
 
 
 def labelled_seconds(
@@ -213,7 +205,7 @@ def labelled_seconds(
     bands.set(yticks=[1, 0], yticklabels=["truth", "model"], ylim=(-0.5, 1.5), xlim=(0, len(truth)), xlabel="time (s)")
     handles = [Patch(color=colours[label], label=plain(texts[int(label) - 1], 40)) for label in seen]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    return closed(figure)
+    return figure
 
 
 def step_map(
@@ -223,15 +215,13 @@ def step_map(
     steps: Sequence[str],
 ) -> Figure:
     """Heat map of log p(step | second) (T, K), true `segments` (step from 0, start, end) framed, `assigned` marked."""
-    figure, axes = plt.subplots(figsize=(11, 0.42 * len(steps) + 1.3), layout="constrained", dpi=80)
-    seconds, places = np.arange(len(log_probability) + 1), np.arange(len(steps) + 1) - 0.5
-    image = axes.pcolormesh(seconds, places, np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1)
-    for i, (step, start, end) in enumerate(segments):
-        frame = {"facecolor": "none", "edgecolor": RIGHT, "linewidth": 2, "label": "truth" if i == 0 else None}
-        axes.broken_barh([(start, end - start)], (step - 0.45, 0.9), **frame)
+    figure, [[axes]] = panels(1, 1, (11, 0.42 * len(steps) + 1.3), dpi=80)
+    extent = (0, len(log_probability), len(steps) - 0.5, -0.5)
+    image = axes.imshow(np.exp(log_probability).T, cmap="Greys", vmin=0, vmax=1, aspect="auto", extent=extent)
+    step, start, end = np.reshape(segments, (-1, 3)).T
+    axes.barh(step, end - start, 0.9, start, fill=False, edgecolor=RIGHT, linewidth=2, label="truth")
     axes.plot(np.asarray(assigned) + 0.5, range(len(steps)), "o", color=TEXT, label="assigned second")
     axes.set(xlabel="time (s)", yticks=range(len(steps)), yticklabels=[plain(step, 40) for step in steps])
-    axes.invert_yaxis()
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
     figure.colorbar(image, label="p(step | second)")
-    return closed(figure)
+    return figure

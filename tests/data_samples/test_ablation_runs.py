@@ -24,7 +24,7 @@ from worlds import World, make
 from vclip import Corpus, evaluate, load
 from vclip.datasets import youcook2
 from vclip.datasets.minihowto import minihowto
-from vclip.tasks.retrieval_errors import r1_within
+from vclip.tasks.retrieval import r1_within
 
 SMALL = {"videos_per_batch": 8, "candidates": 8}  # of fourteen videos: an epoch is one step
 UNTIMED = {"seconds"}

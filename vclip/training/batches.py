@@ -103,14 +103,12 @@ def embed_in_mini_batches(
     same dropout, in the backward pass. Value and gradient are the whole batch's, memory holds one mini-batch's
     activations.
     """
-    if size is None:
-        return model.embed_packed(features, video_lengths, ids, text_lengths)
     z_v = _embed_in_groups(model.embed_videos, features, video_lengths, size)
     return z_v, _embed_in_groups(model.embed_texts, ids, text_lengths, size)
 
 
-def _embed_in_groups(embed: Callable[[Tensor, Tensor], Tensor], rows: Tensor, lengths: Tensor, size: int) -> Tensor:
-    if len(lengths) <= size:
+def _embed_in_groups(embed: Callable, rows: Tensor, lengths: Tensor, size: int | None) -> Tensor:
+    if size is None or len(lengths) <= size:
         return embed(rows, lengths)
     groups = lengths.split(size)
     parts = rows.split([int(group.sum()) for group in groups])

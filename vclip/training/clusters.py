@@ -60,7 +60,11 @@ class VideoIndex:
         if not 1 <= n <= len(self):
             raise ValueError(f"{n} neighbours of {len(self)} videos: ask for 1 to {len(self)}")
         queries = self.vectors[videos] - self.origin
-        found = _self_first(videos, nearest_of_all(self.vectors, queries, n, self.origin, self.device))
+        found = nearest_of_all(self.vectors, queries, n, self.origin, self.device)
+        # each video before what was found for it, and whatever then is there again, or too many, behind
+        found = np.column_stack([videos, found])
+        again = np.pad(found[:, 1:] == videos[:, None], ((0, 0), (1, 0)))
+        found = np.take_along_axis(found, np.argsort(again, axis=1, kind="stable"), axis=1)[:, :n]
         return found if np.ndim(i) else found[0]
 
 
@@ -108,11 +112,3 @@ def shuffled_batches(n_videos: int, size: int, rng: np.random.Generator) -> list
 def _check_size(size: int, n_videos: int) -> None:
     if not 1 <= size <= n_videos:
         raise ValueError(f"batches of {size} videos from {n_videos}: choose a size from 1 to {n_videos}")
-
-
-def _self_first(videos: Int[np.ndarray, " m"], found: Int[np.ndarray, "m n"]) -> Int[np.ndarray, "m n"]:
-    """Row r with videos[r] moved to the front, or put there instead of the last entry where the search missed it."""
-    is_self = found == videos[:, None]
-    is_self[:, -1] |= ~is_self.any(axis=1)
-    others = found[~is_self].reshape(len(found), found.shape[1] - 1)
-    return np.concatenate([videos[:, None], others], axis=1)

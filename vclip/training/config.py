@@ -13,8 +13,6 @@ MINIHOWTO_VIDEOS = 600  # of its training corpus
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Least = Annotated[int, Field(ge=1)]
-
-
 Range = tuple[Least, Least]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 

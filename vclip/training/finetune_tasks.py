@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from scipy.linalg import block_diag
 from torch import Tensor
 from torch.nn import functional as F
@@ -181,9 +180,16 @@ class Localization(Windowed):
         return rows, *texts, truth, counted
 
     def loss(self, model: VideoCLIPModel, *inputs: Tensor) -> Tensor:
-        """Binary cross-entropy of each second with each of its own video's steps, the mean over all windows."""
+        """Binary cross-entropy of each second with each of its own video's steps, the mean over all windows.
+
+        In float32; [CLS] is hidden as a key.
+        """
         features, *texts, truth, own = inputs
-        found = logits(model, features, own.any(dim=-1), *texts)
+        h_v = model.get_video_features(features, own.any(dim=-1), attend_cls=False).last_hidden_state
+        assert h_v is not None
+        z_t = model.embed_texts(*texts)
+        with torch.autocast(h_v.device.type, enabled=False):
+            found = h_v.float() @ z_t.float().T
         return F.binary_cross_entropy_with_logits(found[own], truth[own])
 
     def options(self) -> dict[str, Any]:
@@ -223,18 +229,3 @@ def sentence(record: Any) -> str:
 def features_of(corpus: Corpus, videos: Sequence) -> list[np.ndarray]:
     """Features (T, F) of each video."""
     return [np.asarray(corpus.features(corpus.index(video.video_id)), np.float32) for video in videos]
-
-
-def logits(
-    model: VideoCLIPModel,
-    features: Float[Tensor, "W S F"],
-    mask: Bool[Tensor, "W S"],
-    ids: Tensor,
-    text_lengths: Tensor,
-) -> Float[Tensor, "W S K"]:
-    """h_v of every second dot z_t of every step, in float32; [CLS] hidden as a key."""
-    h_v = model.get_video_features(features, mask, attend_cls=False).last_hidden_state
-    assert h_v is not None
-    z_t = model.embed_texts(ids, text_lengths)
-    with torch.autocast(h_v.device.type, enabled=False):
-        return h_v.float() @ z_t.float().T

@@ -1,17 +1,15 @@
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import papermill
 import pytest
+from error_kinds import KINDS, Meaning, errors, kind, meaning
 
 import vclip
-from vclip.datasets import youcook2
 from vclip.datasets.youcook2 import Clip
-from vclip.tasks.retrieval_errors import KINDS, Meaning, errors, kind, meaning, r1_within
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "10_error_analysis.ipynb"
 SOUGHT = Meaning("chop", frozenset({"onion"}), "salad")
@@ -55,49 +53,6 @@ def test_only_wrong_answers_are_errors():
     assert found["kind"].tolist() == ["same action, other thing", "longer than 32 s"]
     assert found["top_sentence"].tolist() == ["chop the leek", "fry it"]
     assert "kind" not in examples
-
-
-def test_r1_within_a_class_equals_the_loop():
-    """Two sentences of one clip, a clip alone in its class and one of no class included."""
-    folder = vclip.minihowto()
-    clip, corpus = vclip.load(folder / "checkpoint"), vclip.Corpus.open(folder / "val")
-    records = [*youcook2.load(folder / "youcook2" / "val")][:60]
-    records.append(replace(records[0], sentence="chop it all up"))
-    of = {record.video_id: "abcd"[i % 4] for i, record in enumerate(records)}
-    of[records[-2].video_id] = None
-
-    def class_of(record):
-        return of[record.video_id] if record.video_id != records[8].video_id else (record.video_id, record.start)
-
-    found = r1_within(clip, records, corpus, {"letter": class_of})
-    z_t = clip.encode_texts([record.sentence for record in records])
-    z_v = clip.encode_clips([corpus.features(corpus.index(r.video_id))[int(r.start) : int(r.end)] for r in records])
-    spans = [(r.video_id, r.start) for r in records]
-    for name, label in (("all", lambda record: 0), ("letter", class_of)):
-        hits, chance = [], []
-        for i, record in enumerate(records):
-            rivals = {s: j for j, s in reversed([*enumerate(spans)]) if label(records[j]) == label(record)}
-            if label(record) is None or len(rivals) == 1:
-                continue
-            best = max(float(z_t[i] @ z_v[j]) for s, j in rivals.items() if s != spans[i])
-            hits.append(float(z_t[i] @ z_v[i]) > best)
-            chance.append(1 / len(rivals))
-        row = found.loc[name]
-        assert row["n"] == len(hits)
-        assert (row["r1"], row["chance"]) == pytest.approx((sum(hits) / len(hits), sum(chance) / len(chance)))
-    assert found.loc["letter", "n"] < 61 == found.loc["all", "n"]
-    assert found.loc["letter", "r1"] > found.loc["all", "r1"] > 0
-
-
-def test_youcook2s_recipes_are_the_classes_unless_named():
-    folder = vclip.minihowto()
-    clip, corpus = vclip.load(folder / "checkpoint"), vclip.Corpus.open(folder / "val")
-    records = youcook2.load(folder / "youcook2" / "val")
-    assert r1_within(clip, records, corpus).equals(
-        r1_within(clip, records, corpus, {"recipe": lambda r: r.recipe_type})
-    )
-    unknown = [replace(record, recipe_type=None) for record in records]
-    assert r1_within(clip, unknown, corpus).loc["recipe", "n"] == 0
 
 
 @pytest.mark.long
