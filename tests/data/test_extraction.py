@@ -429,7 +429,7 @@ def test_captions_that_cannot_be_read_any_more_stay(tmp_path, monkeypatch):
     extract(folder, out, MeanColour())
     os.utime(folder / "a.vtt", (0, 0))
     with monkeypatch.context() as broken:
-        broken.setattr(video_files, "read_and_skip", lambda file: os.stat(file / "a disk that fails"))
+        broken.setattr(video_files, "read_and_skip", lambda file, length: os.stat(file / "a disk that fails"))
         assert rows(extract(folder, out, MeanColour())) == [("a", 1, "captions unreadable")]
     assert content(out)["a"][1] == ["stir a"]
     assert rows(extract(folder, out, MeanColour())) == [("a", 1, "ok")]

@@ -109,10 +109,13 @@ def read_and_skip(path: str | Path, video_id: str | None = None, length: float =
     else:
         read = _READERS[suffix](path, decoded(path, path.read_bytes()), video_id)
     captions, skipped = from_rows(str(path), read)
-    if suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv"):  # in milliseconds, if all are whole numbers and half of the captions last long
         # whisper.cpp begins each text with a space; whole seconds would lie within the video
         likely = all(t[0] == " " for t in captions.text) or 2 * captions.past(length) > len(captions)
-        captions = in_seconds(captions, 100 if likely else 1000)
+        start, end = captions.start, captions.end
+        whole = len(start) and not (start % 1).any() and not (end % 1).any()
+        if whole and np.median(end - start) >= (100 if likely else 1000):
+            captions = Captions(start / 1000, end / 1000, [text.strip() for text in captions.text])
     return captions, skipped
 
 
@@ -125,14 +128,6 @@ def from_rows(where: str, read: Iterable[Row]) -> tuple[Captions, str]:
         raise ValueError(f"{where}, {skipped[0]}")
     captions = _captions([row for row in rows if not isinstance(row, str)])
     return captions, f"{where}, {skipped[0]}; skipped {len(skipped)} of {len(rows)} captions" if skipped else ""
-
-
-def in_seconds(captions: Captions, shortest: float) -> Captions:
-    """Take times for milliseconds if all are whole numbers and half of the captions last `shortest` or more."""
-    start, end = captions.start, captions.end
-    if len(start) and not (start % 1).any() and not (end % 1).any() and np.median(end - start) >= shortest:
-        return Captions(start / 1000, end / 1000, [text.strip() for text in captions.text])
-    return captions
 
 
 def _captions(rows: Sequence) -> Captions:

@@ -151,7 +151,12 @@ class Corpus:
     def _find(self, video_id: str) -> int | None:
         if video_id in self._index:
             return self._index[video_id]
-        found = [self._index[name] for name in _names(video_id) if name in self._index]
+        from vclip.data.video_files import VIDEO_SUFFIXES  # which imports this module
+
+        suffixes = ("", ".", ".3g2", *VIDEO_SUFFIXES)  # of Flickr's names, DiDeMo's ids, some end in a dot
+        stem, dot, suffix = video_id.rpartition(".")
+        stem = stem if dot + suffix.lower() in suffixes else video_id
+        found = [self._index[stem + suffix] for suffix in suffixes if stem + suffix in self._index]
         return found[0] if len(found) == 1 else None
 
     def features(self, i: int) -> np.ndarray:
@@ -299,16 +304,6 @@ class Corpus:
         for i in np.unique(videos[~self._checked[videos]]):
             storage.check_features(self.video_ids[i], self._rows(i), self.dim)
             self._checked[i] = True
-
-
-def _names(video_id: str) -> list[str]:
-    """An id without and with each suffix of a video file; of Flickr's names, DiDeMo's ids, some end in a dot."""
-    from vclip.data.video_files import VIDEO_SUFFIXES  # which imports this module
-
-    suffixes = ("", ".", ".3g2", *VIDEO_SUFFIXES)
-    stem, dot, suffix = video_id.rpartition(".")
-    stem = stem if dot + suffix.lower() in suffixes else video_id
-    return [stem + suffix for suffix in suffixes]
 
 
 def vocabulary_hash(tokenizer) -> str:

@@ -22,15 +22,6 @@ from vclip.data.captions import Captions
 from vclip.data.corpus import STORE
 from vclip.data.spec import FeatureSpec
 
-# AUTOINCREMENT: the number of a shard is never used twice, since a reader may still map the old file
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value);
-CREATE TABLE IF NOT EXISTS shards (shard INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE IF NOT EXISTS videos (video TEXT PRIMARY KEY, media, path, size, mtime, sha256, seconds, duration,
-    status, error, shard, row, caption_stamp, caption_error, captions, features);
-CREATE INDEX IF NOT EXISTS waiting ON videos (video) WHERE features IS NOT NULL;
-"""
-
 
 class Content(NamedTuple):
     """A file when it was read: bytes, time of its last change in ns, SHA-256; -1 where it could not be read."""
@@ -62,6 +53,15 @@ class Entry(NamedTuple):
     row: int | None = None
     caption_stamp: str = ""  # its caption file when it was read
     caption_error: str = ""
+
+
+# AUTOINCREMENT: the number of a shard is never used twice, since a reader may still map the old file
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value);
+CREATE TABLE IF NOT EXISTS shards (shard INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS videos (video TEXT PRIMARY KEY, {", ".join(Entry._fields[1:])}, captions, features);
+CREATE INDEX IF NOT EXISTS waiting ON videos (video) WHERE features IS NOT NULL;
+"""
 
 
 def still(file: Path, entry: Entry) -> Content | None:
