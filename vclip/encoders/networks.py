@@ -6,9 +6,8 @@
 import inspect
 from contextlib import suppress
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -121,7 +120,9 @@ class ConSE(EfficientNetLite0):
         device = next(self.network.parameters()).device
         self.sentences: Any = SentenceTransformer(str(get_model_path()), device=str(device))
         self.centre = np.zeros(1, np.float32)
-        names = self.embed_texts(class_names())
+        lines = (Path(__file__).parent / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+        self.class_names = [line for line in lines if not line.startswith("#")]  # ImageNet's, in its classifiers' order
+        names = self.embed_texts(self.class_names)
         self.centre = names.mean(axis=0)
         self.names = torch.from_numpy(names - self.centre).to(device)
         weights = self.network.state_dict() | {f"names.{k}": v for k, v in self.sentences.state_dict().items()}
@@ -137,12 +138,6 @@ class ConSE(EfficientNetLite0):
         likely, classes = self.network((frames.flatten(0, 1) - 127) / 128).softmax(dim=1).topk(TOP)
         embeddings = (likely[:, :, None] * self.names[classes]).sum(1) / likely.sum(1, keepdim=True)
         return embeddings.unflatten(0, frames.shape[:2]).mean(1)
-
-
-def class_names() -> list[str]:
-    """ImageNet's thousand classes, in the order of its classifiers."""
-    lines = files("vclip.encoders").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if not line.startswith("#")]
 
 
 class S3DEncoder(NetworkEncoder):
@@ -241,18 +236,11 @@ class AutoModelEncoder(NetworkEncoder):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
 
-class PixelFormat(NamedTuple):
-    """What is done to a frame: `size` pixels a side; times `scale` plus `offset`, a colour each; cut into patches."""
+def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, int | None]:
+    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour; the side of patches.
 
-    size: int
-    is_video: bool
-    scale: Float[Tensor, "3"]
-    offset: Float[Tensor, "3"]
-    patch: int | None = None
-
-
-def _pixel_format(source: str, name: str) -> PixelFormat:
-    """Learn from a black and a white frame what an image processor does, or read a video processor's file."""
+    It is learned from a black and a white frame that an image processor takes, or read in a video processor's file.
+    """
     from transformers import AutoImageProcessor
 
     try:
@@ -271,10 +259,10 @@ def _pixel_format(source: str, name: str) -> PixelFormat:
     if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
         raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
-    return PixelFormat(size, pixels.ndim == 5, (white - black) / 255, black, patch)
+    return size, pixels.ndim == 5, (white - black) / 255, black, patch
 
 
-def _read_pixel_format(source: str, name: str, error: Exception) -> PixelFormat:
+def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor, None]:
     """From the file of a video processor, which itself may need torchvision."""
     from transformers.video_processing_utils import BaseVideoProcessor
 
@@ -291,7 +279,7 @@ def _read_pixel_format(source: str, name: str, error: Exception) -> PixelFormat:
     mean, std = torch.zeros(3), torch.ones(3)
     if normalise:
         mean, std = torch.tensor(values["image_mean"]), torch.tensor(values["image_std"])
-    return PixelFormat(int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std)
+    return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std, None
 
 
 class Projection:
