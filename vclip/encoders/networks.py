@@ -194,7 +194,7 @@ class AutoModelEncoder(NetworkEncoder):
         self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)
         if self._pixels is None:
             raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
-        size, is_video, scale, offset, self._patch = _pixel_format(source, name)
+        size, is_video, scale, offset, self._patches = _pixel_format(source, name)
         missing = sorted(loading["missing_keys"])
         if not all(key.startswith("pooler.") for key in missing):
             raise ValueError(f"{name} lacks weights, {missing[:3]} for instance")
@@ -219,14 +219,9 @@ class AutoModelEncoder(NetworkEncoder):
 
     def _vectors(self, pixels: Float[Tensor, "b ..."]) -> Float[Tensor, "b F"]:
         inputs: dict[str, Tensor] = {str(self._pixels): pixels}
-        if self._patch:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
-            b, _, side, p = len(pixels), *pixels.shape[1:3], self._patch
-            rows = (
-                pixels.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * 3)
-            )
-            shapes = torch.full((b, 2), side // p, device=rows.device)
-            inputs = {"pixel_values": rows, "pixel_attention_mask": rows.new_ones(rows.shape[:2], dtype=torch.int32)}
-            inputs |= {"spatial_shapes": shapes}
+        if self._patches:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
+            made = {"return_tensors": "pt", "do_resize": False, "do_rescale": False, "do_normalize": False}
+            inputs = dict(self._patches(list(pixels.cpu()), **made).to(pixels.device))
         output = self._call(**inputs)
         if isinstance(output, Tensor):
             return output
@@ -236,8 +231,8 @@ class AutoModelEncoder(NetworkEncoder):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
 
-def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, int | None]:
-    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour; the side of patches.
+def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, Any]:
+    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour; what makes patches.
 
     It is learned from a black and a white frame that an image processor takes, or read in a video processor's file.
     """
@@ -249,9 +244,9 @@ def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, in
         return _read_pixel_format(source, name, error)
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]
     made = processor(frames, return_tensors="pt")
-    pixels, patch = made["pixel_values"], None
+    pixels, patches = made["pixel_values"], None
     if "spatial_shapes" in made:
-        patch = processor.patch_size
+        patches, patch = processor, processor.patch_size
         rows, columns = made["spatial_shapes"][0].tolist()
         pixels = pixels[:, :1].unflatten(2, (patch, patch, 3)).squeeze(1).movedim(-1, 1)
         pixels = pixels.repeat(1, 1, rows, columns)
@@ -259,7 +254,7 @@ def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, in
     if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
         raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
-    return size, pixels.ndim == 5, (white - black) / 255, black, patch
+    return size, pixels.ndim == 5, (white - black) / 255, black, patches
 
 
 def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor, None]:
