@@ -95,8 +95,6 @@ class VideoCLIPConfig(PreTrainedConfig):
 
 
 def _tower(config_class, config, **sizes: int):
-    if isinstance(config, config_class):
-        return config
     return config_class(**sizes | _sizes(config or {}))
 
 
