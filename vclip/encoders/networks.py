@@ -6,9 +6,8 @@
 import inspect
 from contextlib import suppress
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -121,7 +120,9 @@ class ConSE(EfficientNetLite0):
         device = next(self.network.parameters()).device
         self.sentences: Any = SentenceTransformer(str(get_model_path()), device=str(device))
         self.centre = np.zeros(1, np.float32)
-        names = self.embed_texts(class_names())
+        lines = (Path(__file__).parent / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+        self.class_names = [line for line in lines if not line.startswith("#")]  # ImageNet's, in its classifiers' order
+        names = self.embed_texts(self.class_names)
         self.centre = names.mean(axis=0)
         self.names = torch.from_numpy(names - self.centre).to(device)
         weights = self.network.state_dict() | {f"names.{k}": v for k, v in self.sentences.state_dict().items()}
@@ -137,12 +138,6 @@ class ConSE(EfficientNetLite0):
         likely, classes = self.network((frames.flatten(0, 1) - 127) / 128).softmax(dim=1).topk(TOP)
         embeddings = (likely[:, :, None] * self.names[classes]).sum(1) / likely.sum(1, keepdim=True)
         return embeddings.unflatten(0, frames.shape[:2]).mean(1)
-
-
-def class_names() -> list[str]:
-    """ImageNet's thousand classes, in the order of its classifiers."""
-    lines = files("vclip.encoders").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if not line.startswith("#")]
 
 
 class S3DEncoder(NetworkEncoder):
@@ -199,7 +194,7 @@ class AutoModelEncoder(NetworkEncoder):
         self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)
         if self._pixels is None:
             raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
-        size, is_video, scale, offset, self._patch = _pixel_format(source, name)
+        size, is_video, scale, offset, self._patches = _pixel_format(source, name)
         missing = sorted(loading["missing_keys"])
         if not all(key.startswith("pooler.") for key in missing):
             raise ValueError(f"{name} lacks weights, {missing[:3]} for instance")
@@ -224,14 +219,9 @@ class AutoModelEncoder(NetworkEncoder):
 
     def _vectors(self, pixels: Float[Tensor, "b ..."]) -> Float[Tensor, "b F"]:
         inputs: dict[str, Tensor] = {str(self._pixels): pixels}
-        if self._patch:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
-            b, _, side, p = len(pixels), *pixels.shape[1:3], self._patch
-            rows = (
-                pixels.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * 3)
-            )
-            shapes = torch.full((b, 2), side // p, device=rows.device)
-            inputs = {"pixel_values": rows, "pixel_attention_mask": rows.new_ones(rows.shape[:2], dtype=torch.int32)}
-            inputs |= {"spatial_shapes": shapes}
+        if self._patches:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
+            made = {"return_tensors": "pt", "do_resize": False, "do_rescale": False, "do_normalize": False}
+            inputs = dict(self._patches(list(pixels.cpu()), **made).to(pixels.device))
         output = self._call(**inputs)
         if isinstance(output, Tensor):
             return output
@@ -241,18 +231,11 @@ class AutoModelEncoder(NetworkEncoder):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
 
-class PixelFormat(NamedTuple):
-    """What is done to a frame: `size` pixels a side; times `scale` plus `offset`, a colour each; cut into patches."""
+def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, Any]:
+    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour; what makes patches.
 
-    size: int
-    is_video: bool
-    scale: Float[Tensor, "3"]
-    offset: Float[Tensor, "3"]
-    patch: int | None = None
-
-
-def _pixel_format(source: str, name: str) -> PixelFormat:
-    """Learn from a black and a white frame what an image processor does, or read a video processor's file."""
+    It is learned from a black and a white frame that an image processor takes, or read in a video processor's file.
+    """
     from transformers import AutoImageProcessor
 
     try:
@@ -261,9 +244,9 @@ def _pixel_format(source: str, name: str) -> PixelFormat:
         return _read_pixel_format(source, name, error)
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]
     made = processor(frames, return_tensors="pt")
-    pixels, patch = made["pixel_values"], None
+    pixels, patches = made["pixel_values"], None
     if "spatial_shapes" in made:
-        patch = processor.patch_size
+        patches, patch = processor, processor.patch_size
         rows, columns = made["spatial_shapes"][0].tolist()
         pixels = pixels[:, :1].unflatten(2, (patch, patch, 3)).squeeze(1).movedim(-1, 1)
         pixels = pixels.repeat(1, 1, rows, columns)
@@ -271,10 +254,10 @@ def _pixel_format(source: str, name: str) -> PixelFormat:
     if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
         raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
-    return PixelFormat(size, pixels.ndim == 5, (white - black) / 255, black, patch)
+    return size, pixels.ndim == 5, (white - black) / 255, black, patches
 
 
-def _read_pixel_format(source: str, name: str, error: Exception) -> PixelFormat:
+def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor, None]:
     """From the file of a video processor, which itself may need torchvision."""
     from transformers.video_processing_utils import BaseVideoProcessor
 
@@ -291,7 +274,7 @@ def _read_pixel_format(source: str, name: str, error: Exception) -> PixelFormat:
     mean, std = torch.zeros(3), torch.ones(3)
     if normalise:
         mean, std = torch.tensor(values["image_mean"]), torch.tensor(values["image_std"])
-    return PixelFormat(int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std)
+    return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std, None
 
 
 class Projection:

@@ -105,8 +105,6 @@ class VideoCLIPConfig(PreTrainedConfig):
 
 
 def _tower(config_class, config, **sizes: int):
-    if isinstance(config, config_class):
-        return config
     return config_class(**sizes | _sizes(config or {}))
 
 

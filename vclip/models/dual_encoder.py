@@ -38,6 +38,7 @@ class DualEncoder(ABC):
     Attributes:
         name: what reports call it.
         spec: the `FeatureSpec` of the features it takes; None accepts any.
+        encoder: the frozen encoder that makes a second's features from its frames.
         dim, longest_clip: D, the size of its vectors; seconds it reads at once.
         tokenizer: of its texts; None where it is not known.
 
@@ -50,6 +51,7 @@ class DualEncoder(ABC):
 
     name: str
     spec: FeatureSpec | None
+    encoder: Any
     dim: int
     longest_clip: int
     tokenizer: Any = None
@@ -88,11 +90,6 @@ class DualEncoder(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """All that decides the vectors: two encoders of equal identity embed alike."""
-
-    @property
-    @abstractmethod
-    def encoder(self) -> Any:
-        """The frozen encoder that makes a second's features from its frames, loaded when first used."""
 
     @property
     def classes(self) -> list[str] | None:
@@ -210,17 +207,14 @@ class VideoCLIP(DualEncoder):
         return [merge_windows([next(states) for _ in spans], spans) if spans else nothing for spans in windows]
 
     def _states(self, clips: list[np.ndarray], attend_cls: bool, padding: str = "longest") -> list[np.ndarray]:
-        """h_v of clips within `longest_clip`, in their order; run in the order of length, so that little is padded."""
-        states: list[Any] = [None] * len(clips)
-        order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
+        """h_v of clips within `longest_clip`, and padding behind them."""
+        states = []
         with evaluating(self.model):
-            for first in range(0, len(order), WINDOWS_AT_ONCE):
-                group = order[first : first + WINDOWS_AT_ONCE]
-                rows = self.processor(videos=[clips[i] for i in group], padding=padding)
+            for first in range(0, len(clips), WINDOWS_AT_ONCE):
+                rows = self.processor(videos=clips[first : first + WINDOWS_AT_ONCE], padding=padding)
                 rows = {name: on_device(row, self.model.device) for name, row in rows.items()}
                 h_v: Any = self.model.get_video_features(**rows, attend_cls=attend_cls).last_hidden_state
-                for i, state in zip(group, h_v.float().cpu().numpy(), strict=True):
-                    states[i] = state if padding == "max_length" else state[: len(clips[i])]
+                states.extend(h_v.float().cpu().numpy())
         return states
 
     @property

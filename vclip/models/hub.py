@@ -12,7 +12,6 @@ from vclip.data.corpus import vocabulary_hash
 from vclip.data.extraction import processes
 from vclip.data.spec import FeatureSpec, weights_hash
 from vclip.encoders.loading import load_encoder
-from vclip.encoders.networks import EMBEDDING_CALLS
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import SIZE
 
@@ -41,8 +40,6 @@ class MeanPooled(DualEncoder):
         >>> (clip.encode_texts(["a cup of coffee"]) @ z_v.T).shape
         (1, 2)
     """
-
-    encoder: Any = None  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
 
     def __init__(
         self,
@@ -121,14 +118,6 @@ def from_transformers(name: str, fps: int | None = None, size: int | None = None
 
     identity = {"vocabulary": vocabulary_hash(tokenizer), **limits}
     return MeanPooled(name, encoder, embed_texts, identity, model, tokenizer)
-
-
-def is_dual_encoder(config: Any) -> bool:
-    """Whether transformers' model of a config embeds both texts, and pictures or videos."""
-    from transformers import MODEL_MAPPING
-
-    model = MODEL_MAPPING.get(type(config), None)
-    return hasattr(model, "get_text_features") and any(hasattr(model, call) for call in EMBEDDING_CALLS)
 
 
 def from_sentence_transformers(name: str, fps: int | None = None, size: int | None = None) -> MeanPooled:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig
+from transformers import MODEL_MAPPING, AutoConfig
 from transformers.utils.hub import cached_file
 
 from vclip.data.extraction import processes
-from vclip.encoders.networks import OFFLINE, ConSE
+from vclip.encoders.networks import EMBEDDING_CALLS, OFFLINE, ConSE
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import DualEncoder, VideoCLIP
-from vclip.models.hub import MeanPooled, from_sentence_transformers, from_transformers, is_dual_encoder
+from vclip.models.hub import MeanPooled, from_sentence_transformers, from_transformers
 from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
@@ -57,7 +57,8 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
         return from_sentence_transformers(name, fps, size)
     if config is None:
         raise FileNotFoundError(f"{name!r} is no folder here, and the hub gives no such model ({reason})") from reason
-    if not is_dual_encoder(config):
+    model = MODEL_MAPPING.get(type(config), None)
+    if not (hasattr(model, "get_text_features") and any(hasattr(model, call) for call in EMBEDDING_CALLS)):
         raise ValueError(f"{name} is a {config.model_type!r} model: a search needs one that embeds pictures and texts")
     return from_transformers(name, fps, size)
 
