@@ -126,9 +126,8 @@ def curves(rows: Sequence[dict]) -> Figure:
 def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
     """Pictures (H, W, 3) in rows, each under its title; None leaves a place empty."""
     rows = -(-len(images) // columns)
-    figure, axes = panels(rows, columns, (1.9 * columns, 2.2 * rows), dpi=72)
-    for axis in axes.flat:
-        axis.axis("off")
+    bare = {"frame_on": False, "xticks": [], "yticks": []}
+    figure, axes = panels(rows, columns, (1.9 * columns, 2.2 * rows), dpi=72, subplot_kw=bare)
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         if image is not None:
             axis.imshow(image)
@@ -150,8 +149,7 @@ def ranking(
             axis.set(xticks=[], yticks=[], anchor="N")
             if i < len(shown) and (image := shown[i]) is not None:
                 axis.imshow(image)
-            for spine in axis.spines.values():
-                spine.set(visible=i == place, color=RIGHT, linewidth=4)
+            axis.spines[:].set(visible=i == place, color=RIGHT, linewidth=4)
     return figure
 
 
