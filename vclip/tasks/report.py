@@ -74,7 +74,7 @@ class Report:
         ours: pd.DataFrame = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
         scored = f"{self.coverage['records']} of {records} records have features"
         ours = ours.rename_axis("system").reset_index().assign(table="", setting="", note=scored)
-        return pd.concat({"measured here": ours, "published": theirs}).droplevel(1)[theirs.columns]
+        return pd.concat({"measured here": ours, "published": theirs}).droplevel(1).reindex(columns=theirs.columns)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the examples as JSON holds it; an undefined score is None."""
