@@ -194,8 +194,7 @@ def labelled_seconds(
     curve, bands = axes[:, 0]
     curve.step(np.arange(len(best) + 1), [*best, best[-1]], where="post", color=VIDEO, linewidth=1.2)
     curve.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
-    curve.set(ylabel=ylabel)
-    curve.margins(y=0.15)
+    curve.set(ylabel=ylabel, ymargin=0.15)
     curve.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0)
     for y, labels in ((1, truth), (0, predicted)):
         for label, start, end in segments(labels):
