@@ -126,9 +126,8 @@ def curves(rows: Sequence[dict]) -> Figure:
 def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], columns: int = 6) -> Figure:
     """Pictures (H, W, 3) in rows, each under its title; None leaves a place empty."""
     rows = -(-len(images) // columns)
-    figure, axes = panels(rows, columns, (1.9 * columns, 2.2 * rows), dpi=72)
-    for axis in axes.flat:
-        axis.axis("off")
+    bare = {"frame_on": False, "xticks": [], "yticks": []}
+    figure, axes = panels(rows, columns, (1.9 * columns, 2.2 * rows), dpi=72, subplot_kw=bare)
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         if image is not None:
             axis.imshow(image)
@@ -150,8 +149,7 @@ def ranking(
             axis.set(xticks=[], yticks=[], anchor="N")
             if i < len(shown) and (image := shown[i]) is not None:
                 axis.imshow(image)
-            for spine in axis.spines.values():
-                spine.set(visible=i == place, color=RIGHT, linewidth=4)
+            axis.spines[:].set(visible=i == place, color=RIGHT, linewidth=4)
     return figure
 
 
@@ -196,8 +194,7 @@ def labelled_seconds(
     curve, bands = axes[:, 0]
     curve.step(np.arange(len(best) + 1), [*best, best[-1]], where="post", color=VIDEO, linewidth=1.2)
     curve.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
-    curve.set(ylabel=ylabel)
-    curve.margins(y=0.15)
+    curve.set(ylabel=ylabel, ymargin=0.15)
     curve.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0)
     for y, labels in ((1, truth), (0, predicted)):
         for label, start, end in segments(labels):

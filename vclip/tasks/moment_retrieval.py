@@ -36,7 +36,6 @@ class MomentScore(Score):
     rank1: float
     rank5: float
     miou: float
-    chance: "MomentScore | None" = None
 
 
 def moment_scores(

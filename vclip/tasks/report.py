@@ -263,10 +263,10 @@ def _shown(value: float) -> str:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Score:
-    """Base of a task's score, whose numbers are its float fields; `chance` is what random answers score on average."""
+    """Base of a task's score, whose numbers are its float fields; `chance`: random answers', a number or a Score."""
 
     n: int
-    chance: "Score | float | None" = None
+    chance: Any = None
 
     def values(self) -> dict[str, float]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.type is float}
@@ -275,7 +275,7 @@ class Score:
         """Scores of trivial methods, by name."""
         if isinstance(self.chance, Score):
             return {"chance": self.chance.values()}
-        return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), self.chance)}
+        return {} if self.chance is None else {"chance": dict.fromkeys(self.values(), float(self.chance))}
 
     def report(self, baselines: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, Any]:
         """`scores`, `baselines` and `n`, as the `examine` of a task returns them."""

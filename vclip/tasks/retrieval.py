@@ -30,7 +30,6 @@ class RetrievalScore(Score):
     r5: float
     r10: float
     median_rank: float
-    chance: "RetrievalScore | None" = None
 
 
 def score(

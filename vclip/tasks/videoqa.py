@@ -26,7 +26,6 @@ class VideoQAScore(Score):
     accuracy: float
     predictions: Int64[np.ndarray, " N"]
     scores: list[Float64[np.ndarray, " C"]]
-    chance: "float | None" = None
 
 
 def score(

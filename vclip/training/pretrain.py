@@ -228,9 +228,8 @@ class Contrast:
             losses.append(float(info_nce(z_v, z_t, config.temperature)))
             embedded.append((z_v, z_t))
         z_v, z_t = (torch.cat(z) for z in zip(*embedded, strict=True))
-        values = dataclasses.asdict(retrieval.score(z_t @ z_v.T))
-        chance = values.pop("chance")
-        row = {"validation_loss": float(np.mean(losses)), **values, "chance_r1": chance["r1"]}
+        found = retrieval.score(z_t @ z_v.T)
+        row = {"validation_loss": float(np.mean(losses)), "n": found.n, **found.values(), "chance_r1": found.chance.r1}
         return row, row["validation_loss"]
 
     def _embed(self, corpus: Corpus, videos: np.ndarray, clips) -> tuple[np.ndarray, np.ndarray]:
