@@ -58,11 +58,11 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
         # a listed video that is gone becomes a row of the report; a folder that is gone would seem to be empty
         if not os.path.lexists(place) and (len(places) == 1 or place.suffix.lower() not in VIDEO_SUFFIXES):
             raise FileNotFoundError(f"{str(place)!r}: no such folder or file")
-        found = video_files(place) if place.is_dir() else [place]
+        found = video_files(place) if os.path.isdir(place) else [place]
         if not found:
             raise FileNotFoundError(f"no video in {place}")
         paths.update(found)
-    paths, folder = sorted(paths), Path(os.path.commonpath([f if f.is_dir() else f.parent for f in places]))
+    paths, folder = sorted(paths), Path(os.path.commonpath([f if os.path.isdir(f) else f.parent for f in places]))
     media = [printable(f.relative_to(folder).as_posix()) for f in paths]
     counts = Counter(f.stem for f in paths)
     names = [printable(f.stem) if counts[f.stem] == 1 and stems else m for f, m in zip(paths, media, strict=True)]

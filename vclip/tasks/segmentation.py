@@ -305,7 +305,8 @@ def examine(
     if rule == "classifier":
         unnamed = [f"LABEL_{label}" for label in dataset.labels]
         if (clip.classes or [])[1:] not in (dataset.texts, unnamed):
-            raise ValueError(f"rule='classifier' needs a model fine-tuned for segmentation on the labels of {dataset}")
+            needs = f"a model fine-tuned for segmentation on the labels of {dataset}"
+            raise ValueError(f"rule='classifier' needs {needs}: take one of {', '.join(RULES)}")
         logits = map(clip.class_logits, states)  # COINPredictor takes the argmax of all K + 1
         found = [best_label(rows[:, 1:] - rows[:, :1], 0.0) for rows in logits]
         predicted, best, threshold = [labels for labels, _ in found], [scores for _, scores in found], 0.0
