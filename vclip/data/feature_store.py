@@ -85,11 +85,9 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "store.lock", timeout=0):
-            store = FeatureStore(folder, spec)
-            with closing(store.db):
-                store.flush()  # what waits since a run was killed
-                yield store
+        with FileLock(folder / "store.lock", timeout=0), closing(FeatureStore(folder, spec)) as store:
+            store.flush()  # what waits since a run was killed
+            yield store
     except Timeout:
         raise RuntimeError(f"{folder} is being written by another process: run again when it has finished") from None
 
@@ -119,6 +117,9 @@ class FeatureStore:
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec is not None and (difference := self.spec.difference(spec)):
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")
+
+    def close(self) -> None:
+        self.db.close()
 
     def remember(self, **meta) -> None:
         self.meta |= meta
