@@ -68,11 +68,8 @@ def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
     wanted = json.loads(json.dumps(asdict(config) | (data or {}), default=lambda tower: tower.to_diff_dict()))
     if (output / file).exists() and (output / STATE).exists():  # else there is nothing to lose
         there = json.loads((output / file).read_text(encoding="utf-8"))
-        differing = [
-            name
-            for name in wanted
-            if there.get(name, wanted[name]) != wanted[name] and name not in ("epochs", "output")
-        ]
+        kept = [name for name in wanted if name not in ("epochs", "output")]
+        differing = [name for name in kept if there.get(name, wanted[name]) != wanted[name]]
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings "
