@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vclip.models.videoclip import VideoCLIPModel, VideoCLIPOutput
     from vclip.search.browser import RetrievalBrowser
     from vclip.search.index import Hit, MomentIndex
-    from vclip.tasks.report import evaluate
+    from vclip.tasks.evaluate import evaluate
     from vclip.training.checkpoint import Run
     from vclip.training.clusters import VideoIndex, sample_clusters, video_vectors
     from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate

@@ -134,7 +134,7 @@ def _train(config: PretrainConfig) -> "tuple[Run, float]":
 
 def score_tasks(clip: "DualEncoder") -> dict:
     """{style: {task: {score: (value, baseline, n)}}} on MiniHowTo's sets."""
-    from vclip.tasks.report import evaluate
+    from vclip.tasks.evaluate import evaluate
 
     scores: dict = {style: {} for style in STYLES}
     for name, (_, _, task, options, wanted) in SCORED.items():
@@ -151,7 +151,7 @@ def score_tasks(clip: "DualEncoder") -> dict:
 
 def score_set(clip: "DualEncoder", scored: Scored) -> dict:
     """{score: (value, best baseline or None, n)} on another data set, and R@1 among the clips of a text's recipe."""
-    from vclip.tasks.report import evaluate
+    from vclip.tasks.evaluate import evaluate
 
     dataset, corpus = _open(scored)
     report = evaluate(clip, dataset, corpus, scored.task)

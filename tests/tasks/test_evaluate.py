@@ -14,7 +14,7 @@ from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.tasks.report import examiner
+from vclip.tasks.evaluate import examiner
 
 import corpora
 from corpora import TOWER

@@ -1,13 +1,11 @@
-"""One way to run every task; its report: scores beside trivial baselines, every example, and what made them."""
+"""What an evaluation found: scores beside chance-level and trivial baselines, every example, and what made them."""
 
 import hashlib
 import html
-import importlib
-import inspect
 import json
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,6 @@ from tqdm.auto import tqdm
 
 from vclip.data.corpus import Corpus
 from vclip.data.storage import replace, write_json
-from vclip.data.text import refuse_unknown
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 
@@ -106,60 +103,6 @@ class Report:
     def _repr_html_(self) -> str:
         table = self.table.to_html(float_format=_shown, na_rep="–", border=0)
         return f"<p>{html.escape(self._headline())}</p>{table}"
-
-
-def evaluate(
-    clip: DualEncoder,
-    dataset: Dataset,
-    corpus: Corpus | str | Path,
-    task: str | None = None,
-    seed: int = 0,
-    **options,
-) -> Report:
-    """Score a dual encoder on a data set: a Report of scores beside trivial baselines, with every example.
-
-    Args:
-        clip: the model, from `vclip.load`.
-        dataset: records of one split, from `vclip.datasets`.
-        corpus: features of the data set's videos, or the folder. Records whose video it lacks are left out and counted
-            in the report's coverage.
-        task: one of `dataset.tasks`, the first by default.
-        seed: for baselines that are drawn.
-        options: keyword arguments of the task's `examine`, such as `vclip.tasks.segmentation.examine`'s `rule`; the
-            report records them.
-
-    Raises:
-        ValueError: if no video has features, or the features are not the model's.
-
-    Example:
-        >>> import vclip
-        >>> from vclip.datasets import youcook2
-        >>> folder = vclip.minihowto()
-        >>> report = evaluate(vclip.load(folder / "checkpoint"), youcook2.load(folder / "youcook2/val"), folder / "val")
-        >>> report.n, report.baselines["chance"]["r1"] < report.scores["r1"]
-        (284, True)
-    """
-    if not dataset.tasks:
-        raise TypeError(f"no task scores the records of {dataset}")
-    task = task or dataset.tasks[0]
-    refuse_unknown([task], dataset.tasks, f"task of {dataset.name}")
-    examine = examiner(task)
-    parameters = inspect.signature(examine).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    drawn = {"seed": seed} if defaults.pop("seed", None) is not None else {}
-    refuse_unknown(options, defaults, f"option of {task}")
-    corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
-    clip.check(corpus)
-    counted = coverage(dataset, corpus)
-    found = examine(clip, dataset, corpus, **drawn, **options)
-    return Report(task, coverage=counted, about=about(clip, dataset, corpus, seed, defaults | options), **found)
-
-
-def examiner(task: str) -> Callable[..., dict[str, Any]]:
-    """The function that scores a task: `examine` of its module."""
-    if task == "paragraph_retrieval":
-        return importlib.import_module("vclip.tasks.retrieval").examine_paragraphs
-    return importlib.import_module(f"vclip.tasks.{task}").examine
 
 
 def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from vclip.datasets._records import D, Dataset, subset
 from vclip.models.dual_encoder import VideoCLIP, evaluating
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.tasks.comparison import HEADLINES
-from vclip.tasks.report import about, coverage, covered, examiner
+from vclip.tasks.evaluate import examiner
+from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.config import FinetuneConfig
 from vclip.training.finetune_tasks import TASKS, Task, Windowed
