@@ -89,12 +89,6 @@ def from_transformers(name: str, fps: int | None = None, size: int | None = None
     Args:
         name: a hub id or a folder.
         fps, size: frames a second that are averaged, 3 by default (a video model has its own); pixels a side, if given.
-
-    Raises:
-        ValueError: the model has no text side, or none of pictures; what is done to frames or texts is not known.
-
-    Example:
-        >>> from_transformers("google/siglip2-base-patch16-224")  # doctest: +SKIP
     """
     from transformers import AutoTokenizer
 
@@ -132,9 +126,6 @@ def from_sentence_transformers(name: str, fps: int | None = None, size: int | No
     Raises:
         ImportError: the library is missing.
         ValueError: the model takes no pictures, or pictures of any size, and `size` is not given.
-
-    Example:
-        >>> from_sentence_transformers("sentence-transformers/clip-ViT-B-32")  # doctest: +SKIP
     """
     try:
         from sentence_transformers import SentenceTransformer
