@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vclip.plots import CHANCE, RIGHT, TEXT, VIDEO, closed, plain
+from vclip.plots import CHANCE, RIGHT, TEXT, VIDEO, plain
 
 ENDLESS = "one seed: no interval"
 COLOURS = (VIDEO, TEXT, RIGHT, "#cc79a7")
@@ -89,7 +89,8 @@ def gain_map(effects: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, ti
     axes.tick_params(length=0, labelsize=10)
     axes.title.set_fontsize(10)
     axes.spines[:].set_visible(False)
-    return closed(figure)
+    plt.close(figure)
+    return figure
 
 
 def _chosen(effects: pd.DataFrame, task: str, style: str) -> pd.DataFrame:
@@ -120,4 +121,5 @@ def _with_legend(figure: Figure) -> Figure:
     labels += [ENDLESS] * (ENDLESS in entries)
     handles = [entries[label] for label in labels]
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=10)
-    return closed(figure)
+    plt.close(figure)
+    return figure

@@ -320,7 +320,7 @@ def test_the_encoder_that_the_checkpoint_names(tmp_path):
 
 def test_features_at_another_rate_are_not_indexed(tmp_path, clip):
     np.save(tmp_path / "a.npy", np.ones((40, 12), np.float32))
-    with pytest.raises(ValueError, match="has a rate, which no index records"):
+    with pytest.raises(ValueError, match="is at another rate: call its export"):
         MomentIndex.build(clip, Corpus.open(tmp_path, rate=2), tmp_path / "index")
     assert len(MomentIndex.build(clip, Corpus.open(tmp_path, rate=1), tmp_path / "index")) == 1
     exported = Corpus.open(tmp_path, rate=2).export(tmp_path / "exported")

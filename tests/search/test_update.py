@@ -216,7 +216,7 @@ def test_names_are_shown_and_not_trusted(clip, tmp_path):
     assert "<b>" not in index.report._repr_html_() and "&lt;b&gt;" in index.report._repr_html_()
     assert len(index.search(QUERY)) == 2 and index.update()[0].video == "<b>.mp4"
     shutil.copy(video, tmp_path / "d\\udcff<i>.mov")
-    with pytest.raises(ValueError, match="two files are both written 'd.*udcff<i>.mov': rename"):
+    with pytest.raises(ValueError, match="two files get the id 'd.*udcff<i>.mov': rename"):
         index.update()
     assert len(index.search(QUERY)) == 2
 
@@ -292,7 +292,7 @@ def two_folders(path) -> list:
 
 def test_several_folders_are_one_index(clip, tmp_path):
     folders = two_folders(tmp_path)
-    with pytest.raises(ValueError, match="a is not the one folder to index: pass path="):
+    with pytest.raises(ValueError, match="a file or several folders need path="):
         clip.index(folders)
     index = clip.index(folders, path=tmp_path / "index")
     assert index.videos == ["a/one.mov", "b/deep/one.mov"] and "a, b" in repr(index)
@@ -344,6 +344,6 @@ def test_an_index_from_before_several_folders(clip, folder):
 
 def test_one_file_is_an_index_where_it_is_told_to_be(clip, tmp_path):
     file = indexes.write(tmp_path / "a.mov", 20, 0)
-    with pytest.raises(ValueError, match="a.mov is not the one folder to index: pass path="):
+    with pytest.raises(ValueError, match="a file or several folders need path="):
         clip.index(file)
     assert clip.index(file, path=tmp_path / "index").videos == ["a.mov"]

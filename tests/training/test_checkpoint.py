@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vclip
-from vclip.encoders.loading import from_spec
+from vclip.encoders.loading import encoder_files, from_spec
 from vclip.training.checkpoint import Log, Progress, load_state, read_log, save_clip, save_state
 
 BATCHES = [np.array([3, 1]), np.array([2]), np.array([0, 4, 5])]
@@ -69,7 +69,7 @@ def test_what_json_has_no_word_for_is_null(tmp_path):
 def test_a_saved_model_finds_its_frozen_encoder_wherever_its_folder_lies(tmp_path):
     """Its config names its class, and the projection comes along."""
     clip = vclip.load(vclip.minihowto() / "checkpoint")
-    save_clip(tmp_path / "here", clip, clip.encoder_files)
+    save_clip(tmp_path / "here", clip, encoder_files(clip.spec, clip.model.name_or_path))
     (tmp_path / "far").mkdir()
     shutil.move(tmp_path / "here", tmp_path / "far" / "away")
     again = vclip.load(tmp_path / "far" / "away")

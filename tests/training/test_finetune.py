@@ -185,7 +185,7 @@ def test_nothing_to_tell_apart_and_too_long_windows_are_refused(data, tmp_path):
         run("retrieval", data, tmp_path / "a", batch_size=1)
     with pytest.raises(ValueError, match="batch_size is 4, with 1 clips in MSR-VTT"):
         finetune(config("retrieval", data, tmp_path / "b"), labelled.dataset("retrieval", 0, 2), data / "corpus")
-    with pytest.raises(ValueError, match=r"window \(64 s\) exceeds the model's longest clip \(32 s\)"):
+    with pytest.raises(ValueError, match=r"window \(64 s\) exceeds the longest clip \(32 s\)"):
         run("segmentation", data, tmp_path / "c", window=64)
 
 

@@ -64,6 +64,8 @@ class Corpus:
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
         self._set_captions(captions)
+        if rate is not None and not rate > 0:
+            raise ValueError(f"rate is the number of features a second, above 0, not {rate}")
         if rate not in (None, 1):
             self._resample(rate)
 
@@ -191,7 +193,7 @@ class Corpus:
         return np.concatenate([none, *clips], dtype=np.float16, casting="same_kind"), ends - starts
 
     def export(self, folder, kind: Literal["npy", "h5"] = "npy") -> Path:
-        """Write the features, float32, into the new `folder` for other tools, all or nothing; return the folder.
+        """Write the features, float32, into the new `folder` for other tools, all or nothing; captions are left out.
 
         Args:
             kind: `<id>.npy`, or one features.h5 with a dataset a video. "_" stands for what no file name may hold.
@@ -276,7 +278,7 @@ class Corpus:
         ids = pa.array(self.video_ids, pa.string())
         owner = pc.index_in(table["video_id"], ids)  # pyright: ignore[reportAttributeAccessIssue]
         if owner.null_count or (np.diff(owner.to_numpy()) < 0).any():
-            raise ValueError(f"{self.path}: captions.parquet does not fit videos.parquet: copy both again")
+            raise ValueError(f"{self.path}: captions are not in the order of the videos: copy both tables again")
         self.caption_offsets = np.searchsorted(owner.to_numpy(), np.arange(len(self) + 1)).astype(np.int64)
         self.caption_start = table["start"].to_numpy().astype(np.float64)
         self.caption_end = table["end"].to_numpy().astype(np.float64)

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from av.error import FFmpegError
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
@@ -165,7 +166,7 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
 
 
 def _recognise(store: FeatureStore, videos: list[str], model: str | os.PathLike) -> None:
-    """Give captions to videos without, each committed; the stamp says that `model` has heard a video."""
+    """Give captions to videos without, each committed; the stamp names the model."""
     name = printable(os.fspath(model))
     for video in tqdm(videos, desc="speech", unit="video"):
         entry = store.entries[video]
@@ -177,7 +178,9 @@ def _recognise(store: FeatureStore, videos: list[str], model: str | os.PathLike)
         try:
             said = deduplicate(recognise(store.file(entry), model))
             stamp += f"{HEARD}{'recognised' if len(said) else 'no speech'} by {name}"
-        except (OSError, ValueError) as failed:
+        except (OSError, ValueError, FFmpegError) as failed:
+            if heard:  # what another model heard stays
+                continue
             stamp, error = "unreadable", printable(str(failed))
         entry = entry._replace(caption_stamp=stamp, caption_error=error)
         store.commit([(entry, as_json(said) if said else None)])

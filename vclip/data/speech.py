@@ -12,7 +12,7 @@ from vclip.data.video import open_video
 
 
 def recognise(path: str | os.PathLike, model: str | os.PathLike = "small") -> Captions:
-    """What is said in a video, by Whisper: captions of a sentence or a part of one, none where nobody speaks.
+    """What is said in a video, by Whisper: one caption for each sentence or part of it.
 
     Args:
         path: any file that FFmpeg opens.

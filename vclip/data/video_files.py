@@ -51,7 +51,7 @@ Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it
 def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
     """Videos by id, in path order, and their common folder; without `stems`, or where they clash, an id is the path."""
     places = [source] if isinstance(source, str | os.PathLike) else source
-    places, paths = [Path(place).expanduser().absolute() for place in places], set()
+    places, paths = [Path(os.path.abspath(Path(place).expanduser())) for place in places], set()
     if not places:
         raise FileNotFoundError("no video: the list of files is empty")
     for place in places:
@@ -68,7 +68,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
     names = [printable(f.stem) if counts[f.stem] == 1 and stems else m for f, m in zip(paths, media, strict=True)]
     names = names if len(set(names)) == len(paths) else media
     if twice := [name for name, n in Counter(names).items() if n > 1]:
-        raise ValueError(f"two files are both written {twice[0]!r}: rename one of them in {folder}")
+        raise ValueError(f"two files get the id {twice[0]!r}: rename one of them in {folder}")
     return dict(zip(names, paths, strict=True)), folder
 
 
@@ -153,7 +153,8 @@ class Files:
         self.videos, self.folder = find_videos(source, stems)
         index, root = out.resolve(), self.folder.resolve()
         # relative if the store lies among the videos, so that both can be moved
-        self.root = os.path.relpath(root, index) if index.is_relative_to(root) else os.path.abspath(self.folder)
+        inside = index.is_relative_to(root) and root != root.parent
+        self.root = os.path.relpath(root, index) if inside else os.path.abspath(self.folder)
         self._listing = cache(listing)
 
     def place(self, video: str) -> tuple[str, bytes]:
@@ -192,8 +193,9 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
             if entry.status == "failed":
                 changes[video] = "skipped", ""
             continue
-        if entry is not None and entry.path not in (b"", files.place(video)[1]) and os.path.lexists(store.file(entry)):
-            both = f"{files.videos[video]} and {store.file(entry)}"
+        old = store.file(entry) if entry is not None and entry.path not in (b"", files.place(video)[1]) else None
+        if old not in (None, files.videos[video]) and os.path.lexists(old):
+            both = f"{files.videos[video]} and {old}"
             raise ValueError(f"{both} have one id, {video!r}: rename one, or extract the folders together")
         todo.append(video)
         changes.setdefault(video, ("changed" if video in held else "added", ""))
@@ -235,9 +237,12 @@ def _without_lost(store: FeatureStore) -> Changes:
 
 def _moved(store: FeatureStore, files: Files, todo: Sequence[str]) -> list[tuple[str, Entry, Content]]:
     """Of the videos to be encoded those with the content of another that is no longer where it was, and its entry."""
-    replaced, here, free = set(todo), {files.place(video)[1] for video in files.videos}, {}
+    replaced, free = set(todo), {}
+    here = {files.place(video)[1] for video in files.videos} | {os.fsencode(file) for file in files.videos.values()}
     for entry in store.entries.values():
-        away = entry.video not in files.videos and (entry.path in here or not store.file(entry).exists())
+        file = store.file(entry)
+        found = entry.path in here or os.fsencode(file) in here or not file.exists()
+        away = entry.video not in files.videos and found
         if entry.sha256 and entry.shard is not None and (entry.video in replaced or away):
             free[entry.size, entry.sha256] = entry
     sizes, moved = {size for size, _ in free}, []

@@ -74,6 +74,8 @@ class VideoCLIPConfig(PreTrainedConfig):
     ):
         if pooling not in ("mean", "cls"):
             raise ValueError(f'pooling is "mean" or "cls", not {pooling!r}')
+        if text not in ("free", "locked") or (text == "locked" and (pooling != "mean" or share_towers)):
+            raise ValueError(f'text is "free", or "locked" with mean pooling and separate towers, not {text!r}')
         sizes = {"num_hidden_layers": 12 if share_towers else 6}
         if text == "locked":  # texts are vectors of the features' width
             text_config = {"hidden_size": video_feature_dim, "num_attention_heads": max(1, video_feature_dim // 64)}

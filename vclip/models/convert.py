@@ -146,10 +146,10 @@ def fetch(address: str, folder: Path) -> Path:
             with suppress(ConnectionError, TimeoutError), part.open("r+b" if start else "wb") as out, opened as stream:
                 out.seek(start)
                 shutil.copyfileobj(stream, out, 2**20)
-    except URLError as error:
-        remedy = f"get {name} elsewhere and put it into {folder}"
-        raise OSError(f"{address} cannot be fetched ({error.reason}): {remedy}") from None
-    if (came := part.stat().st_size) != size:
+    except (URLError, ConnectionError, TimeoutError) as error:
+        why, remedy = getattr(error, "reason", error), f"get {name} elsewhere and put it into {folder}"
+        raise OSError(f"{address} cannot be fetched ({why}): {remedy}") from None
+    if (came := part.stat().st_size) != size and size > start:  # a server may not say how large it is
         raise OSError(f"{address} was cut off: {came:,} of {size:,} bytes are in {folder}: run again to go on")
     part.replace(file)
     return file

@@ -18,7 +18,7 @@ from vclip.data.corpus import Corpus, vocabulary_hash
 from vclip.data.extraction import encode_file
 from vclip.data.spec import FeatureSpec, weights_hash
 from vclip.datasets.minihowto import FOLDER, PROJECTION_HASH
-from vclip.encoders.loading import encoder_files, from_spec
+from vclip.encoders.loading import from_spec
 from vclip.models.packing import on_device
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
@@ -120,6 +120,8 @@ class DualEncoder(ABC):
 
         A damaged file gives the seconds that can be decoded, with a warning; ValueError if there are none.
         """
+        if start < 0 or (end is not None and end <= start):
+            raise ValueError(f"{path}: {start} to {end} s is no clip: pass 0 <= start < end")
         self.warn_out_of_domain(path)
         features, error = encode_file(Path(path), self.encoder, int(start), None if end is None else math.ceil(end))
         if features is None:
@@ -236,10 +238,6 @@ class VideoCLIP(DualEncoder):
         if self.spec is None:
             raise ValueError("the model's config names no feature_spec: set `encoder` to the one it was trained on")
         return from_spec(self.spec, self.model.name_or_path)
-
-    @property
-    def encoder_files(self) -> list[Path]:
-        return [] if self.spec is None else encoder_files(self.spec, self.model.name_or_path)
 
     @property
     def classes(self) -> list[str] | None:

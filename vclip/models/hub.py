@@ -32,13 +32,6 @@ class MeanPooled(DualEncoder):
         embed_texts: sentences -> (n, D), in the same space.
         text_identity: what decides the vectors of texts, beside the weights that the encoder's spec names.
         model, processor: the network that both sides share, and what prepares its texts.
-
-    Example:
-        >>> import vclip
-        >>> clip = vclip.load("offline")
-        >>> z_v = clip.encode_clips([np.eye(384)[:5], np.eye(384)[7:8]])
-        >>> (clip.encode_texts(["a cup of coffee"]) @ z_v.T).shape
-        (1, 2)
     """
 
     def __init__(

@@ -83,17 +83,17 @@ class MomentIndex:
         folders = [] if isinstance(source, Corpus) else source if isinstance(source, list | tuple) else [source]
         folders = [Path(folder).expanduser() for folder in folders]
         kept = [name for name in ("corpus.json", STORE) for folder in folders if (folder / name).is_file()]
-        if not folders or kept or folders[0].suffix in H5:
-            corpus = source if isinstance(source, Corpus) else Corpus.open(source)
+        if isinstance(source, Corpus) or (len(folders) == 1 and (kept or folders[0].suffix in H5)):
+            corpus = source if isinstance(source, Corpus) else Corpus.open(folders[0])
             if corpus.rate not in (None, 1):
-                raise ValueError(f"{corpus} has a rate, which no index records: index what its export writes")
+                raise ValueError(f"{corpus} is at another rate: call its export(folder) and index that folder")
             place = corpus.path if corpus.path.is_dir() else corpus.path.with_name(f"{corpus.path.name}.index")
             index = MomentIndex(clip, place if path is None else Path(path).expanduser(), [])
             index.corpus = corpus
         else:
-            if path is None and (len(folders) > 1 or folders[0].is_file()):
-                raise ValueError(f"{folders[0]} is not the one folder to index: pass path='my_index', where to put it")
-            clip.warn_out_of_domain(folders[0])
+            if path is None and (len(folders) != 1 or folders[0].is_file()):
+                raise ValueError("a file or several folders need path='my_index', the folder for the index")
+            clip.warn_out_of_domain(folders[0] if folders else path)
             index = MomentIndex(clip, folders[0] / ".vclip" if path is None else Path(path).expanduser(), folders)
         index.update()
         return index
@@ -127,22 +127,22 @@ class MomentIndex:
         self._read(corpus)
         return self.report
 
-    def search(self, query: Any, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> Hits:
+    def search(self, text: Any, k: int = 10, videos: str | Callable[[str], bool] | None = None) -> Hits:
         """Find at most k moments, best first, none overlapping. A moment is the best run of seconds in a window.
 
         Args:
-            query: a sentence (a str is never a file; the model warns of one whose tokens are mostly unknown to it); a
+            text: a sentence (a str is never a file; the model warns of one whose tokens are mostly unknown to it); a
                 picture: a Path, a PIL image or RGB (H, W, 3) uint8; a clip: the Path of a video or (path, start, end)
-                in seconds; or a `Hit`, for other moments like it. In place of z_t they have the mean of their h_v.
+                in seconds; or a `Hit`, for other moments like it. Their query vector is the mean of h_v.
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
                 in margin and quantile.
 
         Raises:
             ValueError: for a text without words, without a known one, or of which the model makes NaN, or k < 1.
         """
-        if (isinstance(query, str) and not query.strip()) or k < 1:
-            raise ValueError(f"search takes a text with words and k of at least 1, not {short(query)} and {k}")
-        query, hits, w = printable(query) if isinstance(query, str) else query, Hits(), self._windows
+        if (isinstance(text, str) and not text.strip()) or k < 1:
+            raise ValueError(f"search takes a text with words and k of at least 1, not {short(text)} and {k}")
+        query, hits, w = printable(text) if isinstance(text, str) else text, Hits(), self._windows
         if w is None:
             return hits
         z = self._vector(query)

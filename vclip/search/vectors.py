@@ -89,9 +89,8 @@ def standing_out(
 ) -> tuple[int, int]:
     """Start and end of the run of seconds that stands out: the first with the largest sum of scores - mean - sd / 2.
 
-    It has at least `shortest` seconds (or all there are), and holds the second `around` if that is given. Of ten
-    label-free rules this one found the 284 steps of MiniHowTo's val videos best: mean IoU 0.72, 0.25 for the whole
-    window.
+    It has at least `shortest` seconds (or all there are), and holds the second `around` if that is given. On
+    MiniHowTo's val videos it was the best of ten label-free rules: mean IoU 0.72 with the 284 steps.
     """
     x = scores.astype(np.float64)
     total = np.concatenate([[0.0], np.cumsum(x - x.mean() - x.std() / 2)])

@@ -66,7 +66,7 @@ class Report:
         found = json.loads(PUBLISHED.read_text(encoding="utf-8")).get(test, {"records": [1, 0], "ids": ""})
         fewest, most = found["records"]
         if not fewest <= records <= most or not self.examples["video_id"].str.fullmatch(found["ids"]).all():
-            raise ValueError(f"published scores are of the real test sets: {test}, {records} records, is none of them")
+            raise ValueError(f"no published scores for {test} with {records} records: only real test sets have some")
         theirs = pd.DataFrame(found["rows"], columns=found["columns"]).assign(source="published")
         ours: pd.DataFrame = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
         ours = ours.rename_axis("system").reset_index().assign(source="measured here", table="", setting="")

@@ -167,14 +167,6 @@ def r1_within(
     Returns:
         A row "all", then one for each name in `classes`: `r1` and its `chance`, fractions; `n` texts, without those
         whose clip is alone in its class or of an unknown one; `clips`, the mean number that a text is sought among.
-
-    Example:
-        >>> import vclip
-        >>> from vclip.datasets import youcook2
-        >>> folder, corpus = vclip.minihowto(), vclip.Corpus.open(vclip.minihowto() / "val")
-        >>> model, records = vclip.load(folder / "checkpoint"), youcook2.load(folder / "youcook2/val")
-        >>> r1_within(model, records, corpus, {"verb": lambda record: record.sentence.split()[0]}).n.to_dict()
-        {'all': 284, 'verb': 284}
     """
     if classes is None:
         classes = {"recipe": lambda record: getattr(record, "recipe_type", None)}

@@ -6,7 +6,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -69,7 +69,8 @@ def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
     if (output / file).exists() and (output / STATE).exists():  # else there is nothing to lose
         there = json.loads((output / file).read_text(encoding="utf-8"))
         kept = [name for name in wanted if name not in ("epochs", "output")]
-        differing = [name for name in kept if there.get(name, wanted[name]) != wanted[name]]
+        default = {f.name: f.default for f in fields(config)}  # of a field that an older run lacks
+        differing = [name for name in kept if there.get(name, default.get(name)) != wanted[name]]
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings "

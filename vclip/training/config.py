@@ -110,6 +110,9 @@ class PretrainConfig(TrainConfig):
     gather_negatives: bool = False
 
     def __post_init__(self):
+        for least, most in (self.video_seconds, self.text_tokens):
+            if least > most:
+                raise ValueError(f"the least comes before the most, got {(least, most)}")
         if self.text == "locked" and (self.bert or self.sampler == "mil_nce" or self.temperature >= 1):
             raise ValueError("text 'locked' needs a temperature below 1, and takes no bert and no sampler 'mil_nce'")
         if self.gather_negatives and self.sampler == "mil_nce":

@@ -16,6 +16,7 @@ from torch import nn
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
 from vclip.datasets._records import D, Dataset, subset
+from vclip.encoders.loading import encoder_files
 from vclip.models.dual_encoder import VideoCLIP, evaluating
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.tasks.comparison import HEADLINES
@@ -101,13 +102,14 @@ def finetune(
     for _, features in (training, chosen_on):
         clip.check(features)
     if isinstance(task, Windowed) and config.window > clip.longest_clip:
-        raise ValueError(f"window ({config.window} s) exceeds the model's longest clip ({clip.longest_clip} s)")
+        raise ValueError(f"window ({config.window} s) exceeds the longest clip ({clip.longest_clip} s): lower it")
     objective = Labels(task, accelerator, clip, training, chosen_on)
     if accelerator.is_main_process:
         described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
         claim(config, "finetune.json", described)
     accelerator.wait_for_everyone()
-    Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=clip.encoder_files).run()
+    beside = encoder_files(clip.spec, clip.model.name_or_path) if clip.spec else []
+    Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=beside).run()
     run = read_run(config.output)
     report = _report(config.task, run.scores, words, training[0], chosen_on[0])
     if accelerator.is_main_process:
