@@ -142,6 +142,13 @@ def test_said_and_both_are_the_loop(index):
         assert hit.both == pytest.approx(both, abs=1e-3)
 
 
+def test_a_clip_that_ends_before_it_starts_is_refused(real, shared):
+    file = shared / "videos" / "rabbit320.mp4"
+    for start, end in ((5, 3), (-1, 3)):
+        with pytest.raises(ValueError, match=f"{start} to {end} s is no clip"):
+            real.search((file, start, end))
+
+
 def test_what_is_said_decides_between_what_is_seen(real):
     """Of real captions the one that says it; without captions what is seen alone counts."""
     hits = real.search("type the name of an application", k=100)

@@ -309,6 +309,18 @@ def test_several_folders_are_one_index(clip, tmp_path):
     assert [v for v in whole.videos if v != "c/other.mov"] == index.videos
 
 
+def test_an_index_of_one_folder_grows_to_two_and_encodes_the_second_alone(clip, tmp_path):
+    folders, place = two_folders(tmp_path), tmp_path / "videos/index"  # in the folder that both have in common
+    assert clip.index(folders[0], path=place).videos == ["one.mov"]
+    clip.encoder.calls = 0
+    index = clip.index(folders, path=place)
+    assert index.videos == ["a/one.mov", "b/deep/one.mov"] and clip.encoder.calls == 1
+    assert sorted((row.video, row.change) for row in index.report) == [
+        ("a/one.mov", "moved"),
+        ("b/deep/one.mov", "added"),
+    ]
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_drive_that_is_away_takes_no_video_from_an_index(clip, tmp_path, empty):
     folders = two_folders(tmp_path)

@@ -80,6 +80,12 @@ def test_values_that_cannot_work_are_refused(field, value, shown):
         dataclasses.replace(BASE, **{field: value})
 
 
+@pytest.mark.parametrize("field", ["video_seconds", "text_tokens"])
+def test_the_least_comes_before_the_most(field):
+    with pytest.raises(ValueError, match=r"the least comes before the most, got \(10, 3\)"):
+        dataclasses.replace(BASE, **{field: (10, 3)})
+
+
 def test_mil_nce_gathers_nothing():
     with pytest.raises(ValueError, match="gather_negatives is for InfoNCE"):
         p.mil_nce_clips(dataclasses.replace(BASE, gather_negatives=True))
