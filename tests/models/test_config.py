@@ -20,6 +20,8 @@ def test_default_config_is_the_papers():
     ("arguments", "message"),
     [
         ({"pooling": "max"}, "'max'"),
+        ({"text": "lokced"}, "not 'lokced'"),
+        ({"text": "locked", "pooling": "cls"}, "with mean pooling"),
         ({"share_towers": True, "text_config": {"num_hidden_layers": 3}}, "text_config differs"),
         ({"max_text_tokens": 600}, "512 positions, but 602"),
         ({"text_config": {"hidden_size": 36}}, "one width, but hidden_size is 768 for videos and 36 for texts"),
