@@ -91,9 +91,9 @@ class MomentIndex:
             index = MomentIndex(clip, place if path is None else Path(path).expanduser(), [])
             index.corpus = corpus
         else:
-            if path is None and (len(folders) != 1 or folders[0].is_file()):
-                raise ValueError("a file or several folders need path='my_index', the folder for the index")
-            clip.warn_out_of_domain(folders[0] if folders else path)
+            if not folders or (path is None and (len(folders) > 1 or folders[0].is_file())):
+                raise ValueError("name a folder; a file or several folders need path='my_index', where the index goes")
+            clip.warn_out_of_domain(folders[0])
             index = MomentIndex(clip, folders[0] / ".vclip" if path is None else Path(path).expanduser(), folders)
         index.update()
         return index
