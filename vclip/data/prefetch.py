@@ -1,41 +1,23 @@
 """Compute items in a thread before they are asked for."""
 
+from collections import deque
 from collections.abc import Generator
-from contextlib import closing
-from queue import SimpleQueue
-from threading import Semaphore, Thread, current_thread
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def prefetch(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, None]:
     """Yield the items, up to `n` computed ahead in a thread; errors come in turn, closing closes `items` too."""
-    ready: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
-    free, stopped = Semaphore(n), False
-
-    def work() -> None:
-        try:
-            with closing(items):
-                while free.acquire() and not stopped:
-                    ready.put((next(items),))
-        except StopIteration:
-            ready.put(None)
-        except BaseException as error:
-            ready.put(error)
-
-    # a daemon thread, so that a generator which is never closed does not keep the process alive
-    thread = Thread(target=work, daemon=True)
+    pool, end = ThreadPoolExecutor(1), object()
     try:
-        thread.start()
-        while isinstance(item := ready.get(), tuple):
-            free.release()
-            yield item[0]
-        if item is not None:
-            raise item
+        ahead: deque[Any] = deque(pool.submit(next, items, end) for _ in range(n))
+        while (item := ahead.popleft().result()) is not end:
+            ahead.append(pool.submit(next, items, end))
+            yield item
     finally:
-        stopped = True
-        free.release()
-        # the garbage collector may run in any thread
-        if thread.is_alive() and thread is not current_thread():
-            thread.join()
+        with suppress(RuntimeError):  # the garbage collector may run in the pool's own thread
+            pool.shutdown(cancel_futures=True)
+            items.close()
