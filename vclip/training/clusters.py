@@ -92,7 +92,8 @@ def sample_clusters(
         >>> sorted(sorted(batch.tolist()) for batch in clusters)
         [[0, 1], [0, 1], [2, 3], [2, 3]]
     """
-    _check_size(size, len(index))
+    if not 1 <= size <= len(index):
+        raise ValueError(f"batches of {size} videos from {len(index)}: choose a size from 1 to {len(index)}")
     seeds = rng.choice(len(index), n_clusters, replace=n_clusters > len(index))
     processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     similar = index.neighbours(np.array_split(seeds, processes)[rank], min(candidates, len(index)))
@@ -105,10 +106,4 @@ def sample_clusters(
 
 def shuffled_batches(n_videos: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """All videos in random order, without retrieval (Table 7); a remainder is left out, as in the released code."""
-    _check_size(size, n_videos)
     return list(rng.permutation(n_videos)[: n_videos // size * size].reshape(-1, size))
-
-
-def _check_size(size: int, n_videos: int) -> None:
-    if not 1 <= size <= n_videos:
-        raise ValueError(f"batches of {size} videos from {n_videos}: choose a size from 1 to {n_videos}")
