@@ -54,7 +54,7 @@ def test_folded_equals_the_original(shared):
 
 def test_folding_leaves_the_network_and_the_hash_of_its_weights(network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    encoder = S3DEncoder(network, torch.bfloat16)
+    encoder = S3DEncoder(network)
     torch.testing.assert_close(dict(network.state_dict()), before, atol=0, rtol=0)
     assert network.fc.weight.requires_grad and encoder.spec.weights == weights_hash(before)
 

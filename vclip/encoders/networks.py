@@ -145,8 +145,6 @@ class S3DEncoder(NetworkEncoder):
 
     Args:
         network: an `S3D` with weights, for instance `load_s3d("s3d_howto100m.pth")`; its folded form runs.
-        dtype: `torch.bfloat16` where the processor has instructions for it: features of the same spec, with a cosine
-            of at least 0.9999 to those in float32.
 
     Example:
         >>> from vclip.encoders.s3d import S3D
@@ -154,10 +152,10 @@ class S3DEncoder(NetworkEncoder):
         512
     """
 
-    def __init__(self, network: S3D, dtype: torch.dtype = torch.float32):
+    def __init__(self, network: S3D):
         weights = weights_hash(network.state_dict())
         spec = FeatureSpec(S3D_G, weights, 30, 224, "centre", "x / 255", "none", None, 512)
-        super().__init__(fold(network).to(dtype), spec)
+        super().__init__(fold(network), spec)
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         return F.normalize(self.network(frames.transpose(1, 2) / 255).video_embedding.float(), dim=1)
