@@ -141,7 +141,7 @@ def test_a_shorter_longest_clip_makes_shorter_windows():
         parts = encoder.encode_clips([(rows if i == 0 else longer)[start:end] for start, end in of_clip])
         np.testing.assert_allclose(z_v[i], parts.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(z_v[1], encoder.encode_clips([rows[:3]])[0], atol=1e-5)
-    moments = encoder.encode_seconds([longer], protocol="moments")
+    moments = encoder.encode_seconds([longer], moments=True)
     np.testing.assert_allclose(moments[0], encoder.encode_seconds([longer[:32]])[0], atol=1e-5)
 
 
@@ -151,10 +151,8 @@ def test_the_moments_protocol_is_one_padded_call(model, clip):
     with torch.no_grad():
         padded = model.get_video_features(**clip.processor(videos=[rows[0], rows[1][:32]])).last_hidden_state.numpy()
     model.train()
-    got = clip.encode_seconds(rows, protocol="moments")
+    got = clip.encode_seconds(rows, moments=True)
     np.testing.assert_allclose(np.stack(got), padded, atol=1e-5)
-    with pytest.raises(ValueError, match="protocol must be 'windows' or 'moments', got 'other'"):
-        clip.encode_seconds(rows, protocol="other")
 
 
 def test_clips_do_not_change_each_other(clip):

@@ -40,9 +40,7 @@ def test_seconds_are_unit_vectors_and_moments_the_first_half_minute():
     clip = clip_of()
     (h_v,) = clip.encode_seconds([features])
     np.testing.assert_allclose(np.linalg.norm(h_v, axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(clip.encode_seconds([features], "moments")[0], h_v[:32])
-    with pytest.raises(ValueError, match="protocol must be"):
-        clip.encode_seconds([features], "all")
+    np.testing.assert_array_equal(clip.encode_seconds([features], moments=True)[0], h_v[:32])
 
 
 def colours(path, *seconds: tuple[str, int]) -> None:

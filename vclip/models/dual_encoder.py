@@ -74,16 +74,16 @@ class DualEncoder(ABC):
         """
 
     @abstractmethod
-    def encode_seconds(
-        self, clips: Sequence[np.ndarray], protocol: str = "windows"
-    ) -> list[Float32[np.ndarray, "T D"]]:
+    def encode_seconds(self, clips: Sequence[np.ndarray], moments: bool = False) -> list[Float32[np.ndarray, "T D"]]:
         """Embed every second of clips (T, F) of any length: a list of h_v (T, D).
 
+        As in the released segmentation and localization: windows of `window`, averaged where they overlap, with [CLS]
+        hidden as a key.
+
         Args:
-            protocol: "windows", the released segmentation and localization: windows of `window`, averaged where they
-                overlap, with [CLS] hidden as a key. "moments", the released DiDeMo code: the first `longest_clip`
-                seconds with [CLS], padded with zeros to (longest_clip, D), padded rows included; a model whose
-                `longest_clip` is below 32 s takes the windows of the first 32 s instead.
+            moments: as in the released DiDeMo code: the first `longest_clip` seconds with [CLS], padded with zeros to
+                (longest_clip, D), padded rows included; a model whose `longest_clip` is below 32 s takes the windows of
+                the first 32 s instead.
         """
 
     @property
@@ -193,15 +193,11 @@ class VideoCLIP(DualEncoder):
         features = torch.from_numpy(np.concatenate(cut))  # a copy: torch warns of maps it cannot write to
         return features.to(self.model.device), torch.tensor([len(clip) for clip in cut])
 
-    def encode_seconds(
-        self, clips: Sequence[np.ndarray], protocol: str = "windows"
-    ) -> list[Float32[np.ndarray, "T D"]]:
-        if protocol not in ("windows", "moments"):
-            raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
-        if protocol == "moments" and self.longest_clip >= SIZE:
+    def encode_seconds(self, clips: Sequence[np.ndarray], moments: bool = False) -> list[Float32[np.ndarray, "T D"]]:
+        if moments and self.longest_clip >= SIZE:
             cut = [clip[: self.longest_clip] for clip in clips]
             return self._states(cut, attend_cls=True, padding="max_length")
-        clips = [clip[:SIZE] for clip in clips] if protocol == "moments" else clips
+        clips = [clip[:SIZE] for clip in clips] if moments else clips
         windows = [sliding_windows(len(clip), *self.window) for clip in clips]
         cut = [clip[slice(*span)] for clip, spans in zip(clips, windows, strict=True) for span in spans]
         states = iter(self._states(cut, attend_cls=False))

@@ -56,12 +56,8 @@ class MeanPooled(DualEncoder):
         """Embed clips (T, F) of any length: z_v (n, D), zeros for a clip without a second."""
         return np.array([unit(unit(clip).sum(axis=0)) for clip in clips], np.float32).reshape(-1, self.dim)
 
-    def encode_seconds(
-        self, clips: Sequence[np.ndarray], protocol: str = "windows"
-    ) -> list[Float32[np.ndarray, "T D"]]:
-        if protocol not in ("windows", "moments"):
-            raise ValueError(f"protocol must be 'windows' or 'moments', got {protocol!r}")
-        return [unit(clip[:SIZE] if protocol == "moments" else clip) for clip in clips]
+    def encode_seconds(self, clips: Sequence[np.ndarray], moments: bool = False) -> list[Float32[np.ndarray, "T D"]]:
+        return [unit(clip[:SIZE] if moments else clip) for clip in clips]
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class LockedText(VideoCLIP):
         z_v = [unit(h_v.sum(axis=0)) for h_v in super().encode_seconds(clips)]
         return np.array(z_v, np.float32).reshape(-1, self.dim)
 
-    def encode_seconds(self, clips: Sequence[np.ndarray], protocol: str = "windows") -> list[np.ndarray]:
-        return [unit(h_v) for h_v in super().encode_seconds(clips, protocol)]
+    def encode_seconds(self, clips: Sequence[np.ndarray], moments: bool = False) -> list[np.ndarray]:
+        return [unit(h_v) for h_v in super().encode_seconds(clips, moments)]
 
     def _states(self, clips: list[np.ndarray], *args, **kwargs) -> list[np.ndarray]:
         h_v = self._embed(self.model.embed_seconds, self.pack_clips, clips)  # pyright: ignore[reportArgumentType]

@@ -132,7 +132,7 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, padding: Pad
     records = [dataset[i] for i in covered(dataset, corpus)]
     video_ids, video = once(record.video_id for record in records)
     clips = [corpus.features(corpus.index(video_id))[: max(SIZE, clip.longest_clip)] for video_id in video_ids]
-    h_v = clip.encode_seconds(clips, protocol="moments")
+    h_v = clip.encode_seconds(clips, moments=True)
     z_t = clip.encode_texts([record.description for record in records])
     pairs = zip(video, z_t, strict=True)
     ranked = [rank_moments(moment_scores(h_v[v], z, padding, len(clips[v]))) for v, z in pairs]
