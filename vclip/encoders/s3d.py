@@ -206,7 +206,7 @@ def load_s3d(path) -> S3D:
     """Load S3D, float32 in eval mode, with the released weights; the file's text model (`text_module.*`) is ignored.
 
     Args:
-        path: the released `s3d_howto100m.pth`, or the file or folder that `convert` made of it.
+        path: the released `s3d_howto100m.pth`, or the file or folder in which `convert` put it.
 
     Example:
         >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP

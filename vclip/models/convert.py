@@ -1,4 +1,4 @@
-"""The authors' weights: read as our classes, and written as a folder of ours, S3D beside VideoCLIP or alone.
+"""The authors' weights: read as our classes, and written as a folder of ours, S3D beside VideoCLIP.
 
 `python -m vclip.models.convert --fetch FOLDER` downloads them and writes what searching your own videos takes.
 """
@@ -89,10 +89,10 @@ def our_name(key: str) -> str:
 
 
 def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None, s3d=None) -> None:
-    """Write a released file as a folder: a VideoCLIP model for `vclip.load`, or S3D for `load_s3d`.
+    """Write a released file as a folder for `vclip.load`.
 
     Args:
-        path: the released VideoCLIP or S3D file.
+        path: the released VideoCLIP file; S3D's needs no conversion: `load_s3d` reads it.
         folder: what to write; FileExistsError if it holds anything.
         tokenizer: a folder or hub id; adds the processor that `vclip.load` needs.
         config: sizes, as `load_videoclip` takes them.
@@ -102,12 +102,6 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
         >>> convert("checkpoint_best.pt", "videoclip", "bert-base-uncased", s3d="s3d_howto100m.pth")  # doctest: +SKIP
     """
     with new_folder(folder) as making:
-        content = load_torch(path)
-        if isinstance(content, dict) and "fc.weight" in content:
-            if s3d is not None or tokenizer is not None or config is not None:
-                raise ValueError(f"{path} is S3D: pass VideoCLIP's file first, or S3D's alone")
-            save_file(load_s3d(path).state_dict(), making / S3D_FILE)
-            return
         model: Any = load_videoclip(path, config)
         if tokenizer is not None:
             limits = model.config.max_text_tokens, model.config.max_video_tokens
@@ -156,8 +150,8 @@ def fetch(address: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("vclip.models.convert", description="Convert a released VideoCLIP or S3D file.")
-    parser.add_argument("file", nargs="?", help="VideoCLIP's checkpoint_best.pt, or s3d_howto100m.pth")
+    parser = argparse.ArgumentParser("vclip.models.convert", description="Convert a released VideoCLIP file.")
+    parser.add_argument("file", nargs="?", help="VideoCLIP's checkpoint_best.pt")
     parser.add_argument("folder", help="the folder to write, new or empty")
     parser.add_argument("--fetch", action="store_true", help="download VideoCLIP, S3D and tokenizer if not given")
     parser.add_argument("--tokenizer", help="folder or hub name, bert-base-uncased for the released model")
