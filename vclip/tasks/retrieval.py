@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
+from vclip.datasets.msrvtt import Clip
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.moment_retrieval import MOMENTS, moment_metrics, moment_scores, rank_moments  # noqa: F401
 from vclip.tasks.report import Score, covered
@@ -149,21 +150,12 @@ def examine(clip: DualEncoder, dataset: Dataset, corpus: Corpus, *, ties: Ties =
     return _score(ranks, len(z_v), ties).report() | {"unit": "texts", "examples": examples}
 
 
-@dataclass(frozen=True)
-class Paragraph:
-    """All `descriptions` sentences about one video as one, which seeks the whole video."""
-
-    video_id: str
-    sentence: str
-    descriptions: int
-
-
-def paragraphs(records: Sequence) -> list[Paragraph]:
-    """One a video, in the order in which `records` (with `video_id` and `description`) first name the videos."""
+def paragraphs(records: Sequence) -> list[Clip]:
+    """All descriptions of a video as one sentence, in the order in which `records` first name the videos."""
     said = defaultdict(list)
     for record in records:
         said[record.video_id].append(record.description)
-    return [Paragraph(video_id, " ".join(texts), len(texts)) for video_id, texts in said.items()]
+    return [Clip(video_id, " ".join(texts)) for video_id, texts in said.items()]
 
 
 def examine_paragraphs(
