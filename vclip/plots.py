@@ -104,10 +104,11 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None,
 
 def _draw_bands(figure: Figure, axes: Axes, bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> None:
     colours = colours_of(bands)
-    for y, segments in enumerate(bands.values()):
-        for text, start, end in segments:
+    for y, spans in enumerate(bands.values()):
+        for text, start, end in spans:
             axes.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[text])
     axes.set(yticks=range(len(bands)), yticklabels=[plain(name, 20) for name in bands], ylim=(len(bands) - 0.5, -0.5))
+    axes.set_ylabel("labels")
     handles = [Patch(color=colour, label=plain(text, 40)) for text, colour in colours.items()]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
