@@ -86,8 +86,8 @@ def _draw_pictures(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: fl
     free = 0.0
     for start, picture in sorted(pictures.items()):
         width = picture.shape[1] / picture.shape[0] * seconds / (WIDTH - 1)  # of a row of 1 inch
+        start = max(0, min(start, seconds - width))
         if start >= free - 0.1 * width:
-            start = max(0, min(start, seconds - width))
             axes.imshow(picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear")
             free = start + width
     axes.set(ylim=(0, 1), yticks=[], ylabel="frames")
