@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vclip.models.processor import VideoCLIPProcessor
     from vclip.models.segmenter import VideoCLIPForSegmentation
     from vclip.models.videoclip import VideoCLIPModel, VideoCLIPOutput
+    from vclip.scrubber import Scrubber
     from vclip.search.browser import RetrievalBrowser
     from vclip.search.index import Hit, MomentIndex
     from vclip.tasks.evaluate import evaluate

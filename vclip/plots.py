@@ -2,12 +2,14 @@
 
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -17,6 +19,7 @@ from vclip.tasks.segmentation import segments
 from vclip.training.checkpoint import MASS, read_log
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
+WIDTH = 12.0  # inches of a time axis, its labels counted
 REFRESH = 10.0  # seconds between drawings of a live curve
 
 
@@ -32,28 +35,94 @@ def plain(text: str, width: int) -> str:
     return textwrap.shorten(text.replace("$", r"\$"), width, placeholder="…")
 
 
-def timeline(frames: Sequence[np.ndarray], captions: Captions, every: int = 1) -> Figure:
-    """One frame a second, every n-th drawn, above the captions (or any spans with texts), bars from start to end."""
-    shown = list(frames)[::every]
-    seconds = len(shown) * every
+def timeline(
+    seconds: float,
+    pictures: Mapping[float, np.ndarray] | None = None,
+    curves: Mapping[str, Any] | None = None,
+    bands: Mapping[str, Sequence[tuple[str, float, float]]] | None = None,
+    captions: Captions | None = None,
+    threshold: float | None = None,
+    ylabel: str = r"score $h_v \cdot z_t$",
+) -> Figure:
+    """A video on one time axis, each part only if given, from top to bottom.
+
+    Args:
+        pictures: second -> picture (H, W, 3), each drawn from its second on; those without room are left out.
+        curves, threshold: name -> scores (T,) of its seconds; a dashed line.
+        bands: name -> segments (text, start, end); Outside is white.
+        captions: bars from start to end.
+    """
+    pictures, curves, bands = pictures or {}, curves or {}, bands or {}
+    captions = captions or Captions([], [], [])
     seen = np.flatnonzero(captions.start < seconds)
-    captions = Captions(captions.start[seen], captions.end[seen], [captions.text[i] for i in seen])
-    texts = [plain(text, 60) for text in captions.text]
-    # reserve room for texts longer than their bars
-    letters = seconds / 150
-    ends = [max(e, s + letters * len(t)) for s, e, t in zip(captions.start, captions.end, texts, strict=True)]
-    lanes = _lanes(captions.start, ends)
-    rows = max(lanes, default=0) + 1
-    figure, axes = panels(2, 1, (12, 1.6 + 0.42 * rows), sharex=True, height_ratios=[1.2, 0.42 * rows])
-    top, bottom = axes[:, 0]
-    for i, frame in enumerate(shown):
-        top.imshow(frame, extent=(i * every, (i + 1) * every, 0, 1), aspect="auto", interpolation="bilinear")
-    top.set(xlim=(0, seconds), ylim=(0, 1), yticks=[], ylabel="frames")
-    for start, end, text, lane in zip(captions.start, captions.end, texts, lanes, strict=True):
-        bottom.barh(-lane, end - start, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
-        bottom.text(start + 0.1, -lane, text, va="center", fontsize=8, clip_on=True)
-    bottom.set(xlim=(0, seconds), ylim=(-rows + 0.4, 0.6), yticks=[], xlabel="time (s)", ylabel="captions")
+    texts = [plain(captions.text[i], 60) for i in seen]
+    # room for texts longer than their bars
+    ends = [max(captions.end[i], captions.start[i] + seconds / 150 * len(t)) for i, t in zip(seen, texts, strict=True)]
+    lanes = _lanes(captions.start[seen], ends)
+    rows = max(lanes, default=-1) + 1
+    heights = [1.0 * bool(pictures), 1.6 * bool(curves), 0.3 * len(bands), 0.26 * rows]
+    parts = [height for height in heights if height] or [0.3]
+    figure, axes = panels(len(parts), 1, (WIDTH, sum(parts) + 0.7), sharex=True, height_ratios=parts)
+    left = iter(axes[:, 0])
+    if pictures:
+        _draw_pictures(next(left), pictures, seconds)
+    if curves:
+        _draw_curves(next(left), curves, threshold, ylabel)
+    if bands:
+        _draw_bands(figure, next(left), bands)
+    if rows:
+        said = next(left)
+        for i, text, lane in zip(seen, texts, lanes, strict=True):
+            start, length = captions.start[i], captions.end[i] - captions.start[i]
+            said.barh(-lane, length, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
+            said.text(start + seconds / 800, -lane, text, va="center", fontsize=8, clip_on=True)
+        said.set(ylim=(-rows + 0.4, 0.6), yticks=[], ylabel="captions")
+    axes[-1, 0].set(xlim=(0, seconds), xlabel="time (s)")
     return figure
+
+
+def _draw_pictures(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: float) -> None:
+    """Each picture in its shape, from its second on, where the one before has ended."""
+    free = 0.0
+    for start, picture in sorted(pictures.items()):
+        width = picture.shape[1] / picture.shape[0] * seconds / (WIDTH - 1)  # of a row of 1 inch
+        start = max(0, min(start, seconds - width))
+        if start >= free - 0.1 * width:
+            axes.imshow(picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear")
+            free = start + width
+    axes.set(ylim=(0, 1), yticks=[], ylabel="frames")
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None, ylabel: str) -> None:
+    for (name, scores), colour in zip(curves.items(), line_colours(), strict=False):
+        axes.step(np.arange(len(scores) + 1), [*scores, scores[-1]], where="post", color=colour, label=plain(name, 50))
+    if threshold is not None:
+        axes.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
+    axes.set(ylabel=ylabel, ymargin=0.15)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0, ncols=4)
+
+
+def _draw_bands(figure: Figure, axes: Axes, bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> None:
+    colours = colours_of(bands)
+    for y, spans in enumerate(bands.values()):
+        for text, start, end in spans:
+            axes.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[text])
+    axes.set(yticks=range(len(bands)), yticklabels=[plain(name, 20) for name in bands], ylim=(len(bands) - 0.5, -0.5))
+    axes.set_ylabel("labels")
+    handles = [Patch(color=colour, label=plain(text, 40)) for text, colour in colours.items()]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+
+
+def line_colours() -> tuple[str, ...]:
+    """Of the curves, in turn."""
+    return (VIDEO, TEXT, RIGHT, "#cc79a7", "#56b4e9", "#000000")
+
+
+def colours_of(bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, Any]:
+    """A colour for each text of the bands, in the order of the texts."""
+    texts = sorted({text for segments in bands.values() for text, _, _ in segments})
+    return {text: plt.get_cmap("tab20")(i % 20) for i, text in enumerate(texts)}
 
 
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
@@ -184,25 +253,9 @@ def questions(
     return figure
 
 
-def labelled_seconds(
-    truth: np.ndarray, predicted: np.ndarray, best: np.ndarray, threshold: float, texts: Sequence[str], ylabel: str
-) -> Figure:
-    """Curve of the `best` scores (T,), bands of true and predicted labels (T,): 0 = Outside (white), else label + 1."""
-    seen = sorted(set(np.concatenate([truth, predicted]).tolist()) - {0})
-    colours = {label: plt.get_cmap("tab20")(i % 20) for i, label in enumerate(seen)}
-    figure, axes = panels(2, 1, (11, 3.6), sharex=True, height_ratios=[1.3, 1], dpi=80)
-    curve, bands = axes[:, 0]
-    curve.step(np.arange(len(best) + 1), [*best, best[-1]], where="post", color=VIDEO, linewidth=1.2)
-    curve.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
-    curve.set(ylabel=ylabel, ymargin=0.15)
-    curve.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0)
-    for y, labels in ((1, truth), (0, predicted)):
-        for label, start, end in segments(labels):
-            bands.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[label])
-    bands.set(yticks=[1, 0], yticklabels=["truth", "model"], ylim=(-0.5, 1.5), xlim=(0, len(truth)), xlabel="time (s)")
-    handles = [Patch(color=colours[label], label=plain(texts[int(label) - 1], 40)) for label in seen]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    return figure
+def label_bands(texts: Sequence[str], **labels: np.ndarray) -> dict[str, list[tuple[str, float, float]]]:
+    """Bands for `timeline` of labels (T,) by name: 0 = Outside, else label + 1 of `texts`."""
+    return {name: [(texts[label - 1], a, b) for label, a, b in segments(of)] for name, of in labels.items()}
 
 
 def step_map(

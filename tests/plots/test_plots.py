@@ -26,8 +26,9 @@ def test_every_axis_with_data_is_labelled(tmp_path):
     rows = [{"step": i, "loss": 1.0 / i} for i in range(1, 9)]
     rows += [{"step": 8, "validation_loss": 1.0, "r1": 0.1, "r5": 0.2, "r10": 0.3, "n": 9, "chance_r1": 0.1}]
     figures = [
-        plots.timeline(FRAMES, CAPTIONS, every=2),
-        plots.timeline(FRAMES, Captions([], [], [])),
+        plots.timeline(12, dict(enumerate(FRAMES)), {"score": range(12)}, {"truth": [("stir", 1, 3)]}, CAPTIONS),
+        plots.timeline(12, dict(enumerate(FRAMES))),
+        plots.timeline(12),
         plots.curves(rows),
         plots.curves([]),
     ]
@@ -61,13 +62,22 @@ def test_answers_are_drawn_where_they_are(tmp_path):
     for axes in asked.axes[1::2]:  # the line at zero runs behind the bars and the texts
         assert axes.lines[0].get_zorder() < min(part.get_zorder() for part in (*axes.patches, *axes.texts))
     truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])
-    seconds = plots.labelled_seconds(truth, predicted, rng.random(4), 0.5, ["one", strange], "score")
+    bands = plots.label_bands(["one", strange], truth=truth, model=predicted)
+    assert bands == {"truth": [("one", 1, 3)], "model": [(strange, 2, 4)]}
+    seconds = plots.timeline(4, curves={"best": rng.random(4)}, bands=bands, threshold=0.5)
     assert len(seconds.axes[1].collections) == 2 and len(seconds.legends[0].get_texts()) == 2
-    silent = plots.labelled_seconds(truth * 0, truth * 0, rng.random(4), 0.5, [], "score")
+    silent = plots.timeline(4, bands=plots.label_bands([], truth=truth * 0))
     steps = plots.step_map(np.log(rng.dirichlet(np.ones(2), 9)), [2, 5], [(0, 1.0, 3.0)], ["first", strange])
     assert steps.axes[0].lines[0].get_xydata().tolist() == [[2.5, 0], [5.5, 1]]
     for figure in (asked, seconds, silent, steps):
         figure.savefig(tmp_path / "figure.png")
+
+
+def test_frames_of_a_timeline_keep_their_shape_and_do_not_overlap():
+    frames = {second: np.zeros((10, 20, 3), np.uint8) for second in range(60)}
+    left, right, *_ = np.array([image.get_extent() for image in plots.timeline(60, frames).axes[0].images]).T
+    assert np.all(left[1:] >= right[:-1] - 0.1 * (right - left)[0]) and right[-1] <= 60
+    assert np.allclose(right - left, 2 * 60 / (plots.WIDTH - 1))
 
 
 def test_a_live_curve_keeps_the_whole_run(tmp_path):

@@ -63,5 +63,6 @@ function makePlayer(fetchClip, moved, say) {
     moved(start + video.currentTime);
   });
   video.addEventListener("error", () => video.src && say(`the player stopped: ${video.error.message}`, true));
-  return { box, open, seek, close };
+  const set = (newHit) => { hit = newHit; };
+  return { box, open, seek, close, set };
 }

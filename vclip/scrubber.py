@@ -1,0 +1,113 @@
+"""The scrubber: a video, scores of its seconds, bands of labels and captions on one time axis, to drag along."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import traitlets
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from vclip import plots
+from vclip.data.captions import Captions
+from vclip.search.browser import LONGEST, STATIC
+from vclip.search.playback import THUMBNAIL_SIDE, clip, pictures
+
+SCRIPTS = ("page.js", "curve.js", "player.js", "scrubber.js")
+MOST_PICTURES = 60  # of one video: a JPEG of 200 kB
+
+
+class Scrubber(anywidget.AnyWidget):
+    """A video's pictures, curves, bands and captions on one time axis: drag or click to go to a second.
+
+    A stored notebook keeps the picture that `plots.timeline` draws of the same arguments.
+
+    Args:
+        seconds: length of the time axis.
+        video: the video's file, which plays; None: `shown` are the pictures.
+        shown: second -> RGB picture (H, W, 3) uint8, for a video whose file is not at hand.
+        curves: name -> scores (T,) of its seconds.
+        bands: name -> segments (text, start, end), in seconds; a text has the same colour in every band.
+        captions: what is said.
+        threshold: a line across the curves.
+
+    Example:
+        >>> import vclip
+        >>> video = vclip.minihowto() / "videos" / "test0000.mp4"
+        >>> Scrubber(62, video, curves={"fry": [0.5] * 62})
+        Scrubber: 62 s of test0000.mp4; run this cell to see it
+    """
+
+    _esm = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    _css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("browser.css", "scrubber.css"))
+    content = traitlets.Dict().tag(sync=True)
+    strip = traitlets.Bytes().tag(sync=True)
+
+    def __init__(
+        self,
+        seconds: float,
+        video: str | Path | None = None,
+        shown: Mapping[float, np.ndarray] | None = None,
+        curves: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+        bands: Mapping[str, Sequence[tuple[str, float, float]]] | None = None,
+        captions: Captions | None = None,
+        threshold: float | None = None,
+    ):
+        if video is not None and shown is None:
+            times = np.linspace(0, seconds, min(MOST_PICTURES, max(1, int(seconds))), endpoint=False).tolist()
+            shown = dict(zip(times, pictures(video, times, THUMBNAIL_SIDE), strict=True))
+        curves, bands, shown = curves or {}, bands or {}, dict(sorted((shown or {}).items()))
+        self.video = video if video is None else Path(video)
+        self.figure = plots.timeline(seconds, shown, curves, bands, captions, threshold)
+        colours = plots.colours_of(bands)
+        strip, size = _side_by_side(list(shown.values()))
+        said = captions or Captions([], [], [])
+        content = {
+            "seconds": float(seconds),
+            "plays": video is not None,
+            "times": [float(time) for time in shown],
+            "size": size,
+            "threshold": None if threshold is None else float(threshold),
+            "curves": [
+                {"name": name, "colour": colour, "scores": np.asarray(scores, float).tolist()}
+                for (name, scores), colour in zip(curves.items(), plots.line_colours(), strict=False)
+            ],
+            "bands": [
+                {"name": name, "spans": [[text, float(a), float(b), to_hex(colours[text])] for text, a, b in spans]}
+                for name, spans in bands.items()
+            ],
+            "captions": [list(row) for row in zip(said.start.tolist(), said.end.tolist(), said.text, strict=True)],
+        }
+        super().__init__(content=content, strip=strip)
+        self.on_msg(self._answer)
+
+    def _answer(self, _widget, message: dict, _buffers) -> None:
+        start, end = (message["values"][name] for name in ("start", "end"))
+        try:
+            self.send({"id": message["id"], "answer": {}}, [clip(self.video, start, min(end, start + LONGEST))])
+        except (OSError, ValueError) as error:
+            self.send({"id": message["id"], "error": str(error)})
+
+    def __repr__(self) -> str:
+        of = f" of {self.video.name}" if self.video else ""
+        return f"Scrubber: {self.content['seconds']:.0f} s{of}; run this cell to see it"
+
+    def _repr_mimebundle_(self, **options):
+        """The widget, and the picture that a page without a kernel shows."""
+        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=80)
+        return data | {"text/plain": repr(self), "image/png": file.getvalue()}, metadata
+
+
+def _side_by_side(shown: Sequence[np.ndarray]) -> tuple[bytes, tuple[int, int]]:
+    """One JPEG of all pictures in a row, and the width and height of one."""
+    if not shown:
+        return b"", (0, 0)
+    height, width = shown[0].shape[:2]
+    row = [np.asarray(Image.fromarray(picture).resize((width, height))) for picture in shown]
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate(row, axis=1)).save(file, "jpeg", quality=75)
+    return file.getvalue(), (width, height)
