@@ -47,6 +47,23 @@ def test_every_notebook_checks_its_parameters():
         assert "parameters" in first.metadata.tags and "check_parameters(globals())" in second.source, path.name
 
 
+def test_cells_whose_outputs_are_the_same_everywhere_are_compared():
+    notebooks = [nbformat.read(path, 4) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    compared = [c for n in notebooks for c in n.cells if "nbval-check-output" in c.metadata.get("tags", ())]
+    assert len(compared) >= 60 and all(cell.outputs for cell in compared)
+
+
+@pytest.mark.long
+def test_a_compared_output_that_differs_fails(tmp_path):
+    path = ROOT / "notebooks" / "11_scale.ipynb"
+    text, number = path.read_text(encoding="utf-8"), "119,167 hours; 153 million parameters"
+    assert number in text
+    (tmp_path / path.name).write_text(text.replace(number, "1 hour; 153 million parameters"), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    done = subprocess.run([*command, str(tmp_path / path.name)], capture_output=True, text=True, cwd=ROOT)
+    assert "1 failed" in done.stdout and "Cell outputs differ" in done.stdout, done.stdout[-3000:]
+
+
 class Stopped(Exception):
     """As if the user had interrupted the notebook."""
 

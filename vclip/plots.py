@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
+from vclip.search.hits import visible
 from vclip.tasks.segmentation import segments
 from vclip.training.checkpoint import MASS, read_log
 
@@ -30,9 +31,10 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tup
     return figure, axes
 
 
-def plain(text: str, width: int) -> str:
-    """Untrusted text on one line, without formulas, cut to `width`."""
-    return textwrap.shorten(text.replace("$", r"\$"), width, placeholder="…")
+def plain(text: str, width: int, line: int | None = None) -> str:
+    """Untrusted text without formulas and control characters, cut to `width`, on one line or in lines of `line`."""
+    shown = visible(textwrap.shorten(text, width, placeholder="…"))
+    return textwrap.fill(shown, line or len(shown) + 1).replace("$", r"\$")
 
 
 def timeline(
@@ -200,7 +202,7 @@ def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], co
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         if image is not None:
             axis.imshow(image)
-        axis.set_title(textwrap.fill(plain(title, 66), 22), fontsize=8)
+        axis.set_title(plain(title, 66, line=22), fontsize=8)
     return figure
 
 

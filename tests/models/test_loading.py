@@ -3,10 +3,12 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
 import vclip
@@ -65,6 +67,56 @@ def test_what_is_no_model_is_named(tmp_path):
     BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(ValueError, match="bert is a 'bert' model: a search needs one that embeds pictures and texts"):
         vclip.load(tmp_path / "bert")
+
+
+@pytest.mark.parametrize("name", ["", "text.txt", "tokenizer"])
+def test_a_place_without_a_config_is_named(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("a text")
+    shutil.copytree(vclip.minihowto() / "tokenizer", tmp_path / "tokenizer")
+    with pytest.raises(FileNotFoundError, match=f"^'{name}' holds no config.json"):
+        vclip.load(name)
+
+
+@pytest.mark.parametrize("config", ["", "{", "[]", "3", "null", "{}", '{"model_type": "none"}'])
+def test_a_config_that_is_none_is_told_of(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(
+        FileNotFoundError, match=r"neither the folder of a model nor one that the hub gives \(\w[^\n]+\)$"
+    ):
+        vclip.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["~/none", "/none/none", "http://none", "two words"])
+def test_a_name_that_no_hub_could_know_is_told_of(name):
+    with pytest.raises(FileNotFoundError, match="neither the folder of a model nor one that the hub gives"):
+        vclip.load(name)
+
+
+def test_a_folder_at_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "model").symlink_to(vclip.minihowto() / "checkpoint")
+    assert vclip.load("~/model").dim == 128
+
+
+def spoil(kind: str, file: Path) -> None:
+    weights, name = load_file(file), "text_model.embeddings.LayerNorm.bias"
+    if kind == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif kind == "absent":
+        file.unlink()
+    else:
+        changed = {"missing": {}, "NaN": {name: weights[name] * np.nan}, "narrow": {name: weights[name][:3]}}
+        save_file({k: v for k, v in weights.items() if k != name} | changed[kind], file, {"format": "pt"})
+
+
+@pytest.mark.parametrize("kind", ["cut", "absent", "missing", "NaN", "narrow"])
+def test_weights_that_are_not_the_models_are_refused(tmp_path, kind):
+    shutil.copytree(vclip.minihowto() / "checkpoint", tmp_path / "model")
+    spoil(kind, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model cannot be loaded: [^\n]+$"):
+        vclip.load(tmp_path / "model")
 
 
 def test_a_zero_shot_model_has_no_classes(shipped):

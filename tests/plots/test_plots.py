@@ -86,3 +86,28 @@ def test_a_live_curve_keeps_the_whole_run(tmp_path):
     curve({"step": 2, "loss": 1.0})
     curve.finish(tmp_path)
     assert [row["step"] for row in curve.rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img src=x onerror=alert(1)>",
+        r"$\frac{",
+        "a" * 21 + r"$\frac{" + "b" * 14 + "$c",  # lines of 22 would break between a backslash and its dollar
+        "\x1b[31mred",
+        "\u202e\ud800\x00",
+    ],
+)
+def test_any_text_is_drawn_as_it_is_or_escaped(tmp_path, text):
+    figures = [
+        plots.contact_sheet(FRAMES[:1], [text]),
+        plots.ranking([text], [[None]], [None]),
+        plots.questions([None], [[text, "b"]], [np.array([1, 2])], [0], [text]),
+        plots.step_map(np.zeros((3, 1)), [0], [], [text]),
+        plots.labelled_seconds(np.array([1]), np.array([1]), np.array([1.0]), 0.0, [text], "score"),
+        plots.timeline(FRAMES, Captions([0.0], [3.0], [text])),
+    ]
+    for figure in figures:
+        figure.savefig(tmp_path / "figure.png")
+    title = figures[0].axes[0].get_title()
+    assert title.replace("\n", "").isprintable() and title.count("$") == title.count(r"\$")

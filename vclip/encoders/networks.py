@@ -7,6 +7,7 @@ import inspect
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import numpy as np
@@ -185,8 +186,9 @@ class AutoModelEncoder(NetworkEncoder):
         try:
             how = {"dtype": torch.float32, "output_loading_info": True, "trust_remote_code": False}
             network, loading = AutoModel.from_pretrained(source, **how)
-        except SafetensorError as error:
-            raise ValueError(f"{name}: its weights cannot be read ({error}): download it again") from None
+        except (SafetensorError, UnpicklingError) as error:
+            why = str(error).partition(". ")[0]
+            raise ValueError(f"{name}: its weights cannot be read ({why}): download it again as safetensors") from None
         self._call = next((getattr(network, call) for call in EMBEDDING_CALLS if hasattr(network, call)), network)
         parameters = inspect.signature(getattr(self._call, "forward", self._call)).parameters
         self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)

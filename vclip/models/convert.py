@@ -105,7 +105,7 @@ def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None,
         model: Any = load_videoclip(path, config)
         if tokenizer is not None:
             limits = model.config.max_text_tokens, model.config.max_video_tokens
-            processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer), *limits)
+            processor = VideoCLIPProcessor(AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False), *limits)
             processor.check(model.config)
             processor.save_pretrained(making)
         if s3d is not None:

@@ -1,10 +1,13 @@
 """`load`: a folder or a hub id becomes a dual encoder with all that it needs."""
 
+from contextlib import suppress
 from os import PathLike, fspath
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig
 from transformers.utils.hub import cached_file
 
@@ -38,25 +41,29 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
         >>> clip.encode_texts(["chop the carrot"]).shape
         (1, 128)
     """
-    name = fspath(source)
+    name = expanduser(fspath(source))
     if name == OFFLINE:
         encoder = ConSE(fps or 1, size or 224)
         return MeanPooled(OFFLINE, encoder, encoder.embed_texts, {}, encoder.sentences, encoder.sentences.tokenizer)
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in ("config.json", "modules.json")):
-        raise FileNotFoundError(f"{name} holds no config.json: name the folder of a model, a run's best/ for instance")
-    config = reason = None
+    if Path(name).exists() and not any((Path(name) / file).is_file() for file in ("config.json", "modules.json")):
+        raise FileNotFoundError(
+            f"{name!r} holds no config.json: name the folder of a model, a run's best/ for instance"
+        )
+    config = modules = reason = None
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:  # no config.json, or of another library
-        reason = error
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # no config.json, damaged, or of another library
+        reason = str(error).partition("\n")[0]
     if isinstance(config, VideoCLIPConfig):
-        if fps or size:
+        if (fps, size) != (None, None):
             raise ValueError(f"{name} reads the features of one encoder: leave fps and size out")
         return open_videoclip(name)
-    if cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False):
+    with suppress(OSError):  # not a name that the hub could know
+        modules = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
+    if modules:
         return from_sentence_transformers(name, fps, size)
     if config is None:
-        raise FileNotFoundError(f"{name!r} is no folder here, and the hub gives no such model ({reason})") from reason
+        raise FileNotFoundError(f"{name!r} is neither the folder of a model nor one that the hub gives ({reason})")
     model = MODEL_MAPPING.get(type(config), None)
     if not (hasattr(model, "get_text_features") and any(hasattr(model, call) for call in EMBEDDING_CALLS)):
         raise ValueError(f"{name} is a {config.model_type!r} model: a search needs one that embeds pictures and texts")
@@ -70,9 +77,19 @@ def open_videoclip(name: str) -> VideoCLIP:
         folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
     kinds: Any = {kind.__name__: kind for kind in (VideoCLIPForSegmentation, LockedTextModel)}
     named = (VideoCLIPConfig.from_pretrained(folder).architectures or [""])[0]
-    model: Any = kinds.get(named, VideoCLIPModel).from_pretrained(folder).to(processes().device)
-    locked = isinstance(model, LockedTextModel)
-    clip = LockedText(model) if locked else VideoCLIP(model, VideoCLIPProcessor.from_pretrained(folder))
+    kind, processor = kinds.get(named, VideoCLIPModel), None
+    try:
+        model, loading = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        if kind is not LockedTextModel:
+            processor = VideoCLIPProcessor.from_pretrained(folder, trust_remote_code=False)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{name} cannot be loaded: {why}") from None
+    broken = {key for key, value in model.state_dict().items() if not value.isfinite().all()}
+    if wrong := sorted(broken | loading["missing_keys"]):
+        raise ValueError(f"{name} cannot be loaded: weights are missing, NaN or infinite, {wrong[:3]} for instance")
+    model = model.to(processes().device)
+    clip = LockedText(model) if processor is None else VideoCLIP(model, processor)
     if folder != name:
         clip.name = name
     return clip

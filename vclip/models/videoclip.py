@@ -144,7 +144,9 @@ class VideoCLIPModel(BertPreTrainedModel):
                 `video_config` says otherwise; all when shared) and the [CLS] and [SEP] rows of its word table.
             config: arguments of VideoCLIPConfig that differ from its defaults.
         """
-        bert = name_or_path if isinstance(name_or_path, PreTrainedModel) else AutoModel.from_pretrained(name_or_path)
+        bert = name_or_path
+        if not isinstance(bert, PreTrainedModel):
+            bert = AutoModel.from_pretrained(name_or_path, trust_remote_code=False)
         if bert.config.model_type != "bert":
             raise ValueError(f"{name_or_path} is a {bert.config.model_type!r} model, not a BERT")
         layers = bert.config.num_hidden_layers if config.get("share_towers") else min(6, bert.config.num_hidden_layers)

@@ -97,7 +97,7 @@ def finetune(
     model = task.new_model(str(config.checkpoint), dataset)
     if model.config.text == "locked":
         raise ValueError(f"{config.checkpoint} has no text tower: fine-tune a VideoCLIP with one of its own")
-    processor = VideoCLIPProcessor.from_pretrained(config.checkpoint)
+    processor = VideoCLIPProcessor.from_pretrained(config.checkpoint, trust_remote_code=False)
     clip = VideoCLIP(model.to(accelerator.device), processor)
     for _, features in (training, chosen_on):
         clip.check(features)

@@ -71,7 +71,8 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         clip = LockedText(model)
     else:
         limits = model.config.max_text_tokens, model.config.max_video_tokens
-        clip = VideoCLIP(model, VideoCLIPProcessor(AutoTokenizer.from_pretrained(config.tokenizer), *limits))
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
+        clip = VideoCLIP(model, VideoCLIPProcessor(tokenizer, *limits))
     with accelerator.main_process_first():
         training = Corpus.open(config.corpus).tokenize(clip.tokenizer)
         validation = Corpus.open(config.validation).tokenize(clip.tokenizer) if config.validation else None
