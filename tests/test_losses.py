@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from jaxtyping import TypeCheckError
 
 from vclip.losses import info_nce, mass_on_other_videos, mil_nce
@@ -114,10 +115,30 @@ def test_the_test_run_enforces_shapes():
 def test_what_no_loss_can_mean_is_refused():
     z = torch.ones(2, 3)
     for z_v, z_t, direction in ((z, torch.ones(3, 3), "v2t"), (torch.ones(3, 3), z, "t2v"), (z[:0], z[:0], "both")):
-        with pytest.raises((ValueError, TypeCheckError), match="need equally many rows, at least one|z_t"):
+        with pytest.raises((ValueError, TypeCheckError), match="need equally many rows|not empty|z_t"):
             info_nce(z_v, z_t, direction=direction)
-    for temperature in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="temperature must be above 0"):
+    for temperature in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature must be a number above 0"):
             info_nce(z, z, temperature)
-    with pytest.raises(ValueError, match="each of the 0 clips"):
+    with pytest.raises(ValueError, match="not empty"):
         mil_nce(z[:0], z[:0], torch.zeros(0, dtype=torch.long))
+
+
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
+
+
+@given(SHAPES, SHAPES)
+def test_vectors_of_any_shapes_give_a_number_or_one_sentence(shape_v, shape_t):
+    z_v, z_t = torch.ones(shape_v), torch.ones(shape_t)
+    for loss in (lambda: info_nce(z_v, z_t), lambda: mil_nce(z_v, z_t, torch.arange(shape_t[0] if shape_t else 0))):
+        try:
+            assert loss().isfinite()
+        except (ValueError, TypeCheckError) as error:
+            assert isinstance(error, TypeCheckError) or str(error).count("\n") == 0
+
+
+def test_an_owner_is_one_row_a_text():
+    z = torch.eye(2)
+    for owner in (torch.arange(2)[:, None], torch.arange(3), torch.arange(2) - 1):
+        with pytest.raises((ValueError, TypeCheckError)):
+            mil_nce(z, z, owner)

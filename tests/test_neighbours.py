@@ -64,3 +64,10 @@ def test_where_the_cells_visited_hold_too_few_all_are(n):
     index = index_rows([rows], cells=True)
     assert (index.search(rows[:3], n)[1][:, -1] < 0).all()
     assert (nearest(index, rows[:3], n)[1] >= 0).all()
+
+
+@pytest.mark.parametrize("k", [-1, 0, 7])
+def test_more_neighbours_than_rows_are_refused(k):
+    rows = np.eye(6, 4, dtype=np.float32)
+    with pytest.raises(ValueError, match=f"^{k} neighbours of 6: ask for 1 to 6$"):
+        nearest_of_all(rows, rows, k, np.zeros(4, np.float32), torch.device("cpu"))

@@ -29,19 +29,16 @@ def info_nce(
         >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
         tensor(0.6265)
     """
-    if len(z_v) != len(z_t) or not len(z_v):
-        raise ValueError(f"z_v and z_t need equally many rows, at least one; got {len(z_v)} and {len(z_t)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a number above 0, got {temperature}")
     similarity = _dot_products(z_v, z_t) / temperature
+    if len(z_v) != len(z_t):
+        raise ValueError(f"z_v and z_t need equally many rows, got {len(z_v)} and {len(z_t)}")
+    sides = {"v2t": [similarity], "t2v": [similarity.T], "both": [similarity, similarity.T]}
+    if direction not in sides:
+        raise ValueError(f'direction is "both", "v2t" or "t2v", not {direction!r}')
     truth = torch.arange(len(z_v), device=z_v.device)
-    if direction == "v2t":
-        return F.cross_entropy(similarity, truth)
-    if direction == "t2v":
-        return F.cross_entropy(similarity.T, truth)
-    if direction == "both":
-        return F.cross_entropy(similarity, truth) + F.cross_entropy(similarity.T, truth)
-    raise ValueError(f'direction is "both", "v2t" or "t2v", not {direction!r}')
+    return torch.stack([F.cross_entropy(side, truth) for side in sides[direction]]).sum()
 
 
 def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Tensor, " M"]) -> Float[Tensor, ""]:
@@ -66,11 +63,10 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
         >>> mil_nce(torch.eye(2), torch.eye(2), torch.arange(2)).round(decimals=4)
         tensor(0.5514)
     """
-    clips = torch.arange(len(z_v), device=z_v.device)
-    positive = owner[None, :] == clips[:, None]
-    if not len(z_v) or not bool(positive.any(dim=1).all()) or not bool(positive.any(dim=0).all()):
-        raise ValueError(f"each of the {len(z_v)} clips needs a text of its own, and each text an owner among them")
     similarity = _dot_products(z_v, z_t)
+    positive = owner[None, :] == torch.arange(len(z_v), device=z_v.device)[:, None]
+    if positive.shape != similarity.shape or not bool(positive.any(dim=1).all() and positive.any(dim=0).all()):
+        raise ValueError(f"each of the {len(z_v)} clips needs a text of its own, and each text an owner among them")
     # the least finite number instead of -inf: the gradient of logsumexp over nothing but -inf is NaN
     least = torch.finfo(similarity.dtype).min
     agreeing = similarity.masked_fill(~positive, least).logsumexp(dim=1)
@@ -105,6 +101,8 @@ def mass_on_other_videos(
 
 
 def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:
+    if [z_v.ndim, z_t.ndim] != [2, 2] or z_v.shape[1] != z_t.shape[1] or not min(z_v.numel(), z_t.numel()):
+        raise ValueError(f"z_v and z_t must be (clips, D), not empty; got {tuple(z_v.shape)} and {tuple(z_t.shape)}")
     # plain dot products reach hundreds, where bfloat16 has steps of 2: at least float32, under autocast too
     with torch.autocast(z_v.device.type, enabled=False):
         wide = torch.promote_types(z_v.dtype, torch.float32)

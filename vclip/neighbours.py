@@ -21,10 +21,12 @@ def nearest_of_all(
     origin: Float32[np.ndarray, " D"],
     device: torch.device,
 ) -> Int[np.ndarray, "m k"]:
-    """The `k` <= n rows nearest to each query, best first.
+    """The `k` rows nearest to each query, best first.
 
     `origin` is subtracted from `rows` only. In float32, unless `torch.set_float32_matmul_precision` allows less.
     """
+    if not 1 <= k <= len(rows):
+        raise ValueError(f"{k} neighbours of {len(rows)}: ask for 1 to {len(rows)}")
     asked, shift = torch.from_numpy(queries).to(device), torch.from_numpy(origin).to(device)
     best = asked.new_full((len(asked), k), -torch.inf)
     found = torch.zeros(best.shape, dtype=torch.long, device=device)

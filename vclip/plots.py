@@ -31,10 +31,9 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tup
     return figure, axes
 
 
-def plain(text: str, width: int, line: int | None = None) -> str:
-    """Untrusted text without formulas and control characters, cut to `width`, on one line or in lines of `line`."""
-    shown = visible(textwrap.shorten(text, width, placeholder="…"))
-    return textwrap.fill(shown, line or len(shown) + 1).replace("$", r"\$")
+def plain(text: str, width: int, line: int = 99) -> str:
+    """Untrusted text without formulas and control characters, cut to `width`, in lines of `line`."""
+    return textwrap.fill(visible(textwrap.shorten(text, width, placeholder="…")), line).replace("$", r"\$")
 
 
 def timeline(

@@ -315,3 +315,16 @@ def test_all_takes_a_clip_from_each_caption(corpus):
     np.testing.assert_array_equal(clips.caption_last, expected + 1)
     grown = AlignedClips().all(corpus, videos, np.random.default_rng(0))
     assert (grown.caption_first <= expected).all() and (expected < grown.caption_last).all()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "values"),
+    [
+        (OverlappedClips, {"video_seconds": (0, 3)}), (OverlappedClips, {"video_seconds": (3,)}),
+        (OverlappedClips, {"text_tokens": (-2, 5)}), (AlignedClips, {"max_text_tokens": 0}),
+        (MILNCEClips, {"candidates": 0}), (MILNCEClips, {"video_seconds": 0}), (MILNCEClips, {"min_span": math.nan}),
+    ],
+)  # fmt: skip
+def test_lengths_that_no_clip_has_are_refused(sampler, values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        sampler(**values)

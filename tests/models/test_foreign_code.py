@@ -107,6 +107,6 @@ def test_pickled_weights_run_nothing(tmp_path, ran):
         (tmp_path / name / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="ours cannot be loaded: Error no file named model.safetensors"):
         vclip.load(tmp_path / "ours")
-    with pytest.raises(ValueError, match="clip: its weights cannot be read .*: download it again as safetensors"):
+    with pytest.raises(ValueError, match="clip: its weights cannot be read: download it again, as safetensors"):
         vclip.load(tmp_path / "clip")
     assert not ran.exists()

@@ -81,15 +81,13 @@ def test_a_place_without_a_config_is_named(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("config", ["", "{", "[]", "3", "null", "{}", '{"model_type": "none"}'])
 def test_a_config_that_is_none_is_told_of(tmp_path, config):
     (tmp_path / "config.json").write_text(config)
-    with pytest.raises(
-        FileNotFoundError, match=r"neither the folder of a model nor one that the hub gives \(\w[^\n]+\)$"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"is no model here or on the hub \(\w[^\n]+\)$"):
         vclip.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["~/none", "/none/none", "http://none", "two words"])
 def test_a_name_that_no_hub_could_know_is_told_of(name):
-    with pytest.raises(FileNotFoundError, match="neither the folder of a model nor one that the hub gives"):
+    with pytest.raises(FileNotFoundError, match="is no model here or on the hub"):
         vclip.load(name)
 
 

@@ -37,7 +37,7 @@ def test_the_parts_make_the_score_again():
     f1 = score(predicted, truth, 2).f1_25
     assert 0.1 < f1 < 0.9 and whole(_parts(report("segmentation", f1, labels))) == pytest.approx(f1)
     there = [(rng.random((9, 4)) < 0.3).astype(np.uint8) for _ in range(6)]
-    given = [(rng.random((9, 4)) < 0.3).astype(np.uint8) for _ in range(6)]
+    given = [np.eye(9, dtype=np.uint8)[rng.integers(0, 9, 4)].T for _ in range(6)]
     tasks = [str(i % 2) for i in range(6)]
     rows = [
         {"video_id": f"v{i}", "task": tasks[i], "hits": int(g[t != 0].sum()), "steps": int(t.any(axis=0).sum())}
@@ -88,3 +88,11 @@ def test_reports_of_other_examples_are_refused():
         compare(a, b)
     with pytest.raises(ValueError, match="reports of one task of retrieval"):
         compare(a, report("retrieval", 1.0, [{"video_id": "v0", "rank": 1}]))
+
+
+def test_reports_that_count_ties_otherwise_are_refused():
+    one = questions(np.array([True, False, True]))
+    against = dataclasses.replace(one, about={"options": {"ties": "against"}})
+    reference = dataclasses.replace(one, about={"options": {"ties": "reference"}})
+    with pytest.raises(ValueError, match="not of the same examples"):
+        compare(against, reference)

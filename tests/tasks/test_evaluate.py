@@ -1,4 +1,6 @@
+import dataclasses
 import inspect
+import math
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import torch
 
 import vclip
 from vclip.data.corpus import Corpus
+from vclip.datasets import youcook2
 from vclip.datasets._records import Dataset
 from vclip.datasets.didemo import TASKS, Description
 from vclip.models.config import VideoCLIPConfig
@@ -96,7 +99,7 @@ def test_wrong_tasks_and_options_are_named(model, processor, corpus):
         vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, "paragraph_retrieval", tie="against")
     with pytest.raises(TypeError, match="unknown option of moment_retrieval 'ties'"):
         vclip.evaluate(VideoCLIP(model, processor), dataset, corpus, ties="against")
-    with pytest.raises(TypeError, match="no task scores the records of made all"):
+    with pytest.raises(TypeError, match="no task scores the records of made all: 8 records"):
         vclip.evaluate(VideoCLIP(model, processor), described(*EIGHT, tasks=()), corpus)
 
 
@@ -131,3 +134,19 @@ def test_evaluate_is_found_without_loading_the_tasks():
     code = "import sys, vclip; print('vclip.tasks.retrieval' in sys.modules, 'evaluate' in dir(vclip))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("span", [(20, 10), (-5, 5), (0, -5), (math.nan, 5), (1, math.nan), (0, math.inf)])
+def test_a_segment_that_is_none_is_named(span):
+    folder = vclip.minihowto()
+    shipped = vclip.load(folder / "checkpoint")
+    clips = youcook2.load(folder / "youcook2" / "val")
+    wrong = dataclasses.replace(clips[0], start=span[0], end=span[1])
+    with pytest.raises(ValueError, match=f"{clips[0].video_id!r} has a segment"):
+        vclip.evaluate(shipped, vclip.Dataset("made", "all", [wrong, *clips[1:9]], ["retrieval"]), folder / "val")
+
+
+def test_other_things_than_a_model_and_a_data_set_are_named(model, processor, corpus):
+    for clip, dataset in ((VideoCLIP(model, processor), list(described(*EIGHT))), (model, described(*EIGHT))):
+        with pytest.raises(TypeError, match="no task scores .*: pass a DualEncoder, a Dataset"):
+            vclip.evaluate(clip, dataset, corpus)

@@ -291,3 +291,13 @@ def test_a_video_of_two_tasks_is_scored_for_each(small):
     report = vclip.evaluate(small.clip, Dataset("made", "test", videos, crosstask.TASKS), small.features)
     assert report.scores == {"recall": 1} and report.n == 2 and report.coverage["of"] == 1
     assert report.examples.assigned.map(len).tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("assigned", [np.full((3, 2), np.nan), 5 * np.eye(3, 2), -np.eye(3, 2), np.ones((3, 2))])
+def test_an_assignment_that_is_none_is_refused(assigned):
+    with pytest.raises(ValueError, match="video 0: .*more than one"):
+        average_recall([assigned], [np.eye(3, 2)], ["tea"])
+
+
+def test_a_task_without_a_name_counts():
+    assert average_recall([np.eye(3, 2)], [np.eye(3, 2)], [None]).recall == 1

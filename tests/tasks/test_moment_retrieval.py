@@ -163,7 +163,7 @@ def test_moments_that_miss_and_lists_that_are_empty():
 
 def test_moment_metrics_refuse():
     for ranked, times in (([[(0, 0)], [(0, 0)]], [[(0, 0)], []]), ([[(0, 0)]], [[(0, 0)], [(0, 0)]])):
-        with pytest.raises(ValueError, match="ranked lists for 2 descriptions, each with an annotation"):
+        with pytest.raises(ValueError, match="ranked lists for 2 descriptions, each with annotated MOMENTS"):
             moment_metrics(ranked, times)
 
 
@@ -172,3 +172,9 @@ def test_padded_rows_of_a_model_of_short_clips_are_refused():
     clip, records = vclip.load(folder / "checkpoint"), didemo.load(folder / "didemo" / "test")
     with pytest.raises(ValueError, match="padding 'reference' needs clips of 32 s, not 10: use 'valid'"):
         vclip.evaluate(clip, records, folder / "didemo" / "test" / "features", "moment_retrieval", padding="reference")
+
+
+@pytest.mark.parametrize("moment", [(3, 1), (-2, -1), (3, 9), (0, float("nan"))])
+def test_an_annotation_that_is_no_moment_is_refused(moment):
+    with pytest.raises(ValueError, match="annotated MOMENTS"):
+        moment_metrics([[(0, 0)]], [[(0, 0), moment]])

@@ -94,7 +94,7 @@ def test_refusals():
     for duplicates in ("drop", "keep"):
         with pytest.raises(ValueError, match="NaN"):
             outside_threshold(z * np.float32(np.nan), duplicates=duplicates)
-    with pytest.raises(ValueError, match="no label"):
+    with pytest.raises(ValueError, match=r"scores \(3, 0\).*a label"):
         label_seconds(z, z[:0], 0.0)
     with pytest.raises(ValueError, match="NaN"):
         label_seconds(z * np.float32(np.nan), z, 0.0)
@@ -145,3 +145,12 @@ def test_thresholds(rule, expected):
     assert threshold == pytest.approx(expected)
     if rule in ("quantile", "margin"):
         assert (labels[0] == 0).mean() == pytest.approx(0.6, abs=0.01)
+
+
+def test_texts_of_another_number_and_a_threshold_of_nan_are_refused():
+    z = np.eye(3, dtype=np.float32)
+    for texts in (["a", "b"], ["a", "b", "c", "d"]):
+        with pytest.raises(ValueError, match="a row for each text"):
+            outside_threshold(z, texts)
+    with pytest.raises(ValueError, match="threshold nan"):
+        label_seconds(z, z, float("nan"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from vclip import evaluate
 from vclip.data.corpus import Corpus
@@ -119,7 +120,7 @@ ONES = np.ones((3, 5, 2))
         (ONES, [0, 0], "3 questions, 2 answers of type int64"),
         ([*ONES, ONES[0]], [0, 0, 0], "3 videos, 4 questions"),
         ([ONES[0], ONES[0][:2], ONES[0]], [4, 2, 4], "question 1: answer 2 of 2 candidates"),
-        (np.where(np.arange(30).reshape(3, 5, 2) == 13, np.nan, 1), [0, 0, 0], "question 1: .* which score .*nan"),
+        (np.where(np.arange(30).reshape(3, 5, 2) == 13, np.nan, 1), [0, 0, 0], "question 1: .*scored .*nan"),
     ],
 )
 def test_score_refuses(z_t, answers, error):
@@ -191,3 +192,14 @@ def test_examples_are_what_score_says_of_padded_batches(golden):
     assert found["scores"] == {"accuracy": expected.accuracy}
     assert found["baselines"]["chance"] == {"accuracy": expected.chance}
     assert evaluate(VideoCLIP(model, processor), dataset, corpus).coverage["missing"] == ["elsewhere"]
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 4, 1)), ((2, 1), (2, 4, 3)), ((2,), (2, 4, 3)), ((2, 3), (2, 3))])
+def test_vectors_of_other_shapes_are_refused(shapes):
+    with pytest.raises((ValueError, TypeCheckError)):
+        score(*map(np.ones, shapes), [0, 0])
+
+
+def test_no_questions_have_no_accuracy():
+    with pytest.raises(ValueError, match="0 questions"):
+        score(np.ones((0, 3)), np.ones((0, 4, 3)), np.zeros(0, int))

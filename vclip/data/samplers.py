@@ -1,10 +1,11 @@
 """Pairs of a video clip and a text clip, drawn for a whole batch at once: V videos, n clips of each, B = V * n."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from vclip.data.corpus import Corpus
 
@@ -51,9 +52,9 @@ class OverlappedClips:
         (8,)
     """
 
-    video_seconds: tuple[int, int] = (3, 32)
-    text_tokens: tuple[int, int] | None = (8, 64)
-    max_text_tokens: int = 61
+    video_seconds: tuple[PositiveInt, PositiveInt] = (3, 32)
+    text_tokens: tuple[PositiveInt, PositiveInt] | None = (8, 64)
+    max_text_tokens: PositiveInt = 61
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """Draw `n` clips of each video; equal generators give equal clips."""
@@ -86,8 +87,8 @@ class AlignedClips:
         array([0])
     """
 
-    text_tokens: tuple[int, int] | None = (8, 64)
-    max_text_tokens: int = 61
+    text_tokens: tuple[PositiveInt, PositiveInt] | None = (8, 64)
+    max_text_tokens: PositiveInt = 61
     first: bool = False
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
@@ -130,9 +131,9 @@ class MILNCEClips:
         [4, 4]
     """
 
-    candidates: int = 4
-    video_seconds: int = 3
-    min_span: float = 5.0
+    candidates: PositiveInt = 4
+    video_seconds: PositiveInt = 3
+    min_span: NonNegativeFloat = 5.0
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """As `OverlappedClips.sample`."""

@@ -186,9 +186,8 @@ class AutoModelEncoder(NetworkEncoder):
         try:
             how = {"dtype": torch.float32, "output_loading_info": True, "trust_remote_code": False}
             network, loading = AutoModel.from_pretrained(source, **how)
-        except (SafetensorError, UnpicklingError) as error:
-            why = str(error).partition(". ")[0]
-            raise ValueError(f"{name}: its weights cannot be read ({why}): download it again as safetensors") from None
+        except (SafetensorError, UnpicklingError):
+            raise ValueError(f"{name}: its weights cannot be read: download it again, as safetensors") from None
         self._call = next((getattr(network, call) for call in EMBEDDING_CALLS if hasattr(network, call)), network)
         parameters = inspect.signature(getattr(self._call, "forward", self._call)).parameters
         self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)
@@ -294,7 +293,7 @@ class Projection:
         spec = encoder.spec
         if spec.projection is not None:
             raise ValueError(f"{spec.encoder} is projected already: multiply the two matrices instead")
-        if matrix.shape != (spec.dim, *offset.shape):
+        if matrix.ndim != 2 or matrix.shape != (spec.dim, *offset.shape):
             shapes = f"the matrix is {matrix.shape}, the offset {offset.shape}"
             raise ValueError(f"{shapes}, but {spec.encoder} makes {spec.dim} features")
         self.encoder = encoder

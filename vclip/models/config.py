@@ -111,6 +111,6 @@ def _tower(config_class, config, **sizes: int):
 
 
 def _sizes(config: BertConfig | dict) -> dict:
-    values = config.to_dict() if isinstance(config, BertConfig) else config
+    values = config.to_dict() if isinstance(config, BertConfig) else dict(config)
     not_sizes = ("model_type", "architectures", "transformers_version", "dtype", "_name_or_path")
     return {name: value for name, value in values.items() if name not in not_sizes}

@@ -41,6 +41,7 @@ class DualEncoder(ABC):
         encoder: the frozen encoder that makes a second's features from its frames.
         dim, longest_clip: D, the size of its vectors; seconds it reads at once.
         tokenizer: of its texts; None where it is not known.
+        classes: names of those that a fine-tuned classifier gives a second, Outside first; None without one.
 
     Example:
         >>> import vclip
@@ -55,6 +56,7 @@ class DualEncoder(ABC):
     dim: int
     longest_clip: int
     tokenizer: Any = None
+    classes: Any = None
     class_logits: Any = None
     warned = False
 
@@ -92,11 +94,6 @@ class DualEncoder(ABC):
         """All that decides the vectors: two encoders of equal identity embed alike."""
 
     @property
-    def classes(self) -> list[str] | None:
-        """Names of the classes that a fine-tuned classifier gives a second, Outside first; None without one."""
-        return None
-
-    @property
     def window(self) -> tuple[int, int]:
         """Seconds of a window and between two windows' starts: the paper's 32 and 16, or what `longest_clip` allows."""
         size = min(SIZE, self.longest_clip)
@@ -120,7 +117,7 @@ class DualEncoder(ABC):
 
         A damaged file gives the seconds that can be decoded, with a warning; ValueError if there are none.
         """
-        if start < 0 or (end is not None and end <= start):
+        if not 0 <= start < (start + 1 if end is None else end) < math.inf:
             raise ValueError(f"{path}: {start} to {end} s is no clip: pass 0 <= start < end")
         self.warn_out_of_domain(path)
         features, error = encode_file(Path(path), self.encoder, int(start), None if end is None else math.ceil(end))
@@ -159,6 +156,7 @@ class VideoCLIP(DualEncoder):
         self.spec = None if spec is None else FeatureSpec.read(spec, "the model")
         self.dim, self.longest_clip = model.config.text_config.hidden_size, model.config.max_video_tokens
         self.tokenizer = processor.tokenizer
+        processor.check(model.config)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n D"]:
         if isinstance(texts, str):

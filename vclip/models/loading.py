@@ -1,8 +1,7 @@
 """`load`: a folder or a hub id becomes a dual encoder with all that it needs."""
 
-from contextlib import suppress
-from os import PathLike, fspath
-from os.path import expanduser
+import os
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +40,25 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
         >>> clip.encode_texts(["chop the carrot"]).shape
         (1, 128)
     """
-    name = expanduser(fspath(source))
+    name = os.path.expanduser(os.fspath(source))
     if name == OFFLINE:
         encoder = ConSE(fps or 1, size or 224)
         return MeanPooled(OFFLINE, encoder, encoder.embed_texts, {}, encoder.sentences, encoder.sentences.tokenizer)
     if Path(name).exists() and not any((Path(name) / file).is_file() for file in ("config.json", "modules.json")):
-        raise FileNotFoundError(
-            f"{name!r} holds no config.json: name the folder of a model, a run's best/ for instance"
-        )
-    config = modules = reason = None
+        raise FileNotFoundError(f"{name!r} holds no config.json: name the folder of a model, such as a run's best/")
+    config = modules = None
     try:
+        modules = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # no config.json, damaged, or of another library
-        reason = str(error).partition("\n")[0]
+        if not modules:
+            raise FileNotFoundError(f"{name!r} is no model here or on the hub ({str(error).splitlines()[0]})") from None
     if isinstance(config, VideoCLIPConfig):
         if (fps, size) != (None, None):
             raise ValueError(f"{name} reads the features of one encoder: leave fps and size out")
         return open_videoclip(name)
-    with suppress(OSError):  # not a name that the hub could know
-        modules = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
     if modules:
         return from_sentence_transformers(name, fps, size)
-    if config is None:
-        raise FileNotFoundError(f"{name!r} is neither the folder of a model nor one that the hub gives ({reason})")
     model = MODEL_MAPPING.get(type(config), None)
     if not (hasattr(model, "get_text_features") and any(hasattr(model, call) for call in EMBEDDING_CALLS)):
         raise ValueError(f"{name} is a {config.model_type!r} model: a search needs one that embeds pictures and texts")
@@ -76,20 +71,16 @@ def open_videoclip(name: str) -> VideoCLIP:
     if not Path(name).is_dir():  # fetched whole, with what the frozen encoder needs
         folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors"])
     kinds: Any = {kind.__name__: kind for kind in (VideoCLIPForSegmentation, LockedTextModel)}
-    named = (VideoCLIPConfig.from_pretrained(folder).architectures or [""])[0]
-    kind, processor = kinds.get(named, VideoCLIPModel), None
+    kind = kinds.get((VideoCLIPConfig.from_pretrained(folder).architectures or [""])[0], VideoCLIPModel)
     try:
         model, loading = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        if kind is not LockedTextModel:
-            processor = VideoCLIPProcessor.from_pretrained(folder, trust_remote_code=False)
+        broken = {key for key, value in model.state_dict().items() if not value.isfinite().all()}
+        if wrong := sorted(broken | loading["missing_keys"]):
+            raise ValueError(f"weights are missing, NaN or infinite, {wrong[:3]} for instance")
+        processor = kind is LockedTextModel or VideoCLIPProcessor.from_pretrained(folder, trust_remote_code=False)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"{name} cannot be loaded: {why}") from None
-    broken = {key for key, value in model.state_dict().items() if not value.isfinite().all()}
-    if wrong := sorted(broken | loading["missing_keys"]):
-        raise ValueError(f"{name} cannot be loaded: weights are missing, NaN or infinite, {wrong[:3]} for instance")
+        raise ValueError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from None
     model = model.to(processes().device)
-    clip = LockedText(model) if processor is None else VideoCLIP(model, processor)
-    if folder != name:
-        clip.name = name
+    clip = LockedText(model) if kind is LockedTextModel else VideoCLIP(model, processor)
+    clip.name = clip.name if folder == name else name
     return clip

@@ -64,7 +64,5 @@ class VideoCLIPProcessor(ProcessorMixin):
         words, known = len(self.tokenizer), config.text_config.vocab_size
         theirs, ours = ((of.cls_token_id, of.sep_token_id) for of in (self.tokenizer, config))
         if words > known or theirs != ours:
-            given = f"the tokenizer has {words} tokens and (cls_token_id, sep_token_id) {theirs}"
-            raise ValueError(
-                f"{given}, but the model's vocab_size is {known} and its ids are {ours}: take its tokenizer"
-            )
+            has = f"the tokenizer has {words} tokens and (cls_token_id, sep_token_id) {theirs}"
+            raise ValueError(f"{has}, but the model's vocab_size is {known} and its ids are {ours}: take its tokenizer")

@@ -222,9 +222,9 @@ class VideoCLIPModel(BertPreTrainedModel):
         Args:
             input_ids, attention_mask: rows [CLS] words [SEP] [PAD], an empty text [CLS] [SEP]; 0 at [PAD].
         """
-        if input_ids.shape[1] > self.config.max_text_tokens + 2:
+        if not 2 <= input_ids.shape[1] <= self.config.max_text_tokens + 2:
             limit = f"max_text_tokens + 2 ({self.config.max_text_tokens + 2})"
-            raise ValueError(f"texts have {input_ids.shape[1]} tokens, above {limit}: let the processor cut them")
+            raise ValueError(f"texts have {input_ids.shape[1]} tokens, not 2 to {limit}: take them from the processor")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         elif not attention_mask[:, 1:].any(dim=1).all():
@@ -340,7 +340,7 @@ class VideoCLIPModel(BertPreTrainedModel):
 
 
 def _check_lengths(name: str, lengths: Tensor, rows: int, least: int, most: int) -> None:
-    if int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
+    if not len(lengths) or int(lengths.sum()) != rows or int(lengths.min()) < least or int(lengths.max()) > most:
         raise ValueError(f"`{name}` must lie between {least} and {most} and sum to {rows}, got {lengths.tolist()}")
 
 

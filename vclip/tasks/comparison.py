@@ -35,8 +35,8 @@ def compare(before: Report, after: Report, draws: int = 10_000, seed: int = 0) -
     if before.task != after.task or before.task not in HEADLINES:
         raise ValueError(f"{before.task} and {after.task}: reports of one task of {', '.join(HEADLINES)} are needed")
     one, other = _parts(before), _parts(after)
-    same = one.index.equals(other.index) and before.n == after.n
-    if not same or before.about.get("data") != after.about.get("data"):
+    made = [(r.n, r.about.get("data"), r.about.get("options", {}).get("ties")) for r in (before, after)]
+    if made[0] != made[1] or not one.index.equals(other.index):
         raise ValueError("the two reports are not of the same examples: evaluate both models on the same data")
     rng = np.random.default_rng(seed)
     difference = np.zeros(draws)

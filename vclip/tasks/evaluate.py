@@ -44,8 +44,10 @@ def evaluate(
         >>> report.n, report.baselines["chance"]["r1"] < report.scores["r1"]
         (284, True)
     """
-    if not dataset.tasks:
-        raise TypeError(f"no task scores the records of {dataset}")
+    if not isinstance(clip, DualEncoder) or not getattr(dataset, "tasks", None):
+        raise TypeError(
+            f"no task scores the records of {dataset!r:.50} by a {type(clip).__name__}: pass a DualEncoder, a Dataset"
+        )
     task = task or dataset.tasks[0]
     refuse_unknown([task], dataset.tasks, f"task of {dataset.name}")
     examine = examiner(task)

@@ -50,10 +50,10 @@ def assign_steps(
     """
     if probability not in get_args(Probability):
         raise ValueError(f"probability must be one of {', '.join(get_args(Probability))}, got {probability!r}")
-    seconds, steps = logits.shape
+    values = torch.as_tensor(logits).detach().cpu().float()
+    seconds, steps = values.shape
     if seconds <= steps or not steps:
         raise ValueError(f"{seconds} seconds for {steps} steps: more seconds than steps, and a step, are needed")
-    values = (logits if isinstance(logits, Tensor) else torch.tensor(logits)).detach().cpu().float()
     log_p = torch.log_softmax(values, dim=1) if probability == "softmax" else F.logsigmoid(values)
     cost = -log_p.double().numpy()
     if not np.isfinite(cost).all():
@@ -92,12 +92,13 @@ def average_recall(assigned: Sequence, truth: Sequence, tasks: Sequence[str]) ->
         raise ValueError(f"{len(assigned)} assignments and {len(truth)} truths of {len(tasks)} videos")
     counts = []
     for i, (ours, true, task) in enumerate(zip(map(np.asarray, assigned), map(np.asarray, truth), tasks, strict=True)):
-        if ours.shape != true.shape or ours.ndim != 2:
-            raise ValueError(f"video {i}: the assignment is {ours.shape}, the truth {true.shape}, not both (T, K)")
+        if ours.shape != true.shape or ours.ndim != 2 or not ((ours >= 0) & (ours.sum(axis=0) < 1.001)).all():
+            wrong = "not both (T, K), or a step's seconds add up to more than one"
+            raise ValueError(f"video {i}: the assignment is {ours.shape}, the truth {true.shape}, {wrong}")
         counts.append((task, float(ours[true != 0].sum()), int((true != 0).any(axis=0).sum())))
-    of_task: Any = pd.DataFrame(counts, columns=["task", "found", "occur"]).groupby("task", sort=False).sum()
-    per_task = of_task["found"] / of_task["occur"]  # NaN for 0 / 0
-    return Recall(recall=float(per_task.mean()), per_task=per_task.to_dict(), n=int(of_task["occur"].sum()))
+    sums: Any = pd.DataFrame(counts, columns=["task", "found", "occur"]).groupby("task", sort=False, dropna=False).sum()
+    per_task = sums["found"] / sums["occur"]  # NaN for 0 / 0
+    return Recall(recall=float(per_task.mean()), per_task=per_task.to_dict(), n=int(sums["occur"].sum()))
 
 
 def true_seconds(segments: Iterable[tuple[int, float, float]], seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
@@ -142,7 +143,7 @@ def examine(
     """
     records = [dataset[i] for i in covered(dataset, corpus)]
     videos = [corpus.features(corpus.index(record.video_id)) for record in records]
-    scored = [i for i, record in enumerate(records) if record.segments and len(videos[i]) > len(record.steps)]
+    scored = [i for i, record in enumerate(records) if record.segments and len(videos[i]) > len(record.steps) > 0]
     if not scored:
         raise ValueError(f"no video of {dataset} is annotated and has more seconds than its task has steps")
     left_out = len(records) - len(scored)

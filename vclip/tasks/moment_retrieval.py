@@ -88,8 +88,8 @@ def moment_metrics(ranked: Sequence[Sequence[Moment]], times: Sequence[Sequence[
         >>> moment_metrics([[(0, 0), (1, 1)]], [[(0, 0), (0, 0), (0, 1)]]).values()
         {'rank1': 1.0, 'rank5': 1.0, 'miou': 0.8333333333333334}
     """
-    if len(ranked) != len(times) or not len(ranked) or not all(map(len, times)):
-        raise ValueError(f"{len(ranked)} ranked lists for {len(times)} descriptions, each with an annotation")
+    if not 0 < len(ranked) == len(times) or not all(len(of) and {*map(tuple, of)} <= {*MOMENTS} for of in times):
+        raise ValueError(f"{len(ranked)} ranked lists for {len(times)} descriptions, each with annotated MOMENTS")
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(max(1, DRAWS // len(ranked))):

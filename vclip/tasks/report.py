@@ -122,8 +122,11 @@ def coverage(dataset: Dataset, corpus: Corpus) -> dict[str, Any]:
     ends: dict[int, float] = {}  # of each video's last annotation
     for record in (dataset[i] for i in scored):
         i, segments = corpus.index(record.video_id), getattr(record, "segments", ())
-        own = [s.end if hasattr(s, "end") else s[-1] for s in segments]
-        ends[i] = max([ends.get(i, 0), getattr(record, "end", None) or 0, *own])
+        spans = [(s.start, s.end) if hasattr(s, "end") else s[-2:] for s in segments]
+        spans += [] if getattr(record, "end", None) is None else [(record.start or 0, record.end)]
+        if wrong := [span for span in spans if not 0 <= span[0] <= span[1] < float("inf")]:
+            raise ValueError(f"{dataset}: {record.video_id!r} has a segment {wrong[0]}: 0 <= start <= end is needed")
+        ends[i] = max([ends.get(i, 0), *(end for _, end in spans)])
     if rate := _other_rate([corpus.seconds[i] / end for i, end in ends.items() if end], corpus):
         how = f"Corpus.open({str(corpus.path)!r}, rate={rate:g}) makes them one a second (rate=1: they are)"
         raise ValueError(f"{corpus} has about {rate:g} features for each annotated second of {dataset}: {how}")

@@ -47,10 +47,10 @@ def score(
         >>> score(np.array([[0.9, 0.1], [0.8, 0.7]]))
         RetrievalScore(r1 0.5 (chance 0.5), r5 1 (chance 1), r10 1 (chance 1), median_rank 1.5 (chance 1.5), n 2)
     """
-    texts, videos = similarity.shape
-    if not texts or texts != videos:
-        raise ValueError(f"similarity is {tuple(similarity.shape)}: row i and column i must be a pair")
-    return _score(_rank(similarity, np.arange(texts)), videos, ties)
+    similarity, n = as_array(similarity), len(similarity)
+    if not n or similarity.shape != (n, n):
+        raise ValueError(f"similarity is {similarity.shape}: row i and column i must be a pair")
+    return _score(_rank(similarity, np.arange(n)), n, ties)
 
 
 def rank_texts(
@@ -65,9 +65,8 @@ def rank_texts(
     return pd.concat([_rank((z_t[i : i + step] @ distinct.T)[:, which], own[i : i + step]) for i in blocks])
 
 
-def _rank(similarity: np.ndarray | Tensor, own: np.ndarray) -> pd.DataFrame:
+def _rank(similarity: np.ndarray, own: np.ndarray) -> pd.DataFrame:
     """A row a text: how many videos score higher than its own and equally (its own included), and the best one."""
-    similarity = as_array(similarity)
     if np.isnan(similarity).any():
         text, video = np.argwhere(np.isnan(similarity))[0]
         raise ValueError(f"similarity of text {text} and video {video} is NaN")

@@ -62,7 +62,7 @@ def score(predicted: Sequence, truth: Sequence, n_labels: int) -> SegmentationSc
         0.6666666666666666
     """
     predicted, truth = ([np.asarray(labels) for labels in videos] for videos in (predicted, truth))
-    if [p.shape for p in predicted] != [t.shape for t in truth] or not sum(map(len, truth)):
+    if [p.shape for p in predicted] != [(t.size,) for t in truth] or not sum(p.size for p in predicted):
         raise ValueError(f"predictions {[p.shape for p in predicted]} for seconds {[t.shape for t in truth]}"[:300])
     for i, labels in enumerate([*predicted, *truth]):
         if len(labels) and not (labels.dtype.kind in "iu" and 0 <= labels.min() <= labels.max() <= n_labels):
@@ -177,8 +177,8 @@ def outside_threshold(
     if duplicates not in ("drop", "keep"):
         raise ValueError(f"unknown duplicates {duplicates!r}: 'drop' or 'keep'")
     rows = as_array(z_labels)
-    if not np.isfinite(rows).all():
-        raise ValueError("a label's z_t holds NaN or infinity")
+    if not np.isfinite(rows).all() or len(rows) != len(rows if texts is None else texts):
+        raise ValueError("a label's z_t holds NaN or infinity, or z_labels has not a row for each text")
     if duplicates == "drop":
         if texts is not None:
             rows = rows[np.unique(np.array(texts), return_index=True)[1]]
@@ -212,8 +212,8 @@ def best_label(
     scores: Float[np.ndarray, "T K"], threshold: float = -np.inf
 ) -> tuple[Int[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """The best label of each second or 0, as `label_seconds`, and its score."""
-    if not scores.shape[1] or np.isnan(scores).any():
-        raise ValueError("there is no label" if not scores.shape[1] else "a second's score is NaN")
+    if scores.ndim != 2 or not scores.shape[1] or np.isnan(scores).any() or np.isnan(threshold):
+        raise ValueError(f"scores {scores.shape} and threshold {threshold}: a label (T, K) and no NaN are needed")
     best = scores.max(axis=1)
     return np.where(best > threshold, scores.argmax(axis=1) + 1, 0), best
 

@@ -25,4 +25,4 @@ def once(items: Iterable) -> tuple[list, list[int]]:
 def products(queries: Float[np.ndarray, "N D"], rows: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "N K"]:
     """Dot products of each query with each row; those with equal rows are equal to the last bit."""
     distinct, which = np.unique(rows, axis=0, return_inverse=True)
-    return (queries @ distinct.T)[:, which]
+    return (queries @ distinct.T)[..., which]

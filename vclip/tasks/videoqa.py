@@ -48,15 +48,15 @@ def score(
         VideoQAScore(accuracy 1 (chance 0.3333), n 1)
     """
     truth = np.asarray(answers)
-    if not len(z_v) == len(z_t) == len(truth) or truth.dtype.kind not in "iu":
-        given = f"{len(z_v)} videos, {len(z_t)} questions, {len(truth)} answers of type {truth.dtype}"
+    if not len(z_v) == len(z_t) == truth.size > 0 or truth.ndim != 1 or truth.dtype.kind not in "iu":
+        given = f"{len(z_v)} videos, {len(z_t)} questions, {truth.size} answers of type {truth.dtype}"
         raise ValueError(f"{given}: one of each is needed, answers as whole numbers")
     pairs = [(as_array(video).astype(np.float64), as_array(texts)) for video, texts in zip(z_v, z_t, strict=True)]
     # summed, not multiplied as matrices: equal candidates have equal scores
-    scores = [(texts * video).sum(axis=1) for video, texts in pairs]
-    for i, (row, answer) in enumerate(zip(scores, truth, strict=True)):
-        if not 0 <= answer < len(row) or np.isnan(row).any():
-            raise ValueError(f"question {i}: answer {answer} of {len(row)} candidates from 0, which score {row}")
+    scores = [(texts * video).sum(axis=-1) for video, texts in pairs]
+    for i, ((video, texts), row, answer) in enumerate(zip(pairs, scores, truth, strict=True)):
+        if texts.shape[1:] != video.shape or not 0 <= answer < len(row) or np.isnan(row).any():
+            raise ValueError(f"question {i}: answer {answer} of {len(texts)} candidates {texts.shape}, scored {row}")
     predictions = np.array([row.argmax() for row in scores], dtype=np.int64)
     chance = float(np.mean([1 / len(row) for row in scores]))
     accuracy = float(np.mean(predictions == truth))

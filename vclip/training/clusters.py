@@ -57,8 +57,6 @@ class VideoIndex:
             n: neighbours to find, the video itself counted; it comes first even where others have the same vector.
         """
         videos = np.atleast_1d(i)
-        if not 1 <= n <= len(self):
-            raise ValueError(f"{n} neighbours of {len(self)} videos: ask for 1 to {len(self)}")
         queries = self.vectors[videos] - self.origin
         found = nearest_of_all(self.vectors, queries, n, self.origin, self.device)
         # each video before what was found for it, and whatever then is there again, or too many, behind

@@ -71,7 +71,6 @@ class Trainer:
         validate_first: bool = False,
         beside: Sequence[Path] = (),
     ):
-        clip.processor.check(clip.model.config)
         self.config, self.accelerator, self.clip, self.model = config, accelerator, clip, clip.model
         self.objective, self.on_row, self.validate_first = objective, on_row, validate_first
         self.output, self.beside = Path(config.output), beside
