@@ -31,9 +31,7 @@ def info_nce(
     """
     if len(z_v) != len(z_t) or not len(z_v):
         raise ValueError(f"z_v and z_t need equally many rows, at least one; got {len(z_v)} and {len(z_t)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
-    similarity = _dot_products(z_v, z_t) / temperature
+    similarity = _dot_products(z_v, z_t, temperature)
     truth = torch.arange(len(z_v), device=z_v.device)
     if direction == "v2t":
         return F.cross_entropy(similarity, truth)
@@ -98,14 +96,18 @@ def mass_on_other_videos(
         >>> round(mass_on_other_videos(torch.eye(2), torch.eye(2), torch.arange(2)), 3)
         0.269
     """
-    similarity = _dot_products(z_v, z_t) / temperature
+    similarity = _dot_products(z_v, z_t, temperature)
     other = video[:, None] != video[None, :]
     masses = [(rows.softmax(dim=1) * other).sum(dim=1).mean() for rows in (similarity, similarity.T)]
     return float(torch.stack(masses).mean())
 
 
-def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:
+def _dot_products(
+    z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], temperature: float = 1.0
+) -> Float[Tensor, "B M"]:
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
     # plain dot products reach hundreds, where bfloat16 has steps of 2: at least float32, under autocast too
     with torch.autocast(z_v.device.type, enabled=False):
         wide = torch.promote_types(z_v.dtype, torch.float32)
-        return z_v.to(wide) @ z_t.to(wide).T
+        return z_v.to(wide) @ z_t.to(wide).T / temperature
