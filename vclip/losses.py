@@ -102,12 +102,10 @@ def mass_on_other_videos(
     return float(torch.stack(masses).mean())
 
 
-def _dot_products(
-    z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], temperature: float = 1.0
-) -> Float[Tensor, "B M"]:
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
+def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], tau: float = 1.0) -> Float[Tensor, "B M"]:
+    if not tau > 0:
+        raise ValueError(f"temperature must be above 0, got {tau}")
     # plain dot products reach hundreds, where bfloat16 has steps of 2: at least float32, under autocast too
     with torch.autocast(z_v.device.type, enabled=False):
         wide = torch.promote_types(z_v.dtype, torch.float32)
-        return z_v.to(wide) @ z_t.to(wide).T / temperature
+        return z_v.to(wide) @ z_t.to(wide).T / tau

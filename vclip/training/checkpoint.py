@@ -108,7 +108,7 @@ def data_hash(corpus: Corpus) -> str:
     """16 digits of the SHA-256 of a corpus's videos and captions; of the features, the spec and how many there are."""
     digest = hashlib.sha256(json.dumps([corpus.video_ids, corpus.spec and asdict(corpus.spec)]).encode())
     for column in (corpus.seconds, corpus.caption_offsets, corpus.caption_start, corpus.caption_end):
-        digest.update(np.ascontiguousarray(column))
+        digest.update(np.ascontiguousarray(column).data)
     for texts in corpus.caption_text.chunks:  # of a million captions at most, wherever the file has their bounds
         digest.update("\0".join([*texts.to_pylist(), ""]).encode())
     return digest.hexdigest()[:16]
@@ -137,28 +137,29 @@ def save_state(
                 tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
     tensors["batches"] = torch.from_numpy(np.concatenate([*batches, np.zeros(0, np.int64)]))
     tensors["batch_sizes"] = torch.tensor([len(batch) for batch in batches], dtype=torch.int64)
-    tensors, where = {name: value.cpu() for name, value in tensors.items()}, json.dumps(asdict(progress))
-    _write_tensors(folder / STATE, tensors, {"progress": where, "crc32": _checksum(tensors, where)})
+    tensors, values = {name: value.cpu() for name, value in tensors.items()}, asdict(progress)
+    # one key: safetensors writes several in an order that differs from run to run
+    values["crc32"] = _checksum(tensors, values)
+    _write_tensors(folder / STATE, tensors, {"progress": json.dumps(values)})
 
 
-def _checksum(tensors: dict[str, torch.Tensor], progress: str) -> str:
-    crc = zlib.crc32(progress.encode())
+def _checksum(tensors: dict[str, torch.Tensor], values: dict) -> int:
+    crc = zlib.crc32(json.dumps(values).encode())
     for name, value in sorted(tensors.items()):
         crc = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), crc)
-        crc = zlib.crc32(value.reshape(-1, 1).view(torch.uint8).numpy(), crc)
-    return f"{crc:08x}"
+        crc = zlib.crc32(value.reshape(-1, 1).view(torch.uint8).numpy().data, crc)
+    return crc
 
 
 def read_state(file: Path) -> tuple[Progress, dict[str, torch.Tensor]]:
     """What `save_state` wrote; ValueError if a bit of it has changed."""
     try:
         with safe_open(file, "pt") as opened:
-            metadata = opened.metadata() or {}
+            values = dict(json.loads((opened.metadata() or {})["progress"]))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        progress = metadata["progress"]
-        if metadata.get("crc32") not in (None, _checksum(tensors, progress)):  # older runs have none
+        if values.pop("crc32", None) not in (None, _checksum(tensors, values)):  # older runs have none
             raise ValueError("its checksum differs")
-        return Progress(**json.loads(progress)), tensors
+        return Progress(**values), tensors
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged ({error}); to start anew remove {file.parent}") from None
 

@@ -118,10 +118,8 @@ class PretrainConfig(TrainConfig):
         if self.sampler == "mil_nce" and (self.gather_negatives or self.temperature != 1):
             raise ValueError("gather_negatives and temperature are for InfoNCE: sampler 'mil_nce' takes neither")
         if self.retrieval and self.candidates < self.videos_per_batch:
-            raise ValueError(
-                f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
-                "a cluster's videos are drawn from them"
-            )
+            least = f"at least videos_per_batch ({self.videos_per_batch}): a cluster's videos are drawn from them"
+            raise ValueError(f"candidates ({self.candidates}) must be {least}")
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":

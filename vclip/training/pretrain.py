@@ -50,8 +50,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         on_row: called with each row of the log.
 
     Raises:
-        ValueError: if `output` is another config's or corpus's, or holds something else; if features or tokenizer are
-            not the model's.
+        ValueError: if `output` holds another run or something else, or features or tokenizer are not the model's.
         RuntimeError: while another process trains in `output`.
         OSError: if the disk is full; the last checkpoint is whole.
 
