@@ -120,6 +120,8 @@ def test_what_no_loss_can_mean_is_refused():
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature must be a number above 0"):
             info_nce(z, z, temperature)
+        with pytest.raises(ValueError, match="temperature must be a number above 0"):
+            mass_on_other_videos(z, z, torch.arange(len(z)), temperature)
     with pytest.raises(ValueError, match="not empty"):
         mil_nce(z[:0], z[:0], torch.zeros(0, dtype=torch.long))
 

@@ -29,9 +29,7 @@ def info_nce(
         >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
         tensor(0.6265)
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a number above 0, got {temperature}")
-    similarity = _dot_products(z_v, z_t) / temperature
+    similarity = _dot_products(z_v, z_t, temperature)
     if len(z_v) != len(z_t):
         raise ValueError(f"z_v and z_t need equally many rows, got {len(z_v)} and {len(z_t)}")
     sides = {"v2t": [similarity], "t2v": [similarity.T], "both": [similarity, similarity.T]}
@@ -94,16 +92,18 @@ def mass_on_other_videos(
         >>> round(mass_on_other_videos(torch.eye(2), torch.eye(2), torch.arange(2)), 3)
         0.269
     """
-    similarity = _dot_products(z_v, z_t) / temperature
+    similarity = _dot_products(z_v, z_t, temperature)
     other = video[:, None] != video[None, :]
     masses = [(rows.softmax(dim=1) * other).sum(dim=1).mean() for rows in (similarity, similarity.T)]
     return float(torch.stack(masses).mean())
 
 
-def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:
+def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], tau: float = 1.0) -> Float[Tensor, "B M"]:
+    if not 0 < tau < float("inf"):
+        raise ValueError(f"temperature must be a number above 0, got {tau}")
     if [z_v.ndim, z_t.ndim] != [2, 2] or z_v.shape[1] != z_t.shape[1] or not min(z_v.numel(), z_t.numel()):
         raise ValueError(f"z_v and z_t must be (clips, D), not empty; got {tuple(z_v.shape)} and {tuple(z_t.shape)}")
     # plain dot products reach hundreds, where bfloat16 has steps of 2: at least float32, under autocast too
     with torch.autocast(z_v.device.type, enabled=False):
         wide = torch.promote_types(z_v.dtype, torch.float32)
-        return z_v.to(wide) @ z_t.to(wide).T
+        return z_v.to(wide) @ z_t.to(wide).T / tau

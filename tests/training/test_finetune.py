@@ -147,6 +147,13 @@ def test_other_labels_or_settings_are_refused_and_the_run_left_alone(data, tmp_p
     assert left(tmp_path) == before
 
 
+def test_a_pretraining_runs_folder_is_refused(data, tmp_path):
+    (tmp_path / "pretrain.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds 'pretrain.json' and no finetune.json: choose another output"):
+        run("retrieval", data, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["pretrain.json"]
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused(data, tmp_path):
     other = labelled.checkpoint(tmp_path / "other", feature_spec=corpora.spec(encoder="another"))
     with pytest.raises(ValueError, match="encoder"):

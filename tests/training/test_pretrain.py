@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -185,12 +186,130 @@ def test_towers_may_be_config_objects(data, tmp_path):
 
 
 def test_only_the_runs_own_leftovers_are_swept_away(data, tmp_path):
-    for name in (".log.jsonl.1.tmp", "best/.tmpabc", "last/.config.json.2.tmp", "other/.tmp1", "best/deep/.x.tmp"):
+    pretrain(config(data, tmp_path, epochs=1))
+    kept = {".mine.tmp", ".tmp_my_notes", "other/.tmpabcdef", "best/deep/.x.1.tmp"}
+    for name in (".log.jsonl.1.tmp", "best/.tmpabcdef", "last/.config.json.2.tmp", *kept):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     pretrain(config(data, tmp_path, epochs=1))
-    left = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob(".*") if "tmp" in f.name}
-    assert left == {"other/.tmp1", "best/deep/.x.tmp"}
+    assert {str(f.relative_to(tmp_path)) for f in tmp_path.rglob(".*") if "tmp" in f.name} == kept
+
+
+def test_a_folder_of_hidden_files_is_an_empty_one_and_they_stay(data, tmp_path):
+    for name in (".DS_Store", ".tmp_notes", ".mine.1.tmp"):
+        (tmp_path / name).touch()
+    pretrain(config(data, tmp_path, epochs=1))
+    assert {".DS_Store", ".tmp_notes", ".mine.1.tmp"} <= set(os.listdir(tmp_path))
+
+
+@pytest.mark.parametrize("held", ["pictures", "corpus", "fine-tuning"])
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(data, tmp_path, held):
+    output = tmp_path / held
+    if held == "corpus":
+        shutil.copytree(data / "val", output)
+    else:
+        output.mkdir()
+        (output / {"pictures": "beach.jpg", "fine-tuning": "finetune.json"}[held]).write_bytes(b"mine")
+        (output / ".beach.jpg.1.tmp").write_bytes(b"mine")
+    before = {file.name: file.read_bytes() for file in output.iterdir()}
+    with pytest.raises(ValueError, match=f"{held} holds '.*' and no pretrain.json: choose another output"):
+        pretrain(config(data, output, epochs=1))
+    assert {file.name: file.read_bytes() for file in output.iterdir()} == before
+
+
+def pretrain_and_wait(config: PretrainConfig, go: Path) -> None:
+    def wait(row: dict) -> None:
+        while not go.exists():
+            time.sleep(0.01)
+
+    pretrain(config, wait)
+
+
+def test_a_start_while_the_run_trains_is_refused_and_leaves_it_alone(data, tmp_path):
+    run, refused = config(data, tmp_path / "run", epochs=1), []
+
+    def again(row: dict) -> None:
+        with pytest.raises(RuntimeError, match="run is being written by another process: run again when it has") as why:
+            pretrain(run)
+        refused.append(why.value)
+
+    done = pretrain(run, again)
+    assert len(refused) == len(read_log(tmp_path / "run")) and len(done.losses) == 6
+    assert pretrain(run).losses == done.losses
+
+
+@pytest.mark.long
+def test_two_starts_at_once_are_one_run(data, tmp_path):
+    run, go = config(data, tmp_path / "run", epochs=1), tmp_path / "go"
+    first = Forked(pretrain_and_wait, run, go)
+    while not (tmp_path / "run/log.jsonl").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    before = {file.name for file in (tmp_path / "run").iterdir()}
+    with pytest.raises(RuntimeError, match="run is being written by another process"):
+        pretrain(run)
+    assert {file.name for file in (tmp_path / "run").iterdir()} == before
+    go.touch()
+    assert first.wait() == 0
+    assert len(pretrain(run).losses) == 6
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_corpus_that_changed_since_the_first_start_is_refused(data, tmp_path, part):
+    shutil.copytree(data, tmp_path / "data")
+    pretrain(config(tmp_path / "data", tmp_path / "run", epochs=1))
+    before = tensors(tmp_path / "run")
+    shutil.rmtree(tmp_path / "data" / part)
+    corpora.make(tmp_path / "data" / part, 48, seed=5)
+    with pytest.raises(ValueError, match=f"other settings .data of .*{part}: '.*' against '.*'.: choose another"):
+        pretrain(config(tmp_path / "data", tmp_path / "run", epochs=2))
+    torch.testing.assert_close(tensors(tmp_path / "run"), before, atol=0, rtol=0)
+
+
+def test_a_run_of_an_older_version_knew_no_hash_of_its_data_and_goes_on(data, tmp_path):
+    pretrain(config(data, tmp_path, epochs=1))
+    settings = json.loads((tmp_path / "pretrain.json").read_text())
+    older = {name: value for name, value in settings.items() if not name.startswith("data of")}
+    assert len(older) == len(settings) - 2
+    (tmp_path / "pretrain.json").write_text(json.dumps(older))
+    pretrain(config(data, tmp_path, epochs=1))
+    assert json.loads((tmp_path / "pretrain.json").read_text()) == settings
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1000] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate])
+def test_a_damaged_state_costs_the_steps_since_the_one_before(data, tmp_path, damage):
+    pretrain(config(data, tmp_path / "whole", epochs=2))
+    pretrain(config(data, tmp_path / "run", epochs=1))
+    damage(tmp_path / "run/state.safetensors")
+    with pytest.warns(UserWarning, match="going on from the state before the last: .*state.safetensors is damaged"):
+        pretrain(config(data, tmp_path / "run", epochs=2))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    for name in ("state.safetensors", "state.previous.safetensors"):
+        damage(tmp_path / "run" / name)
+    with (
+        pytest.warns(UserWarning, match="state.safetensors is damaged"),
+        pytest.raises(ValueError, match="state.safetensors is damaged .*; to start anew remove .*run"),
+    ):
+        pretrain(config(data, tmp_path / "run", epochs=2))
+
+
+def test_killed_between_two_renames_it_goes_on_from_the_state_before(data, tmp_path):
+    pretrain(config(data, tmp_path / "whole", epochs=2))
+    pretrain(config(data, tmp_path / "run", epochs=1))
+    (tmp_path / "run/state.safetensors").unlink()
+    with pytest.warns(UserWarning, match="going on from the state before the last"):
+        pretrain(config(data, tmp_path / "run", epochs=2))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def pretrain_on_one_thread(config: PretrainConfig) -> None:

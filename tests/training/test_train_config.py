@@ -86,9 +86,16 @@ def test_the_least_comes_before_the_most(field):
         dataclasses.replace(BASE, **{field: (10, 3)})
 
 
-def test_mil_nce_gathers_nothing():
-    with pytest.raises(ValueError, match="gather_negatives is for InfoNCE"):
-        p.mil_nce_clips(dataclasses.replace(BASE, gather_negatives=True))
+@pytest.mark.parametrize("changes", [{"gather_negatives": True}, {"temperature": 0.07}])
+def test_mil_nce_gathers_nothing_and_has_no_temperature(changes):
+    with pytest.raises(ValueError, match="gather_negatives and temperature are for InfoNCE"):
+        p.mil_nce_clips(dataclasses.replace(BASE, **changes))
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_is_above_zero(value):
+    with pytest.raises(ValueError, match="temperature"):
+        dataclasses.replace(BASE, temperature=value)
 
 
 def test_the_sample_recipe_ends_at_a_learning_rate_of_zero():

@@ -166,6 +166,32 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ours.run()
 
 
+def test_a_gradient_that_is_not_finite_reaches_no_file(tmp_path):
+    ours, kept = trainer(tmp_path, save_every=1), {}
+    step = ours._step
+
+    def poisoned(epoch, batch, inputs):
+        kept["state"] = (tmp_path / "state.safetensors").read_bytes() if ours.progress.step else None
+        if ours.progress.step == 1:
+            hook = next(ours.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+            found = step(epoch, batch, inputs)
+            hook.remove()
+            return found
+        return step(epoch, batch, inputs)
+
+    ours._step = poisoned
+    with pytest.raises(ValueError, match="not finite, so .*state.safetensors is not written: lower learning_rate"):
+        ours.run()
+    assert ours.progress.step == 2 and np.isfinite(read_log(tmp_path)[-1]["loss"])
+    assert (tmp_path / "state.safetensors").read_bytes() == kept["state"]
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["state.safetensors"]
+    again = trainer(tmp_path)
+    again.run()
+    whole = trainer(tmp_path / "whole")
+    whole.run()
+    torch.testing.assert_close(again.model.state_dict(), whole.model.state_dict(), atol=0, rtol=0)
+
+
 def resident_mb() -> float:
     return psutil.Process().memory_info().rss / 1e6
 

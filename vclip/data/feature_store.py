@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vclip.data import storage
 from vclip.data.captions import Captions
@@ -83,13 +82,9 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
         raise FileExistsError(f"{folder} has no {STORE}: vclip.merge([{str(folder)!r}], new) makes one that can grow")
     if folder.is_file() or (STORE not in names and names - {"store.lock"}):
         raise FileExistsError(f"{folder} holds something else: choose another folder or remove it first")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "store.lock", timeout=0), closing(FeatureStore(folder, spec)) as store:
-            store.flush()  # what waits since a run was killed
-            yield store
-    except Timeout:
-        raise RuntimeError(f"{folder} is being written by another process: run again when it has finished") from None
+    with storage.locked(folder, "store.lock"), closing(FeatureStore(folder, spec)) as store:
+        store.flush()  # what waits since a run was killed
+        yield store
 
 
 class FeatureStore:

@@ -1,11 +1,17 @@
 """The folder of a run: settings, log, training state and weights, each file whole at every moment.
 
 `state.safetensors`: weights, Adam's state, the running epoch's batches and where the run stands, to go on from there.
+`state.previous.safetensors`: the state before it, to go on from where the disk has damaged the last.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Sequence
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from os import PathLike
@@ -13,15 +19,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vclip.data.storage import copy_into, replace, write_json
+from vclip.data.corpus import Corpus
+from vclip.data.storage import copy_into, locked, replace, write_json
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.loading import open_videoclip
 from vclip.training.config import TrainConfig
 
-STATE = "state.safetensors"
+STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 LOG = "log.jsonl"
 MASS = "mass_on_other_videos"  # key of a row as an epoch begins
 
@@ -57,28 +65,53 @@ def read_run(output: str | PathLike[str]) -> Run:
     return Run(losses, [row for row in rows if "validation_loss" in row], Path(output) / "best")
 
 
-def claim(config: TrainConfig, file: str, data: dict | None = None) -> None:
-    """Write the settings, and `data` that must stay the same, to `file`; refuse another run's folder."""
+@contextmanager
+def claim(config: TrainConfig, accelerator: Accelerator, file: str, data: dict) -> Iterator[None]:
+    """Hold a run's folder while all processes train; settings, and `data` that must stay the same, are in `file`."""
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    there = {found.name for found in output.glob("[!.]*")}
+    if there and file not in there:
+        raise ValueError(f"{output} holds {min(there)!r} and no {file}: choose another output, or an empty folder")
+    with locked(output, ".lock") if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            _settle(output, config, file, data)
+        accelerator.wait_for_everyone()
+        yield
+        accelerator.wait_for_everyone()
+
+
+def _settle(output: Path, config: TrainConfig, file: str, data: dict) -> None:
     # of a process that was killed while it wrote: our temporary names, and safetensors' own
-    for folder in (output, output / "best", output / "last"):
-        for unfinished in [*folder.glob(".*.tmp"), *folder.glob(".tmp*")]:
+    for folder in (output, output / "best", output / "last") if (output / file).exists() else ():
+        for unfinished in [*folder.glob(".*.[0-9]*.tmp"), *folder.glob(".tmp??????")]:
             unfinished.unlink(missing_ok=True)
-    wanted = json.loads(json.dumps(asdict(config) | (data or {}), default=lambda tower: tower.to_diff_dict()))
-    if (output / file).exists() and (output / STATE).exists():  # else there is nothing to lose
-        there = json.loads((output / file).read_text(encoding="utf-8"))
-        kept = [name for name in wanted if name not in ("epochs", "output")]
-        default = {f.name: f.default for f in fields(config)}  # of a field that an older run lacks
-        differing = [name for name in kept if there.get(name, default.get(name)) != wanted[name]]
+    if (output / PREVIOUS).exists():
+        try:
+            read_state(output / STATE)
+        except (FileNotFoundError, ValueError) as error:
+            warnings.warn(f"going on from the state before the last: {error}", stacklevel=2)
+            os.replace(output / PREVIOUS, output / STATE)
+    wanted = json.loads(json.dumps(asdict(config) | data, default=lambda tower: tower.to_diff_dict()))
+    if (output / STATE).exists():  # else there is nothing to lose
+        older = {f.name: f.default for f in fields(config)}  # an older run may lack some
+        there = wanted | older | json.loads((output / file).read_text(encoding="utf-8"))
+        differing = [name for name in wanted if name not in ("epochs", "output") and there[name] != wanted[name]]
         if differing:
-            raise ValueError(
-                f"{output} holds a run with other settings "
-                f"({'; '.join(f'{n}: {there.get(n)!r} against {wanted[n]!r}' for n in differing)}): "
-                "choose another output, or remove it to start anew"
-            )
+            found = "; ".join(f"{name}: {there[name]!r} against {wanted[name]!r}" for name in differing)
+            what = "choose another output, or remove it to start anew"
+            raise ValueError(f"{output} holds a run with other settings ({found}): {what}")
         print(f"{output} holds an earlier start of this run: going on from its last state")
     write_json(output / file, wanted)
+
+
+def data_hash(corpus: Corpus) -> str:
+    """16 digits of the SHA-256 of a corpus's videos and captions; of the features, the spec and how many there are."""
+    digest = hashlib.sha256(json.dumps([corpus.video_ids, corpus.spec and asdict(corpus.spec)]).encode())
+    for column in (corpus.seconds, corpus.caption_offsets, corpus.caption_start, corpus.caption_end):
+        digest.update(np.ascontiguousarray(column).data)
+    for texts in corpus.caption_text.chunks:  # of a million captions at most, wherever the file has their bounds
+        digest.update("\0".join([*texts.to_pylist(), ""]).encode())
+    return digest.hexdigest()[:16]
 
 
 @dataclass
@@ -104,7 +137,31 @@ def save_state(
                 tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
     tensors["batches"] = torch.from_numpy(np.concatenate([*batches, np.zeros(0, np.int64)]))
     tensors["batch_sizes"] = torch.tensor([len(batch) for batch in batches], dtype=torch.int64)
-    _write_tensors(folder / STATE, tensors, {"progress": json.dumps(asdict(progress))})
+    tensors, values = {name: value.cpu() for name, value in tensors.items()}, asdict(progress)
+    # one key: safetensors writes several in an order that differs from run to run
+    values["crc32"] = _checksum(tensors, values)
+    _write_tensors(folder / STATE, tensors, {"progress": json.dumps(values)})
+
+
+def _checksum(tensors: dict[str, torch.Tensor], values: dict) -> int:
+    crc = zlib.crc32(json.dumps(values).encode())
+    for name, value in sorted(tensors.items()):
+        crc = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), crc)
+        crc = zlib.crc32(value.reshape(-1, 1).view(torch.uint8).numpy().data, crc)
+    return crc
+
+
+def read_state(file: Path) -> tuple[Progress, dict[str, torch.Tensor]]:
+    """What `save_state` wrote; ValueError if a bit of it has changed."""
+    try:
+        with safe_open(file, "pt") as opened:
+            values = dict(json.loads((opened.metadata() or {})["progress"]))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        if values.pop("crc32", None) not in (None, _checksum(tensors, values)):  # older runs have none
+            raise ValueError("its checksum differs")
+        return Progress(**values), tensors
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}); to start anew remove {file.parent}") from None
 
 
 def load_state(
@@ -113,17 +170,17 @@ def load_state(
     """Put the state in `folder` into model and optimizer; None if there is none."""
     if not (folder / STATE).is_file():
         return None
-    with safe_open(folder / STATE, "pt") as file:
-        progress = Progress(**json.loads((file.metadata() or {})["progress"]))
-        names = set(file.keys())
-        model.load_state_dict({n.removeprefix("model."): file.get_tensor(n) for n in names if n.startswith("model.")})
-        for name, parameter in model.named_parameters():
-            if f"exp_avg.{name}" in names:
-                optimizer.state[parameter] = {
-                    key: file.get_tensor(f"{key}.{name}").to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-        batches, sizes = file.get_tensor("batches").numpy(), file.get_tensor("batch_sizes").numpy()
+    progress, tensors = read_state(folder / STATE)
+    try:
+        model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    except RuntimeError as error:
+        raise ValueError(f"{folder / STATE} is another model's: choose another output, or remove it") from error
+    for name, parameter in model.named_parameters():
+        if f"exp_avg.{name}" in tensors:
+            optimizer.state[parameter] = {
+                key: tensors[f"{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    batches, sizes = tensors["batches"].numpy(), tensors["batch_sizes"].numpy()
     return progress, np.split(batches, np.cumsum(sizes)[:-1]) if len(sizes) else []
 
 
@@ -139,13 +196,21 @@ def save_clip(folder: Path, clip: VideoCLIP, beside: Sequence[Path]) -> None:
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    def write(temporary: Path) -> None:
+        save_file(tensors, temporary, metadata)
+        if path.name == STATE and path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+
+    # a sum takes a tenth of the time of looking at each number
+    if not all(value.sum(dtype=torch.float32).isfinite() for value in tensors.values()):
+        what = "lower learning_rate or train in fp32, and go on from the last state"
+        raise ValueError(f"weights or Adam's moments are not finite, so {path} is not written: {what}")
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
-        replace(path, lambda temporary: save_file(tensors, temporary, metadata))
+        replace(path, write)
     except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"could not write {path} ({error}); free some space and start again: the last one is whole"
-        ) from error
+        what = "free some space and start again: the last one is whole"
+        raise OSError(f"could not write {path} ({error}); {what}") from error
 
 
 class Log:

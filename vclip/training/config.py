@@ -115,13 +115,11 @@ class PretrainConfig(TrainConfig):
                 raise ValueError(f"the least comes before the most, got {(least, most)}")
         if self.text == "locked" and (self.bert or self.sampler == "mil_nce" or self.temperature >= 1):
             raise ValueError("text 'locked' needs a temperature below 1, and takes no bert and no sampler 'mil_nce'")
-        if self.gather_negatives and self.sampler == "mil_nce":
-            raise ValueError("gather_negatives is for InfoNCE: sampler 'mil_nce' contrasts within one process only")
+        if self.sampler == "mil_nce" and (self.gather_negatives or self.temperature != 1):
+            raise ValueError("gather_negatives and temperature are for InfoNCE: sampler 'mil_nce' takes neither")
         if self.retrieval and self.candidates < self.videos_per_batch:
-            raise ValueError(
-                f"candidates ({self.candidates}) must be at least videos_per_batch ({self.videos_per_batch}): "
-                "a cluster's videos are drawn from them"
-            )
+            least = f"at least videos_per_batch ({self.videos_per_batch}): a cluster's videos are drawn from them"
+            raise ValueError(f"candidates ({self.candidates}) must be {least}")
 
     @classmethod
     def paper(cls, **changes) -> "PretrainConfig":

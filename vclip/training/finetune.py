@@ -78,7 +78,8 @@ def finetune(
 
     Raises:
         TypeError: for records that the task cannot learn from.
-        ValueError: if `output` is another run's, or a video is in both sets.
+        ValueError: if `output` is another run's or holds something else, or a video is in both sets.
+        RuntimeError: while another process trains in `output`.
 
     Example:
         >>> import tempfile, vclip
@@ -104,17 +105,14 @@ def finetune(
     if isinstance(task, Windowed) and config.window > clip.longest_clip:
         raise ValueError(f"window ({config.window} s) exceeds the longest clip ({clip.longest_clip} s): lower it")
     objective = Labels(task, accelerator, clip, training, chosen_on)
-    if accelerator.is_main_process:
-        described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
-        claim(config, "finetune.json", described)
-    accelerator.wait_for_everyone()
     beside = encoder_files(clip.spec, clip.model.name_or_path) if clip.spec else []
-    Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=beside).run()
-    run = read_run(config.output)
-    report = _report(config.task, run.scores, words, training[0], chosen_on[0])
-    if accelerator.is_main_process:
-        write_json(Path(config.output) / "report.json", report)
-    accelerator.wait_for_everyone()
+    described = {"training": _described(clip, *training), "chosen_on": _described(clip, *chosen_on)}
+    with claim(config, accelerator, "finetune.json", described):
+        Trainer(config, accelerator, clip, objective, on_row, validate_first=True, beside=beside).run()
+        run = read_run(config.output)
+        report = _report(config.task, run.scores, words, training[0], chosen_on[0])
+        if accelerator.is_main_process:
+            write_json(Path(config.output) / "report.json", report)
     return FinetuneRun(run.losses, run.scores, run.checkpoint, report, (objective.scored, chosen_on[1]))
 
 

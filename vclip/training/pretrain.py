@@ -27,7 +27,7 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
-from vclip.training.checkpoint import MASS, Run, claim, read_run
+from vclip.training.checkpoint import MASS, Run, claim, data_hash, read_run
 from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
@@ -50,7 +50,8 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         on_row: called with each row of the log.
 
     Raises:
-        ValueError: if `output` is another config's, or features or tokenizer are not the model's.
+        ValueError: if `output` holds another run or something else, or features or tokenizer are not the model's.
+        RuntimeError: while another process trains in `output`.
         OSError: if the disk is full; the last checkpoint is whole.
 
     Example:
@@ -62,9 +63,6 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         (9, 256)
     """
     accelerator = start_accelerator(config)
-    if accelerator.is_main_process:
-        claim(config, "pretrain.json")
-    accelerator.wait_for_everyone()
     torch.manual_seed(config.seed)
     model = new_model(config, Corpus.open(config.corpus)).to(accelerator.device)
     if isinstance(model, LockedTextModel):
@@ -76,15 +74,15 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     with accelerator.main_process_first():
         training = Corpus.open(config.corpus).tokenize(clip.tokenizer)
         validation = Corpus.open(config.validation).tokenize(clip.tokenizer) if config.validation else None
-    for corpus in (training, validation):
-        if corpus is not None:
-            clip.check(corpus)
+    corpora = [corpus for corpus in (training, validation) if corpus is not None]
+    for corpus in corpora:
+        clip.check(corpus)
     objective = Contrast(config, accelerator, model, training, validation)
     if accelerator.is_main_process and config.clips_per_video > 1:
         warn_of_scale(training, config)
     beside = encoder_files(training.spec, training.path) if training.spec else []
-    Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
-    accelerator.wait_for_everyone()
+    with claim(config, accelerator, "pretrain.json", {f"data of {c.path}": data_hash(c) for c in corpora}):
+        Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     return read_run(config.output)
 
 
