@@ -39,6 +39,7 @@ def test_capitals_and_translations(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["talk.mp4.srt", "talk.wav.srt", "talk.m4a.en.vtt", "talk.English.srt", "talk.en.sdh.SRT", "talk.en_US.vtt"]
+    + ["talk.eng.srt", "talk.en-US.vtt", "talk.fil.vtt", "talk.deu.sdh.srt", "talk.zh-Hans.vtt"]
     + ["talk.forced.srt", "talk.pt-BR.cc.vtt", "talk.tsv", "talk.en.json3", "talk.en.srv3", "talk.ytt"],
 )
 def test_names_that_programs_and_people_give(tmp_path, name):
@@ -48,6 +49,15 @@ def test_names_that_programs_and_people_give(tmp_path, name):
 
 def test_files_of_other_kinds_and_of_another_video_are_left(tmp_path):
     for name in ("talk.info.json", "talk.live_chat.json", "talk.mkv.srt", "talk.part2.srt", "talk.mp4", "talking.srt"):
+        (tmp_path / name).touch()
+    for name in (
+        "talk.two.srt",
+        "talk.ts.srt",
+        "talk.mov.vtt",
+        "talk.raw.en.vtt",
+        "talk.two-part.srt",
+        "talk.old.json",
+    ):
         (tmp_path / name).touch()
     assert find_captions(tmp_path / "talk.mp4") is None
     assert find_captions(tmp_path / "talk.mkv") == tmp_path / "talk.mkv.srt"

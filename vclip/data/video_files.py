@@ -33,9 +33,11 @@ OTHER_SUFFIXES = (
 )
 # of a file beside a video: its name after the stem and the video's suffix
 _WORDS = "english|german|french|spanish|italian|portuguese|dutch|russian|polish|japanese|chinese|korean|arabic|hindi"
+_CODES = "eng|ger|deu|fre|fra|spa|ita|por|dut|nld|rus|ukr|pol|cze|ces|hun|rum|ron|gre|ell|tur|swe|nor|dan|fin|jpn|chi"
+_CODES += "|zho|cmn|yue|kor|ara|heb|per|fas|hin|ben|tam|tel|urd|mar|guj|mal|vie|tha|ind|msa|fil|tgl|swa|afr|cat|haw"
 CAPTIONS = re.compile(
     r"(?:\.(?:wav|mp3|m4a|flac|opus))?"
-    rf"(?:\.((?!(?:{'|'.join(suffix[1:] for suffix in VIDEO_SUFFIXES)})\.)[a-z]{{2,3}}(?:[-_]\w+)*|{_WORDS}))?"
+    rf"(?:\.((?!ts\.)(?:[a-z]{{2}}|{_CODES})(?:[-_]\w+)*|{_WORDS}))?"
     r"((?:\.(?:sdh|cc|hi|forced|default|auto))*)"
     rf"({'|'.join(map(re.escape, CAPTION_SUFFIXES))})",
     re.IGNORECASE,
