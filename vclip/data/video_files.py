@@ -142,10 +142,10 @@ def listing(folder: Path) -> list[str]:
 
 def is_in_shard(video: str, shard: tuple[int, int]) -> bool:
     """Whether a video is of shard (k, n), k from 1 to n: by a hash of its id, so the other videos do not matter."""
-    k, n = shard
-    if not 1 <= k <= n:
-        raise ValueError(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
-    return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8]) % n == k - 1
+    match shard:
+        case (int(k), int(n)) if 1 <= k <= n:
+            return int.from_bytes(hashlib.sha256(composed(video).encode()).digest()[:8]) % n == k - 1
+    raise ValueError(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
 
 
 class Files:
