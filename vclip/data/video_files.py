@@ -18,6 +18,7 @@ from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, cont
 from vclip.data.storage import shard_name
 from vclip.data.text import printable
 from vclip.data.transcripts import CONTAINERS, NoCaptions
+from vclip.data.video import frames_of
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -104,12 +105,9 @@ def video_files(folder: Path) -> list[Path]:
 
 def _moves(file: Path) -> bool:
     """Whether FFmpeg finds two frames in a file, as in no still image, cover art or text."""
-    from vclip.data.video import frames_of  # here, as who reads a corpus needs no FFmpeg
-
-    try:
+    with suppress(Exception):
         return len(list(islice(frames_of(file), 2))) == 2
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:
@@ -270,6 +268,6 @@ def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[En
         said = None if found is None else as_json(deduplicate(found))
     except NoCaptions:
         said = None
-    except (OSError, ValueError) as failed:
-        stamp, error = "unreadable", str(failed)
+    except Exception as failed:
+        stamp, error = "unreadable", str(failed) if isinstance(failed, OSError | ValueError) else f"{file}: {failed!r}"
     return entry._replace(caption_stamp=printable(stamp), caption_error=printable(error)), said
