@@ -98,6 +98,8 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str |
     files = Files(source, out)
     mine = [video for video in files.videos if is_in_shard(video, shard)]
     with writing(out, encoder.spec) as store:
+        if store.meta["folder"] is not None:
+            raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
         encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
         if speech is not None:
