@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from av.stream import Disposition
@@ -468,8 +469,11 @@ def test_what_may_not_be_read_is_named(tmp_path):
     found = {name: Path("v", name) for name in ("a.mov", "b.mov", "listed only/d.mov")}
     try:
         with writing(tmp_path / "out", MeanColour().spec), unprivileged(tmp_path):
+            with pytest.warns(UserWarning, match="^left out: 'v/shut' cannot be listed .Permission denied"):
+                listed = video_files.video_files(Path("v"))
             with pytest.raises(PermissionError, match="shut"):
-                video_files.video_files(Path("v"))
+                video_files.video_files(Path("v/shut"))
+            assert listed == sorted(found.values())
             files = Files(found.values(), tmp_path / "out", stems=False)
             files.videos, files.folder = found, Path("v")
             made = [extraction._encode_one(video, files, MeanColour())[0] for video in found]
@@ -573,3 +577,166 @@ def test_a_codec_that_nobody_knows_costs_a_row(tmp_path):
     (folder / "b.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
     a, b = extract(folder, tmp_path / "out", MeanColour())
     assert (a.status, b.status) == ("ok", "failed") and "unknown codec" in b.error
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError, TypeError, MemoryError, ZeroDivisionError, OverflowError, KeyError, RecursionError]
+)
+def test_whatever_a_reader_meets_costs_one_file_or_its_captions(tmp_path, monkeypatch, error):
+    folder, out, open_file = make(tmp_path / "videos", "ac"), tmp_path / "out", av.open
+    film(folder / "b.mkv", ("subrip", Disposition(0), [(1000, 2000, "chop")]))
+    shutil.copy(folder / "b.mkv", folder / "d.strange")
+
+    def failing(file, *arguments, **options):
+        if not file.endswith(".mov"):
+            raise error("as asked")
+        return open_file(file, *arguments, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(av, "open", failing)
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=r"^1 files in .* such as 'd\.strange'"):
+                report = extract(folder, out, MeanColour())
+            assert rows(report) == [("a", 1, "ok"), ("b", 0, "failed"), ("c", 2, "ok")]
+            assert "b.mkv" in report[1].error and error.__name__ in report[1].error and "as asked" in report[1].error
+    (folder / "d.strange").unlink()
+    film(folder / "b.mkv", ("subrip", Disposition(0), [(2000, 3000, "fry")]))
+    assert rows(extract(folder, out, MeanColour()))[1] == ("b", 8, "ok") and content(out)["b"][1] == ["fry"]
+    os.utime(folder / "b.mkv", (0, 0))  # its captions alone are read again
+    monkeypatch.setattr(av, "open", failing)
+    report = extract(folder, out, MeanColour())
+    assert rows(report)[1] == ("b", 8, "captions unreadable") and "b.mkv" in report[1].error
+    assert content(out)["b"][1] == ["fry"]
+
+
+def test_a_mended_file_of_the_same_size_and_time_is_read_again(shared, tmp_path):
+    """As `cp -p` and `rsync -t` leave it."""
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    whole = (shared / "videos/rabbit320.mp4").read_bytes()
+    for name, begin in (("failed", 0), ("damaged", len(whole) // 2)):
+        (folder / f"{name}.mp4").write_bytes(whole[:begin] + bytes(len(whole) - begin))
+    before = {file: file.stat() for file in folder.iterdir()}
+    assert [row.status for row in extract(folder, out, MeanColour())] == ["damaged", "failed"]
+    for file, found in before.items():
+        file.write_bytes(whole)
+        os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert rows(extract(folder, out, MeanColour())) == [("damaged", 8, "ok"), ("failed", 8, "ok")]
+
+
+def test_a_file_that_is_still_copied_is_encoded_again(tmp_path):
+    folder, out = make(tmp_path / "videos", ["a"]), tmp_path / "out"
+    write_video(tmp_path / "b.mov", range(0, 4000, 500), grey(*range(8)))
+
+    class Copying(MeanColour):
+        def __call__(self, frames):
+            shutil.copyfile(tmp_path / "b.mov", folder / "a.mov")
+            return super().__call__(frames)
+
+    assert rows(extract(folder, out, Copying())) == [("a", 1, "ok")]
+    encoder = MeanColour()
+    assert rows(extract(folder, out, encoder)) == [("a", 4, "ok")] and encoder.seconds == 4
+
+
+def test_a_second_folder_with_the_same_names_sizes_and_times_is_refused(tmp_path):
+    first, out = make(tmp_path / "cam1", "a"), tmp_path / "out"
+    extract(first, out, MeanColour())
+    data = bytearray((first / "a.mov").read_bytes())
+    data[data.index(b"IDAT") + 8] ^= 1
+    (tmp_path / "cam2").mkdir()
+    (tmp_path / "cam2/a.mov").write_bytes(data)
+    shutil.copystat(first / "a.mov", tmp_path / "cam2/a.mov")
+    with pytest.raises(ValueError, match=r"cam2/a.mov and .*cam1/a.mov have one id, 'a'"):
+        extract(tmp_path / "cam2", out, MeanColour())
+    shutil.copy2(first / "a.mov", tmp_path / "cam2/a.mov")  # a copy is the same video
+    encoder = MeanColour()
+    assert rows(extract(tmp_path / "cam2", out, encoder)) == [("a", 1, "ok")] and encoder.seconds == 0
+
+
+@pytest.mark.parametrize("later", ["a.mkv", "sub/a.mov"])
+@pytest.mark.parametrize("change", ["none", "replaced", "unreadable"])
+def test_a_stem_that_clashes_later_puts_no_file_in_twice(tmp_path, later, change):
+    folder, out, encoder = make(tmp_path / "videos", "a"), tmp_path / "out", MeanColour()
+    extract(folder, out, encoder)
+    before = content(out)["a"]
+    (folder / "sub").mkdir()
+    write_video(folder / "sub/a.mov", range(0, 3000, 500), grey(*[200] * 6)).rename(folder / later)
+    if change == "replaced":
+        write_video(folder / "a.mov", range(0, 4000, 500), grey(*range(8)))
+    if change == "unreadable":
+        (folder / "a.mov").unlink()
+        (folder / "a.mov").symlink_to(tmp_path / "a drive that is away")
+    report = {row.video: row.status for row in extract(folder, out, encoder)}
+    assert report == {"a.mov": "unreadable" if change == "unreadable" else "ok", later: "ok"}
+    assert sorted(content(out)) == sorted(["a.mov", later])
+    assert encoder.seconds == 1 + 3 + (4 if change == "replaced" else 0)
+    if change != "replaced":
+        assert content(out)["a.mov"] == before
+    (folder / later).unlink()  # then the file has its first id again
+    extract(folder, out, encoder)
+    assert sorted(content(out)) == sorted(["a", later]) and content(out)["a"][2] == "a.mov"
+
+
+def contents(folder: Path) -> dict:
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("what", ["pictures", "created", "index", "run", "file", "loop", "source"])
+def test_a_folder_of_another_owner_is_left_as_it_was(tmp_path, what):
+    folder, out = make(tmp_path / "videos", "a"), tmp_path / "out"
+    if what == "pictures":
+        make(out, ["x"])
+    elif what == "created":
+        Corpus.create(out, MeanColour().spec, [("x", np.ones((2, 3)), None)])
+    elif what == "index":
+        with writing(out, MeanColour().spec) as store:
+            store.remember(folder=["../videos"])
+    elif what == "run":
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+    elif what == "file":
+        out.write_text("mine")
+    elif what == "loop":
+        out.symlink_to(out)
+    else:
+        out = folder
+    before = contents(tmp_path)
+    for _ in range(2):
+        with pytest.raises((FileExistsError, RuntimeError), match=str(out)):
+            extract(folder, out, MeanColour())
+    assert contents(tmp_path) == before
+
+
+def test_two_at_once_in_one_folder(tmp_path):
+    folder, out = make(tmp_path / "videos", "ab"), tmp_path / "out"
+
+    class Twice(MeanColour):
+        def __call__(self, frames):
+            with pytest.raises(RuntimeError, match="out is being written by another process: run again"):
+                extract(folder, out, MeanColour())
+            return super().__call__(frames)
+
+    assert rows(extract(folder, out, Twice())) == [("a", 1, "ok"), ("b", 2, "ok")]
+
+
+ODD = ["new\nline", "quo'te\"", "[id]", "-dash", "x" * 251, "tail ", "tail.", "a\\b", "%s{0}", "c:d", "*?", "\u202ertl"]
+ODD += [os.fsdecode(name) for name in (b"bad\xff", b"\xed\xa0\x80", b"e\xcc\x81" * 80, b"\xc3\xa9")]
+
+
+def test_videos_of_odd_names_have_their_captions(tmp_path):
+    video, folder, out, encoder = (
+        make(tmp_path / "one", "a") / "a.mov",
+        tmp_path / "v",
+        tmp_path / "o\n'[x]",
+        MeanColour(),
+    )
+    folder.mkdir()
+    for i, name in enumerate(ODD):
+        shutil.copy(video, folder / f"{name}.mov")
+        (folder / f"{name}.vtt").write_text(VTT.replace("it", str(i)))
+    first = extract(folder, out, encoder)
+    assert [row.status for row in first] == ["ok"] * len(ODD) == [row.status for row in extract(folder, out, encoder)]
+    assert encoder.seconds == len(ODD) and {file for *_, file in content(out).values()} == {
+        os.fsencode(f"{name}.mov").decode("utf-8", "backslashreplace").replace("\\x", "\\udc") for name in ODD
+    }
+    assert sorted(said for _, (said,), _ in content(out).values()) == sorted(f"stir {i}" for i in range(len(ODD)))

@@ -133,10 +133,16 @@ def test_features_that_wait_for_a_shard_survive_a_kill(out):
 def test_features_without_rows_are_swept_away(out):
     with writing(out, corpora.spec()) as store:
         add(store, "a")
-        storage.write_shard(out / storage.shard_name(2), [made("b")])
-        (out / ".features-00009.safetensors.7.tmp").touch()
+        add(store, "bc")
+        storage.write_shard(out / "features-00009.safetensors", [made("x")])
+        users = {"features-00009.safetensors", "features-mine.safetensors", ".notes.tmp", ".a.b.7.tmp", ".features.tmp"}
+        left = {".features-00002.safetensors.7.tmp", ".videos.parquet.7.tmp", ".corpus.json.77.tmp"}
+        for name in users | left:
+            (out / name).touch()
+        store.commit([], forget="bc")
         store.finish()
-        assert [file.name for file in out.glob("*features-*")] == ["features-00001.safetensors"]
+        names = {"store.sqlite", "store.lock", "features-00001.safetensors", "corpus.json"}
+        assert {*os.listdir(out)} == users | names | {"captions.parquet", "videos.parquet"}
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(out):

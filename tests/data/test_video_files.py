@@ -12,7 +12,7 @@ from test_extraction import MeanColour, make
 from videos import grey, write_sound, write_video
 
 from vclip.data.extraction import extract
-from vclip.data.video_files import find_captions, is_in_shard, listing, video_files
+from vclip.data.video_files import Files, find_captions, is_in_shard, listing, video_files
 
 
 def test_captions_beside_the_video(tmp_path):
@@ -39,6 +39,7 @@ def test_capitals_and_translations(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["talk.mp4.srt", "talk.wav.srt", "talk.m4a.en.vtt", "talk.English.srt", "talk.en.sdh.SRT", "talk.en_US.vtt"]
+    + ["talk.eng.srt", "talk.en-US.vtt", "talk.fil.vtt", "talk.deu.sdh.srt", "talk.zh-Hans.vtt"]
     + ["talk.forced.srt", "talk.pt-BR.cc.vtt", "talk.tsv", "talk.en.json3", "talk.en.srv3", "talk.ytt"],
 )
 def test_names_that_programs_and_people_give(tmp_path, name):
@@ -48,6 +49,15 @@ def test_names_that_programs_and_people_give(tmp_path, name):
 
 def test_files_of_other_kinds_and_of_another_video_are_left(tmp_path):
     for name in ("talk.info.json", "talk.live_chat.json", "talk.mkv.srt", "talk.part2.srt", "talk.mp4", "talking.srt"):
+        (tmp_path / name).touch()
+    for name in (
+        "talk.two.srt",
+        "talk.ts.srt",
+        "talk.mov.vtt",
+        "talk.raw.en.vtt",
+        "talk.two-part.srt",
+        "talk.old.json",
+    ):
         (tmp_path / name).touch()
     assert find_captions(tmp_path / "talk.mp4") is None
     assert find_captions(tmp_path / "talk.mkv") == tmp_path / "talk.mkv.srt"
@@ -94,6 +104,7 @@ def test_each_video_is_in_one_shard(videos, n):
 def test_shards_are_of_a_size_and_the_same_everywhere():
     sizes = [sum(is_in_shard(f"video {i}", (k, 8)) for i in range(8000)) for k in range(1, 9)]
     assert sum(sizes) == 8000 and 850 < min(sizes) <= max(sizes) < 1150  # five standard deviations of 30
+    assert [is_in_shard(unicodedata.normalize("NFD", "zwiebel schälen"), (k, 8)) for k in range(1, 9)].index(True) == 4
     known = {"dQw4w9WgXcQ": 7, "x/a.mov": 3, "9bZkp7q19f0": 7, "zwiebel schälen": 5}
     assert all(is_in_shard(video, (k, 8)) for video, k in known.items())
 
@@ -202,10 +213,23 @@ def test_links_are_followed_and_loops_end(tmp_path):
     assert sorted(failed) == ["lost", "round"] and "No such file" in failed["lost"]
 
 
-@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0)])
+@pytest.mark.parametrize(
+    "shard", [(0, 8), (9, 8), (3, 2), (1, 0), (-1, 8), ("1", 8), (1, "8"), (1.5, 8), (1, 2, 3), 3, None, "12"]
+)
 def test_a_shard_that_is_none_is_refused(tmp_path, shard):
     with pytest.raises(
         ValueError, match=re.escape(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
     ):
         extract(make(tmp_path / "videos", ["a"]), tmp_path / "out", MeanColour(), shard)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_listed_once_for_the_captions_of_all_its_videos(tmp_path, monkeypatch):
+    names = [f"{i:03d}" for i in range(50)]
+    for name in names:
+        for suffix in (".mp4", ".en.vtt"):
+            (tmp_path / f"{name}{suffix}").touch()
+    listed, files = [], Files(tmp_path, tmp_path / "out")
+    monkeypatch.setattr(os, "listdir", lambda folder, listdir=os.listdir: listed.append(folder) or listdir(folder))
+    assert [files.captions(name) for name in names] == [tmp_path / f"{name}.en.vtt" for name in names]
+    assert len(listed) == 1

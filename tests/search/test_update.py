@@ -1,11 +1,14 @@
 import os
 import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
 import indexes
 import pytest
 from filelock import FileLock
 from kills import killed
+from permissions import unprivileged
 from test_index import QUERY, SECONDS, same
 
 from vclip.data import storage
@@ -359,3 +362,29 @@ def test_one_file_is_an_index_where_it_is_told_to_be(clip, tmp_path):
     with pytest.raises(ValueError, match="a file or several folders need path="):
         clip.index(file)
     assert clip.index(file, path=tmp_path / "index").videos == ["a.mov"]
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o311])
+def test_a_folder_that_is_shut_takes_no_video_from_an_index(clip, made, mode):
+    with tempfile.TemporaryDirectory() as place:  # which anybody may enter, unlike pytest's
+        folder = shutil.copytree(made, Path(place, "videos"))
+        shut = indexes.write(folder / "shut/deep/one.mov", 9, 9).parents[1]
+        index = MomentIndex.build(clip, folder)
+        before = index.search(QUERY, 50)
+        (folder / "video 3.mov").unlink()
+        indexes.write(folder / "new.mov", 5, 8)
+        for file in folder.rglob("*"):
+            file.chmod(0o777)
+        folder.chmod(0o777)
+        shut.chmod(mode)
+        try:
+            with unprivileged(Path(place)), warnings.catch_warnings(record=True) as said:
+                report = {row.video: row.change for row in index.update()}
+        finally:
+            shut.chmod(0o755)
+        assert "cannot be listed" in str(said[0].message) and "shut" in str(said[0].message)
+        assert report == {"new.mov": "added", "video 3.mov": "dropped"}
+        assert "shut/deep/one.mov" in index.videos and index.file("shut/deep/one.mov").is_file()
+        assert index.update() == [] and {h.video for h in before} - {h.video for h in index.search(QUERY, 50)} == {
+            "video 3.mov"
+        }

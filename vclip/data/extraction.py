@@ -6,7 +6,7 @@
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
-from av.error import FFmpegError
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
@@ -99,6 +98,8 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str |
     files = Files(source, out)
     mine = [video for video in files.videos if is_in_shard(video, shard)]
     with writing(out, encoder.spec) as store:
+        if store.meta["folder"] is not None:
+            raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
         encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
         if speech is not None:
@@ -149,8 +150,8 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
     def decoded() -> Generator[np.ndarray, None, None]:
         try:
             yield from islice(read_seconds(path, spec.fps, spec.size, start), end and end - start)
-        except (ValueError, OSError) as error:  # ends it early
-            problems.append(str(error))
+        except Exception as error:  # ends it early: whatever FFmpeg and PyAV meet in a file costs that file alone
+            problems.append(str(error) if isinstance(error, ValueError | OSError) else f"{path}: {error!r}")
 
     # as many seconds more are decoded while some are encoded
     with closing(prefetch(decoded(), most)) as seconds:
@@ -159,10 +160,9 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
     if not encoded:
         return None, printable(problems[0] if problems else f"it ends before second {start}")
     try:
-        features = check_features(printable(path.name), np.concatenate(encoded), spec.dim)
+        return check_features(printable(path.name), np.concatenate(encoded), spec.dim), printable("; ".join(problems))
     except ValueError as error:
         return None, str(error)
-    return features, printable("; ".join(problems))
 
 
 def _recognise(store: FeatureStore, videos: list[str], model: str | os.PathLike) -> None:
@@ -178,7 +178,7 @@ def _recognise(store: FeatureStore, videos: list[str], model: str | os.PathLike)
         try:
             said = deduplicate(recognise(store.file(entry), model))
             stamp += f"{HEARD}{'recognised' if len(said) else 'no speech'} by {name}"
-        except (OSError, ValueError, FFmpegError) as failed:
+        except Exception as failed:
             if heard:  # what another model heard stays
                 continue
             stamp, error = "unreadable", printable(str(failed))
@@ -198,11 +198,9 @@ def encode_picture(picture: Path | Image.Image | np.ndarray, encoder) -> np.ndar
 
 def _duration(file: Path, seconds: int) -> float:
     """When a video ends, in seconds from its start: in the last of its `seconds`, of which a part may be padding."""
-    try:
-        with open_video(file) as container:
-            duration = (container.duration or 0) / av.time_base
-    except (OSError, ValueError):
-        return float(seconds)
+    duration = 0.0
+    with suppress(Exception), open_video(file) as container:
+        duration = (container.duration or 0) / av.time_base
     return duration if seconds - 1 < duration < seconds else float(seconds)
 
 

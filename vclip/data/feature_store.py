@@ -19,7 +19,7 @@ import numpy as np
 from vclip.data import storage
 from vclip.data.captions import Captions
 from vclip.data.corpus import STORE
-from vclip.data.spec import FeatureSpec
+from vclip.data.spec import PROJECTION, FeatureSpec
 
 
 class Content(NamedTuple):
@@ -68,7 +68,8 @@ def still(file: Path, entry: Entry) -> Content | None:
     found = os.stat(file)
     if entry.shard is not None and entry.size < 0:  # of a corpus that was made without a store
         return Content(found.st_size, found.st_mtime_ns)
-    if (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime):
+    # a copy that keeps the time may mend what was damaged
+    if entry.status == "ok" and (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime):
         return Content(entry.size, entry.mtime, entry.sha256)
     now = content_of(file) if found.st_size == entry.size else Content()
     return now if now.sha256 and now.sha256 == entry.sha256 else None
@@ -176,9 +177,11 @@ class FeatureStore:
             meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
             storage.write_tables(self.folder, rows, captions, meta)
             self.remember(published=self._hash())
-        names = {storage.shard_name(entry.shard) for entry in there if entry.shard is not None}
-        for file in (*self.folder.glob("features-*.safetensors"), *self.folder.glob(".*.tmp")):
-            if file.name not in names:
+        made = {storage.shard_name(shard) for (shard,) in self.db.execute("SELECT shard FROM shards")}
+        stale = made - {storage.shard_name(entry.shard) for entry in there if entry.shard is not None}
+        made |= {"corpus.json", "captions.parquet", "videos.parquet", PROJECTION}
+        for file in self.folder.iterdir():  # .NAME.PROCESS.tmp is a file that was being written
+            if file.name in stale or (file.suffix == ".tmp" and file.name[1:].rsplit(".", 2)[0] in made):
                 file.unlink()
 
     def is_published(self) -> bool:

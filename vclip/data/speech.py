@@ -3,7 +3,6 @@
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import av
 
@@ -26,8 +25,6 @@ def recognise(path: str | os.PathLike, model: str | os.PathLike = "small") -> Ca
         >>> recognise("talk.mp4", "small.en")  # doctest: +SKIP
     """
     whisper = load_whisper(model)
-    from faster_whisper import decode_audio
-
     with open_video(path) as container:
         first = next(container.decode(audio=0), None) if container.streams.audio else None
         if first is None:
@@ -35,8 +32,7 @@ def recognise(path: str | os.PathLike, model: str | os.PathLike = "small") -> Ca
         late = (first.time or 0.0) - (container.start_time or 0) / av.time_base
     with open(Path(path).expanduser(), "rb") as file:
         # without times of words a caption may begin in the silence before its first
-        sound: Any = decode_audio(file)
-        heard, _ = whisper.transcribe(sound, vad_filter=True, word_timestamps=True)
+        heard, _ = whisper.transcribe(file, vad_filter=True, word_timestamps=True)
     return from_rows(str(path), [(late + row.start, late + row.end, row.text.strip()) for row in heard])[0]
 
 

@@ -18,6 +18,7 @@ from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, cont
 from vclip.data.storage import shard_name
 from vclip.data.text import printable
 from vclip.data.transcripts import CONTAINERS, NoCaptions
+from vclip.data.video import frames_of
 
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -33,9 +34,11 @@ OTHER_SUFFIXES = (
 )
 # of a file beside a video: its name after the stem and the video's suffix
 _WORDS = "english|german|french|spanish|italian|portuguese|dutch|russian|polish|japanese|chinese|korean|arabic|hindi"
+_CODES = "eng|ger|deu|fre|fra|spa|ita|por|dut|nld|rus|ukr|pol|cze|ces|hun|rum|ron|gre|ell|tur|swe|nor|dan|fin|jpn|chi"
+_CODES += "|zho|cmn|yue|kor|ara|heb|per|fas|hin|ben|tam|tel|urd|mar|guj|mal|vie|tha|ind|msa|fil|tgl|swa|afr|cat|haw"
 CAPTIONS = re.compile(
     r"(?:\.(?:wav|mp3|m4a|flac|opus))?"
-    rf"(?:\.((?!(?:{'|'.join(suffix[1:] for suffix in VIDEO_SUFFIXES)})\.)[a-z]{{2,3}}(?:[-_]\w+)*|{_WORDS}))?"
+    rf"(?:\.((?!ts\.)(?:[a-z]{{2}}|{_CODES})(?:[-_]\w+)*|{_WORDS}))?"
     r"((?:\.(?:sdh|cc|hi|forced|default|auto))*)"
     rf"({'|'.join(map(re.escape, CAPTION_SUFFIXES))})",
     re.IGNORECASE,
@@ -74,12 +77,14 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
 
 def video_files(folder: Path) -> list[Path]:
     """The videos in a folder, to its depth, without hidden ones; no folder twice, so loops end."""
+    files, seen, starts = [], set(), [folder]
 
     def failed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError) or Path(error.filename or "") == folder:
+        if Path(error.filename or "") == folder:
             raise error
+        if not isinstance(error, FileNotFoundError):
+            warnings.warn(f"left out: {error.filename!r} cannot be listed ({error.strerror})", stacklevel=2)
 
-    files, seen, starts = [], set(), [folder]
     for start in starts:  # linked folders come last: each is found by its own path if it has one here
         for root, folders, names in os.walk(start, onerror=failed):
             place = os.path.realpath(root)
@@ -102,12 +107,9 @@ def video_files(folder: Path) -> list[Path]:
 
 def _moves(file: Path) -> bool:
     """Whether FFmpeg finds two frames in a file, as in no still image, cover art or text."""
-    from vclip.data.video import frames_of  # here, as who reads a corpus needs no FFmpeg
-
-    try:
+    with suppress(Exception):
         return len(list(islice(frames_of(file), 2))) == 2
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:
@@ -132,18 +134,17 @@ def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | Non
 
 def listing(folder: Path) -> list[str]:
     """The names in a folder, sorted as `composed`; none of one that cannot be listed."""
-    try:
+    with suppress(OSError):
         return sorted(os.listdir(folder), key=composed)
-    except OSError:
-        return []
+    return []
 
 
 def is_in_shard(video: str, shard: tuple[int, int]) -> bool:
     """Whether a video is of shard (k, n), k from 1 to n: by a hash of its id, so the other videos do not matter."""
-    k, n = shard
-    if not 1 <= k <= n:
-        raise ValueError(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
-    return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8]) % n == k - 1
+    match shard:
+        case (int(k), int(n)) if 1 <= k <= n:
+            return int.from_bytes(hashlib.sha256(composed(video).encode()).digest()[:8]) % n == k - 1
+    raise ValueError(f"shard must be (k, n) with 1 <= k <= n, e.g. (1, 2) or (2, 2); got {shard!r}")
 
 
 class Files:
@@ -176,37 +177,39 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
     kept), "captions" (read again), "dropped", "repaired" (its features were lost), "skipped" (it failed and has not
     changed since) or "unreadable" (its features stay as they were).
     """
+    changes = _renamed(store, files, set(some))
     held = {video for video, entry in store.entries.items() if entry.shard is not None}
-    changes = _without_lost(store)
+    changes |= _without_lost(store)
     same: dict[str, tuple[Entry, Entry]] = {}  # as it was, as it is now
     todo: list[str] = []
     for video in some:
-        entry, now = store.entries.get(video), None
+        entry, now, old, place = store.entries.get(video), None, None, files.place(video)
+        if entry is not None and entry.path not in (b"", place[1]) and not is_gone(file := store.file(entry)):
+            old = file if file != files.videos[video] else None
         try:
-            now = entry and still(files.videos[video], entry)
+            # beside another file of its id that is still there, size and time are not enough
+            now = entry and still(files.videos[video], entry if old is None else entry._replace(mtime=-1))
         except OSError as error:
             if entry is not None and entry.shard is not None:
                 changes[video] = "unreadable", f"cannot be read ({error.strerror}): its features stay as they were"
                 continue
         if entry is not None and now is not None:
-            same[video] = entry, Entry(video, *files.place(video), *now, *entry[6:])
+            same[video] = entry, Entry(video, *place, *now, *entry[6:])
             if entry.status == "failed":
                 changes[video] = "skipped", ""
             continue
-        old = store.file(entry) if entry is not None and entry.path not in (b"", files.place(video)[1]) else None
-        if old not in (None, files.videos[video]) and os.path.lexists(old):
-            both = f"{files.videos[video]} and {old}"
-            raise ValueError(f"{both} have one id, {video!r}: rename one, or extract the folders together")
+        if old is not None:
+            raise ValueError(f"{files.videos[video]} and {old} have one id, {video!r}: rename one, or extract both")
         todo.append(video)
         changes.setdefault(video, ("changed" if video in held else "added", ""))
     for video, entry, content in _moved(store, files, todo):
         same[video] = entry, Entry(video, *files.place(video), *content, *entry[6:])
         changes[video] = "moved", ""
-        todo.remove(video)
+    todo = [video for video in todo if video not in same]
     moved = {before.video for video, (before, _) in same.items() if before.video != video}
     # of those not in the folder, what is still where it was belongs to another folder
     absent = store.entries.keys() - files.videos.keys() - moved if forget else set()
-    gone = {v for v in absent if not (e := store.entries[v]).path or not os.path.lexists(store.file(e))}
+    gone = {v for v in absent if not (e := store.entries[v]).path or is_gone(store.file(e))}
     if forget and held and held <= gone:
         raise FileNotFoundError(
             f"{files.folder} holds none of the {len(held)} videos of {store.folder}: is the drive mounted? "
@@ -226,6 +229,25 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
     return todo, changes
 
 
+def _renamed(store: FeatureStore, files: Files, some: set[str]) -> Changes:
+    """Give entries the ids that their files have now, as stems clash that did not, or no longer do."""
+    ids = {path: v for v, file in files.videos.items() for path in (files.place(v)[1], os.fsencode(file))}
+    old = [e for e in store.entries.values() if e.video not in files.videos]
+    now = {e: v for e in old if (v := ids.get(e.path) or ids.get(os.fsencode(store.file(e))))}
+    kept = {e: v for e, v in now.items() if v in some and v not in store.entries}
+    rows = [(e._replace(video=v), store.captions(e.video)) for e, v in kept.items()]
+    store.commit(rows, forget=[e.video for e in now])
+    return dict.fromkeys(kept.values(), ("moved", ""))
+
+
+def is_gone(file: Path) -> bool:
+    """Whether there is no such file, as far as one may look: what lies in a folder that is shut is not gone."""
+    try:
+        return not file.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+
+
 def _without_lost(store: FeatureStore) -> Changes:
     """Forget where features were whose file is gone, so that their videos are encoded again."""
     there = set(os.listdir(store.folder))
@@ -238,11 +260,8 @@ def _without_lost(store: FeatureStore) -> Changes:
 def _moved(store: FeatureStore, files: Files, todo: Sequence[str]) -> list[tuple[str, Entry, Content]]:
     """Of the videos to be encoded those with the content of another that is no longer where it was, and its entry."""
     replaced, free = set(todo), {}
-    here = {files.place(video)[1] for video in files.videos} | {os.fsencode(file) for file in files.videos.values()}
     for entry in store.entries.values():
-        file = store.file(entry)
-        found = entry.path in here or os.fsencode(file) in here or not file.exists()
-        away = entry.video not in files.videos and found
+        away = entry.video not in files.videos and is_gone(store.file(entry))
         if entry.sha256 and entry.shard is not None and (entry.video in replaced or away):
             free[entry.size, entry.sha256] = entry
     sizes, moved = {size for size, _ in free}, []
@@ -268,6 +287,6 @@ def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[En
         said = None if found is None else as_json(deduplicate(found))
     except NoCaptions:
         said = None
-    except (OSError, ValueError) as failed:
-        stamp, error = "unreadable", str(failed)
+    except Exception as failed:
+        stamp, error = "unreadable", str(failed) if isinstance(failed, OSError | ValueError) else f"{file}: {failed!r}"
     return entry._replace(caption_stamp=printable(stamp), caption_error=printable(error)), said

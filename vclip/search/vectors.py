@@ -109,8 +109,6 @@ def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     try:
         # a finished index can be read where nothing may be written
         with FileLock(folder / "index.lock", timeout=0) if os.access(folder, os.W_OK) else nullcontext():
-            for unfinished in folder.glob(".*.tmp"):  # a kill left it
-                unfinished.unlink()
             _update(folder, corpus, clip)
     except Timeout:
         raise RuntimeError(f"{folder} is being updated by another process: run again when it has finished") from None
@@ -130,7 +128,7 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
                 continue
         (folder / INDEX).unlink(missing_ok=True)  # a build that is stopped here goes on, and is not opened
         _embed(file, target, key, corpus, videos, clip)
-    for file in folder.glob("vectors-*"):
+    for file in (*folder.glob("vectors-*"), *folder.glob(".*.tmp")):  # a kill leaves the second
         if file not in wanted:
             file.unlink()
     if (folder / INDEX).is_file() and read_state(folder).get("videos") == _videos(corpus):
