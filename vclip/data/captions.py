@@ -223,9 +223,7 @@ def _plain_words(rows: list[tuple[float, float, str]]) -> list[list]:
     spoken: list[str] = []
     for start, end, text in sorted(rows, key=lambda row: row[0]):
         words, end = text.split(), max(start, end)
-        while n := _overlap(spoken, words):
-            words = words[n:]
-        if words:
+        if words := words[_repeated(spoken, words) :]:
             out.append([start, end, " ".join(words)])
             spoken += words
         elif start <= out[-1][1] + 1:
@@ -233,12 +231,19 @@ def _plain_words(rows: list[tuple[float, float, str]]) -> list[list]:
     return out
 
 
-def _overlap(spoken: list[str], words: list[str]) -> int:
-    """Length of the longest prefix of `words` that is a suffix of `spoken`."""
-    for n in range(min(len(spoken), len(words)), 0, -1):
-        if spoken[-n] == words[0] and spoken[-n:] == words[:n]:
-            return n
-    return 0
+def _repeated(spoken: list[str], words: list[str]) -> int:
+    """How many leading words go by taking away the longest run with which `spoken` ends, until there is none."""
+    # Knuth, Morris and Pratt's table, from behind: of each word the longest run from it on with which `spoken` ends
+    items, runs = [*reversed(spoken[-len(words) :]), None, *reversed(words)], [0]
+    for item in items[1:]:
+        n = runs[-1]
+        while n and items[n] != item:
+            n = runs[n - 1]
+        runs.append(n + (items[n] == item))
+    begin = 0
+    while begin < len(words) and (run := runs[~begin]):
+        begin += run
+    return begin
 
 
 def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -> list[list]:
@@ -246,7 +251,7 @@ def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -
     for start, end, text in rows:
         text = text.replace("\n", " ").strip()
         last = out[-1] if out else [start, end, ""]
-        shared = next((k for k in range(1, len(text)) if last[2].endswith(text[:k])), 0)
+        shared = next((k for k in range(1, min(len(text), len(last[2]) + 1)) if last[2].endswith(text[:k])), 0)
         if last[2].endswith(text):
             last[1] = max(last[1], end)
         elif out and text.startswith(last[2]):
