@@ -149,6 +149,8 @@ def test_text_goes_on_after_an_empty_line(tmp_path):
     vtt = "WEBVTT\nKind: x\n\nSTYLE\n::cue {}\n\nintro\n00:01.0 --> 00:02.0\nchop\n\nthe onion\n\nNOTE not\nsaid\n\n"
     vtt += "end\n00:03.0 --> 00:04.0\nfry\n"
     assert read(write(tmp_path / "a.vtt", vtt)) == [(1, 2, "chop the onion"), (3, 4, "fry")]
+    counted = write(tmp_path / "b.vtt", "WEBVTT\n\n00:01.0 --> 00:02.0\n2\n\n00:03.0 --> 00:04.0\n3\n")
+    assert read(counted) == [(1, 2, "2"), (3, 4, "3")]
 
 
 COSTLY = {

@@ -169,7 +169,9 @@ def _read_cues(path: Path, text: str, video_id: str | None) -> list[Row]:
         if _LIKE_TIMES.match(line):
             # the line before is the cue's number, or its name: what is spoken may go on after an empty line
             named = vtt and spoken[-1:] == lines[i - 1 : i] and not lines[i - 2].strip()
-            if spoken and (named or (spoken[-1].isdecimal() and spoken[-1] in (lines[i - 1], str(len(cues) + 1)))):
+            if spoken and (
+                named or (spoken[-1].isdecimal() and spoken[-1] in (lines[i - 1], vtt or str(len(cues) + 1)))
+            ):
                 spoken.pop()
             cues.append((i, spoken := []))
         elif vtt and not lines[i - 1] and re.match(r"(NOTE|STYLE|REGION)\b", line):
