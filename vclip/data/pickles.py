@@ -107,7 +107,7 @@ def names_in(program: IO[bytes], size: int) -> set[str]:
             stack += [made] * len(op.stack_after)
             left -= weight
         if op.name in ("GLOBAL", "INST"):
-            module, name = arg.split(" ", 1)
+            module, name = str(arg).split(" ", 1)
             names.add(".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))))
         if left < 0:
             raise ValueError("it makes far more than a file of its size can hold: refused")

@@ -105,7 +105,7 @@ def read_table(path: Path, text: str, video_id: str | None = None) -> list[Row]:
     if not {"start", "end", "text"} <= place.keys():
         raise ValueError(f"{path}: the first line must name the columns start,end,text; it is {short(names)}")
     if rows and "video_id" in place:
-        named = [next(iter(row[place["video_id"] :]), None) for row in rows]
+        named = [next(iter(row[place["video_id"] :]), "") for row in rows]
         chosen = choose(path, list(dict.fromkeys(named)), video_id)
         rows = [row for row, video in zip(rows, named, strict=True) if video == chosen]
     bad = "as many fields as the first line names are needed (quote commas)"
