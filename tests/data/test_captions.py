@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import run_limited
 
 from vclip.data.captions import Captions, deduplicate, read_captions
 
@@ -311,3 +312,30 @@ def test_unknown_method():
 
 
 # word pieces
+
+
+def longest_run(spoken, words):
+    for n in range(min(len(spoken), len(words)), 0, -1):
+        if spoken[-n:] == words[:n]:
+            return n
+    return 0
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), max_size=8))
+def test_what_is_repeated_against_a_loop(captions):
+    spoken, expected = [], []
+    for words in captions:
+        while n := longest_run(spoken, words):
+            words = words[n:]
+        spoken += words
+        expected += [" ".join(words)] if words else []
+    times = list(range(len(captions)))
+    assert deduplicate(Captions(times, times, list(map(" ".join, captions)))).text == expected
+
+
+@pytest.mark.parametrize("texts", [("x " * 30_000 + "a", "a " * 60_000), ("a " * 49_000 + "b", "a " * 50_000)])
+def test_time_to_deduplicate_grows_with_the_text(tmp_path, texts):
+    cues = (f"00:0{i}.000 --> 00:0{i + 1}.000\n{text}\n\n" for i, text in enumerate(texts))
+    path = write(tmp_path / "a.vtt", "WEBVTT\n\n" + "".join(cues))
+    script = "import sys, vclip; print(len(vclip.deduplicate(vclip.read_captions(sys.argv[1]))))"
+    assert run_limited(script, path, seconds=6) in ("1\n", "2\n")

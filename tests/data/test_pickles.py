@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limits import run_limited
 from safetensors.torch import load_file
 
 from vclip.data.pickles import Placeholder, load_pickle, load_torch, unpacked
@@ -218,6 +219,77 @@ def test_wide_and_shared_data_comes_back(tmp_path):
     for _ in range(400):
         deep = [deep]
     assert load_pickle(write(path, pickle.dumps(deep))) == deep
+
+
+def text(content):
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+def called(name, argument, times):
+    """A list of what a global gives for one argument, `times` over, as often as a few bytes can say."""
+    return b"\x80\x02](" + argument + b"q\x00c" + name + b"\nq\x01" + b"h\x01h\x00\x85R" * times + b"e."
+
+
+PAIRS = (b"J" + struct.pack("<i", i) + b"N" for i in range(30_000))
+NUMBERS = b"](" + b"".join(b"J" + struct.pack("<i", i) for i in range(30_000)) + b"e"
+HEX = b"h\x01h\x02" + text(b"hex") + b"\x86Rq\x02"
+ROW = b"}(" + text(b"id") + text(b"v_1") + text(b"caption") + text(b"x" * 100_000) + b"u"
+COSTLY = {
+    "memo": b"\x80\x02Nr" + struct.pack("<I", 2**29) + b".",
+    "memo in text": b"Np600000000\n.",
+    "bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
+    "doubled": b"\x80\x02)" + b"2\x86" * 60 + b".",
+    "doubled key": b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"Ns.",
+    "wide key": b"\x80\x02}(" + b"K\x01" * 200_000 + b"tq\x00(" + b"h\x00N" * 50_000 + b"u.",
+    "rows": b"\x80\x02](" + ROW + b"q\x00" + b"h\x00" * 100_000 + b"e.",
+    "lists": b"\x80\x02]" + b"q\x00](h\x00h\x00e" * 60 + b".",
+}
+CALLED = {
+    "zeros": b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (2**36).to_bytes(5, "little") + b"\x85R.",
+    "hex of hex": b"\x80\x02](c_codecs\nencode\nq\x01"
+    + text(b"a")
+    + text(b"latin1")
+    + b"\x86Rq\x02"
+    + HEX * 40
+    + b"e.",
+    "sets": called(b"builtins\nset", NUMBERS, 9000),
+    "sizes": called(b"torch\nSize", NUMBERS, 20_000),
+    "counts": called(b"collections\nCounter", NUMBERS, 5000),
+    "ordered": called(b"collections\nOrderedDict", b"}(" + b"".join(PAIRS) + b"u", 5000),
+}
+LOAD = (
+    "import sys, vclip.data.pickles as pickles\n"
+    "try:\n    getattr(pickles, sys.argv[1])(sys.argv[2])\n"
+    "except ValueError as error:\n    print(error)"
+)
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_a_pickle_costs_no_more_than_its_size(tmp_path, kind):
+    path = write(tmp_path / "bad.pkl", COSTLY[kind])
+    printed = run_limited(LOAD, "load_pickle", path, megabytes=2000)
+    assert printed.startswith(f"{path} cannot be read as plain data: ") and "Memory" not in printed
+
+
+@pytest.mark.parametrize("kind", [kind for kind in COSTLY | CALLED if "memo" not in kind])
+def test_a_torch_file_costs_no_more_than_its_size(tmp_path, kind):
+    path = write(tmp_path / "bad.pt", in_torch_zip((COSTLY | CALLED)[kind]))
+    printed = run_limited(LOAD, "load_torch", path, seconds=30, megabytes=5000)
+    assert f"{path} cannot be read as plain data: " in printed and "memory" not in printed.lower()
+
+
+def test_gzip_is_unpacked_no_further_than_text_would_be(tmp_path):
+    path = write(tmp_path / "bomb.pkl", gzip.compress(bytes(200 * 2**20)))
+    with pytest.raises(ValueError, match=r"bomb\.pkl unpacks to over 83 MB"):
+        load_pickle(path)
+    rows = b"the same sentence, over and over. " * 2**20
+    assert unpacked(write(path, gzip.compress(rows))) == rows
+
+
+def test_a_global_with_a_long_name_is_quoted_in_a_line(tmp_path):
+    with pytest.raises(ValueError, match="names the global") as raised:
+        load_pickle(write(tmp_path / "a.pkl", b"c" + b"x" * 10**6 + b"\nsystem\n."))
+    assert len(str(raised.value)) < 400 + len(str(tmp_path))
 
 
 def test_the_ids_of_many_videos_are_read(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from vclip.data.corpus import Corpus
 from vclip.data.layouts import read_rows
 from vclip.data.pickles import load_pickle, load_torch
-from vclip.data.text import printable, refuse_unknown
+from vclip.data.text import printable, refuse_unknown, short
 from vclip.datasets import coin
 from vclip.encoders.s3d import load_s3d
 
@@ -21,6 +21,15 @@ def test_the_first_unknown_name_is_refused_with_the_nearest_known():
         refuse_unknown(["zzz"], ["seed", "epochs"], "field")
     refuse_unknown(["seed"], {"seed": 1, "epochs": 2}, "field")
     refuse_unknown([], [], "field")
+
+
+def test_a_value_of_any_size_is_quoted_in_a_line():
+    deep = 1
+    for _ in range(6):
+        deep = [deep] * 6
+    for value in (deep, [["x" * 10**6] * 6] * 6, {"k" * 10**6: {"k" * 10**6: deep}}):
+        assert len(short(value)) <= 203
+    assert short(["a", 1]) == "['a', 1]"
 
 
 def test_names_are_made_fit_for_utf8():

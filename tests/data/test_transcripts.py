@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from limits import run_limited
 
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
 from vclip.data.transcripts import NoCaptions
@@ -148,6 +149,31 @@ def test_text_goes_on_after_an_empty_line(tmp_path):
     vtt = "WEBVTT\nKind: x\n\nSTYLE\n::cue {}\n\nintro\n00:01.0 --> 00:02.0\nchop\n\nthe onion\n\nNOTE not\nsaid\n\n"
     vtt += "end\n00:03.0 --> 00:04.0\nfry\n"
     assert read(write(tmp_path / "a.vtt", vtt)) == [(1, 2, "chop the onion"), (3, 4, "fry")]
+    counted = write(tmp_path / "b.vtt", "WEBVTT\n\n00:01.0 --> 00:02.0\n2\n\n00:03.0 --> 00:04.0\n3\n")
+    assert read(counted) == [(1, 2, "2"), (3, 4, "3")]
+
+
+COSTLY = {
+    "wide.csv": "start,end,text" + ",a" * 40_000 + "\n" + "1\n" * 40_000,
+    "wide.tsv": "start\tend\ttext" + "\t" * 40_000 + "\n" + "1\n" * 40_000,
+    "nested.srv3": "<timedtext>" + '<p t="1" d="1">x' * 30_000 + "</p>" * 30_000 + "</timedtext>",
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_the_cost_grows_with_the_file(tmp_path, name):
+    script = (
+        "import sys, vclip\n"
+        "try:\n    print(len(vclip.read_captions(sys.argv[1])), 'captions')\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    printed = run_limited(script, write(tmp_path / name, COSTLY[name]), seconds=6, megabytes=2000)
+    assert printed == "30000 captions\n" if name == "nested.srv3" else "row 1: as many fields" in printed
+
+
+def test_a_character_whose_number_is_too_long_is_left_out(tmp_path):
+    path = write(tmp_path / "a.vtt", "WEBVTT\n\n00:01.0 --> 00:02.0\nchop &#" + "1" * 5000 + ";&#38; fry\n")
+    assert read(path) == [(1, 2, "chop & fry")]
 
 
 # captions in a video file

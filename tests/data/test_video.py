@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from videos import cut, grey, write_sound, write_video
 
 from vclip.data import video
@@ -248,6 +249,34 @@ def test_what_is_no_video_is_refused(tmp_path):
         next(read_seconds(tmp_path / "missing.mp4", 3, 16))
     with pytest.raises(ValueError, match="fps and size"):
         next(read_seconds(tmp_path / "text.mp4", 0, 16))
+
+
+def test_a_list_of_other_files_is_refused(shared, tmp_path):
+    """Each names a video beside it, or part of one, that FFmpeg would play in its place."""
+    (tmp_path / "real.mp4").write_bytes((shared / "videos" / "rabbit320.mp4").read_bytes())
+    write_video(tmp_path / "real.ts", range(0, 2000, 40), grey(*range(50), size=(64, 64)), "mpeg4", "yuv420p")
+    for i in (1, 2):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"p{i}.png")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nreal.ts\n#EXT-X-ENDLIST\n"
+    lists = {
+        "concat.mp4": "ffconcat version 1.0\nfile real.mp4\n",
+        "hls.m3u8": playlist,
+        "talk.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    }
+    for name, content in lists.items():
+        (tmp_path / name).write_text(content)
+    for name in (*lists, "p%d.png"):
+        n, message = seconds_before_error(tmp_path / name)
+        assert n == 0 and name in message and "name the video itself" in message
+    others = {
+        "hls.ts": playlist,
+        "dash.mp4": '<?xml version="1.0"?><MPD><Period><BaseURL>real.mp4</BaseURL></Period></MPD>',
+        "smil.mp4": '<smil><body><video src="real.mp4"/></body></smil>',
+        "script.avs": 'DirectShowSource("real.mp4")\n',
+    }
+    for name, content in others.items():
+        (tmp_path / name).write_text(content)
+        assert seconds_before_error(tmp_path / name)[0] == 0
 
 
 def test_names_that_look_like_addresses_are_files(tmp_path, monkeypatch):

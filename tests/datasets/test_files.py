@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import run_limited
 
 from vclip.datasets._files import Seconds, Segment, Source, Text, read_csv, read_json, read_texts
 
@@ -110,6 +111,38 @@ def test_whole_characters_are_read(value, ascii):
 def test_what_is_not_json_is_refused(text):
     with pytest.raises(ValueError, match="^f: Invalid JSON"):
         read_json(Source("f", text), Any)
+
+
+@pytest.mark.parametrize("text", [f"[{'1,' * 600_000}1]", '{"segment": [1, 2], "label": "' + "x" * 10**6])
+def test_the_first_of_many_wrong_rows_is_named_in_a_line(tmp_path, text):
+    (tmp_path / "f.json").write_text(text)
+    script = (
+        "import sys; from dataclasses import dataclass; from pathlib import Path; from memory import peak_mb\n"
+        "from vclip.datasets._files import Rows, Source, Text, read_json\n"
+        "Step = dataclass(type('Step', (), {'__annotations__': {'label': Text}}))\n"
+        "text, before = Path(sys.argv[1]).read_text(), peak_mb()\n"
+        "try:\n    read_json(Source('f', text), Rows[Step])\n"
+        "except ValueError as error:\n    print(peak_mb() - before, len(str(error)))"
+    )
+    grown, length = map(float, run_limited(script, tmp_path / "f.json").split())
+    assert grown < 150 and length < 300
+
+
+def test_a_long_key_is_quoted_in_a_line():
+    with pytest.raises(ValueError, match=r"^f: k*: Input should be") as raised:
+        read_json(Source("f", json.dumps({"k" * 10**6: 1})), dict[Text, Step])
+    assert len(str(raised.value)) < 400
+
+
+def test_a_member_far_larger_than_captions_is_refused(tmp_path):
+    """A few bytes of gzip, or a sparse member, can stand for any number of zeros."""
+    file = tmp_path / "f.tar.gz"
+    with tarfile.open(file, "w:gz") as tar:
+        member = tarfile.TarInfo("a.csv")
+        member.size = 65 * 2**20
+        tar.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(ValueError, match=r"f\.tar\.gz, a\.csv: 68157440 bytes are far more"):
+        list(read_texts(file, lambda name: True))
 
 
 def archive(file, members, kind=tarfile.REGTYPE):

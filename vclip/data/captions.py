@@ -169,7 +169,9 @@ def _read_cues(path: Path, text: str, video_id: str | None) -> list[Row]:
         if _LIKE_TIMES.match(line):
             # the line before is the cue's number, or its name: what is spoken may go on after an empty line
             named = vtt and spoken[-1:] == lines[i - 1 : i] and not lines[i - 2].strip()
-            if spoken and (named or (spoken[-1].isdecimal() and spoken[-1] in (lines[i - 1], str(len(cues) + 1)))):
+            if spoken and (
+                named or (spoken[-1].isdecimal() and spoken[-1] in (lines[i - 1], vtt or str(len(cues) + 1)))
+            ):
                 spoken.pop()
             cues.append((i, spoken := []))
         elif vtt and not lines[i - 1] and re.match(r"(NOTE|STYLE|REGION)\b", line):
@@ -223,9 +225,7 @@ def _plain_words(rows: list[tuple[float, float, str]]) -> list[list]:
     spoken: list[str] = []
     for start, end, text in sorted(rows, key=lambda row: row[0]):
         words, end = text.split(), max(start, end)
-        while n := _overlap(spoken, words):
-            words = words[n:]
-        if words:
+        if words := words[_repeated(spoken, words) :]:
             out.append([start, end, " ".join(words)])
             spoken += words
         elif start <= out[-1][1] + 1:
@@ -233,12 +233,19 @@ def _plain_words(rows: list[tuple[float, float, str]]) -> list[list]:
     return out
 
 
-def _overlap(spoken: list[str], words: list[str]) -> int:
-    """Length of the longest prefix of `words` that is a suffix of `spoken`."""
-    for n in range(min(len(spoken), len(words)), 0, -1):
-        if spoken[-n] == words[0] and spoken[-n:] == words[:n]:
-            return n
-    return 0
+def _repeated(spoken: list[str], words: list[str]) -> int:
+    """How many leading words go by taking away the longest run with which `spoken` ends, until there is none."""
+    # Knuth, Morris and Pratt's table, from behind: of each word the longest run from it on with which `spoken` ends
+    items, runs = [*reversed(spoken[-len(words) :]), None, *reversed(words)], [0]
+    for item in items[1:]:
+        n = runs[-1]
+        while n and items[n] != item:
+            n = runs[n - 1]
+        runs.append(n + (items[n] == item))
+    begin = 0
+    while begin < len(words) and (run := runs[~begin]):
+        begin += run
+    return begin
 
 
 def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -> list[list]:
@@ -246,7 +253,7 @@ def _released(rows: list[tuple[float, float, str]], coin: Callable[[], float]) -
     for start, end, text in rows:
         text = text.replace("\n", " ").strip()
         last = out[-1] if out else [start, end, ""]
-        shared = next((k for k in range(1, len(text)) if last[2].endswith(text[:k])), 0)
+        shared = next((k for k in range(1, min(len(text), len(last[2]) + 1)) if last[2].endswith(text[:k])), 0)
         if last[2].endswith(text):
             last[1] = max(last[1], end)
         elif out and text.startswith(last[2]):

@@ -8,12 +8,16 @@ from pathlib import Path
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
-short = _SHORT.repr  # a value for a message, less than a line of it
 
 DOWNLOADED = {  # in place of a file, by its first bytes
     (b"<!doctype html", b"<html", b"<?xml"): "it is a web page: fetch the file itself",
     (b"version https://git-lfs",): "it is a Git LFS pointer: run git lfs pull",
 }
+
+
+def short(value: object) -> str:
+    """A value for a message, at most a line of it."""
+    return text if len(text := _SHORT.repr(value)) <= 200 else f"{text[:200]}..."
 
 
 def printable(text: str) -> str:

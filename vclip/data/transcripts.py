@@ -20,7 +20,7 @@ from vclip.data.video import open_video
 
 CONTAINERS = (".mkv", ".webm", ".mp4", ".m4v", ".mov")  # videos that can hold a stream of text
 SEGMENTS = ("segments", "transcription", "events")  # of Whisper and its kin, whisper.cpp, YouTube
-_TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|/|[\d:.]+)>|\{\\[^{}]*\}")
+_TAG = re.compile(r"<(?:/?[A-Za-z][^<>]*|/|[\d:.]+)>|\{\\[^{}]*\}|&#\d{9,};?")
 
 Row = tuple[object, object, object] | str
 
@@ -86,7 +86,8 @@ def read_timedtext(path: Path, text: str, video_id: str | None) -> list[Row]:
         raise ValueError(f"{path} is not XML: {error}") from None
     if root.tag != "timedtext":
         raise ValueError(f"{path}: found XML <{short(root.tag)[1:-1]}>, expected <timedtext> of YouTube's srv3")
-    texts = ((p.get("t"), p.get("d", 0), "".join(p.itertext())) for p in root.iter("p"))
+    parts = ((p, [p.text, *(said for s in p for said in (s.text, s.tail))]) for p in root.iter("p"))
+    texts = ((p.get("t"), p.get("d", 0), "".join(filter(None, said))) for p, said in parts)
     events = [{"tStartMs": start, "dDurationMs": length, "segs": [{"utf8": text}]} for start, length, text in texts]
     return [_row(number, event) for number, event in enumerate(events, 1)]
 
@@ -94,20 +95,23 @@ def read_timedtext(path: Path, text: str, video_id: str | None) -> list[Row]:
 def read_table(path: Path, text: str, video_id: str | None = None) -> list[Row]:
     # strict: else an open quote swallows the rest; Whisper's .tsv quotes nothing
     style: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix.lower() == ".tsv" else {"strict": True}
-    reader, rows, broken = csv.DictReader(io.StringIO(text, newline=""), **style), [], []
+    reader, rows, broken = csv.reader(io.StringIO(text, newline=""), **style), [], []
     try:
-        rows.extend(reader)
+        rows.extend(filter(None, reader))
     except csv.Error as error:
-        broken.append(f"row {len(rows) + 1} and what follows: {error} (is a quote left open?)")
-    if not {"start", "end", "text"} <= set(names := reader.fieldnames or ()):
+        broken.append(f"row {len(rows)} and what follows: {error} (is a quote left open?)")
+    names, *rows = rows or [[]]
+    place = {name: i for i, name in enumerate(names)}
+    if not {"start", "end", "text"} <= place.keys():
         raise ValueError(f"{path}: the first line must name the columns start,end,text; it is {short(names)}")
-    if rows and "video_id" in rows[0]:
-        chosen = choose(path, list(dict.fromkeys(row["video_id"] for row in rows)), video_id)
-        rows = [row for row in rows if row["video_id"] == chosen]
+    if rows and "video_id" in place:
+        named = [next(iter(row[place["video_id"] :]), "") for row in rows]
+        chosen = choose(path, list(dict.fromkeys(named)), video_id)
+        rows = [row for row, video in zip(rows, named, strict=True) if video == chosen]
     bad = "as many fields as the first line names are needed (quote commas)"
-    whole = [None not in row and None not in row.values() for row in rows]
-    columns = [(row["start"], row["end"], row["text"]) for row in rows]
-    return [c if w else f"row {i}: {bad}" for i, (c, w) in enumerate(zip(columns, whole, strict=True), 1)] + broken
+    start, end, said = (place[name] for name in ("start", "end", "text"))
+    whole = ((row[start], row[end], row[said]) if len(row) == len(names) else None for row in rows)
+    return [row or f"row {i}: {bad}" for i, row in enumerate(whole, 1)] + broken
 
 
 def choose(path: Path, videos: list[str], video_id: str | None) -> str:

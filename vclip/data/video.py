@@ -11,7 +11,7 @@ from threading import Lock
 
 import av
 import numpy as np
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.filter import Graph
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -25,6 +25,9 @@ FRAMES_AHEAD = 8  # decoded while others are resized, which takes 10 to 20 % les
 HDR, TONE_MAPPING = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67), Lock()
 TO_BT709 = ("scale", "out_primaries=bt709:out_transfer=bt709"), ("format", "rgb24")
 FROM_ZERO = ("matroska,webm", "asf", "nut")  # their durations count from time zero, not from the container's start
+# formats whose files name other files: lists, addresses, numbered pictures
+LISTS = {"alias_pix", "brender_pix", "concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub"}
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(av.formats_available - LISTS)}
 LONGEST_GAP = 3600  # seconds; timestamps further apart are damage, not a still picture
 
 
@@ -190,10 +193,12 @@ def open_video(path):
     if path.is_file() and not path.stat().st_size:
         raise VideoError(f"{str(path)!r}: the file is empty: copy it again")
     try:
-        # the prefix keeps a name like "a:b.mp4" from being read as an address, the list keeps playlists off the network
-        return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # the prefix keeps a name like "a:b.mp4" from being read as an address
+        return av.open(f"file:{path}", metadata_errors="replace", options=OPTIONS)
     except FileNotFoundError:
         raise FileNotFoundError(f"{str(path)!r}: no such file") from None
+    except ArgumentError:
+        raise VideoError(f"{str(path)!r}: it is a list of other files, or names them: name the video itself") from None
     except (FFmpegError, UnicodeError) as error:
         raise VideoError(f"{str(path)!r}: {NOT_OPEN} ({error})") from error
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from vclip.data.pickles import unpacked
-from vclip.data.text import decoded
+from vclip.data.text import decoded, short
 
+MOST_BYTES = 2**26  # of a member of an archive, which holds one video's captions or steps
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
 
@@ -34,6 +35,7 @@ def _in_order(segment: tuple[Number, Number]) -> tuple[Number, Number]:
 
 Text = Annotated[str, AfterValidator(_not_blank)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rows = Annotated[list[T], Field(fail_fast=True)]  # else each of a million wrong rows costs a kB for its error
 Segment = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
 
 
@@ -78,6 +80,10 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 stream = tar.extractfile(member) if member.isreg() and wanted(name) else None
                 if stream is not None:
                     where = f"{path}, {member.name}"
+                    if member.size > MOST_BYTES:
+                        raise ValueError(
+                            f"{where}: {member.size} bytes are far more than one video has: fetch it again"
+                        )
                     yield name, Source(where, decoded(where, stream.read()))
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is a damaged tar file ({error}); fetch it again") from None
@@ -102,8 +108,8 @@ def _checked(where: str, validate: Callable[[], T]) -> T:
         return validate()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        value = "" if first["type"] in ("missing", "json_invalid") else f", not {repr(first['input'])[:80]}"
+        place = ".".join(map(str, first["loc"]))[:200]
+        value = "" if first["type"] in ("missing", "json_invalid") else f", not {short(first['input'])[:80]}"
         reason = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{where}: {place}{': ' if place else ''}{reason}{value}") from None
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vclip.datasets._files import Release, Seconds, Text, find_file, read_json, read_text
+from vclip.datasets._files import Release, Rows, Seconds, Text, find_file, read_json, read_text
 from vclip.datasets._files import Segment as Span
 from vclip.datasets._records import Dataset, check_split
 
@@ -56,7 +56,7 @@ class _Step:
 @dataclass
 class _Video:
     subset: str
-    annotation: list[_Step]
+    annotation: Rows[_Step]
     duration: float | None = None
     task: Annotated[str | None, Field(alias="class")] = None
     recipe_type: int | None = None
@@ -77,7 +77,7 @@ def load(path: str | Path, split: Literal["testing", "training"] = "testing") ->
     file = find_file(path, FILE)
     source = read_text(file)
     if source.text.lstrip().startswith("["):
-        data = {name: video for row in read_json(source, list[dict[Text, _Video]]) for name, video in row.items()}
+        data = {name: video for row in read_json(source, Rows[dict[Text, _Video]]) for name, video in row.items()}
     else:
         data = read_json(source, Release[_Video]).database
     texts = _texts(data, file)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vclip.datasets._files import Text, find_file, read_json, read_text
+from vclip.datasets._files import Rows, Text, find_file, read_json, read_text
 from vclip.datasets._records import Dataset, check_split
 
 TASKS = ("moment_retrieval", "paragraph_retrieval")
@@ -46,5 +46,5 @@ def load(path: str | Path, split: Literal["train", "val", "test"] = "test") -> D
         ((0, 2), (0, 1), (0, 1), (0, 1))
     """
     check_split(split, ("train", "val", "test"))
-    rows = read_json(read_text(find_file(path, f"{split}_data.json")), list[Description])
+    rows = read_json(read_text(find_file(path, f"{split}_data.json")), Rows[Description])
     return Dataset("DiDeMo", split, rows, TASKS)

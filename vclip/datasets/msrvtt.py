@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from vclip.datasets._files import Source, Text, find_file, read_csv, read_json, read_text
+from vclip.datasets._files import Rows, Source, Text, find_file, read_csv, read_json, read_text
 from vclip.datasets._records import Dataset, check_split
 
 LISTS = ("train", "train.9k", "train.7k", "train.full", "val.full", "test.full")
@@ -51,7 +51,7 @@ class _Question(BaseModel):
 
 @dataclass
 class _Captions:
-    sentences: list[Clip]
+    sentences: Rows[Clip]
 
 
 def load(path: str | Path, split: str = "test") -> Dataset:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vclip.data.pickles import load_pickle
-from vclip.datasets._files import Release, Segment, Text, check, find_file, read_csv, read_json, read_text
+from vclip.datasets._files import Release, Rows, Segment, Text, check, find_file, read_csv, read_json, read_text
 from vclip.datasets._records import Dataset, check_split
 
 FILE = "youcookii_annotations_trainval.json"
@@ -42,7 +42,7 @@ class _Step:
 @dataclass
 class _Video:
     subset: str
-    annotations: list[_Step]
+    annotations: Rows[_Step]
     recipe_type: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
 
 
@@ -105,7 +105,7 @@ def load(
 def _read_list(file: Path) -> Iterator[tuple[str, str, int | tuple[int, int], str]]:
     """(where it stands, video_id, index or (start, end), caption) of each listed clip."""
     if ".pkl" in file.suffixes:
-        for number, row in enumerate(check(str(file), list[_PickledClip], load_pickle(file)), 1):
+        for number, row in enumerate(check(str(file), Rows[_PickledClip], load_pickle(file)), 1):
             video_id, _, index = row.id.rpartition("_")
             yield f"{file}, row {number}", video_id, int(index), row.caption
     else:
