@@ -148,5 +148,5 @@ def test_a_segment_that_is_none_is_named(span):
 
 def test_other_things_than_a_model_and_a_data_set_are_named(model, processor, corpus):
     for clip, dataset in ((VideoCLIP(model, processor), list(described(*EIGHT))), (model, described(*EIGHT))):
-        with pytest.raises(TypeError, match="no task scores .*: pass a DualEncoder, a Dataset"):
+        with pytest.raises(TypeError, match="no task scores .*: pass clip, dataset"):
             vclip.evaluate(clip, dataset, corpus)

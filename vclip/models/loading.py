@@ -46,7 +46,8 @@ def load(source: str | PathLike[str], fps: int | None = None, size: int | None =
         return MeanPooled(OFFLINE, encoder, encoder.embed_texts, {}, encoder.sentences, encoder.sentences.tokenizer)
     if Path(name).exists() and not any((Path(name) / file).is_file() for file in ("config.json", "modules.json")):
         raise FileNotFoundError(f"{name!r} holds no config.json: name the folder of a model, such as a run's best/")
-    config = modules = None
+    config: Any = None
+    modules = None
     try:
         modules = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -74,10 +75,9 @@ def open_videoclip(name: str) -> VideoCLIP:
     kind = kinds.get((VideoCLIPConfig.from_pretrained(folder).architectures or [""])[0], VideoCLIPModel)
     try:
         model, loading = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        broken = {key for key, value in model.state_dict().items() if not value.isfinite().all()}
-        if wrong := sorted(broken | loading["missing_keys"]):
-            raise ValueError(f"weights are missing, NaN or infinite, {wrong[:3]} for instance")
-        processor = kind is LockedTextModel or VideoCLIPProcessor.from_pretrained(folder, trust_remote_code=False)
+        if broken := loading["missing_keys"] | {k for k, v in model.state_dict().items() if not v.isfinite().all()}:
+            raise ValueError(f"weights are missing, NaN or infinite, {sorted(broken)[:3]} for instance")
+        processor: Any = kind is LockedTextModel or VideoCLIPProcessor.from_pretrained(folder, trust_remote_code=False)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from None
     model = model.to(processes().device)

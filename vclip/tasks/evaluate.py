@@ -45,9 +45,7 @@ def evaluate(
         (284, True)
     """
     if not isinstance(clip, DualEncoder) or not getattr(dataset, "tasks", None):
-        raise TypeError(
-            f"no task scores the records of {dataset!r:.50} by a {type(clip).__name__}: pass a DualEncoder, a Dataset"
-        )
+        raise TypeError(f"no task scores the records of {dataset!r:.50} by {type(clip).__name__}: pass clip, dataset")
     task = task or dataset.tasks[0]
     refuse_unknown([task], dataset.tasks, f"task of {dataset.name}")
     examine = examiner(task)
