@@ -22,11 +22,11 @@ import numpy as np
 from filelock import FileLock
 from shipped import STYLES, evaluation_sets, shown_classes
 from tqdm.auto import tqdm
+from within import r1_within
 
 from ablations.rows import Scored, Trial
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
-from vclip.tasks.retrieval import r1_within
 from vclip.training.checkpoint import MASS, read_log
 from vclip.training.config import PretrainConfig
 

@@ -19,12 +19,12 @@ from ablations import runs as ablation_runs
 from ablations.rows import Scored, Trial
 from ablations.runs import SCORED, run_all, run_row, score_set, score_tasks, trial_key
 from shipped import STYLES, evaluation_sets
+from within import r1_within
 from worlds import World, make
 
 from vclip import Corpus, evaluate, load
 from vclip.datasets import youcook2
 from vclip.datasets.minihowto import minihowto
-from vclip.tasks.retrieval import r1_within
 
 SMALL = {"videos_per_batch": 8, "candidates": 8}  # of fourteen videos: an epoch is one step
 UNTIMED = {"seconds"}
