@@ -55,7 +55,8 @@ def timeline(
         captions: bars from start to end.
     """
     pictures, curves, bands = pictures or {}, curves or {}, bands or {}
-    captions, colours = captions or Captions([], [], []), colours_of(curves, bands)
+    captions = captions or Captions([], [], [])
+    colours = colours_of(curves, bands)
     seen = np.flatnonzero(captions.start < seconds)
     texts = [plain(captions.text[i], 60) for i in seen]
     # room for texts longer than their bars
