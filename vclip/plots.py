@@ -3,6 +3,7 @@
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -55,6 +57,7 @@ def timeline(
     """
     pictures, curves, bands = pictures or {}, curves or {}, bands or {}
     captions = captions or Captions([], [], [])
+    colours = colours_of(curves, bands)
     seen = np.flatnonzero(captions.start < seconds)
     texts = [plain(captions.text[i], 60) for i in seen]
     # room for texts longer than their bars
@@ -68,9 +71,9 @@ def timeline(
     if pictures:
         _draw_pictures(next(left), pictures, seconds)
     if curves:
-        _draw_curves(next(left), curves, threshold, ylabel)
+        _draw_curves(next(left), curves, threshold, ylabel, colours)
     if bands:
-        _draw_bands(figure, next(left), bands)
+        _draw_bands(figure, next(left), bands, colours)
     if rows:
         said = next(left)
         for i, text, lane in zip(seen, texts, lanes, strict=True):
@@ -94,36 +97,33 @@ def _draw_pictures(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: fl
     axes.set(ylim=(0, 1), yticks=[], ylabel="frames")
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None, ylabel: str) -> None:
-    for (name, scores), colour in zip(curves.items(), line_colours(), strict=False):
-        axes.step(np.arange(len(scores) + 1), [*scores, scores[-1]], where="post", color=colour, label=plain(name, 50))
+def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None, ylabel: str, colours: dict) -> None:
+    for name, scores in curves.items():
+        second, score = np.arange(len(scores) + 1), [*scores, scores[-1]]
+        axes.step(second, score, where="post", color=colours[name], label=plain(name, 50))
     if threshold is not None:
         axes.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
     axes.set(ylabel=ylabel, ymargin=0.15)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0, ncols=4)
 
 
-def _draw_bands(figure: Figure, axes: Axes, bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> None:
-    colours = colours_of(bands)
+def _draw_bands(figure: Figure, axes: Axes, bands: Mapping[str, Sequence[tuple]], colours: dict[str, str]) -> None:
     for y, spans in enumerate(bands.values()):
         for text, start, end in spans:
             axes.broken_barh([(start, end - start)], (y - 0.4, 0.8), color=colours[text])
     axes.set(yticks=range(len(bands)), yticklabels=[plain(name, 20) for name in bands], ylim=(len(bands) - 0.5, -0.5))
     axes.set_ylabel("labels")
-    handles = [Patch(color=colour, label=plain(text, 40)) for text, colour in colours.items()]
-    if handles:
+    texts = sorted({text for spans in bands.values() for text, *_ in spans})
+    if handles := [Patch(color=colours[text], label=plain(text, 40)) for text in texts]:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 
 
-def line_colours() -> tuple[str, ...]:
-    """Of the curves, in turn."""
-    return (VIDEO, TEXT, RIGHT, "#cc79a7", "#56b4e9", "#000000")
-
-
-def colours_of(bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, Any]:
-    """A colour for each text of the bands, in the order of the texts."""
-    texts = sorted({text for segments in bands.values() for text, _, _ in segments})
-    return {text: plt.get_cmap("tab20")(i % 20) for i, text in enumerate(texts)}
+def colours_of(curves: Iterable[str], bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, str]:
+    """A colour for each curve's name and each text of the bands; a text that names a curve has its colour."""
+    names = list(dict.fromkeys([*curves, *sorted({text for spans in bands.values() for text, _, _ in spans})]))
+    few = (VIDEO, TEXT, RIGHT, "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+    many = [to_hex(plt.get_cmap("tab20")(i)) for i in (*range(0, 20, 2), *range(1, 20, 2))]  # the dark ones first
+    return dict(zip(names, few if len(names) <= len(few) else cycle(many), strict=False))
 
 
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
@@ -232,8 +232,8 @@ def questions(
 ) -> Figure:
     """A row a question: its clip (or None) and a bar a candidate; green and ticked: true; orange: wrongly chosen."""
     heights = [len(options) + 1 for options in candidates]
-    size = (10, 0.27 * sum(heights) + 0.4)
-    figure, axes = panels(len(candidates), 2, size, dpi=80, width_ratios=[1, 4], height_ratios=heights)
+    size = (11, 0.27 * sum(heights) + 0.4)
+    figure, axes = panels(len(candidates), 2, size, dpi=80, width_ratios=[1, 6], height_ratios=heights)
     titles = titles or [""] * len(candidates)
     rows = zip(axes, images, candidates, scores, answers, titles, strict=True)
     for (picture, bars), image, options, score, answer, title in rows:
@@ -244,12 +244,11 @@ def questions(
         chosen, low, high = int(np.argmax(score)), min(0.0, float(np.min(score))), max(0.0, float(np.max(score)))
         colours = [RIGHT if i == answer else TEXT if i == chosen else "#bbbbbb" for i in range(len(options))]
         bars.barh(range(len(options)), score, color=colours, alpha=0.6, height=0.85)
-        bars.axvline(0, color="#aaaaaa", linewidth=0.8, zorder=0)  # behind the bars and the texts
-        for i, option in enumerate(options):
-            bars.text(low, i, ("  ✓ " if i == answer else "  ") + plain(option, 80), va="center", fontsize=9)
-        bars.set(yticks=[], ylim=(len(options) - 0.4, -0.6), xlim=(low, high))
+        bars.axvline(0, color="#aaaaaa", linewidth=0.8, zorder=0)  # behind the bars
+        texts = [("✓ " if i == answer else "") + plain(option, 70) for i, option in enumerate(options)]
+        bars.set(yticks=range(len(options)), yticklabels=texts, ylim=(len(options) - 0.4, -0.6), xlim=(low, high))
         bars.spines[["top", "right", "left"]].set_visible(False)
-        bars.tick_params(labelsize=8)
+        bars.tick_params(labelsize=9, left=False)
     axes[-1, 1].set_xlabel(r"score $z_v \cdot z_t$")
     return figure
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import anywidget
 import numpy as np
 import traitlets
-from matplotlib.colors import to_hex
 from PIL import Image
 
 from vclip import plots
@@ -61,7 +60,7 @@ class Scrubber(anywidget.AnyWidget):
         curves, bands, shown = curves or {}, bands or {}, dict(sorted((shown or {}).items()))
         self.video = video if video is None else Path(video)
         self.figure = plots.timeline(seconds, shown, curves, bands, captions, threshold)
-        colours = plots.colours_of(bands)
+        colours = plots.colours_of(curves, bands)
         strip, size = _side_by_side(list(shown.values()))
         said = captions or Captions([], [], [])
         content = {
@@ -71,11 +70,11 @@ class Scrubber(anywidget.AnyWidget):
             "size": size,
             "threshold": None if threshold is None else float(threshold),
             "curves": [
-                {"name": name, "colour": colour, "scores": np.asarray(scores, float).tolist()}
-                for (name, scores), colour in zip(curves.items(), plots.line_colours(), strict=False)
+                {"name": name, "colour": colours[name], "scores": np.asarray(scores, float).tolist()}
+                for name, scores in curves.items()
             ],
             "bands": [
-                {"name": name, "spans": [[text, float(a), float(b), to_hex(colours[text])] for text, a, b in spans]}
+                {"name": name, "spans": [[text, float(a), float(b), colours[text]] for text, a, b in spans]}
                 for name, spans in bands.items()
             ],
             "captions": [list(row) for row in zip(said.start.tolist(), said.end.tolist(), said.text, strict=True)],

@@ -59,8 +59,14 @@ def test_answers_are_drawn_where_they_are(tmp_path):
     )
     assert [axes.get_title() == "before" for axes in asked.axes] == [True, False, False, False]
     assert [len(axes.patches) for axes in asked.axes[1::2]] == [2, 3]
-    for axes in asked.axes[1::2]:  # the line at zero runs behind the bars and the texts
-        assert axes.lines[0].get_zorder() < min(part.get_zorder() for part in (*axes.patches, *axes.texts))
+    for axes in asked.axes[1::2]:  # the line at zero runs behind the bars
+        assert axes.lines[0].get_zorder() < min(part.get_zorder() for part in axes.patches)
+    asked.draw_without_rendering()
+    for axes in asked.axes[1::2]:  # no candidate's text lies over a bar
+        bars = min(bar.get_window_extent().x0 for bar in axes.patches)
+        assert max(label.get_window_extent().x1 for label in axes.get_yticklabels()) <= bars
+        assert not axes.texts
+    assert [label.get_text() for label in asked.axes[3].get_yticklabels()] == ["a", "b", "✓ c"]
     truth, predicted = np.array([0, 1, 1, 0]), np.array([0, 0, 2, 2])
     bands = plots.label_bands(["one", strange], truth=truth, model=predicted)
     assert bands == {"truth": [("one", 1, 3)], "model": [(strange, 2, 4)]}
@@ -71,6 +77,16 @@ def test_answers_are_drawn_where_they_are(tmp_path):
     assert steps.axes[0].lines[0].get_xydata().tolist() == [[2.5, 0], [5.5, 1]]
     for figure in (asked, seconds, silent, steps):
         figure.savefig(tmp_path / "figure.png")
+
+
+def test_a_text_that_names_a_curve_has_its_colour():
+    bands = {"truth": [("stir", 0.0, 1.0)], "model": [("chop", 0.0, 2.0)]}
+    colours = plots.colours_of(["chop", "best"], bands)
+    assert list(colours) == ["chop", "best", "stir"] and len(set(colours.values())) == 3
+    drawn = plots.timeline(2, curves={"chop": [0, 1], "best": [1, 1]}, bands=bands)
+    assert [line.get_color() for line in drawn.axes[0].lines] == [colours["chop"], colours["best"]]
+    many = plots.colours_of([], {"truth": [(str(i), 0, 1) for i in range(45)]})
+    assert len(many) == 45 and len(set(many.values())) == 20
 
 
 def test_frames_of_a_timeline_keep_their_shape_and_do_not_overlap():

@@ -41,21 +41,16 @@ def strict(text: str):
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
-def test_a_table_beside_the_floors():
+def test_a_table_in_per_cent_beside_the_baselines():
     lines = repr(report()).splitlines()
     assert lines[0] == (
         "retrieval, YouCook2 validation: n = 479 texts, 119 of 120 videos have features (not 'gone'), "
         "479 of 480 records scored"
     )
     assert [line.split() for line in lines[1:]] == [
-        ["score", "chance"],
-        ["r1", "0.4175", "0.002"],
-        ["median_rank", "10.5", "240"],
-        ["edit", "–", "–"],
-    ]
-    assert [line.split() for line in repr(report(scores={"r1": 1.0, "median_rank": 50000.5})).splitlines()[2:]] == [
-        ["r1", "1", "0.002"],
-        ["median_rank", "50000.5", "240"],
+        ["r1", "%", "median_rank", "edit", "%"],
+        ["score", "41.8", "10.5", "–"],
+        ["chance", "0.2", "240.0", "–"],
     ]
 
 
@@ -82,7 +77,7 @@ def test_markup_in_names_is_shown_not_run():
         coverage={"videos": 1, "of": 2, "missing": [hostile], "records": 1, "of_records": 2},
     )._repr_html_()
     assert "<script" not in shown and shown.count("&lt;script&gt;") == 7
-    assert "<td>0.5</td>" in shown and "<td>0.1</td>" in shown
+    assert "<td>50.0</td>" in shown and "<td>10.0</td>" in shown
 
 
 def test_what_is_saved_is_plain_json(tmp_path):

@@ -52,6 +52,12 @@ class Report:
         """One row for each score: the model's, then the baselines'."""
         return pd.DataFrame({"score": self.scores} | self.baselines, index=pd.Index(list(self.scores)))
 
+    @property
+    def percent(self) -> pd.DataFrame:
+        """A row for the model, then for each baseline: fractions in per cent, a median rank as it is."""
+        rank = self.table.index == "median_rank"
+        return self.table.mul(np.where(rank, 1, 100), axis=0).set_index(self.table.index + np.where(rank, "", " %")).T
+
     def beside_published(self) -> pd.DataFrame:
         """These scores and baselines, then what the paper's Tables 1 to 5 and 7 print of the same test, in per cent.
 
@@ -98,10 +104,10 @@ class Report:
         )
 
     def __repr__(self) -> str:
-        return f"{self._headline()}\n{self.table.to_string(float_format=_shown, na_rep='–')}"
+        return f"{self._headline()}\n{self.percent.to_string(float_format='{:.1f}'.format, na_rep='–')}"
 
     def _repr_html_(self) -> str:
-        table = self.table.to_html(float_format=_shown, na_rep="–", border=0)
+        table = self.percent.to_html(float_format="{:.1f}".format, na_rep="–", border=0)
         return f"<p>{html.escape(self._headline())}</p>{table}"
 
 
@@ -200,11 +206,6 @@ def _plain(value: Any) -> Any:
     return to_jsonable_python(
         value, inf_nan_mode="null", fallback=lambda v: v.tolist() if hasattr(v, "tolist") else str(v)
     )
-
-
-def _shown(value: float) -> str:
-    """Four places, without the zeros behind a whole rank."""
-    return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

@@ -1,0 +1,47 @@
+"""What the notebooks of the tasks show beside the library's own pictures: tables of scores, what a sentence says."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+from shipped import evaluation_sets, thumbnails, truth
+from vocabulary import ACTIONS, THINGS
+
+from vclip import plots
+from vclip.tasks.report import Report
+
+
+def score_table(reports: Mapping[str, Report | Mapping[str, Report]]) -> Styler:
+    """Sets x scores in per cent (a median rank as it is) with n; below each set its baselines, in the colour of chance.
+
+    Args:
+        reports: set -> its report, or set -> {rule: report}, of which the last one's baselines are shown.
+    """
+    sets = {}
+    for name, of in reports.items():
+        rules = of if isinstance(of, Mapping) else {"model": of}
+        last = list(rules.values())[-1]
+        ours = pd.DataFrame({rule: report.percent.loc["score"] for rule, report in rules.items()}).T
+        sets[name] = pd.concat([ours.assign(n=last.n), last.percent.iloc[1:]])
+    table = pd.concat(sets)
+    grey = np.where(table["n"].isna(), f"color: {plots.CHANCE}", "")
+    shown = table.style.format("{:.1f}", na_rep="–").format("{:.0f}", subset=["n"], na_rep="")
+    shown = shown.format_index(escape="html").format_index(escape="html", axis=1)
+    return shown.apply(lambda _: grey).apply_index(lambda _: grey, level=1)
+
+
+def said(sentence: str) -> tuple[str, str]:
+    """Action and thing of a sentence in MSR-VTT's format: "a cook is dicing the aubergine" -> ("chop", "eggplant")."""
+    verb, rest = sentence.split(" is ", 1)[1].split(" the ", 1)
+    action = next(name for name, action in ACTIONS.items() if verb in {ing for _, ing in action.verbs})
+    names = {called: thing for thing, (_, both) in THINGS.items() for called in both if rest.startswith(called)}
+    return action, names[max(names, key=len)]
+
+
+def two_frames(action: str, style: str) -> list[np.ndarray]:
+    """A frame near the start and one near the end of the first clip of `style` in which `action` is done."""
+    shown, pictures = truth(), thumbnails()
+    records, _ = evaluation_sets("youcook2")[style]
+    clip = next(record for record in records if shown[record.video_id, record.start][0] == action)
+    return [pictures[clip.video_id, int(second)] for second in (clip.start + 1, clip.end - 2)]

@@ -1,0 +1,44 @@
+"""What the notebooks of the tasks show: tables of scores, what a sentence says, two frames of an action."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from lectures import said, score_table, two_frames
+
+from vclip import plots
+from vclip.tasks.report import Report
+
+
+def report(r1: float, **baselines: float) -> Report:
+    values = {name: {"r1": value} for name, value in baselines.items()}
+    coverage = {"videos": 1, "of": 1, "missing": [], "records": 1, "of_records": 1}
+    return Report("retrieval", {"r1": r1, "median_rank": 3.0}, values, 479, "texts", pd.DataFrame(), coverage)
+
+
+def test_a_table_of_sets_is_in_per_cent_and_chance_has_its_colour():
+    table = score_table({"<b>": report(0.653, chance=0.002), "coin": {"eq6": report(0.5), "margin": report(0.7)}})
+    assert table.data.index.tolist() == [("<b>", "model"), ("<b>", "chance"), ("coin", "eq6"), ("coin", "margin")]
+    html = table.to_html(uuid="t")
+    assert "&lt;b&gt;" in html and "<b>" not in html
+    assert ">65.3</td>" in html and ">3.0</td>" in html and ">479</td>" in html and ">–</td>" in html
+    style = html[: html.index("</style>")]
+    assert plots.CHANCE in style and "#T_t_row1_col0" in style and "#T_t_row0_col0" not in style
+
+
+@pytest.mark.parametrize(
+    ("sentence", "meaning"),
+    [
+        ("a cook is dicing the aubergine", ("chop", "eggplant")),
+        ("a man is scooping out the teapot little by little", ("scoop", "teapot")),
+        ("someone is frying the hot pepper in the pan", ("fry", "chili")),
+        ("a person is tossing the hot dog", ("flip", "hot dog")),
+    ],
+)
+def test_a_sentence_names_an_action_and_a_thing(sentence, meaning):
+    assert said(sentence) == meaning
+
+
+def test_two_frames_of_an_action_differ():
+    for style in ("test", "unseen"):
+        early, late = two_frames("chop", style)
+        assert early.shape == late.shape == (96, 96, 3) and np.abs(early.astype(int) - late).mean() > 1
