@@ -57,7 +57,7 @@ class Corpus:
         self.media: list[str | None] = videos["media"].to_pylist()
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self.first_row = videos["shard"].to_numpy(), videos["row"].to_numpy()
-        self._blocks = blocks
+        self._blocks: Any = blocks
         self._read: Callable[[Any], np.ndarray] = lru_cache(FILES_OPEN)(layouts.read_rows)
         self._checked = np.zeros(len(videos), dtype=bool)  # whose features were, when they were first read
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}

@@ -118,7 +118,8 @@ def open_h5(file: Path, mode: str = "r") -> Any:
 def _read_shards(path: Path, split: str) -> Layout:
     """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; tokens of `*.<split>_<k>.{startends,caps_ids}`."""
     meta = load_pickle(path / f"{split}_meta.pkl")
-    if not isinstance(meta, dict) or not all(map(_are_ids, meta.values())):
+    lists = [*meta.values()] if isinstance(meta, dict) else [None]
+    if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists):
         raise ValueError(f"{path / f'{split}_meta.pkl'}: expected a dict from shard number to a list of video ids")
     videos, captions, blocks = [], [], []  # rows of the tables, and files
     for block, (shard, ids) in enumerate(sorted(meta.items())):
@@ -142,10 +143,6 @@ def _read_shards(path: Path, split: str) -> Layout:
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in said]
     schema = CAPTIONS.append(TOKENS) if captions else CAPTIONS
     return {"split": split}, table(videos, VIDEOS), _in_memory(table(captions, schema)), blocks
-
-
-def _are_ids(ids: Any) -> bool:
-    return isinstance(ids, list) and all(isinstance(i, str) for i in ids)
 
 
 def _in_memory(captions: pa.Table) -> pa.Buffer:
