@@ -1,18 +1,25 @@
 import dataclasses
+import json
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from permissions import unprivileged
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from vclip.data import storage
 from vclip.data.captions import Captions
-from vclip.data.corpus import Corpus
+from vclip.data.corpus import Corpus, vocabulary_hash
 from vclip.models.config import VideoCLIPConfig
 
 import corpora
@@ -48,6 +55,17 @@ def test_any_ids_texts_and_lengths(tmp_path_factory, data):
     corpus = Corpus.create(tmp_path_factory.mktemp("c") / "c", corpora.spec(), rows)
     assert corpus.video_ids == ids
     assert [corpus.captions(i).text for i in range(len(ids))] == [captions.text for _, _, captions in rows]
+
+
+def test_a_buffer_that_is_filled_again_gives_each_video_its_own_features(tmp_path):
+    def rows():
+        buffer = np.zeros((3, corpora.DIM), np.float16)
+        for i in range(4):
+            buffer[:] = i
+            yield f"v{i}", buffer, None
+
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), rows())
+    assert [corpus.features(i)[0, 0] for i in range(4)] == [0, 1, 2, 3]
 
 
 def test_gather_equals_the_loop_over_shards(tmp_path, monkeypatch):
@@ -236,3 +254,288 @@ def test_an_exported_id_is_a_plain_file_name(tmp_path_factory, ids, h5):
     files = list((folder / "out").rglob("*"))
     assert len(files) == (1 if h5 else len(ids)) and not any(f.is_dir() or f.name[0] == "." for f in files)
     assert len(Corpus.open(folder / "out")) == len(ids)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A tokenized corpus of 8 videos in 3 shards."""
+    folder = tmp_path_factory.mktemp("whole") / "c"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "SHARD_VIDEOS", 3)
+        corpora.make(folder, 8)
+    return folder
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "c")
+
+
+def use(folder):
+    """All that a corpus gives, each thing by itself."""
+    corpus = Corpus.open(folder)
+    features = [corpus.features(i) for i in range(len(corpus))]
+    captions = [corpus.captions(i) for i in range(len(corpus))]
+    every, none = np.arange(len(corpus)), np.zeros(len(corpus), int)
+    rows, _ = Corpus.open(folder).gather_features(every, none, corpus.seconds)
+    np.testing.assert_array_equal(rows, np.concatenate(features))
+    times = [(c.start.tolist(), c.end.tolist(), c.text) for c in captions]
+    return rows.tolist(), times, corpus.token_ids.tolist(), corpus.token_offsets.tolist(), corpus.video_ids
+
+
+def column(folder, file, name, values):
+    table = pq.read_table(folder / file)
+    changed = values(table[name].to_pylist()) if callable(values) else pa.array(values)
+    pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(changed)), folder / file)
+
+
+def value(file, name, new, row=4):
+    def damage(folder):
+        other = name != "video_id" and (isinstance(new, str) or name != "input_ids" and isinstance(new, list))
+        column(folder, file, name, lambda old: [new] * len(old) if other else [*old[:row], new, *old[row + 1 :]])
+
+    return pytest.param(file, damage, id=f"{name} {new!r}")
+
+
+def without(file, name):
+    def damage(folder):
+        pq.write_table(pq.read_table(folder / file).drop_columns([name]), folder / file)
+
+    return pytest.param(file, damage, id=f"{file} without {name}")
+
+
+def twice(file, name):
+    def damage(folder):
+        table = pq.read_table(folder / file)
+        pq.write_table(table.append_column(name, table[name]), folder / file)
+
+    return pytest.param(file, damage, id=f"{file} with two {name}")
+
+
+SHARD = "features-00001.safetensors"
+
+
+def tensors(what, file=SHARD, **changes):
+    def damage(folder):
+        found = load_file(folder / SHARD)
+        for name, change in changes.items():
+            found[name] = np.ascontiguousarray(change(found[name].copy()))
+        save_file(found, folder / SHARD)
+
+    return pytest.param(file, damage, id=what)
+
+
+def put(at, new):
+    def change(array):
+        array[at] = new
+        return array
+
+    return change
+
+
+def described(what, **changes):
+    def damage(folder):
+        meta = json.loads((folder / "corpus.json").read_text())
+        (folder / "corpus.json").write_text(
+            json.dumps(meta | {k: change(meta.get(k)) for k, change in changes.items()})
+        )
+
+    return pytest.param("corpus.json", damage, id=what)
+
+
+def instead(file, content):
+    return pytest.param(file, lambda folder: (folder / file).write_bytes(content), id=f"{file} is {content[:10]!r}")
+
+
+def folder_for(file):
+    return pytest.param(file, lambda folder: ((folder / file).unlink(), (folder / file).mkdir()), id=f"{file} folder")
+
+
+def gone(file):
+    return pytest.param(file, lambda folder: (folder / file).unlink(), id=f"{file} gone")
+
+
+FILES = ("corpus.json", "videos.parquet", "captions.parquet", SHARD)
+NUMBERS = ("seconds", "shard", "row")
+DAMAGE = [
+    *(gone(file) for file in FILES[1:]),
+    *(folder_for(file) for file in FILES[1:]),
+    *(
+        instead(file, content)
+        for file in FILES
+        for content in (b"", b"<!DOCTYPE html><html>", b"version https://git-lfs")
+    ),
+    *(instead("corpus.json", content) for content in (b"[1]", b"null", b"3", b"NaN", b'"\xff"', b"[" * 100_000)),
+    *(value("videos.parquet", "seconds", new) for new in (-1, 0, 1, 2**62, -(2**63), None, "x", 0.5, [1])),
+    *(value("videos.parquet", "row", new) for new in (-1, 0, 3, 2**62, -(2**63), None, "x", 0.5, [1])),
+    *(value("videos.parquet", "video_id", new) for new in (None, "another")),
+    *(value("captions.parquet", name, new) for name in ("start", "end") for new in (np.nan, np.inf, None, "x")),
+    *(value("captions.parquet", "video_id", new) for new in (None, "nobody", "video 7")),
+    *(value("captions.parquet", "input_ids", new) for new in (None, [None], [-1], [2**40], [0.5])),
+    *(without("videos.parquet", name) for name in ("video_id", *NUMBERS, "media")),
+    *(without("captions.parquet", name) for name in ("video_id", "start", "end", "text")),
+    *(twice("videos.parquet", name) for name in NUMBERS),
+    *(twice("captions.parquet", name) for name in ("video_id", "start", "text")),
+    tensors("float32", features=lambda a: a.astype("f4")),
+    tensors("int16", features=lambda a: a.view("i2")),
+    tensors("narrower", features=lambda a: a[:, :-1]),
+    tensors("1-d", features=np.ravel),
+    tensors("NaN", features=put((3, 2), np.nan)),
+    tensors("infinity", features=put((3, 2), -np.inf)),
+    tensors("fewer rows", features=lambda a: a[:-1]),
+    tensors("more rows", features=lambda a: np.concatenate([a, a])),
+    tensors("starts that fall", starts=put(1, 10**6)),
+    tensors("starts too long", starts=lambda a: np.append(a, a[-1] + 5)),
+    tensors("starts too short", starts=lambda a: a[:-1]),
+    tensors("starts beyond the rows", starts=lambda a: put(-1, a[-1] + 5)(a)),
+    tensors("starts below 0", starts=put(0, -2)),
+    tensors("starts elsewhere", "videos.parquet", starts=lambda a: put(1, a[1] + 1)(a)),
+    tensors("starts of floats", starts=lambda a: a.astype("f8")),
+    tensors("starts 2-d", starts=lambda a: a[:, None]),
+    tensors("no starts", starts=lambda a: a[:0]),
+    described("no spec", spec=lambda spec: None),
+    described("a list as spec", spec=lambda spec: [1]),
+    described("dim as text", spec=lambda spec: spec | {"dim": "8"}),
+    described("encoder a number", spec=lambda spec: spec | {"encoder": 3}),
+    pytest.param(SHARD, described("", spec=lambda spec: spec | {"dim": 7}).values[1], id="another dim"),
+    described("tokenizer a list", tokenizer=lambda tokenizer: [1]),
+]
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGE)
+def test_damage_is_said_in_a_sentence_that_names_the_file(copied, file, damage):
+    damage(copied)
+    with pytest.raises((ValueError, FileNotFoundError)) as raised:
+        use(copied)
+    assert raised.type in (ValueError, FileNotFoundError) and "\n" not in str(raised.value)
+    assert str(copied) in str(raised.value) and re.search(r"copy|open the folder again|a spec has", str(raised.value))
+    named = file if file != SHARD else "features-0000"
+    assert named in str(raised.value) or "captions.parquet" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["videos.parquet", "captions.parquet"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_of_a_table_changes_nothing_or_is_refused(whole, tmp_path, name, at, bit):
+    folder = shutil.copytree(whole, tmp_path / "c", dirs_exist_ok=True)
+    content = bytearray((whole / name).read_bytes())
+    content[int(at * len(content))] ^= 1 << bit
+    (folder / name).write_bytes(content)
+    try:
+        found = use(folder)
+    except ValueError as error:
+        assert type(error) is ValueError and str(folder) in str(error) and "\n" not in str(error)
+    else:
+        assert found == use(whole)
+
+
+def test_other_types_that_hold_the_same_are_read(whole, copied):
+    table = pq.read_table(copied / "captions.parquet")
+    kinds = {"start": pa.float32(), "text": pa.large_string(), "video_id": pa.large_string()}
+    for name, kind in kinds.items():
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+    pq.write_table(table.select(table.column_names[::-1]), copied / "captions.parquet", row_group_size=5)
+    assert use(copied) == use(whole)
+
+
+def test_older_corpora_name_their_tokenizer_in_the_json(copied):
+    table = pq.read_table(copied / "captions.parquet")
+    named = json.loads(table.schema.metadata[b"tokenizer"])
+    pq.write_table(table.replace_schema_metadata(None), copied / "captions.parquet")
+    meta = json.loads((copied / "corpus.json").read_text())
+    (copied / "corpus.json").write_text(json.dumps(meta | {"tokenizer": named}))
+    before = (copied / "captions.parquet").stat().st_mtime_ns
+    corpus = Corpus.open(copied).tokenize(corpora.tokenizer())
+    assert corpus.tokenizer == named and (copied / "captions.parquet").stat().st_mtime_ns == before
+    other = corpora.tokenizer()
+    other.add_tokens(["w60"])
+    assert Corpus.open(copied).tokenize(other).tokenizer != named
+    assert Corpus.open(copied).tokenizer == {"name": "", "vocabulary": vocabulary_hash(other)}
+
+
+def test_tokenizing_stopped_at_any_point_leaves_a_corpus_that_is_whole(copied, monkeypatch):
+    """The new tokens and their tokenizer's name come with one rename."""
+    old, other = Corpus.open(copied).tokenizer, corpora.tokenizer()
+    other.add_tokens(["w60"])
+    calls = 0
+
+    class Killed(BaseException):
+        pass
+
+    rename = storage.os.replace
+
+    def killed(*names):
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise Killed
+        rename(*names)
+
+    monkeypatch.setattr(storage.os, "replace", killed)
+    stop = 1
+    with pytest.raises(Killed):
+        Corpus.open(copied).tokenize(other)
+    assert Corpus.open(copied).tokenizer == old
+    assert Corpus.open(copied).tokenize(other).tokenizer == Corpus.open(copied).tokenizer != old
+    assert calls == 2
+
+
+def test_a_folder_that_cannot_be_written_is_tokenized_for_this_object_alone(tmp_path):
+    rows = list(corpora.videos(3))
+    Corpus.create(tmp_path / "c", corpora.spec(), rows)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "c").iterdir()}
+    for file in (tmp_path / "c").iterdir():
+        file.chmod(0o644)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o755)
+    with unprivileged(tmp_path):
+        corpus = Corpus.open("c").tokenize(corpora.tokenizer())
+        ids = corpus.token_ids.tolist()
+        assert [corpus.captions(i).text for i in range(3)] == [captions.text for _, _, captions in rows]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "c").iterdir()} == before
+    assert corpus.tokenizer and Corpus.open(tmp_path / "c").tokenizer is None
+    assert ids == Corpus.open(tmp_path / "c").tokenize(corpora.tokenizer()).token_ids.tolist()
+
+
+SCALE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import corpora, memory
+from vclip.data.corpus import Corpus
+tokenizer = corpora.tokenizer()
+tokenizer(["w1"])
+before = memory.peak_mb()
+corpus = Corpus.open({folder!r})
+opened = memory.peak_mb()
+corpus.tokenize(tokenizer)
+print(len(corpus.caption_start), opened - before, memory.peak_mb() - opened)
+"""
+
+
+@pytest.mark.long
+def test_memory_of_tokenizing_does_not_grow_with_the_captions(tmp_path):
+    """As Python's objects the tokens of 160,000 captions would take 600 MB."""
+    said = Captions(np.arange(4000), np.arange(4000) + 1, [" ".join(corpora.WORDS[:20])] * 4000)
+    rows = ((f"v{i}", np.ones((1, corpora.DIM)), said) for i in range(40))
+    Corpus.create(tmp_path / "c", corpora.spec(), rows)
+    script = SCALE.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "c"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    captions, opening, tokenizing = map(float, done.stdout.split())
+    assert captions == 160_000 and opening < 100 and tokenizing < 300
+
+
+@pytest.mark.parametrize("name", ["file.mp4", "empty", "features.h5", "nothing"])
+def test_what_is_no_corpus_is_named(tmp_path, name):
+    for folder in ("empty", "features.h5"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "file.mp4").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=rf"{name} (is not a folder|has no corpus\.json)"):
+        Corpus.open(tmp_path / name)
+
+
+def test_a_path_may_be_any_string_and_begin_with_a_tilde(whole, monkeypatch):
+    class Text(str):
+        pass
+
+    monkeypatch.setenv("HOME", str(whole.parent))
+    assert len(Corpus.open("~/c")) == len(Corpus.open(Text("~/c"))) == 8

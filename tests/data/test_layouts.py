@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -98,10 +99,10 @@ def test_files_that_hold_several_arrays_or_none_are_named(tmp_path):
     ):
         Corpus.open(tmp_path)
     np.savez(tmp_path / "a.npz", np.array([Evil(tmp_path / "ran")], dtype=object))
-    with pytest.raises(ValueError, match=r"a\.npz is not a file of plain arrays.*allow_pickle"):
+    with pytest.raises(ValueError, match=r"a\.npz is damaged \(.*allow_pickle"):
         Corpus.open(tmp_path)
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(ValueError, match=r"a\.npz is not a file of plain arrays"):
+    with pytest.raises(ValueError, match=r"a\.npz is damaged \(its end is missing"):
         Corpus.open(tmp_path)
     (tmp_path / "a.npz").unlink()
     torch.save({"rgb": torch.ones(2, 8), "flow": torch.ones(2, 8)}, tmp_path / "a.pt")
@@ -124,7 +125,7 @@ def test_hdf5_files_that_are_not_one_dataset_a_video(tmp_path, monkeypatch):
     (tmp_path / "b.h5").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"holds 2 \.h5 files: Corpus\.open\(file\) says which"):
         Corpus.open(tmp_path)
-    with pytest.raises(ValueError, match=r"b\.h5 cannot be read as HDF5"):
+    with pytest.raises(ValueError, match=r"b\.h5 is damaged \(.*signature"):
         Corpus.open(tmp_path / "b.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"b\.h5: .*pip install h5py"):
@@ -265,4 +266,68 @@ def test_a_folder_of_several_kinds_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((5, 8), np.float32))
     np.savez(tmp_path / "b.npz", np.ones((5, 8), np.float32))
     with pytest.raises(ValueError, match=r"several kinds, 1 like a\.npy, 1 like b\.npz: keep one kind"):
+        Corpus.open(tmp_path)
+
+
+WRONG = {
+    "starts beyond the rows": {"starts": [0, 3, 9]},
+    "starts below 0": {"starts": [-2, 3, 5]},
+    "starts that fall": {"starts": [0, 6, 5]},
+    "starts of floats": {"starts": [0.0, 3.0, 5.0]},
+    "starts of text": {"starts": ["0", "3", "5"]},
+    "starts 2-d": {"starts": [[0], [3], [5]]},
+    "rows of no video": {"starts": [0, 3, 4]},
+    "three ids": {"meta": {0: ["a", "b", "c"]}},
+    "ids of numbers": {"meta": {0: [1, 2]}},
+    "no list of ids": {"meta": {0: 3}},
+    "one text as ids": {"meta": {0: "ab"}},
+    "features 1-d": {"data": np.ones(5, np.float16)},
+    "features NaN": {"data": np.full((5, 8), np.nan, np.float16)},
+    "captions of one video": {"offsets": [0, 2]},
+    "captions that are not there": {"offsets": [0, 1, 3]},
+    "captions that fall": {"offsets": [0, 3, 2]},
+    "tokens of other captions": {"tokens": np.ones((3, 3), np.int32)},
+    "tokens of floats": {"tokens": np.ones((2, 3))},
+    "times NaN": {"times": np.full((2, 2), np.nan)},
+    "times 1-d": {"times": np.ones(2)},
+    "times of three": {"times": np.ones((2, 3))},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_released_shards_that_do_not_fit_are_named(tmp_path, what):
+    parts = {"starts": [0, 3, 5], "meta": {0: ["a", "b"]}, "data": np.ones((5, 8), np.float16), "offsets": [0, 1, 2]}
+    parts |= {"tokens": np.array([[1, 2, -1], [3, -1, -1]]), "times": np.array([[0.0, 1], [1, 2]])}
+
+    def write():
+        (tmp_path / "val_meta.pkl").write_bytes(pickle.dumps(parts["meta"]))
+        names = {"starts": "val_0_starts", "data": "val_0_data", "offsets": "raw.bert.val_0.startends_starts"}
+        names |= {"times": "raw.bert.val_0.startends_data", "tokens": "raw.bert.val_0.caps_ids_data"}
+        for part, name in names.items():
+            np.save(tmp_path / f"{name}.npy", parts[part])
+
+    write()
+    assert Corpus.open(tmp_path).token_ids.tolist() == [1, 2, 3]
+    parts |= WRONG[what]
+    write()
+    with pytest.raises(ValueError) as raised:
+        corpus = Corpus.open(tmp_path)
+        _ = [corpus.features(i) for i in range(len(corpus))]
+    assert raised.type is ValueError and str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5", "pt"])
+def test_files_cut_short_are_named(tmp_path, kind):
+    file, rows = tmp_path / f"b.{kind}", np.ones((50, 8), np.float32)
+    np.save(file, rows) if kind == "npy" else write(tmp_path, kind, {"b": rows})
+    file = next(tmp_path.iterdir())
+    whole = file.read_bytes()
+    for end in (0, 3, 30, 100, 200, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=re.escape(str(file))) as raised:
+            Corpus.open(tmp_path)
+        assert raised.type is ValueError and "\n" not in str(raised.value)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(FileNotFoundError, match="right folder"):
         Corpus.open(tmp_path)

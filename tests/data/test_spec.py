@@ -22,3 +22,15 @@ def test_from_a_dict_of_all_fields_and_no_others():
     del values["fps"]
     with pytest.raises(ValueError, match="the feature spec of config.json lacks 'fps', has an unknown field 'fpss'"):
         FeatureSpec.read(values | {"fpss": 3}, "config.json")
+
+
+@pytest.mark.parametrize("values", [None, [1], "spec", 3])
+def test_what_is_no_dict_is_refused(values):
+    with pytest.raises(ValueError, match=r"the feature spec of x lacks .*'dim'"):
+        FeatureSpec.read(values, "x")
+
+
+@pytest.mark.parametrize(("name", "value"), [("dim", "8"), ("fps", 1.5), ("encoder", None), ("projection", 5)])
+def test_a_field_of_another_type_is_named(name, value):
+    with pytest.raises(ValueError, match=f"the feature spec of x has the {name} {value!r}"):
+        FeatureSpec.read(dataclasses.asdict(corpora.spec()) | {name: value}, "x")

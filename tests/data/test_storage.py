@@ -90,3 +90,13 @@ def test_bad_features_and_ids_are_named(video_id, features, message):
 def test_features_of_any_number_type_become_float16():
     for kind in ("f2", "f4", "f8", "i4", "u1"):
         assert storage.check_features("v", np.ones((1, 2), kind), 2).dtype == np.float16
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("others", [0.0, -1.0, 65504.0, -65504.0])
+def test_one_value_that_is_not_finite_is_found_among_any_others(value, others):
+    features = np.full((3, 4), others, np.float16)
+    np.testing.assert_array_equal(storage.check_features("v", features, 4), features)
+    features[1, 2] = value
+    with pytest.raises(ValueError, match="'v': features hold NaN or infinity, first in second 1"):
+        storage.check_features("v", features, 4)

@@ -1,8 +1,8 @@
 """Features and captions of many videos on disk, memory-mapped. A corpus is a folder::
 
-    corpus.json                 FeatureSpec, split, licence, tokenizer
+    corpus.json                 FeatureSpec, split, licence
     videos.parquet              video_id, seconds, shard, row, media (the file's path in its folder, if known)
-    captions.parquet            video_id, start, end, text (and input_ids once tokenized)
+    captions.parquet            video_id, start, end, text; once tokenized input_ids too, and the tokenizer's name
     features-00000.safetensors  `features` (sum of T, F) float16 and `starts` (videos + 1,) int64
 
 and `store.sqlite` (`vclip.data.feature_store`) if it was made from video files: what became of each.
@@ -11,17 +11,18 @@ N videos, M captions of all videos, T seconds of one video, F feature size.
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from tqdm.auto import tqdm
 
 from vclip.data import layouts, storage
 from vclip.data.captions import Captions
@@ -30,6 +31,7 @@ from vclip.data.text import refuse_unknown
 
 # opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
 FILES_OPEN = 30_000
+ROWS_AT_ONCE = 2**14  # captions; their tokens, as the tokenizer gives them, take 70 MB
 STORE = "store.sqlite"
 
 
@@ -38,7 +40,7 @@ class Corpus:
 
     It has `video_ids`, `spec`, `split`, `licence`, `rate`, `media` (paths of the videos' files, or None) and arrays:
     `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
-    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array.
+    `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array, read when used.
 
     Example:
         >>> import vclip
@@ -47,23 +49,21 @@ class Corpus:
         ((62, 128), "today we're doing pirate dish")
     """
 
-    def __init__(self, path, meta: dict, videos: pa.Table, captions: pa.Table, blocks: Any, rate: float | None = None):
-        """`blocks`: for each value of the videos' `shard` column the file of its (rows, F), as `layouts` reads it."""
+    def __init__(self, path, meta: dict, videos: pa.Table, captions: Any, blocks: Any, rate: float | None = None):
+        """`captions`: a table that `storage` opens. `blocks`: each shard's file (rows, F), that `layouts` reads."""
         self.path, self.rate = Path(path), rate
-        self.spec = None if meta.get("spec") is None else FeatureSpec.read(meta["spec"], self.path)
-        self.split, self.licence, self.tokenizer = meta.get("split"), meta.get("licence"), meta.get("tokenizer")
+        self.spec, self.split, self.licence = (meta.get(name) for name in ("spec", "split", "licence"))
         self.video_ids: list[str] = videos["video_id"].to_pylist()
         self.media: list[str | None] = videos["media"].to_pylist()
         self.seconds = videos["seconds"].to_numpy()
         self._shard, self.first_row = videos["shard"].to_numpy(), videos["row"].to_numpy()
-        self._blocks = blocks
+        self._blocks: Any = blocks
         self._read: Callable[[Any], np.ndarray] = lru_cache(FILES_OPEN)(layouts.read_rows)
-        # our own files were checked before they were written, other tools' are when a video is first read
-        self._checked = np.array([blocks[s].suffix == ".safetensors" for s in self._shard], dtype=bool)
+        self._checked = np.zeros(len(videos), dtype=bool)  # whose features were, when they were first read
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if twice := [video_id for i, video_id in enumerate(self.video_ids) if self._index[video_id] != i]:
             raise ValueError(f"{path}: video id {twice[0]!r} occurs twice: ids must be unique")
-        self._set_captions(captions)
+        self._set_captions(captions, meta.get("tokenizer"))
         if rate is not None and not rate > 0:
             raise ValueError(f"rate is the number of features a second, above 0, not {rate}")
         if rate not in (None, 1):
@@ -120,19 +120,15 @@ class Corpus:
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
             return Corpus(path, *layouts.read(path, split), rate)
-        try:
-            meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path / 'corpus.json'} is damaged ({error}): copy or extract it again") from None
+        with storage.reading(file := path / "corpus.json"):
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(meta, dict) or not isinstance(meta.get("tokenizer"), dict | None):
+                raise ValueError("expected an object with spec, split and licence")
         if split not in (None, meta.get("split")):
             raise ValueError(f"{path} holds the split {meta.get('split')!r}, not {split!r}")
-        videos = pq.read_table(path / "videos.parquet")
-        shards, positions = videos["shard"].to_numpy(), videos["row"].to_numpy()
-        starts = {s: storage.read_tensor(path / storage.shard_name(s), "starts") for s in np.unique(shards)}
-        row = np.array([starts[s][p] for s, p in zip(shards, positions, strict=True)], dtype=np.int64)
-        videos = videos.set_column(videos.schema.get_field_index("row"), "row", pa.array(row))
-        captions = pq.read_table(path / "captions.parquet", memory_map=True)
-        return Corpus(path, meta, videos, captions, {s: path / storage.shard_name(s) for s in starts}, rate)
+        meta["spec"] = FeatureSpec.read(meta.get("spec"), file)
+        videos, files = storage.read_videos(path, meta["spec"].dim)
+        return Corpus(path, meta, videos, path / "captions.parquet", files, rate)
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -176,6 +172,13 @@ class Corpus:
         first, last = self.caption_offsets[i], self.caption_offsets[i + 1]
         text = self.caption_text[first:last].to_pylist()
         return Captions(self.caption_start[first:last], self.caption_end[first:last], text)
+
+    @cached_property
+    def caption_text(self) -> pa.ChunkedArray:
+        with storage.reading(self._table):
+            texts = self._captions.read(["text"])["text"].cast(pa.string())
+            texts.validate(full=True)
+            return texts
 
     def gather_features(
         self, videos: np.ndarray, starts: np.ndarray, ends: np.ndarray
@@ -231,25 +234,28 @@ class Corpus:
         return self._token_table()[1]
 
     def tokenize(self, tokenizer) -> "Corpus":
-        """Add each caption's tokens to the table on disk: of 96 characters, 32 tokens (how2processor.py:859-882)."""
+        """Add each caption's tokens to the table on disk: of 96 characters, 32 tokens (how2processor.py:859-882).
+
+        Where the folder cannot be written, or is another tool's, only this object has them.
+        """
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
-        if self._tokens is not None and (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+        if (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
             return self
-        texts = [text[:96] for text in self.caption_text.to_pylist()]
-        ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        rows = pa.array([row[:32] for row in ids], pa.list_(pa.int32()))
-        if not (self.path / "corpus.json").is_file():
-            self._set_tokens(rows)  # another tool's folder is read, never written
-            return self
-        table = pq.read_table(self.path / "captions.parquet", columns=storage.CAPTIONS.names)
-        table = table.append_column("input_ids", rows)
-        meta = json.loads((self.path / "corpus.json").read_text(encoding="utf-8"))
-        # a kill in between must not leave these tokens under another tokenizer's name
-        storage.write_json(self.path / "corpus.json", meta | {"tokenizer": None})
-        storage.replace(self.path / "captions.parquet", lambda temporary: pq.write_table(table, temporary))
-        storage.write_json(self.path / "corpus.json", meta | {"tokenizer": named})
-        self.tokenizer = named
-        self._set_captions(table)
+
+        def tokenized() -> Iterator[pa.Table]:
+            for rows in tqdm(self._columns(storage.CAPTIONS), desc="tokenize", total=total, delay=10, leave=False):
+                texts = [text[:96] for text in rows["text"].fill_null("").to_pylist()]
+                ids = [row[:32] for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+                yield pa.Table.from_batches([rows]).append_column(storage.TOKENS, pa.array(ids, storage.TOKENS.type))
+
+        can_write = os.access(self.path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+        ours = can_write and (self.path / "corpus.json").is_file()
+        total = -(-len(self.caption_start) // ROWS_AT_ONCE)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as elsewhere:
+            file = (self.path if ours else Path(elsewhere)) / "captions.parquet"
+            schema = storage.CAPTIONS.append(storage.TOKENS).with_metadata({"tokenizer": json.dumps(named)})
+            storage.write_table(file, schema, tokenized())
+            self._captions, self._tokens, self.tokenizer = storage.open_table(file), None, named
         return self
 
     def check(self, config) -> None:
@@ -273,27 +279,44 @@ class Corpus:
         self._shard, self.first_row = np.arange(len(self)), np.zeros(len(self), np.int64)
         self.seconds = np.array([len(block) for block in self._blocks], np.int64)
 
-    def _set_captions(self, table: pa.Table) -> None:
+    def _set_captions(self, file: Any, tokenizer: dict | None) -> None:
         """Captions in the order of the videos, as all that writes them does."""
-        ids = pa.array(self.video_ids, pa.string())
-        owner = pc.index_in(table["video_id"], ids)  # pyright: ignore[reportAttributeAccessIssue]
-        if owner.null_count or (np.diff(owner.to_numpy()) < 0).any():
-            raise ValueError(f"{self.path}: captions are not in the order of the videos: copy both tables again")
-        self.caption_offsets = np.searchsorted(owner.to_numpy(), np.arange(len(self) + 1)).astype(np.int64)
-        self.caption_start = table["start"].to_numpy().astype(np.float64)
-        self.caption_end = table["end"].to_numpy().astype(np.float64)
-        self.caption_text = table["text"]
+        self._table = file if isinstance(file, Path) else self.path
+        with storage.reading(self._table):
+            # stays open: if another table takes its name, texts are still those of these times
+            self._captions = storage.open_table(file)
+            schema = self._captions.schema_arrow
+            named = (schema.metadata or {}).get(b"tokenizer", json.dumps(tokenizer))
+            self.tokenizer = json.loads(named) if storage.TOKENS.name in schema.names else None
+            names, start, end = self._captions.read(["video_id", "start", "end"]).select(["video_id", "start", "end"])
+            ids: Any = names.cast(pa.dictionary(pa.int32(), pa.string())).combine_chunks()
+            owner = np.array([self._index.get(name, -1) for name in ids.dictionary.to_pylist()], np.int32)[ids.indices]
+            if names.null_count or (np.diff(owner, prepend=0) < 0).any():
+                raise ValueError("captions are not in the order of the videos")
+            self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
+            self.caption_start, self.caption_end = (x.cast(pa.float64()).to_numpy() for x in (start, end))
+            if len(bad := np.flatnonzero(~np.isfinite(self.caption_start + self.caption_end))):
+                raise ValueError(f"the times of row {bad[0]} are not finite")
         self._tokens: tuple[np.ndarray, np.ndarray] | None = None
-        if "input_ids" in table.column_names:
-            self._set_tokens(table["input_ids"].combine_chunks())
 
-    def _set_tokens(self, lists: pa.ListArray) -> None:
-        lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-        self._tokens = np.concatenate([[0], np.cumsum(lengths)]), lists.flatten().to_numpy()
+    def _columns(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """These columns of the captions, some rows at a time."""
+        with storage.reading(self._table):
+            for rows in self._captions.iter_batches(ROWS_AT_ONCE, columns=schema.names):
+                yield rows.select(schema.names).cast(schema)
 
     def _token_table(self) -> tuple[np.ndarray, np.ndarray]:
         if self._tokens is None:
-            raise ValueError(f"{self.path} has no tokens yet: call corpus.tokenize(tokenizer) once")
+            if storage.TOKENS.name not in self._captions.schema_arrow.names:
+                raise ValueError(f"{self.path} has no tokens yet: call corpus.tokenize(tokenizer) once")
+            lengths, ids = [np.zeros(1, np.int64)], bytearray()  # which grows without a copy
+            for (rows,) in self._columns(pa.schema([storage.TOKENS])):
+                lengths.append(rows.value_lengths().fill_null(-1).to_numpy())
+                ids += rows.flatten().fill_null(-1).to_numpy().data
+            offsets, ids = np.cumsum(np.concatenate(lengths)), np.frombuffer(ids, np.int32)
+            if not storage.divides(offsets, len(ids)) or ids.min(initial=0) < 0:
+                raise ValueError(f"{self._table}: a caption lacks its tokens: copy the table again")
+            self._tokens = offsets, ids
         return self._tokens
 
     def _block(self, shard: int) -> np.ndarray:
@@ -304,7 +327,8 @@ class Corpus:
 
     def _check_new(self, videos: np.ndarray) -> None:
         for i in np.unique(videos[~self._checked[videos]]):
-            storage.check_features(self.video_ids[i], self._rows(i), self.dim)
+            with storage.reading(self._blocks[self._shard[i]]):
+                storage.check_features(self.video_ids[i], self._rows(i), self.dim)
             self._checked[i] = True
 
 

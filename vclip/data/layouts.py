@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
 from vclip.data.pickles import load_pickle, load_torch
-from vclip.data.storage import CAPTIONS, VIDEOS, captions_table, read_npy, read_tensor, table
-from vclip.data.text import what_is_wrong
+from vclip.data.storage import CAPTIONS, TOKENS, VIDEOS, captions_table, divides, read_npy, read_tensor, reading, table
 
 H5 = (".h5", ".hdf5")
 KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder holds one kind
 
 # of a Corpus: its metadata, its tables of videos and captions, and the features file of each value of `shard`
-Layout = tuple[dict, pa.Table, pa.Table, list[Path]]
+Layout = tuple[dict, pa.Table, pa.Buffer, list[Path]]
 
 
 def read(path: Path, split: str | None = None) -> Layout:
@@ -34,7 +34,9 @@ def read(path: Path, split: str | None = None) -> Layout:
         if split is None and len(splits) > 1:
             raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
         return _read_shards(path, split or splits[0])
-    files = sorted(path.glob("[!.]*.*"))  # without what macOS leaves beside them, such as ._<id>.npy
+    files = sorted(
+        file for file in path.glob("[!.]*.*") if file.is_file()
+    )  # without what macOS leaves beside them, such as ._<id>.npy
     kinds = [found for kind in KINDS if (found := [file for file in files if file.suffix in kind])]
     if not kinds:
         known = ", ".join(f"<id>{suffix}" for kind in KINDS[:-1] for suffix in kind)
@@ -70,7 +72,7 @@ def _read_files(files: list[Path], split: str | None) -> Layout:
     if unreadable:
         some = "; ".join(unreadable[:3])
         warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=4)
-    return {"split": split}, table(videos, VIDEOS), captions_table(captions), files
+    return {"split": split}, table(videos, VIDEOS), _in_memory(captions_table(captions)), files
 
 
 def read_rows(file: Path) -> np.ndarray:
@@ -84,14 +86,11 @@ def _features(file: Path) -> dict[str, np.ndarray]:
     if file.suffix == ".npy":
         return {file.stem: read_npy(file)}
     if file.suffix in H5:
-        with open_h5(file) as datasets:
+        with reading(file), open_h5(file) as datasets:
             return {video_id: _half(np.asarray(dataset)) for video_id, dataset in datasets.items()}
     if file.suffix == ".npz":
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
-        except Exception as error:  # a damaged archive can fail in any way
-            raise ValueError(f"{file} is not a file of plain arrays ({what_is_wrong(file, error)})") from None
+        with reading(file), np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
     else:
         found = load_torch(file)
         tensors = {k: t for k, t in (found if isinstance(found, dict) else {"": found}).items() if torch.is_tensor(t)}
@@ -108,37 +107,47 @@ def _half(array: np.ndarray) -> np.ndarray:
 
 
 def open_h5(file: Path, mode: str = "r") -> Any:
-    """An HDF5 file, a mapping of names to datasets; ImportError that says what to install, ValueError if damaged."""
+    """An HDF5 file, a mapping of names to datasets; ImportError that says what to install."""
     try:
         import h5py
     except ImportError:
         raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
-    try:
-        return h5py.File(file, mode)
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read as HDF5 ({what_is_wrong(file, error)}): copy it again") from None
+    return h5py.File(file, mode)
 
 
 def _read_shards(path: Path, split: str) -> Layout:
     """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; tokens of `*.<split>_<k>.{startends,caps_ids}`."""
     meta = load_pickle(path / f"{split}_meta.pkl")
-    if not isinstance(meta, dict) or not all(isinstance(i, str) for shard in meta.values() for i in shard):
+    lists = [*meta.values()] if isinstance(meta, dict) else [None]
+    if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists):
         raise ValueError(f"{path / f'{split}_meta.pkl'}: expected a dict from shard number to a list of video ids")
     videos, captions, blocks = [], [], []  # rows of the tables, and files
     for block, (shard, ids) in enumerate(sorted(meta.items())):
-        starts = read_npy(path / f"{split}_{shard}_starts.npy")
-        if len(starts) != len(ids) + 1:
-            raise ValueError(f"{path}: shard {split}_{shard} holds {len(starts) - 1} videos, its list names {len(ids)}")
-        videos += [(i, b - a, block, a, None) for i, a, b in zip(ids, starts[:-1], starts[1:], strict=True)]
         blocks.append(path / f"{split}_{shard}_data.npy")
+        starts, rows = read_npy(path / f"{split}_{shard}_starts.npy"), read_npy(blocks[-1])
+        if len(starts) != len(ids) + 1 or not divides(starts, len(rows)) or rows.ndim != 2:
+            raise ValueError(
+                f"{blocks[-1]} {rows.shape} is not what its starts divide among the {len(ids)} ids: copy all"
+            )
+        videos += [(i, b - a, block, a, None) for i, a, b in zip(ids, starts[:-1], starts[1:], strict=True)]
         for file in sorted(path.glob(f"[!.]*.{split}_{shard}.startends_starts.npy")):
             prefix, offsets = str(file).removesuffix("startends_starts.npy"), read_npy(file)
             times, tokens = (read_npy(Path(f"{prefix}{name}_data.npy")) for name in ("startends", "caps_ids"))
+            fit = divides(offsets, len(times)) and len(offsets) == len(ids) + 1 and len(tokens) == len(times)
+            if not fit or times.shape[1:] != (2,) or times.dtype.kind != "f" or tokens.dtype.kind not in "iu":
+                raise ValueError(
+                    f"{file} does not divide times {times.shape} and tokens {tokens.shape}: copy all three"
+                )
             owners = np.repeat(ids, np.diff(offsets)).tolist()
-            rows = zip(owners, times.tolist(), tokens, strict=True)
-            captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in rows]
-    schema = CAPTIONS.append(pa.field("input_ids", pa.list_(pa.int32()))) if captions else CAPTIONS
-    return {"split": split}, table(videos, VIDEOS), table(captions, schema), blocks
+            said = zip(owners, times.tolist(), tokens, strict=True)
+            captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in said]
+    schema = CAPTIONS.append(TOKENS) if captions else CAPTIONS
+    return {"split": split}, table(videos, VIDEOS), _in_memory(table(captions, schema)), blocks
+
+
+def _in_memory(captions: pa.Table) -> pa.Buffer:
+    pq.write_table(captions, written := pa.BufferOutputStream())
+    return written.getvalue()
 
 
 def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,12 +40,15 @@ class FeatureSpec:
     dim: int
 
     @classmethod
-    def read(cls, values: dict, where) -> "FeatureSpec":
+    def read(cls, values: Any, where) -> "FeatureSpec":
         """Make a spec from a dict of all fields, read from `where`."""
         names = [f.name for f in fields(cls)]
+        values = values if isinstance(values, dict) else {}
         if wrong := sorted(set(names) ^ values.keys()):
             problems = ", ".join(f"{'lacks' if name in names else 'has an unknown field'} {name!r}" for name in wrong)
             raise ValueError(f"the feature spec of {where} {problems}; a spec has {', '.join(names)}")
+        if bad := [f"{f.name} {values[f.name]!r}" for f in fields(cls) if not isinstance(values[f.name], f.type)]:  # pyright: ignore
+            raise ValueError(f"the feature spec of {where} has the {bad[0]}, of another type: copy its file again")
         return cls(**values)
 
     def check(self, other: "FeatureSpec", whose: str) -> None:
