@@ -217,6 +217,8 @@ def test_the_released_shards(tmp_path):
         np.testing.assert_array_equal(corpus.features(i), features.astype(np.float16))
         np.testing.assert_array_equal(corpus.captions(i).start, captions.start)
     assert set(np.diff(corpus.token_offsets)) == {3}
+    released = corpus.token_ids.tolist()  # they come without texts, so nothing can be tokenized anew
+    assert corpus.tokenize(corpora.tokenizer()).token_ids.tolist() == released
     (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: Evil(tmp_path / "ran")}))
     with pytest.raises(Exception, match="mkdir"):
         Corpus.open(tmp_path, "train")

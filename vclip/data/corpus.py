@@ -239,8 +239,10 @@ class Corpus:
         Where the folder cannot be written, or is another tool's, only this object has them.
         """
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
-        if (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
-            return self
+        foreign = not (self.path / "corpus.json").is_file()
+        released = foreign and self.tokenizer is None and storage.TOKENS.name in self._captions.schema_arrow.names
+        if released or (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+            return self  # released shards hold tokens without texts
 
         def tokenized() -> Iterator[pa.Table]:
             for rows in tqdm(self._columns(storage.CAPTIONS), desc="tokenize", total=total, delay=10, leave=False):
@@ -249,7 +251,7 @@ class Corpus:
                 yield pa.Table.from_batches([rows]).append_column(storage.TOKENS, pa.array(ids, storage.TOKENS.type))
 
         can_write = os.access(self.path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-        ours = can_write and (self.path / "corpus.json").is_file()
+        ours = can_write and not foreign
         total = -(-len(self.caption_start) // ROWS_AT_ONCE)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as elsewhere:
             file = (self.path if ours else Path(elsewhere)) / "captions.parquet"
