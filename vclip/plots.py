@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from vclip.data.captions import Captions
 from vclip.search.hits import visible
 from vclip.tasks.segmentation import segments
-from vclip.training.checkpoint import MASS, read_log
+from vclip.training.checkpoint import LOG, MASS, read_log
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
 WIDTH = 12.0  # inches of a time axis, its labels counted
@@ -138,10 +138,13 @@ def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
 
 
 class LiveCurve:
-    """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve())`."""
+    """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve(config.output))`.
 
-    def __init__(self):
-        self.rows: list[dict] = []
+    With the folder of a run that goes on, what preceded is drawn too.
+    """
+
+    def __init__(self, output: str | Path | None = None):
+        self.rows: list[dict] = read_log(Path(output)) if output and (Path(output) / LOG).is_file() else []
         self._drawn = 0.0
         self._display = None
 

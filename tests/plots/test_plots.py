@@ -100,6 +100,7 @@ def test_a_live_curve_keeps_the_whole_run(tmp_path):
     curve = plots.LiveCurve()
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
     curve({"step": 2, "loss": 1.0})
+    assert [row["step"] for row in plots.LiveCurve(tmp_path).rows] == [1, 2]
     curve.finish(tmp_path)
     assert [row["step"] for row in curve.rows] == [1, 2]
 

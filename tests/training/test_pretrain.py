@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -417,6 +418,21 @@ def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, 
     last = VideoCLIPModel.from_pretrained(tmp_path / "two/last").state_dict()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(last[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: name + text)
+
+
+def test_an_interrupted_run_saves_its_step_and_goes_on_to_the_same_end(data, tmp_path):
+    def interrupt(row):
+        if row["step"] == 8 and "loss" in row:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pretrain(config(data, tmp_path / "whole", save_every=100))
+    stopped = config(data, tmp_path / "stopped", save_every=100)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 8 of 18; run this again to go on"):
+        pretrain(stopped, on_row=interrupt)
+    assert [row["step"] for row in read_log(tmp_path / "stopped") if "loss" in row] == [*range(1, 9)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    pretrain(stopped)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_second_start_says_so(data, tmp_path, capsys):

@@ -3,10 +3,12 @@
 import contextlib
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -99,18 +101,21 @@ class Trainer:
     def run_epoch(self, epoch: int, batches: list[np.ndarray]) -> None:
         """The steps of an epoch from `progress.batch` on, then validation and checkpoints."""
         config, rank, world = self.config, self.accelerator.process_index, self.accelerator.num_processes
-        left = range(self.progress.batch, len(batches) // world)
-        title, silent = f"epoch {epoch}/{config.epochs}", self.log is None
-        bar = tqdm(left, desc=title, leave=False, mininterval=REFRESH, disable=silent)
+        left, total = range(self.progress.batch, len(batches) // world), config.epochs * (len(batches) // world)
+        title, done, silent = f"epoch {epoch}/{config.epochs}", self.progress.step, self.log is None
+        bar = tqdm(left, title, total, leave=False, mininterval=REFRESH, disable=silent, initial=done)
         prepared = prefetch(self._inputs(epoch, batch, batches[batch * world + rank]) for batch in left)
-        with contextlib.closing(prepared):  # or a traceback that is kept would keep the thread
+        # closed, or a traceback that is kept would keep the thread
+        with contextlib.closing(prepared), interrupts() as interrupted:
             for batch, inputs in zip(bar, prepared, strict=True):
                 loss, norm, rate = self._step(epoch, batch, inputs)
                 self.progress.batch, self.progress.step = batch + 1, self.progress.step + 1
                 self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                if self.progress.step % config.save_every == 0:
+                if self.progress.step % config.save_every == 0 or interrupted:
                     self._save_state(batches)
+                if interrupted:
+                    raise KeyboardInterrupt(f"stopped at step {self.progress.step} of {total}; run this again to go on")
                 if self.progress.step % RETURN_EVERY == 0:
                     return_memory()
         self._finish(epoch)
@@ -175,6 +180,25 @@ class Trainer:
         self.log.append(row)
         if self.on_row is not None:
             self.on_row(row)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """The first interrupt, as by Ctrl-C, is noted here, so that a step ends whole; a second one stops at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield caught
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def start_accelerator(config: TrainConfig) -> Accelerator:
