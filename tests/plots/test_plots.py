@@ -121,8 +121,7 @@ def test_any_text_is_drawn_as_it_is_or_escaped(tmp_path, text):
         plots.ranking([text], [[None]], [None]),
         plots.questions([None], [[text, "b"]], [np.array([1, 2])], [0], [text]),
         plots.step_map(np.zeros((3, 1)), [0], [], [text]),
-        plots.labelled_seconds(np.array([1]), np.array([1]), np.array([1.0]), 0.0, [text], "score"),
-        plots.timeline(FRAMES, Captions([0.0], [3.0], [text])),
+        plots.timeline(3, curves={text: [1.0]}, bands={text: [(text, 0, 1)]}, captions=Captions([0.0], [3.0], [text])),
     ]
     for figure in figures:
         figure.savefig(tmp_path / "figure.png")
