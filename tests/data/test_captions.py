@@ -84,6 +84,11 @@ def test_captions_count_what_is_irregular():
 # reading
 
 
+def test_a_notebook_shows_a_table_of_escaped_texts():
+    shown = Captions([0.0], [2.5], ["<b>peel & chop"])._repr_html_()
+    assert "&lt;b&gt;peel &amp; chop" in shown and "2.5" in shown
+
+
 def test_rolling_vtt(tmp_path):
     captions = read_captions(write(tmp_path / "a.vtt", ROLLING))
     assert rows(captions)[0] == (0.48, 2.23, "so today we")

@@ -57,6 +57,17 @@ def test_any_ids_texts_and_lengths(tmp_path_factory, data):
     assert [corpus.captions(i).text for i in range(len(ids))] == [captions.text for _, _, captions in rows]
 
 
+def test_videos_by_id_and_in_turn_are_what_create_takes(tmp_path):
+    corpus = Corpus.create(tmp_path / "c", corpora.spec(), corpora.videos(3))
+    again = Corpus.create(tmp_path / "again", corpora.spec(), corpus)
+    for video_id in corpus.video_ids:
+        video, other = corpus[video_id], again[video_id + ".mp4"]
+        assert video.video_id == other.video_id == video_id and video.captions.text == other.captions.text
+        np.testing.assert_array_equal(video.features, other.features)
+    with pytest.raises(KeyError, match="unknown"):
+        corpus["unknown"]
+
+
 def test_a_buffer_that_is_filled_again_gives_each_video_its_own_features(tmp_path):
     def rows():
         buffer = np.zeros((3, corpora.DIM), np.float16)

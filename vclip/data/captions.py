@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64
 
 from vclip.data.text import decoded, short
@@ -65,6 +66,10 @@ class Captions:
     def __repr__(self) -> str:
         span = f", {self.start.min():.1f}-{self.end.max():.1f} s" if len(self) else ""
         return f"Captions({len(self)} rows{span}, {self.overlapping} overlapping, {self.disordered} out of order)"
+
+    def _repr_html_(self) -> str:
+        table = pd.DataFrame({"start": self.start, "end": self.end, "text": self.text})
+        return table.to_html(index=False, max_rows=20, float_format="%.1f")
 
 
 def read_captions(path: str | Path, video_id: str | None = None) -> Captions:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,12 +35,21 @@ ROWS_AT_ONCE = 2**14  # captions; their tokens, as the tokenizer gives them, tak
 STORE = "store.sqlite"
 
 
+class Video(NamedTuple):
+    """A video of a corpus: `features` (T, F) float16, one a second."""
+
+    video_id: str
+    features: np.ndarray
+    captions: Captions
+
+
 class Corpus:
     """N videos: features a second and timed captions. Made by `Corpus.create`, read by `Corpus.open`.
 
     It has `video_ids`, `spec`, `split`, `licence`, `rate`, `media` (paths of the videos' files, or None) and arrays:
     `seconds` (N,) int64; `caption_offsets` (N + 1,) int64: video i owns captions offsets[i]:offsets[i + 1];
     `caption_start`, `caption_end` (M,) float64, seconds; `caption_text`, M strings as an Arrow array, read when used.
+    `corpus["id"]` is a `Video`, and iteration gives all of them, as `create` takes them.
 
     Example:
         >>> import vclip
@@ -132,6 +141,13 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.video_ids)
+
+    def __getitem__(self, video_id: str) -> Video:
+        i = self.index(video_id)
+        return Video(self.video_ids[i], self.features(i), self.captions(i))
+
+    def __iter__(self) -> Iterator[Video]:
+        return map(self.__getitem__, self.video_ids)
 
     def __contains__(self, video_id: str) -> bool:
         return self._find(video_id) is not None
