@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerFast
 
 from vclip.data import storage
 from vclip.data.captions import Captions
-from vclip.data.corpus import Corpus, vocabulary_hash
+from vclip.data.corpus import Corpus
+from vclip.data.spec import vocabulary_hash
 from vclip.models.config import VideoCLIPConfig
 
 import corpora

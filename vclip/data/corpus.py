@@ -9,7 +9,6 @@ and `store.sqlite` (`vclip.data.feature_store`) if it was made from video files:
 N videos, M captions of all videos, T seconds of one video, F feature size.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -26,7 +25,7 @@ from tqdm.auto import tqdm
 
 from vclip.data import layouts, storage
 from vclip.data.captions import Captions
-from vclip.data.spec import FeatureSpec
+from vclip.data.spec import FeatureSpec, vocabulary_hash
 from vclip.data.text import refuse_unknown
 
 # opening a file is slow: HowTo100M's 6,500 shards stay open, and two corpora fit Linux's vm.max_map_count (65,530)
@@ -348,9 +347,3 @@ class Corpus:
             with storage.reading(self._blocks[self._shard[i]]):
                 storage.check_features(self.video_ids[i], self._rows(i), self.dim)
             self._checked[i] = True
-
-
-def vocabulary_hash(tokenizer) -> str:
-    """First 16 hex digits of the SHA-256 of a tokenizer's vocabulary, whatever its name or folder."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
-    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 """How the features of a corpus were made."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -71,3 +72,9 @@ def weights_hash(tensors: Mapping[str, "Tensor"]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def vocabulary_hash(tokenizer) -> str:
+    """First 16 hex digits of the SHA-256 of a tokenizer's vocabulary, whatever its name or folder."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
+    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]

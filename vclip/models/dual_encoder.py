@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from vclip.data.corpus import Corpus, vocabulary_hash
+from vclip.data.corpus import Corpus
 from vclip.data.extraction import encode_file
-from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.data.spec import FeatureSpec, vocabulary_hash, weights_hash
 from vclip.datasets.minihowto import FOLDER, PROJECTION_HASH
 from vclip.encoders.loading import from_spec
 from vclip.models.packing import on_device

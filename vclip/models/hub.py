@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from vclip.data.corpus import vocabulary_hash
 from vclip.data.extraction import processes
-from vclip.data.spec import FeatureSpec, weights_hash
+from vclip.data.spec import FeatureSpec, vocabulary_hash, weights_hash
 from vclip.encoders.loading import load_encoder
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import SIZE
