@@ -8,6 +8,7 @@ import json
 import math
 import os
 import warnings
+import weakref
 from collections import namedtuple
 from collections.abc import Callable
 from contextlib import closing
@@ -143,6 +144,7 @@ class MomentIndex:
         if (isinstance(text, str) and not text.strip()) or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {short(text)} and {k}")
         query, hits, w = printable(text) if isinstance(text, str) else text, Hits(), self._windows
+        hits.index = weakref.ref(self)
         if w is None:
             return hits
         z = self._vector(query)
@@ -243,7 +245,7 @@ class MomentIndex:
     def _vector(self, query: Any) -> Float32[np.ndarray, " D"]:
         """z_t of a sentence, or the mean of h_v over the seconds of a picture or a clip."""
         if isinstance(query, str):
-            _check_words(query, self.clip.tokenizer)
+            _check_words(query, self.clip)
             h_v = self.clip.encode_texts([query])
         elif isinstance(query, tuple):
             h_v = self.clip.encode_video(*query)
@@ -266,8 +268,12 @@ class MomentIndex:
         return float((z @ query - scores.mean()) / max(scores.std(), 1e-6))
 
 
-def _check_words(text: str, tokenizer: Any) -> None:
-    """Refuse a text of unknown tokens alone, and warn where they are half of it or more."""
+def _check_words(text: str, clip: DualEncoder) -> None:
+    """Refuse a text of unknown tokens alone; warn where they are half of it or more, and where its end is cut."""
+    tokenizer: Any = clip.tokenizer
+    shorter = text.rsplit(maxsplit=1)[0]
+    if len(shorter) > 60 and np.allclose(*clip.encode_texts([text, shorter]), rtol=0, atol=1e-5):  # no model cuts less
+        warnings.warn(f"the query is cut: the model does not read its end, ...{text[-20:]!r}", stacklevel=4)
     if getattr(tokenizer, "unk_token_id", None) is None:
         return
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
