@@ -1,7 +1,7 @@
 """The retrieval browser: a `MomentIndex` as a search page in JupyterLab and Voila.
 
-Page and Python talk by widget messages, so it works behind any server and for videos anywhere on disk. Pictures and
-videos are sent when they are shown; the notebook saves text alone: the query, the hits, and a list of them.
+Page and Python talk by widget messages, so it works behind any server and for videos anywhere on disk. The notebook
+saves text alone: the query and a list of the hits.
 """
 
 import html
@@ -26,9 +26,8 @@ SCRIPTS = ("player.js", "curve.js", "browser.js")  # one ES module: the page can
 class RetrievalBrowser(anywidget.AnyWidget):
     """A search page for an index: type a sentence, see the moments that match, play them.
 
-    Put it on the last line of a notebook cell. A hit plays from its start to its end; below it is the score of every
-    second, on which a click seeks. Arrow keys move between hits, Enter plays one. The hits on the page are `found`, and
-    as rows for a pandas frame `hits`; those of all searches that were given a tag there are `tagged`.
+    Put it on the last line of a notebook cell. `found` are the hits on the page, `hits` the same as rows for a pandas
+    frame, and `tagged` those of all searches that were given a tag there.
 
     Args:
         k: the largest number of hits of a search.
@@ -47,21 +46,17 @@ class RetrievalBrowser(anywidget.AnyWidget):
     query = traitlets.Unicode().tag(sync=True)
     hits = traitlets.List().tag(sync=True)
     searched = traitlets.Dict().tag(sync=True)
-    text_class = traitlets.Unicode().tag(sync=True)  # of the hits as text, which a live page hides
 
     def __init__(self, index: MomentIndex, k: int = 10):
         super().__init__(searched={"videos": len(index)})
-        self.index, self.k, self.text_class = index, k, f"vclip-text-{self.model_id}"
+        self.index, self.k = index, k
         self.found, self.tagged, self._text_output = Hits(), Hits(), None
         self._first = 0  # the page names a hit by a number, and never sends a path
         self.on_msg(self._answer)
 
     def search(self, text: Any, files: str = "") -> Hits:
-        """Show on the page, and return, at most `k` hits, best first; ValueError as `MomentIndex.search`.
-
-        Args:
-            files: search only videos whose path contains this, in any case.
-        """
+        """Show on the page, and return, at most `k` hits in videos whose path contains `files` in any case; what `text`
+        can be, and ValueError, as `MomentIndex.search`."""
         wanted = files.strip().casefold()
         found = self.index.search(text, self.k, videos=(lambda video: wanted in video.casefold()) if wanted else None)
         self._first, self.found = self._first + len(self.found), found
@@ -69,9 +64,9 @@ class RetrievalBrowser(anywidget.AnyWidget):
         within = [seconds for video, seconds in lengths.items() if wanted in video.casefold()]
         windows = sum(len(sliding_windows(seconds, *self.index.clip.window)) for seconds in within)
         counts = {"videos": len(within), "seconds": sum(within), "windows": windows}
-        rows = found.to_frame().astype(object)
         with self.hold_sync():
-            self.query, self.hits = visible(str(text)), rows.where(rows.notna(), None).to_dict("records")
+            self.query = visible(str(text))
+            self.hits = found.to_frame().replace({float("nan"): None}).to_dict("records")
             self.searched = counts | {"first": self._first, "lengths": [lengths[hit.video] for hit in found]}
         if self._text_output is not None:
             self._text_output.update(self._as_text())
@@ -89,7 +84,6 @@ class RetrievalBrowser(anywidget.AnyWidget):
             self.send({"id": message["id"], "error": text or type(error).__name__})
 
     def _done(self, action: str, key: int = -1, text: str = "", **values) -> tuple[dict, list[bytes]]:
-        """What the page asked for: an answer, and files to go with it."""
         if action == "search":
             self.search(text, **values)
             return {}, []
@@ -125,4 +119,4 @@ class RetrievalBrowser(anywidget.AnyWidget):
         """The hits for those who open the saved notebook without a kernel."""
         title = html.escape(f'{len(self.found)} moments for "{self.query}"')
         table = Hits(self.found)._repr_html_()  # without pictures
-        return HTML(f'<details class="{self.text_class}"><summary>As text: {title}</summary>{table}</details>')
+        return HTML(f'<details class="vclip-as-text"><summary>As text: {title}</summary>{table}</details>')

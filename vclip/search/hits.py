@@ -61,17 +61,15 @@ class Hits(list[Hit]):
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each hit, a column for each attribute, the query as text; control characters as `\\x1b`."""
-        rows = [vars(hit) | {"query": str(hit.query)} for hit in self]
-        frame = pd.DataFrame(rows, columns=[*Hit.__dataclass_fields__])
-        return frame.map(lambda value: visible(value) if isinstance(value, str) else value)
+        rows = pd.DataFrame([vars(hit) for hit in self], columns=[*Hit.__dataclass_fields__]).astype({"query": str})
+        return rows.map(lambda value: visible(value) if isinstance(value, str) else value)
 
     def play(self, i: int = 0) -> Video:
         """A player of hit `i`, kept in the notebook; ValueError for a copy, or if the index is gone."""
         if (index := self.index()) is None:
             raise ValueError("these hits know no index: keep it in a variable, and play what its search returned")
-        return Video(
-            data=clip(index.file(self[i].video), self[i].start, self[i].end), embed=True, mimetype="video/webm"
-        )
+        content = clip(index.file(self[i].video), self[i].start, self[i].end)
+        return Video(data=content, embed=True, mimetype="video/webm")
 
     def save(self, path: str | Path, fps: float = 25) -> None:
         """Write a .csv, in which an apostrophe precedes a text that a spreadsheet would compute; an .srt, a cue a hit;
@@ -96,12 +94,11 @@ class Hits(list[Hit]):
         storage.replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _repr_html_(self) -> str:
-        rows = self.to_frame()[:10].drop(columns=["query", "said", "both"])
+        rows = self.to_frame()[:10].drop(columns=["quantile", "query", "said", "both"])
         rows = rows.map(lambda value: html.escape(value) if isinstance(value, str) else value)
-        rows["quantile"] = [f"above {quantile:.0%} of everyday sentences" for quantile in rows["quantile"]]
         rows.insert(0, "", [self._picture(hit) for hit in self[: len(rows)]])
         with pd.option_context("display.max_colwidth", None):  # pandas would cut pictures
-            return rows.to_html(index=False, escape=False)
+            return rows.to_html(index=False, escape=False, float_format="%.3f")
 
     def _picture(self, hit: Hit) -> str:
         with suppress(AttributeError, KeyError, OSError, ValueError):  # no index, or no file that can be read

@@ -1,8 +1,7 @@
 """Pictures and short clips of any video file, in formats that a web page can show.
 
-Browsers play few of the formats that FFmpeg reads, and a page cannot reach files outside its server's folder: it gets
-small files that it plays as they are, and clips of others, encoded anew, small, as WebM (VP8 and Opus). Times are
-seconds from the container's start, as in `vclip.data.video`.
+Browsers play few of the formats that FFmpeg reads: a page gets small files that it plays as they are, and clips of
+others, encoded anew as WebM (VP8 and Opus). Times are seconds from the container's start, as in `vclip.data.video`.
 """
 
 import io
@@ -22,7 +21,6 @@ from vclip.data.video import VideoError, decode, filter_graph, filtered, frames_
 
 SIDE, THUMBNAIL_SIDE = 480, 240  # longest side in pixels
 SAMPLE_RATE = 48_000
-LARGEST = 30_000_000  # bytes of a file that is sent as it is
 OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is moved
 
 
@@ -49,8 +47,8 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
 
 
 def playable(path: Path, codecs: Sequence[str]) -> bool:
-    """Whether a page that plays `codecs`, by FFmpeg's names, can be sent the file as it is."""
-    if path.suffix.lower() not in (".mp4", ".m4v", ".webm") or path.stat().st_size > LARGEST:
+    """Whether a page that plays `codecs`, by FFmpeg's names, can be sent the file as it is: at most 30 MB."""
+    if path.suffix.lower() not in (".mp4", ".m4v", ".webm") or path.stat().st_size > 30_000_000:
         return False
     with open_video(path) as container:
         coded = [stream.codec_context for stream in container.streams if stream.type in ("video", "audio")]

@@ -115,18 +115,18 @@ const duration = (s) => (s < 3600 ? `${Math.round(s / 60) || "<1"} min` : `${(s 
 const several = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 // What was searched, and what came of it.
-function told(query, searched, n) {
-  const { videos, seconds, windows } = searched;
+function told(query, liked, searched, n) {
+  const { videos, seconds, windows } = searched, asked = query.length > 80 ? `${query.slice(0, 80)}…` : query;
   if (!query) return `${several(videos, "video")} ${videos === 1 ? "is" : "are"} ready to be searched`;
+  if (!videos) return "No video is named so: empty the second box to search all.";
+  const sought = `${liked ? "like" : "for"} “${asked}”`;
   const where = `${several(windows, "window")} in ${several(videos, "video")} (${duration(seconds)})`;
-  if (!n) return `Nothing found for “${query}” in ${where}: try other words or fewer filters.`;
-  return `${several(n, "moment")} for “${query}”, the best of ${where}`;
+  if (!n) return `Nothing found ${sought} in ${where}: try other words.`;
+  return `${several(n, "moment")} ${sought}, the best of ${where}`;
 }
 
 function render({ model, el }) {
   const root = el.appendChild(make("div", "browser", "", { "data-lm-suppress-shortcuts": "true" })); // or JupyterLab takes the arrow keys
-  // the same hits as text are for those who have no kernel; Voila could not keep them up to date
-  root.append(make("style", "style", `.${model.get("text_class")} { display: none; }`));
   const status = make("div", "status", "", { role: "status" }), notes = make("div", "notes", "", { role: "status" });
   const say = (text, wrong = false) => {
     status.textContent = text;
@@ -134,7 +134,7 @@ function render({ model, el }) {
   };
   const note = (texts) => notes.replaceChildren(...texts.map((text) => make("div", "note", `Note: ${text}`)));
   const fail = (error) => say(error.message, true);
-  const tell = () => say(told(model.get("query"), model.get("searched"), hits.length));
+  const tell = () => say(told(model.get("query"), liked, model.get("searched"), hits.length));
   const { ask, stop } = asker(model, (late) => (late ? say(LATE, true) : status.textContent === LATE && tell()));
   const { form, query, files } = makeForm();
   const list = make("ol", "hits", "", { tabindex: 0, role: "listbox", "aria-label": "moments found" });
