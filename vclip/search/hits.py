@@ -48,7 +48,7 @@ class Hit:
     tag: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.video}, {self.start:g} to {self.end:g} s"
+        return visible(f"{self.video}, {self.start:g} to {self.end:g} s")
 
 
 class Hits(list[Hit]):
@@ -61,8 +61,8 @@ class Hits(list[Hit]):
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each hit, a column for each attribute, the query as text; control characters as `\\x1b`."""
-        rows = pd.DataFrame([vars(hit) for hit in self], columns=[*Hit.__dataclass_fields__]).astype({"query": str})
-        return rows.map(lambda value: visible(value) if isinstance(value, str) else value)
+        rows = [{k: visible(v) if isinstance(v, str) else v for k, v in vars(hit).items()} for hit in self]
+        return pd.DataFrame(rows, columns=[*Hit.__dataclass_fields__]).astype({"query": str})
 
     def play(self, i: int = 0) -> Video:
         """A player of hit `i`, kept in the notebook; ValueError for a copy, or if the index is gone."""
