@@ -11,11 +11,11 @@ from PIL import Image
 
 from vclip import plots
 from vclip.data.captions import Captions
-from vclip.search.browser import LONGEST, STATIC
-from vclip.search.playback import THUMBNAIL_SIDE, clip, pictures
+from vclip.search.browser import STATIC
+from vclip.search.playback import clip, pictures, playable
 
 SCRIPTS = ("page.js", "curve.js", "player.js", "scrubber.js")
-MOST_PICTURES = 60  # of one video: a JPEG of 200 kB
+MOST_PICTURES, SIDE = 60, 160  # of one video, and pixels: a JPEG of 200 kB
 
 
 class Scrubber(anywidget.AnyWidget):
@@ -56,7 +56,7 @@ class Scrubber(anywidget.AnyWidget):
     ):
         if video is not None and shown is None:
             times = np.linspace(0, seconds, min(MOST_PICTURES, max(1, int(seconds))), endpoint=False).tolist()
-            shown = dict(zip(times, pictures(video, times, THUMBNAIL_SIDE), strict=True))
+            shown = dict(zip(times, pictures(video, times, SIDE), strict=True))
         curves, bands, shown = curves or {}, bands or {}, dict(sorted((shown or {}).items()))
         self.video = video if video is None else Path(video)
         self.figure = plots.timeline(seconds, shown, curves, bands, captions, threshold)
@@ -65,7 +65,7 @@ class Scrubber(anywidget.AnyWidget):
         said = captions or Captions([], [], [])
         content = {
             "seconds": float(seconds),
-            "plays": video is not None,
+            "video": None if self.video is None else self.video.name,
             "times": [float(time) for time in shown],
             "size": size,
             "threshold": None if threshold is None else float(threshold),
@@ -83,9 +83,11 @@ class Scrubber(anywidget.AnyWidget):
         self.on_msg(self._answer)
 
     def _answer(self, _widget, message: dict, _buffers) -> None:
-        start, end = (message["values"][name] for name in ("start", "end"))
+        start, end, codecs = (message["values"][name] for name in ("start", "end", "codecs"))
         try:
-            self.send({"id": message["id"], "answer": {}}, [clip(self.video, start, min(end, start + LONGEST))])
+            whole = self.video.is_file() and playable(self.video, codecs)
+            content = self.video.read_bytes() if whole else clip(self.video, start, end)
+            self.send({"id": message["id"], "answer": {"whole": whole}}, [content])
         except (OSError, ValueError) as error:
             self.send({"id": message["id"], "error": str(error)})
 

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import av
 import nbformat
 import pytest
 
@@ -64,14 +65,16 @@ def artefacts(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, shared) -> Path:
     """A folder with `home` and `videos`: their index, four of MiniHowTo's, one named and captioned in markup, and one
-    with sound."""
+    with sound. A page plays test0002 and the one with sound as they are, and clips of the others, in Matroska."""
     world = tmp_path_factory.mktemp("world")
     (world / "videos").mkdir()
     (world / "home").mkdir()
     for name in ("test0000", "test0001", "test0002", "test0003"):
         for suffix in (".mp4", ".vtt"):
             stem = MARKUP if name == "test0003" else name
-            shutil.copy(vclip.minihowto() / "videos" / f"{name}{suffix}", world / "videos" / f"{stem}{suffix}")
+            copied = shutil.copy(vclip.minihowto() / "videos" / f"{name}{suffix}", world / "videos" / f"{stem}{suffix}")
+            if suffix == ".mp4" and name != "test0002":
+                to_matroska(Path(copied))
     said = f"WEBVTT\n\n00:00.000 --> 10:00.000\n{MARKUP.replace('<', '&lt;').replace('>', '&gt;')} we stir\n"
     (world / "videos" / f"{MARKUP}.vtt").write_text(said)
     shutil.copy(shared / "videos" / "rabbit320.mp4", world / "videos")
@@ -79,8 +82,19 @@ def world(tmp_path_factory, shared) -> Path:
     return world
 
 
-def write_notebook(world: Path, name: str) -> Path:
-    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, "RetrievalBrowser(index)")]
+def to_matroska(path: Path) -> None:
+    """Put the packets of a file of one stream into Matroska, beside it."""
+    with av.open(str(path)) as read, av.open(str(path.with_suffix(".mkv")), "w") as out:
+        stream = out.add_stream_from_template(read.streams[0])
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    path.unlink()
+
+
+def write_notebook(world: Path, name: str, cell: str = "RetrievalBrowser(index)") -> Path:
+    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, cell)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = world / "home" / name
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
@@ -190,14 +204,14 @@ def console() -> Console:
 def open_notebook(world, lab, chromium, console):
     """Opens a notebook in JupyterLab, the project's or one of ours, runs it, gives the page with the browser."""
 
-    def opened(name: str, run: bool = True):
+    def opened(name: str, run: bool = True, **cell):
         if (NOTEBOOKS / name).exists():
             notebook = nbformat.read(NOTEBOOKS / name, 4)
             for cell in notebook.cells:
                 cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
             nbformat.write(notebook, world / "home" / name)
         elif run:
-            write_notebook(world, name)
+            write_notebook(world, name, **cell)
         page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(PATIENCE)
         page.goto(lab.format(name))

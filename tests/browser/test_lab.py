@@ -49,8 +49,7 @@ def state(page) -> dict:
 
 def length(page) -> int:
     """Seconds of the video whose curve is shown."""
-    minutes, seconds = page.inner_text(".vclip-axis span:last-child").split(":")
-    return 60 * int(minutes) + int(seconds)
+    return int(page.get_attribute(".vclip-plot svg", "data-seconds"))
 
 
 def place(page) -> float:
@@ -59,8 +58,13 @@ def place(page) -> float:
 
 
 def click_curve(page, second: float) -> None:
-    box = page.locator(".vclip-curve svg").bounding_box()
+    box = page.locator(".vclip-plot svg").bounding_box()
     page.mouse.click(box["x"] + second / length(page) * box["width"], box["y"] + box["height"] / 2)
+
+
+def played_from(hit: dict) -> str:
+    """The beginning of a condition that `wait` takes: a file that is sent whole counts from its own start."""
+    return f"{PLAYED}({hit['start'] if hit['video'].endswith('.mp4') else min(AROUND, hit['start'])}"
 
 
 def wait(page, condition: str, timeout: float = PATIENCE):
@@ -69,18 +73,44 @@ def wait(page, condition: str, timeout: float = PATIENCE):
     return page.wait_for_function(f"(() => {{ {video}; return {condition} }})()", timeout=timeout).json_value()
 
 
+def pictures(page) -> list[int]:
+    """Widths of the pictures of the hits in view, once all are there."""
+    page.locator(".vclip-browser").evaluate("browser => browser.scrollIntoView()")
+    bottom = "Math.min(hit.parentNode.getBoundingClientRect().bottom, innerHeight - 60)"
+    seen = f"hit.getBoundingClientRect().bottom < {bottom}"
+    rows = f"[...document.querySelectorAll('.vclip-hit')].filter(hit => {seen})"
+    widths = f"{rows}.flatMap(hit => [...hit.querySelectorAll('img')].map(i => i.naturalWidth))"
+    page.wait_for_function(f"(w => w.length && w.every(Boolean))({widths})")
+    return page.evaluate(widths)
+
+
+def test_pictures_are_there_at_first_view(open_notebook, console, artefacts):
+    """Nobody has searched on the page: Python has, before JupyterLab attached it."""
+    page = open_notebook("first.ipynb", cell=f"browser = RetrievalBrowser(index)\nbrowser.search({QUERY!r})\nbrowser")
+    widths = pictures(page)
+    assert len(widths) >= 6 and len(widths) % 3 == 0
+    status = page.inner_text(".vclip-status")
+    assert re.fullmatch(rf"\d+ moments for “{QUERY}”, the best of \d+ windows in 5 videos \(4 min\)", status), status
+    page.screenshot(path=artefacts / "browser-first-view.png")
+    page.close()
+    assert not console
+
+
 def test_a_moment_is_found_played_and_left(page, console, artefacts):
     assert "5 videos" in page.inner_text(".vclip-status")
     found = search(page)
-    assert 5 <= len(found) <= 10 and f"{MARKUP}.mp4" in {hit["video"] for hit in found}
+    assert 5 <= len(found) <= 10 and f"{MARKUP}.mkv" in {hit["video"] for hit in found}
     plays(page, found, artefacts / "browser-playing.png")
     assert not console
 
 
 def test_notebook_10_runs_and_its_moments_play(open_notebook, console, artefacts):
     page = open_notebook("10_error_analysis.ipynb")
-    assert "12 videos" in page.inner_text(".vclip-status")
-    plays(page, search(page), artefacts / "notebook-10.png")
+    assert "in 12 videos" in page.inner_text(".vclip-status")
+    page.locator(".vclip-browser").scroll_into_view_if_needed()
+    assert len(pictures(page)) >= 6, "nobody has searched on the page"
+    plays_whole(page, search(page))
+    page.screenshot(path=artefacts / "notebook-10.png")
     page.close()
     assert not console
 
@@ -90,23 +120,127 @@ def test_a_video_with_sound_plays(page, console, world):
     (hit, *_) = found = search(page)
     assert {hit["video"] for hit in found} == {"rabbit320.mp4"}
     page.click(".vclip-hits .vclip-hit >> nth=0")
-    wait(page, f"{PLAYED}({min(AROUND, hit['start'])}, 1)")
+    wait(page, f"{PLAYED}({hit['start']}, 1)")
     assert page.eval_on_selector(".vclip-stage video", "v => v.webkitAudioDecodedByteCount") > 0
     page.wait_for_selector(".vclip-line[d^=M]")  # what is asked after the clip could say something else
-    file = world / "videos" / "rabbit320.mp4"
-    away = file.rename(world / "rabbit320.mp4")
+    page.fill(".vclip-files", "")
+    assert not console
+
+
+def test_a_file_that_is_gone_is_named(page, console, world, artefacts):
+    file = world / "videos" / "test0001.mkv"
+    away = file.rename(world / "test0001.mkv")
+    page.fill(".vclip-files", "test0001")
+    search(page)
+    page.wait_for_selector(".vclip-no-picture >> text=no longer in")
     page.click(".vclip-hits .vclip-hit >> nth=0")
     page.wait_for_function("document.querySelector('.vclip-wrong')?.textContent.includes('no longer in')")
+    page.screenshot(path=artefacts / "browser-gone.png")
     assert not page.locator(".vclip-wait").is_visible() and not console
     away.rename(file)
+    page.fill(".vclip-files", "no such file")
+    page.press(".vclip-query", "Enter")
+    page.wait_for_function("document.querySelector('.vclip-status').textContent.startsWith('No video is named so')")
     page.fill(".vclip-files", "")
+
+
+def plays_whole(page, found: list[dict]) -> None:
+    """The file is sent once, as it is: other moments of it and the whole curve need nothing more."""
+    video = next(hit["video"] for hit in found if hit["video"].endswith(".mp4"))
+    same = [i for i, hit in enumerate(found) if hit["video"] == video]
+    page.click(f".vclip-hits .vclip-hit >> nth={same[0]}")
+    hit = found[same[0]]
+    wait(page, f"{PLAYED}({hit['start']}, 0.3)")
+    wait(page, f"v.paused && Math.abs(v.currentTime - {hit['end']}) < 0.3")
+    seconds, source = length(page), page.get_attribute(".vclip-stage video", "src")
+    assert abs(state(page)["duration"] - seconds) < 1
+    outside = 0.8 * seconds if hit["end"] < 0.6 * seconds else 3
+    click_curve(page, outside)
+    wait(page, f"{PLAYED}({outside}, 0.2) || [...Array(v.played.length).keys()].some(i => v.played.end(i) > {outside})")
+    assert abs(place(page) - outside) < 5
+    for i in same[1:2]:
+        page.click(f".vclip-hits .vclip-hit >> nth={i}")
+        wait(page, f"Math.abs(v.currentTime - {found[i]['start']}) < 3 && !v.seeking")
+    assert page.get_attribute(".vclip-stage video", "src") == source
+
+
+def test_a_file_that_the_page_plays_is_sent_whole(page, console, world):
+    (world / "home" / "encoded").write_text("")
+    page.fill(".vclip-files", "test0002")
+    plays_whole(page, search(page))
+    page.fill(".vclip-files", "")
+    assert not (world / "home" / "encoded").read_text() and not console
+
+
+def test_more_like_a_hit_a_tag_and_a_second_curve(page, console, artefacts):
+    found = search(page)
+    page.fill(".vclip-tag >> nth=1", "good one")
+    page.press(".vclip-tag >> nth=1", "Enter")
+    assert page.locator(".vclip-stage").is_hidden() and hits(page) == found, "a tag plays nothing"
+    page.click(".vclip-hits .vclip-hit >> nth=1")
+    page.wait_for_selector(".vclip-line[d^=M]")
+    assert page.input_value(".vclip-tag >> nth=1") == "good one"
+    page.fill(".vclip-against", "fry the cactus")
+    page.press(".vclip-against", "Enter")
+    page.wait_for_selector(".vclip-line.vclip-other[d^=M]")
+    assert page.locator(".vclip-entry").all_inner_texts() == [QUERY, "fry the cactus"]
+    box, seconds = page.locator(".vclip-plot svg").bounding_box(), length(page)
+    page.mouse.move(box["x"] + 10.5 / seconds * box["width"], box["y"] + 20)
+    assert re.fullmatch(r"0:10 · −?\d+\.\d\d · −?\d+\.\d\d", page.inner_text(".vclip-tip"))
+    assert (
+        page.locator(".vclip-tick").first.inner_text() == "0:00" and page.get_attribute(".vclip-zero", "x2") == "1000"
+    )
+    page.screenshot(path=artefacts / "browser-curves.png")
+    page.fill(".vclip-against", "")
+    page.press(".vclip-against", "Enter")
+    page.wait_for_selector(".vclip-line.vclip-other[d='']", state="attached")
+
+    page.click(".vclip-like >> nth=0")
+    page.wait_for_function("document.querySelector('.vclip-status').textContent.includes('moments like “')")
+    assert hits(page) != found and page.input_value(".vclip-query") == QUERY
+    page.fill(".vclip-query", "洋葱 stir")
+    page.press(".vclip-query", "Enter")
+    page.wait_for_selector(".vclip-note >> text=tokens of '洋葱 stir' are unknown")
+    search(page)
+    assert page.locator(".vclip-note").count() == 0 and not console
+
+
+def luminance(colour: str) -> float:
+    rgb = [float(x) / (1 if colour.startswith("color(") else 255) for x in re.findall(r"[\d.]+", colour)[:3]]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_is_read_in_the_light_and_the_dark_theme(page, artefacts):
+    search(page)
+    page.click(".vclip-hits .vclip-hit >> nth=0")
+    page.wait_for_selector(".vclip-line[d^=M]")
+    seen = """names => names.map(name => {
+        const element = document.querySelector(name), style = getComputedStyle(element);
+        let behind = element;
+        while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentNode;
+        return [name, style.color, getComputedStyle(behind).backgroundColor];
+    })"""
+    names = [".vclip-query", ".vclip-go", ".vclip-status", ".vclip-video", ".vclip-score", ".vclip-said", ".vclip-like"]
+    names += [".vclip-hit[aria-selected=true] .vclip-score", ".vclip-tick", ".vclip-why", ".vclip-title"]
+    pages = {}
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        page.evaluate("t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})", theme)
+        page.wait_for_function("t => document.body.dataset.jpThemeName === t", arg=theme)
+        page.wait_for_timeout(500)
+        page.screenshot(path=artefacts / f"browser-{theme.split()[1].lower()}.png")
+        for name, colour, behind in page.evaluate(seen, names):
+            low, high = sorted((luminance(colour), luminance(behind)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (theme, name, colour, behind)
+        pages[theme] = luminance(page.evaluate(seen, [".vclip-why"])[0][2])
+    assert pages["JupyterLab Dark"] < 0.05 and pages["JupyterLab Light"] > 0.9
 
 
 def plays(page, found: list[dict], screenshot) -> None:
     """A click on a hit plays it from its start to its end, a click on the curve plays from there."""
     # pictures come as the list is scrolled
-    wait(page, "[...document.querySelectorAll('.vclip-thumb')].slice(0, 4).every(i => i.naturalWidth > 0)")
-    i, hit = next((i, hit) for i, hit in enumerate(found) if hit["start"] > 4)
+    pictures(page)
+    i, hit = next((i, hit) for i, hit in enumerate(found) if hit["start"] > 4 and hit["video"].endswith(".mkv"))
     page.click(f".vclip-hits .vclip-hit >> nth={i}")
     wait(page, f"{PLAYED}({AROUND}, 0)")
     start, seconds = hit["start"] - AROUND, length(page)
@@ -131,11 +265,13 @@ def plays(page, found: list[dict], screenshot) -> None:
 def test_a_seek_by_hand_holds(page, console):
     """The video's own bar and keys set currentTime: after that neither the hit's end nor its start holds."""
     found = [(i, hit) for i, hit in enumerate(search(page)) if hit["start"] >= 8 and hit["end"] <= 44]
+    found = [(i, hit) for i, hit in found if hit["video"].endswith(".mkv")]
     i, hit = min(found, key=lambda numbered: numbered[1]["end"] - numbered[1]["start"])
     after = AROUND + hit["end"] - hit["start"] + 0.2
     # in a frame before the page's own work in it, so that the page sees the new time before it hears of the seek
-    jump = f"v.currentTime > {AROUND} ? (v.currentTime = {after}) : requestAnimationFrame(jump)"
-    by_hand(page, f"const jump = () => {jump}; requestAnimationFrame(jump)")
+    moved = f"v.src !== old && v.currentTime > {AROUND}"
+    jump = f"{moved} ? (v.currentTime = {after}) : requestAnimationFrame(jump)"
+    by_hand(page, f"const old = v.src, jump = () => {jump}; requestAnimationFrame(jump)")
     page.click(f".vclip-hits .vclip-hit >> nth={i}")
     wait(page, "v.ended && v.readyState > 1")  # not paused at the hit's end, and the last frame stays
     assert state(page)["time"] == state(page)["duration"]
@@ -154,17 +290,18 @@ def test_of_hurried_clicks_only_the_last_is_encoded(page, console, world):
     found, encoded, hold = search(page), world / "home" / "encoded", world / "home" / "hold clip"
     encoded.write_text("")
     hold.touch()
-    for i in (0, 1, 2):
+    first, second, third = [i for i, hit in enumerate(found) if hit["video"].endswith(".mkv")][:3]
+    for i in (first, second, third):
         page.click(f".vclip-hits .vclip-hit >> nth={i}")
-        assert page.inner_text(".vclip-wait") == "encoding the clip…"
-        while i == 0 and not encoded.read_text():
+        assert page.inner_text(".vclip-wait") == "loading the moment…"
+        while i == first and not encoded.read_text():
             page.wait_for_timeout(50)
     hold.unlink()
-    wait(page, f"{PLAYED}({min(AROUND, found[2]['start'])}, 0)")
+    wait(page, f"{PLAYED}({min(AROUND, found[third]['start'])}, 0)")
     assert [float(start) for start in encoded.read_text().split()] == [
-        max(0, found[i]["start"] - AROUND) for i in (0, 2)
+        max(0, found[i]["start"] - AROUND) for i in (first, third)
     ]
-    assert page.inner_text(".vclip-title").startswith(f"{found[2]['video']}, ")
+    assert page.inner_text(".vclip-title").startswith(f"{found[third]['video']}, ")
     assert not page.locator(".vclip-wait").is_visible() and not console
 
 
@@ -182,7 +319,8 @@ def test_the_curve_of_a_very_long_video_is_drawn(chromium, console):
         curve.open(n, 0, 9);
         curve.draw([...Array(n).keys()].map((i) => i / n - 0.5));
     }""")
-    assert "−0.50 to 0.50" in page.inner_text(".vclip-axis") and page.get_attribute(".vclip-line", "d")[:2] == "M0"
+    assert [page.inner_text(f".vclip-{end}") for end in ("low", "high")] == ["−0.50", "0.50"]
+    assert 4 <= page.locator(".vclip-tick").count() <= 9 and page.get_attribute(".vclip-line", "d")[:2] == "M0"
     page.close()
     assert not console
 
@@ -197,7 +335,7 @@ def test_keys_files_and_markup(page, console, artefacts):
     assert chosen.count() == 1 and chosen.locator(".vclip-video").inner_text() == found[1]["video"]
     assert page.locator(".vclip-stage").is_hidden(), "arrow keys encode nothing"
     page.keyboard.press("Enter")
-    wait(page, f"{PLAYED}({min(AROUND, found[1]['start'])}, 0.05)")
+    wait(page, f"{played_from(found[1])}, 0.05)")
 
     assert page.locator(".vclip-browser img[src=x]").count() == 0
     page.fill(".vclip-files", MARKUP)
@@ -207,9 +345,9 @@ def test_keys_files_and_markup(page, console, artefacts):
             const shown = [...document.querySelectorAll(".vclip-hits .vclip-video")]
             return shown.length && shown.every(video => video.innerText === name)
         }""",
-        arg=f"{MARKUP}.mp4",
+        arg=f"{MARKUP}.mkv",
     )
-    assert {hit["video"] for hit in hits(page)} == {f"{MARKUP}.mp4"}
+    assert {hit["video"] for hit in hits(page)} == {f"{MARKUP}.mkv"}
     assert MARKUP in page.locator(".vclip-said").first.inner_text()
     page.screenshot(path=artefacts / "browser-markup.png")
     answered(page)  # what the page says of this search would replace what it says next
@@ -234,7 +372,7 @@ def test_a_moment_plays_before_its_scores_are_there(page, console, world):
 
     hit = hits(page)[1]
     page.click(".vclip-hits .vclip-hit >> nth=1")
-    wait(page, f"{PLAYED}({min(AROUND, hit['start'])}, 0)")
+    wait(page, f"{played_from(hit)}, 0)")
     assert not page.get_attribute(".vclip-line", "d")
     hold_scores.unlink()
     page.wait_for_function("document.querySelector('.vclip-line').getAttribute('d')")
@@ -267,7 +405,7 @@ def test_a_saved_notebook_keeps_the_hits_as_text_and_without_a_kernel_nothing_is
     os.kill(kernel, signal.SIGSTOP)  # it cannot answer, and the page cannot know
     page.fill(".vclip-query", "something else")
     page.press(".vclip-query", "Enter")
-    assert page.inner_text(".vclip-status") == "searching 5 videos…"
+    assert page.inner_text(".vclip-status") == "searching…"
     page.wait_for_selector(".vclip-status.vclip-wrong")
     late = page.inner_text(".vclip-status")
     assert "No answer from Python yet" in late and hits(page) == found
@@ -294,8 +432,12 @@ def test_voila_shows_the_same_page(world, chromium, console, artefacts):
         page.wait_for_selector(".vclip-browser")
         hit = search(page)[0]
         page.click(".vclip-hits .vclip-hit >> nth=0")
-        wait(page, f"{PLAYED}({hit['start']}, 0)")
+        wait(page, f"{played_from(hit)}, 0)")
         page.screenshot(path=artefacts / "browser-voila.png")
+        pictures(page)
+        search(page, "fry the cactus")
+        assert not page.locator(".vclip-as-text:visible").count(), "it would be of an earlier search"
+        assert not page.locator(".progress:visible, progress:visible, .widget-hprogress:visible").count()
         page.close()
     # Voila's own template asks a server for its icons
     assert not [complaint for complaint in console if "fontawesome" not in complaint]

@@ -1,10 +1,13 @@
 """The browser's Python side, as a page would speak to it; tests/browser drives real pages."""
 
+import html
 import io
 import json
+from dataclasses import replace
 
 import av
 import indexes
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -49,36 +52,46 @@ def test_only_some_files_are_searched(browser):
 def test_what_is_saved_in_a_notebook_is_json_and_text(browser):
     browser.search(f"{QUERY} <b>")
     json.dumps(browser.hits, allow_nan=False)
-    shown = browser._as_text()
-    assert MARKUP in shown["text/plain"] and f"{browser.hits[0]['score']:.3f}" in shown["text/plain"]
-    assert "<img" not in shown["text/html"] and "<b>" not in shown["text/html"]
+    shown = browser._as_text().data
+    assert html.escape(MARKUP) in shown and f"{browser.hits[0]['score']:.3f}" in shown
+    assert "<img" not in shown and "<b>" not in shown
     assert not any(isinstance(value, (bytes, memoryview)) for value in browser.get_state().values())
-    browser.hits = [browser.hits[0] | {"video": "a\x1b[2J\r\u202e4pm.\u2028\x9b\udc80 Тёст.mov"}]
-    for text in browser._as_text().values():
-        assert "a\\x1b[2J\\r\\u202e4pm.\\u2028\\x9b\\udc80 Тёст.mov" in text, "a terminal would obey it"
+    browser.found[0] = replace(browser.found[0], video="a\x1b[2J\r\u202e4pm.\u2028\x9b\udc80 Тёст.mov")
+    assert "a\\x1b[2J\\r\\u202e4pm.\\u2028\\x9b\\udc80 Тёст.mov" in browser._as_text().data
     alone = RetrievalBrowser(browser.index)
     alone.search(QUERY, files="nothing")
-    assert alone.hits == []
+    assert alone.hits == [] and alone.searched["videos"] == alone.searched["windows"] == 0
 
 
 def test_the_page_knows_lengths_and_new_videos(tmp_path):
     indexes.write(tmp_path / "a.mov", 40, 0)
     browser = RetrievalBrowser(MomentIndex.build(indexes.clip(), tmp_path))
-    assert browser.videos == 1
+    assert browser.searched == {"videos": 1}
     indexes.write(tmp_path / "b.mov", 20, 1)
     browser.index.update()
     browser.search(QUERY)
-    assert browser.videos == 2 and {row["video"]: row["seconds"] for row in browser.hits} == {"a.mov": 40, "b.mov": 20}
+    assert {k: browser.searched[k] for k in ("videos", "seconds", "windows")} == {
+        "videos": 2,
+        "seconds": 60,
+        "windows": len(browser.index._windows.video),
+    }
+    lengths = zip((row["video"] for row in browser.hits), browser.searched["lengths"], strict=True)
+    assert dict(lengths) == {"a.mov": 40, "b.mov": 20}
+    browser.search(QUERY, "b.mov")
+    assert (browser.searched["videos"], browser.searched["seconds"], browser.searched["windows"]) == (1, 20, 1)
 
 
 def test_answers_and_errors_go_to_the_page(browser, index):
     first = browser.search(QUERY)[0]
-    key = browser.hits[0]["key"]
-    assert ask(browser, "explain", key=key)["answer"] == {"scores": [float(s) for s in index.explain(first).scores]}
-    assert Image.open(io.BytesIO(ask(browser, "thumbnail", key=key)["buffers"][0])).format == "JPEG"
-    for end, seconds in ((9, 5), (1000, 60)):
-        with av.open(io.BytesIO(ask(browser, "clip", key=key, start=4, end=end)["buffers"][0])) as container:
-            assert container.format.name == "matroska,webm" and container.duration / av.time_base == seconds
+    key = browser.searched["first"]
+    assert ask(browser, "explain", key=key)["answer"]["scores"] == [float(s) for s in index.explain(first).scores]
+    other = ask(browser, "explain", key=key, text="w9")["answer"]["scores"]
+    assert other == [float(s) for s in index.explain(replace(first, query="w9")).scores]
+    assert Image.open(io.BytesIO(ask(browser, "thumbnail", key=key, time=1.5)["buffers"][0])).format == "JPEG"
+    clip = ask(browser, "clip", key=key, start=4, end=9, codecs=["mpeg4"])
+    assert not clip["answer"]["whole"], "a page plays no .mov"
+    with av.open(io.BytesIO(clip["buffers"][0])) as container:
+        assert container.format.name == "matroska,webm" and container.duration / av.time_base == 5
     assert "takes a text" in ask(browser, "search", text=" ", files="")["error"]
     browser.search(QUERY)
     assert "search again" in ask(browser, "explain", key=key)["error"], "keys of an earlier search are void"
@@ -90,9 +103,52 @@ def test_a_video_that_goes_is_said_in_the_page(tmp_path):
         indexes.write(tmp_path / name, 3, seed)
     browser = RetrievalBrowser(MomentIndex.build(indexes.clip(), tmp_path))
     browser.search(QUERY)
-    gone = browser.hits[0]
-    (tmp_path / gone["video"]).unlink()
-    assert "no longer in" in ask(browser, "thumbnail", key=gone["key"])["error"]
+    (tmp_path / browser.hits[0]["video"]).unlink()
+    for action, values in (("thumbnail", {"time": 1}), ("clip", {"start": 0, "end": 1, "codecs": []})):
+        assert "no longer in" in ask(browser, action, key=browser.searched["first"], **values)["error"]
+
+
+def test_warnings_reach_the_page(browser):
+    answer = ask(browser, "search", text="洋葱 w1", files="")["answer"]
+    assert answer["notes"] == ["2 of 3 tokens of '洋葱 w1' are unknown to the model"]
+    key = browser.searched["first"]
+    assert ask(browser, "explain", key=key, text="洋葱 w2")["answer"]["notes"] == [
+        "2 of 3 tokens of '洋葱 w2' are unknown to the model"
+    ]
+    long = " ".join(f"w{i % 40}" for i in range(100))
+    (note,) = ask(browser, "search", text=long, files="")["answer"]["notes"]
+    assert "too long: the model does not read its end" in note and long[-20:] in note
+    assert ask(browser, "search", text=" ".join(long.split()[:40]), files="")["answer"]["notes"] == []
+    assert ask(browser, "search", text=QUERY, files="")["answer"]["notes"] == []
+
+
+def test_more_like_a_hit(browser, index):
+    first = browser.search(QUERY)[0]
+    ask(browser, "like", key=browser.searched["first"], files="")
+    assert browser.found == index.search(first) and first not in browser.found
+    assert browser.query == f"{first.video}, {first.start:g} to {first.end:g} s"
+    json.dumps(browser.hits, allow_nan=False)
+    again = browser.found[0]  # a hit whose query is a hit
+    ask(browser, "like", key=browser.searched["first"], files="a.mov")
+    assert {row["video"] for row in browser.hits} == {"a.mov"} and browser.found == index.search(again, videos="a.mov")
+    json.dumps(browser.hits, allow_nan=False)
+    assert browser.found.to_frame()["query"].unique().tolist() == [str(again)]
+
+
+def test_tags_are_in_the_hits_and_in_their_csv(browser, tmp_path):
+    hits, first = browser.search(QUERY), browser.searched["first"]
+    before = list(hits)
+    for key, tag in ((first, "wrong"), (first + 1, "=good"), (first, ""), (first, "right")):
+        assert "error" not in ask(browser, "tag", key=key, text=tag)
+    assert hits is browser.found and hits == before and [hit.tag for hit in hits[:3]] == ["right", "=good", ""]
+    assert [row["tag"] for row in browser.hits[:3]] == ["right", "=good", ""]
+    hits.save(tmp_path / "hits.csv")
+    tags = pd.read_csv(tmp_path / "hits.csv", keep_default_na=False)["tag"].tolist()
+    assert tags == ["right", "'=good", *[""] * (len(hits) - 2)]
+    browser.search("w5")
+    ask(browser, "tag", key=browser.searched["first"], text="third")
+    assert [(hit.query, hit.tag) for hit in browser.tagged] == [(QUERY, "=good"), (QUERY, "right"), ("w5", "third")]
+    assert "search again" in ask(browser, "tag", key=first, text="late")["error"]
 
 
 def test_the_page_sets_text_and_loads_nothing():

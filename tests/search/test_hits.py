@@ -1,6 +1,11 @@
 """What people do with a hit: search by pictures, clips and hits, save the hits, cut one out."""
 
+import base64
+import copy
 import csv
+import gc
+import io
+import pickle
 import re
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -227,6 +232,72 @@ def test_other_files_are_refused_and_a_list_it_stays(index, tmp_path):
     assert not [*tmp_path.iterdir()]
     shown = HITS._repr_html_()
     assert shown.count("<tr") == 5 and "<i>" not in shown and "-2 eggs, &lt;i&gt;" in shown and "\\n\\n00" in shown
+    assert "<img" not in shown, "no index, no picture"
+
+
+def pictures_of(shown: str) -> list[bytes]:
+    return [
+        base64.b64decode(found) for found in re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="">', shown)
+    ]
+
+
+def test_hits_are_shown_with_pictures(real, shared):
+    hits = real.search("a cup of coffee", k=12)
+    shown = hits._repr_html_()
+    assert len(hits) == 12 and shown.count("<tr") == 11 and len(shown) < 150_000
+    images = pictures_of(shown)
+    assert len(images) == 10 and max(map(len, images)) < 11_000
+    for hit, image in zip(hits[:10], images, strict=True):
+        opened = Image.open(io.BytesIO(image))
+        (expected,) = pictures(shared / "videos" / hit.video, [(hit.start + hit.end) / 2], 128)
+        assert np.abs(np.asarray(opened, int) - expected).mean() < 6
+
+
+def test_noise_makes_no_large_table(tmp_path):
+    noise = list(np.random.default_rng(0).integers(0, 256, (10, 200, 200, 3), dtype=np.uint8))
+    for i in range(10):
+        write_video(tmp_path / f"{i}.mov", range(0, 1000, 500), noise[i : i + 1] * 2)
+    index = MomentIndex.build(indexes.clip(), tmp_path)
+    shown = index.search("w1", k=10)._repr_html_()
+    assert len(pictures_of(shown)) == 10 and len(shown) < 200_000
+    (tmp_path / "3.mov").unlink()
+    assert len(pictures_of(index.search("w1", k=10)._repr_html_())) == 9
+
+
+def test_hits_know_their_index_weakly(tmp_path):
+    for i in range(3):
+        indexes.write(tmp_path / f"{i}.mov", 5, i)
+    index = MomentIndex.build(indexes.clip(), tmp_path)
+    hits = index.search(QUERY, 3)
+    assert hits.index() is index and len(pictures_of(hits._repr_html_())) == 3
+    for same in (copy.copy(hits), copy.deepcopy(hits), pickle.loads(pickle.dumps(hits))):
+        assert type(same) is Hits and same == hits and same.to_frame().equals(hits.to_frame())
+        assert not pictures_of(same._repr_html_())
+        with pytest.raises(ValueError, match="know no index: keep it in a variable"):
+            same.play()
+    assert len(pickle.dumps(hits)) < 3000, "no index, no model"
+    del index
+    gc.collect()
+    assert hits.index() is None and not pictures_of(hits._repr_html_())
+    with pytest.raises(ValueError, match="know no index"):
+        hits.play()
+
+
+def test_a_hit_is_played_in_a_notebook(real):
+    hits = real.search("a cup of coffee", k=2)
+    shown = hits.play(1)._repr_html_()
+    (data,) = re.findall(r'src="data:video/webm;base64,([^"]+)"', shown)
+    with av.open(io.BytesIO(base64.b64decode(data))) as container:
+        assert container.duration / av.time_base == pytest.approx(hits[1].end - hits[1].start, abs=0.1)
+
+
+def test_a_frame_has_a_row_for_each_hit(real, shared):
+    hits = real.search(next(pictures(shared / "videos" / "rabbit320.mp4", [2], 100)), k=5)
+    frame = hits.to_frame()
+    assert frame["video"].tolist() == [hit.video for hit in hits] and frame["score"].tolist() == [h.score for h in hits]
+    more = real.search(hits[0], k=2).to_frame()
+    assert more["query"].tolist() == [f"{hits[0].video}, {hits[0].start:g} to {hits[0].end:g} s"] * 2
+    assert Hits().to_frame().columns.tolist() == [*Hit.__dataclass_fields__]
 
 
 def test_a_hit_is_cut_out(real, tmp_path):

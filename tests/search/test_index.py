@@ -1,6 +1,7 @@
 import os
 import pickle
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -340,8 +341,18 @@ def test_a_query_of_unknown_words_is_refused_and_of_many_warned_of(clip, made):
     index = MomentIndex.open(made, clip)
     with pytest.raises(ValueError, match="knows no word of '洋葱': search in the language"):
         index.search("洋葱")
-    with pytest.warns(UserWarning, match="2 of 3 tokens of '洋葱 w1' are unknown"):
-        index.search("洋葱 w1", k=1)
+    for text, unknown in (("洋葱 w1", "2 of 3"), ("洋葱 w1 w2 w3", "2 of 5")):
+        with pytest.warns(UserWarning, match=f"{unknown} tokens of '{text}' are unknown"):
+            index.search(text, k=1)
+
+
+def test_a_query_whose_end_is_cut_is_warned_of(clip, made):
+    index, limit = MomentIndex.open(made, clip), clip.processor.max_text_tokens
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index.search(" ".join(["w1"] * limit), k=1)
+    with pytest.warns(UserWarning, match="the model does not read its end, '...*w1 w2'"):
+        index.search(" ".join(["w1"] * limit + ["w2"]), k=1)
 
 
 def released(path: Path, lengths: list[int]) -> Path:

@@ -8,7 +8,7 @@ from PIL import Image
 from videos import cut, grey, write_video
 
 from vclip.data.video import VideoError, read_seconds
-from vclip.search.playback import SAMPLE_RATE, clip, pictures, thumbnail
+from vclip.search.playback import SAMPLE_RATE, clip, pictures, playable, thumbnail
 
 
 def levels(data: bytes) -> list[tuple[float, float]]:
@@ -169,7 +169,7 @@ def test_a_clip_is_upright_and_keeps_its_colours(tmp_path, rotation, pixels, spa
 
 
 def test_wide_and_tall_pictures_are_made_small(tmp_path):
-    for name, size, expected in (("wide", (300, 1201), (160, 40)), ("tall", (1200, 300), (40, 160))):
+    for name, size, expected in (("wide", (300, 1201), (240, 60)), ("tall", (1200, 300), (60, 240))):
         path = write_video(tmp_path / f"{name}.mov", [0, 500], grey(5, 5, size=size))
         assert Image.open(io.BytesIO(thumbnail(path, 0.2))).size == expected
 
@@ -179,7 +179,8 @@ def test_real_videos_give_clips_everywhere(shared):
         for start in (0, 6):
             shown = levels(clip(path, start, start + 0.5))
             assert 5 <= len(shown) <= 15 and shown[0][0] < 0.05, path.name
-        assert Image.open(io.BytesIO(thumbnail(path, 7))).width == 160
+        assert Image.open(io.BytesIO(thumbnail(path, 7))).width == 240
+        assert Image.open(io.BytesIO(thumbnail(path, 7, side=96))).width == 96
 
 
 def test_pictures_agree_with_the_plain_reader(shared):
@@ -221,3 +222,38 @@ def test_bad_files_say_what_is_wrong(steps, tmp_path):
         thumbnail(tmp_path / "text.mp4", 1)
     with pytest.raises(VideoError):
         thumbnail(cut(steps, tmp_path / "cut.mov", 0.6), 1)
+
+
+def remuxed(source, target, offset: float = 0):
+    """The packets of `source` in another container, `offset` s later."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as out:
+        streams = {stream: out.add_stream_from_template(stream) for stream in read.streams}
+        for packet in read.demux():
+            if packet.dts is not None:
+                late = round(offset / packet.time_base)
+                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                packet.stream = streams[packet.stream]
+                out.mux(packet)
+    return target
+
+
+def test_only_what_a_page_plays_is_sent_whole(shared, tmp_path, steps):
+    everything = ["h264", "aac", "vp8", "vp9", "av1", "opus", "vorbis"]
+    rabbit, gnome = (shared / "videos" / name for name in ("rabbit320.mp4", "gnome-launching-applications.webm"))
+    assert playable(rabbit, everything) and playable(gnome, everything)
+    assert not playable(rabbit, []) and not playable(rabbit, ["h264"]) and not playable(rabbit, ["aac"])
+    assert not playable(gnome, ["h264", "aac", "vorbis"])
+    assert not playable(steps, [*everything, "mpeg4"]), "a .mov"
+    assert not playable(remuxed(rabbit, tmp_path / "a.mkv"), everything)
+    assert playable(remuxed(rabbit, tmp_path / "a.MP4"), everything)
+    late = remuxed(gnome, tmp_path / "late.webm", offset=4)
+    assert not playable(late, everything), "the page would count from zero"
+    large = tmp_path / "large.mp4"
+    large.write_bytes(rabbit.read_bytes() + bytes(30_000_000))
+    assert not playable(large, everything)
+    clips = tmp_path / "clip.webm"
+    clips.write_bytes(clip(steps, 0, 2))
+    assert playable(clips, ["vp8"])
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoError, match=r"text\.mp4.*cannot be opened"):
+        playable(tmp_path / "text.mp4", everything)

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import warnings
+import weakref
 from collections import namedtuple
 from collections.abc import Callable
 from contextlib import closing
@@ -131,7 +132,7 @@ class MomentIndex:
         """Find at most k moments, best first, none overlapping. A moment is the best run of seconds in a window.
 
         Args:
-            text: a sentence (a str is never a file; the model warns of one whose tokens are mostly unknown to it); a
+            text: a sentence (a str is never a file; a warning names what the model does not read of it); a
                 picture: a Path, a PIL image or RGB (H, W, 3) uint8; a clip: the Path of a video or (path, start, end)
                 in seconds; or a `Hit`, for other moments like it. Their query vector is the mean of h_v.
             videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
@@ -143,6 +144,7 @@ class MomentIndex:
         if (isinstance(text, str) and not text.strip()) or k < 1:
             raise ValueError(f"search takes a text with words and k of at least 1, not {short(text)} and {k}")
         query, hits, w = printable(text) if isinstance(text, str) else text, Hits(), self._windows
+        hits.index = weakref.ref(self)
         if w is None:
             return hits
         z = self._vector(query)
@@ -243,7 +245,7 @@ class MomentIndex:
     def _vector(self, query: Any) -> Float32[np.ndarray, " D"]:
         """z_t of a sentence, or the mean of h_v over the seconds of a picture or a clip."""
         if isinstance(query, str):
-            _check_words(query, self.clip.tokenizer)
+            _check_words(query, self.clip)
             h_v = self.clip.encode_texts([query])
         elif isinstance(query, tuple):
             h_v = self.clip.encode_video(*query)
@@ -266,13 +268,16 @@ class MomentIndex:
         return float((z @ query - scores.mean()) / max(scores.std(), 1e-6))
 
 
-def _check_words(text: str, tokenizer: Any) -> None:
-    """Refuse a text of unknown tokens alone, and warn where they are half of it or more."""
-    if getattr(tokenizer, "unk_token_id", None) is None:
+def _check_words(text: str, clip: Any) -> None:
+    """Refuse a text of unknown tokens alone; warn of those of any other, and of an end that is cut off."""
+    shorter = text.rsplit(maxsplit=1)[0]
+    if len(shorter) > 60 and np.allclose(*clip.encode_texts([text, shorter]), rtol=0, atol=1e-5):  # no model cuts less
+        warnings.warn(f"the query is too long: the model does not read its end, '...{text[-20:]}'", stacklevel=4)
+    if getattr(clip.tokenizer, "unk_token_id", None) is None:
         return
-    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
-    unknown = tokens.count(tokenizer.unk_token_id)
+    tokens = clip.tokenizer(text, add_special_tokens=False)["input_ids"]
+    unknown = tokens.count(clip.tokenizer.unk_token_id)
     if unknown == len(tokens):
         raise ValueError(f"the model knows no word of {text!r}: search in the language that it was trained on")
-    if 2 * unknown >= len(tokens):
+    if unknown:
         warnings.warn(f"{unknown} of {len(tokens)} tokens of {text!r} are unknown to the model", stacklevel=4)

@@ -1,7 +1,7 @@
 """Pictures and short clips of any video file, in formats that a web page can show.
 
-Browsers play few of the formats that FFmpeg reads, and a page cannot reach files outside its server's folder: clips are
-encoded anew, small, as WebM (VP8 and Opus). Times are seconds from the container's start, as in `vclip.data.video`.
+Browsers play few of the formats that FFmpeg reads: a page gets small files that it plays as they are, and clips of
+others, encoded anew as WebM (VP8 and Opus). Times are seconds from the container's start, as in `vclip.data.video`.
 """
 
 import io
@@ -19,7 +19,7 @@ from PIL import Image
 
 from vclip.data.video import VideoError, decode, filter_graph, filtered, frames_of, open_video, picture_stream, rgb
 
-SIDE, THUMBNAIL_SIDE = 480, 160  # longest side in pixels
+SIDE, THUMBNAIL_SIDE = 480, 240  # longest side in pixels
 SAMPLE_RATE = 48_000
 OUT_OF_STEP = 0.05  # seconds by which sound may be early or late before it is moved
 
@@ -46,9 +46,19 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
         yield _picture(shown, side, reformatter)
 
 
-def thumbnail(path: str | Path, time: float) -> bytes:
-    """The picture at `time` (s) as a JPEG file, at most THUMBNAIL_SIDE pixels a side."""
-    (picture,) = pictures(path, [time], THUMBNAIL_SIDE)
+def playable(path: Path, codecs: Sequence[str]) -> bool:
+    """Whether a page that plays `codecs`, by FFmpeg's names, can be sent the file as it is: at most 30 MB."""
+    if path.suffix.lower() not in (".mp4", ".m4v", ".webm") or path.stat().st_size > 30_000_000:
+        return False
+    with open_video(path) as container:
+        coded = [stream.codec_context for stream in container.streams if stream.type in ("video", "audio")]
+        known = all(context and context.codec.canonical_name in codecs for context in coded)
+        return known and abs(container.start_time or 0) < av.time_base / 10  # a page counts from zero
+
+
+def thumbnail(path: str | Path, time: float, side: int = THUMBNAIL_SIDE) -> bytes:
+    """The picture at `time` (s) as a JPEG file, at most `side` pixels a side."""
+    (picture,) = pictures(path, [time], side)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "jpeg", quality=75)
     return file.getvalue()

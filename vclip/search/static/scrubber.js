@@ -28,11 +28,11 @@ function drawCurves(svg, { curves, seconds, threshold }) {
   svg.setAttribute("viewBox", `0 0 ${seconds} ${ROW.curves}`);
   svg.setAttribute("preserveAspectRatio", "none");
   const across = (value) => ({ x1: 0, x2: seconds, y1: y(value), y2: y(value) });
-  add("line", "zero", across(0));
-  if (threshold !== null) add("line", "threshold", across(threshold));
+  add("line", "scrub-zero", across(0));
+  if (threshold !== null) add("line", "scrub-threshold", across(threshold));
   curves.forEach(({ scores, colour }) => {
     const path = scores.map((score, i) => `${i ? "L" : "M"}${i} ${y(score)}H${i + 1}`).join("");
-    add("path", "scores", { d: path, stroke: colour });
+    add("path", "scrub-scores", { d: path, stroke: colour });
   });
   return [...new Set([high, 0])].map((value) => [value, y(value)]);
 }
@@ -47,34 +47,34 @@ function fillRows(rows, content, picture) {
     return element;
   };
   let free = 0;
-  const frames = times.length ? part("frames", ROW.pictures) : null;
+  const frames = times.length ? part("scrub-frames", ROW.pictures) : null;
   times.forEach((time, i) => {
     if (time < free) return; // no room
-    const tile = frames.appendChild(place(make("div", "tile"), time, seconds));
+    const tile = frames.appendChild(place(make("div", "scrub-tile"), time, seconds));
     const width = picture(tile, i, ROW.pictures);
     tile.style.width = `${width}px`;
     free = time + (seconds * width) / WIDTH;
   });
   if (curves.length) {
-    const row = part("curves", ROW.curves);
+    const row = part("scrub-curves", ROW.curves);
     drawCurves(row.appendChild(document.createElementNS(SVG, "svg")), content).forEach(([value, y]) => {
-      row.appendChild(make("div", "value", number(value))).style.top = `${Math.max(0, Math.min(y - 8, ROW.curves - 16))}px`;
+      row.appendChild(make("div", "scrub-value", number(value))).style.top = `${Math.max(0, Math.min(y - 8, ROW.curves - 16))}px`;
     });
   }
   bands.forEach(({ name, spans }) => {
-    const row = part("band", ROW.band);
+    const row = part("scrub-band", ROW.band);
     spans.forEach(([text, start, end, colour]) => {
-      const span = row.appendChild(place(make("div", "span", text, { title: `${text}, ${clock(start)} – ${clock(end)}` }), start, end));
+      const span = row.appendChild(place(make("div", "scrub-span", text, { title: `${text}, ${clock(start)} – ${clock(end)}` }), start, end));
       span.style.background = colour;
     });
-    row.append(make("div", "name", name));
+    row.append(make("div", "scrub-name", name));
   });
   const drawn = captions.map(([start, end, text]) => [start, Math.max(end, start + (seconds * LETTER * text.length) / WIDTH)]);
   const lanes = lanesOf(drawn);
   if (captions.length) {
-    const row = part("captions", ROW.caption * (Math.max(...lanes) + 1));
+    const row = part("scrub-captions", ROW.caption * (Math.max(...lanes) + 1));
     captions.forEach(([start, end, text], i) => {
-      const said = row.appendChild(place(make("div", "caption", text, { title: text }), start, drawn[i][1]));
+      const said = row.appendChild(place(make("div", "scrub-caption", text, { title: text }), start, drawn[i][1]));
       said.style.backgroundSize = `${(100 * (end - start)) / (drawn[i][1] - start)}% 100%`;
       said.style.top = `${ROW.caption * lanes[i]}px`;
     });
@@ -104,21 +104,21 @@ function render({ model, el }) {
     status.classList.toggle("vclip-wrong", wrong);
   };
   const { ask, stop } = asker(model, (late) => late && say(LATE, true));
-  const player = makePlayer((hit, start, end) => ask("clip", { start, end }), (time) => at(time, true), say);
-  const large = make("div", "large"), stage = make("div", "stage");
-  const rows = make("div", "rows", "", { tabindex: 0, role: "slider", "aria-label": "second of the video", "aria-valuemin": 0, "aria-valuemax": Math.floor(seconds) });
+  const player = makePlayer((hit, start, end, codecs) => ask("clip", { start, end, codecs }), (time) => at(time, true), say);
+  const large = make("div", "scrub-large"), stage = make("div", "stage");
+  const rows = make("div", "scrub-rows", "", { tabindex: 0, role: "slider", "aria-label": "second of the video", "aria-valuemin": 0, "aria-valuemax": Math.floor(seconds) });
   stage.append(player.box, large);
-  const legend = make("div", "legend");
+  const legend = make("div", "scrub-legend");
   legend.append(...curves.map(({ name, colour }) => {
-    const entry = make("span", "entry", name);
+    const entry = make("span", "scrub-entry", name);
     entry.style.borderColor = colour;
     return entry;
   }));
   root.append(stage, legend, rows, status);
   const values = fillRows(rows, content, picture);
-  const head = rows.appendChild(make("div", "playhead"));
-  const axis = root.insertBefore(make("div", "axis"), status);
-  axis.append(...[0, 0.25, 0.5, 0.75, 1].map((share) => make("span", "tick", clock(share * seconds))));
+  const head = rows.appendChild(make("div", "scrub-playhead"));
+  const axis = root.insertBefore(make("div", "scrub-axis"), status);
+  axis.append(...[0, 0.25, 0.5, 0.75, 1].map((share) => make("span", "scrub-tick", clock(share * seconds))));
 
   let now = 0;
   const at = (time, playing = false) => {
@@ -134,8 +134,8 @@ function render({ model, el }) {
     if (i >= 0) large.style.width = `${picture(large, i, 200)}px`;
   };
   const play = (time) => {
-    at(time, content.plays);
-    if (!content.plays) return;
+    at(time, content.video);
+    if (!content.video) return;
     large.hidden = true;
     player.box.hidden = false;
     player.seek(now);
@@ -164,7 +164,7 @@ function render({ model, el }) {
     event.stopPropagation();
     event.preventDefault();
   });
-  player.set({ seconds });
+  player.set({ seconds, video: content.video });
   at(0);
   return () => {
     stop();
