@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from vclip.data.captions import Captions
 from vclip.search.hits import visible
 from vclip.tasks.segmentation import segments
-from vclip.training.checkpoint import MASS, read_log
+from vclip.training.checkpoint import read_log
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
 WIDTH = 12.0  # inches of a time axis, its labels counted
@@ -168,10 +168,9 @@ class LiveCurve:
 
 
 def curves(rows: Sequence[dict]) -> Figure:
-    """A run's log over optimizer steps: training and validation loss, validation recall beside chance, and the softmax
-    mass on other videos in random batches."""
-    figure, [(left, right, last)] = panels(1, 3, (13, 3.7))
-    names = ["step", "loss", "validation_loss", "r1", "r5", "r10", "n", "chance_r1", MASS]
+    """A run's log over optimizer steps: training and validation loss, validation recall beside chance."""
+    figure, [(left, right)] = panels(1, 2, (10, 3.7))
+    names = ["step", "loss", "validation_loss", "r1", "r5", "r10", "n", "chance_r1"]
     log = pd.DataFrame(rows, columns=names, dtype=float).set_index("step")
     losses, held_out = log["loss"].dropna(), log.dropna(subset="validation_loss")
     left.plot(losses, color=VIDEO, alpha=0.3, linewidth=0.8)
@@ -182,11 +181,9 @@ def curves(rows: Sequence[dict]) -> Figure:
         for name, style in (("r1", "-"), ("r5", "--"), ("r10", ":")):
             right.plot(100 * held_out[name], style, color=TEXT, label=f"R@{name[1:]} of {n:.0f} clips")
         right.axhline(100 * chance, color=CHANCE, linewidth=1, label="chance R@1")
-    last.plot(100 * log[MASS].dropna(), "o-", color=VIDEO, markersize=3)
     left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
     right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
-    last.set(xlabel="optimizer step", ylabel="softmax on other videos (%)", title="random batches", ylim=(0, 100))
-    for axes in (left, right, last):
+    for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)

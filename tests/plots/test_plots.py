@@ -37,12 +37,6 @@ def test_every_axis_with_data_is_labelled(tmp_path):
         assert all(axes.get_ylabel() or axes.get_xlabel() for axes in figure.axes)
 
 
-def test_the_mass_on_other_videos_is_drawn_in_per_cent():
-    rows = [{"step": step, "mass_on_other_videos": mass} for step, mass in ((0, 0.9), (9, 0.5))]
-    (line,) = plots.curves([*rows, {"step": 1, "loss": 2.0}]).axes[2].lines
-    assert line.get_xydata().tolist() == [[0, 90], [9, 50]]
-
-
 def test_labels_are_drawn_where_they_are(tmp_path):
     """Untrusted texts, a video without any step."""
     strange = "$<b>x" * 30

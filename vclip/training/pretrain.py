@@ -22,7 +22,7 @@ from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, OverlappedClips
 from vclip.data.storage import new_folder
 from vclip.encoders.loading import encoder_files
-from vclip.losses import info_nce, mass_on_other_videos, mil_nce
+from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.locked_text import LockedText, LockedTextModel
@@ -30,7 +30,7 @@ from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
-from vclip.training.checkpoint import MASS, Run, claim, data_hash, read_run
+from vclip.training.checkpoint import Run, claim, data_hash, read_run
 from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
@@ -39,7 +39,6 @@ from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, ra
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}  # as in bert-base-uncased
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
-MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
 
 
@@ -175,8 +174,6 @@ class Contrast:
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
         config, accelerator = self.config, self.accelerator
-        if accelerator.is_main_process and config.sampler != "mil_nce":  # whose loss has no such softmax
-            write({MASS: self.mass_on_other_videos(epoch)})
         rng = random_stream(config.seed, epoch, 0, ORDER)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
@@ -187,18 +184,6 @@ class Contrast:
             index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
             batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
         return [self.videos[batch] for batch in batches]
-
-    def mass_on_other_videos(self, epoch: int) -> float:
-        """The mean over batches of random videos as the epoch begins: what retrieval can still make harder."""
-        config, rng = self.config, random_stream(self.config.seed, epoch, 0, VALIDATION)
-        size, n = config.videos_per_batch, config.clips_per_video
-        video, masses = torch.arange(size).repeat_interleave(n), []
-        for videos in shuffled_batches(len(self.videos), size, rng)[: max(1, MASS_VIDEOS // size)]:
-            videos = self.videos[videos]
-            clips = self.sampler.sample(self.training, videos, n, rng)
-            z_v, z_t = (torch.from_numpy(z) for z in self._embed(self.training, videos, clips))
-            masses.append(mass_on_other_videos(z_v, z_t, video, config.temperature))
-        return float(np.mean(masses))
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
         """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
