@@ -31,7 +31,7 @@ from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
 from vclip.training.checkpoint import Run, claim, data_hash, read_run
-from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
+from vclip.training.clip_scale import drawn_spans, overlapping, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
@@ -111,13 +111,14 @@ def own_word_pieces(corpus: Corpus, folder: Path, size: int) -> Path:
 
 def warn_of_scale(corpus: Corpus, config: PretrainConfig) -> None:
     """Warn where most clips of a video overlap in time: each is then a false negative of the others."""
-    overlapping = clip_scale(corpus, config).overlapping
+    _, *spans = drawn_spans(corpus, config)
+    shared = overlapping(*spans)
     lengths = {"overlapped": "video_seconds and text_tokens", "aligned": "text_tokens"}.get(config.sampler)
-    if overlapping > OUT_OF_SCALE:
+    if shared > OUT_OF_SCALE:
         shorten = f"shorten {lengths}, or take" if lengths else "take"
         warnings.warn(
-            f"{overlapping:.0%} of the pairs of clips of one video overlap in time (in the paper's data "
-            f"{PAPER['overlapping']:.0%}), so that many negatives are false: {shorten} fewer clips_per_video",
+            f"{shared:.0%} of the pairs of clips of one video overlap in time (in the paper's data 9%), "
+            f"so that many negatives are false: {shorten} fewer clips_per_video",
             stacklevel=3,
         )
 
