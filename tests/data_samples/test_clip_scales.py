@@ -10,6 +10,8 @@ from transformers import AutoTokenizer
 from vclip import Corpus, OverlappedClips, PretrainConfig, minihowto
 from vclip.training.clip_scale import VIDEOS
 
+import corpora
+
 
 @pytest.fixture(scope="module")
 def shipped() -> Corpus:
