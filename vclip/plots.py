@@ -54,7 +54,7 @@ def timeline(
         captions: bars from start to end.
     """
     pictures, curves, bands = pictures or {}, curves or {}, bands or {}
-    captions = captions or Captions([], [], [])
+    captions = captions or Captions(np.zeros(0), np.zeros(0), [])
     seen = np.flatnonzero(captions.start < seconds)
     texts = [plain(captions.text[i], 60) for i in seen]
     # room for texts longer than their bars

@@ -207,8 +207,11 @@ def trial_key(trial: Trial) -> str:
         True
     """
     values = dataclasses.asdict(trial.config()) | {"scored": _scored_hash(trial.to_score())}
-    if values["text"] == "free":  # as all were when the first runs were stored
-        del values["text"]
+    # the fields that stored runs have: these two are at their defaults, and one more is counted
+    for name, default in (("text", "free"), ("held_out", 0)):
+        if values[name] == default:
+            del values[name]
+    values["gather_negatives"] = False
     del values["output"]
     for name in ("corpus", "validation"):
         values[name] = values[name] and corpus_hash(values[name])
