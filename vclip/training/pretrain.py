@@ -16,7 +16,7 @@ from accelerate.utils import gather_object, reduce
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer
 
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, OverlappedClips
@@ -103,7 +103,7 @@ def own_word_pieces(corpus: Corpus, folder: Path, size: int) -> Path:
         special = [SPECIAL.get(i, f"[unused{i}]") for i in range(104)]
         pieces, texts = BertWordPieceTokenizer(lowercase=True), (text.as_py() for text in corpus.caption_text)
         pieces.train_from_iterator(texts, size, min_frequency=2, show_progress=False, special_tokens=special)
-        made = BertTokenizerFast(vocab=pieces.get_vocab(), do_lower_case=True, model_max_length=512)
+        made = BertTokenizer(vocab=pieces.get_vocab(), do_lower_case=True, model_max_length=512)
         with new_folder(folder) as making:
             made.save_pretrained(making)
     return folder
