@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from lecture_plots import ranking
 from shipped import thumbnails
 
-from vclip import Corpus, load, minihowto, plots
+from vclip import Corpus, load, minihowto
 from vclip.datasets import youcook2
 from vclip.tasks.retrieval import text_to_video
 
@@ -22,7 +23,7 @@ def main() -> None:
     drawn = np.random.default_rng(SEED).choice(len(found), ROWS, replace=False)
     images = [[pictures[clips[found[j]].video_id, clips[found[j]].start + 1] for j in order[i]] for i in drawn]
     right = [list(order[i]).index(i) if i in order[i] else None for i in drawn]
-    figure = plots.ranking([clips[found[i]].sentence for i in drawn], images, right)
+    figure = ranking([clips[found[i]].sentence for i in drawn], images, right)
     folder = Path(__file__).parent / "pictures"
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / "search.jpg", dpi=110, pil_kwargs={"quality": 85})

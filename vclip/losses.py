@@ -74,30 +74,6 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
     return (torch.logaddexp(all_texts, other_videos) - agreeing).mean()
 
 
-def mass_on_other_videos(
-    z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"], video: Int[Tensor, " B"], temperature: float = 1.0
-) -> float:
-    """Fraction of InfoNCE's softmax that lies on clips of other videos, mean over clips and both directions.
-
-    In a batch of random videos it says what is left to learn from them: near 0, other videos are told apart already,
-    and only more similar ones (section 3.4's retrieval) would teach the model more.
-
-    Args:
-        z_v: video embeddings, shape (B, D).
-        z_t: text embeddings, shape (B, D), of the same clips.
-        video: the video of each clip, shape (B,).
-        temperature: tau of the softmax.
-
-    Example:
-        >>> round(mass_on_other_videos(torch.eye(2), torch.eye(2), torch.arange(2)), 3)
-        0.269
-    """
-    similarity = _dot_products(z_v, z_t, temperature)
-    other = video[:, None] != video[None, :]
-    masses = [(rows.softmax(dim=1) * other).sum(dim=1).mean() for rows in (similarity, similarity.T)]
-    return float(torch.stack(masses).mean())
-
-
 def _dot_products(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], tau: float = 1.0) -> Float[Tensor, "B M"]:
     if not 0 < tau < float("inf"):
         raise ValueError(f"temperature must be a number above 0, got {tau}")

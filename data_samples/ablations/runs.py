@@ -27,7 +27,6 @@ from within import r1_within
 from ablations.rows import Scored, Trial
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
-from vclip.training.checkpoint import MASS, read_log
 from vclip.training.config import PretrainConfig
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def run_row(trial: Trial, cache: str | Path = "runs/ablations") -> dict:
 
     Returns:
         What the file holds: the trial's row, seed, data and setting, `config` (the key), `scores[style][task][score]` =
-        (value, baseline, n), `steps` of the optimizer, `mass_on_other_videos` as the last epoch began (None for
-        MIL-NCE, whose loss has no such softmax), versions, the machine, and the seconds that training and scoring
+        (value, baseline, n), `steps` of the optimizer, `mass_on_other_videos` as the last epoch of several began (None
+        for MIL-NCE, whose loss has no such softmax), versions, the machine, and the seconds that training and scoring
         took, those before an interruption too.
 
     Raises:
@@ -98,7 +97,7 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
 
     from vclip.models.loading import load
 
-    run, training = _train(trial.config(folder))
+    run, training, mass = _train(trial.config(folder))
     begin = time.perf_counter()
     clip, scored = load(run.checkpoint), trial.to_score()
     gpu = torch.cuda.is_available()
@@ -106,7 +105,7 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
         **_labels(trial), "seed": trial.seed, "config": key,
         "scores": score_tasks(clip) if scored is None else {"test": {scored.task: score_set(clip, scored)}},
         "steps": len(run.losses), "last_loss": float(np.mean(run.losses[-20:])),
-        MASS: next((row[MASS] for row in reversed(read_log(folder)) if MASS in row), None),
+        "mass_on_other_videos": mass,
         "seconds": {"training": training, "scoring": time.perf_counter() - begin},
         "versions": {name: version(name) for name in ("vclip", "torch", "transformers", "numpy")}
         | {"python": platform.python_version()},
@@ -115,21 +114,26 @@ def _train_and_score(trial: Trial, key: str, folder: Path) -> dict:
     return json.loads(json.dumps(result), parse_float=lambda number: round(float(number), 6))
 
 
-def _train(config: PretrainConfig) -> "tuple[Run, float]":
-    """Train, or resume, a run. The seconds count earlier stretches up to their last checkpoint."""
+def _train(config: PretrainConfig) -> "tuple[Run, float, float | None]":
+    """Train, or resume, a run: its seconds, earlier stretches up to their last checkpoint counted, and its mass."""
+    from ablations.mass import mass_on_other_videos
+    from vclip.models.loading import open_videoclip
     from vclip.training.pretrain import pretrain
 
     clock, epoch, begin = Path(config.output) / "seconds.json", 0, time.perf_counter()
-    before = json.loads(clock.read_text(encoding="utf-8"))["training"] if clock.is_file() else 0.0
+    known = json.loads(clock.read_text(encoding="utf-8")) if clock.is_file() else {}
+    before, mass, last = known.get("training", 0.0), known.get("mass"), Path(config.output) / "last"
 
     def on_row(row: dict) -> None:
-        nonlocal epoch
+        nonlocal epoch, mass
         if row["epoch"] > epoch:  # the epoch before has just been saved
             epoch = row["epoch"]
-            write_json(clock, {"training": before + time.perf_counter() - begin})
+            if epoch == config.epochs and config.sampler != "mil_nce" and last.is_dir():
+                mass = mass_on_other_videos(open_videoclip(str(last)), config)
+            write_json(clock, {"training": before + time.perf_counter() - begin, "mass": mass})
 
     run = pretrain(config, on_row)
-    return run, before + time.perf_counter() - begin
+    return run, before + time.perf_counter() - begin, mass
 
 
 def score_tasks(clip: "DualEncoder") -> dict:
@@ -203,8 +207,11 @@ def trial_key(trial: Trial) -> str:
         True
     """
     values = dataclasses.asdict(trial.config()) | {"scored": _scored_hash(trial.to_score())}
-    if values["text"] == "free":  # as all were when the first runs were stored
-        del values["text"]
+    # the fields that stored runs have: these two are at their defaults, and one more is counted
+    for name, default in (("text", "free"), ("held_out", 0)):
+        if values[name] == default:
+            del values[name]
+    values["gather_negatives"] = False
     del values["output"]
     for name in ("corpus", "validation"):
         values[name] = values[name] and corpus_hash(values[name])

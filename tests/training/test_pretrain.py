@@ -37,7 +37,7 @@ from vclip.training.checkpoint import read_log, read_run
 from vclip.training.clusters import VideoIndex
 from vclip.training.config import PretrainConfig, learning_rate
 from vclip.training.pretrain import Contrast, new_model, pretrain
-from vclip.training.trainer import DROPOUT, ORDER, TRAINING, VALIDATION, Trainer, random_stream
+from vclip.training.trainer import DROPOUT, ORDER, TRAINING, Trainer, random_stream
 
 import corpora
 import reference
@@ -389,8 +389,6 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
                 inputs = contrast.inputs(batches[stream], random_stream(config.seed, epoch, stream, TRAINING))
                 torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
                 z.append(model.embed_packed(*inputs[:4]))
-            if config.gather_negatives:
-                z = [tuple(map(torch.cat, zip(*z, strict=True)))]
             loss = torch.stack([info_nce(*pair, config.temperature) for pair in z]).mean()
             loss.backward()
             losses.append(loss.item())
@@ -401,11 +399,9 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("gather", [False, True])
-def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, gather):
+def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
     corpora.make(tmp_path / "many", 150)  # three blocks of at most 64
     changes = {"corpus": str(tmp_path / "many"), "epochs": 2, "videos_per_batch": 15, "candidates": 30}
-    changes["gather_negatives"] = gather
     two_processes(config(data, tmp_path / "two", **changes))
     stages = [row for row in read_log(tmp_path / "two") if "videos_embedded" in row]
     assert [stage["videos_embedded"] for stage in stages] == [[64 + 22, 64]] * 2
@@ -595,21 +591,6 @@ def test_without_retrieval_every_video_comes_once_in_random_order(begun):
     assert not any("stage" in row for row in read_log(trainer.output))
 
 
-def test_each_epoch_begins_with_the_mass_on_other_videos_of_random_batches(begun):
-    trainer = begun()
-    objective = trainer.objective
-    batches(trainer)
-    (mass,) = [row["mass_on_other_videos"] for row in read_log(trainer.output) if "mass_on_other_videos" in row]
-    rng, video, shares = random_stream(0, 1, 0, VALIDATION), np.arange(32) // 4, []
-    for videos in rng.permutation(48).reshape(6, 8):
-        clips = objective.sampler.sample(objective.training, videos, 4, rng)
-        z_v, z_t = objective._embed(objective.training, videos, clips)
-        similarity = np.exp((z_v @ z_t.T).astype(float) - (z_v @ z_t.T).max())
-        for rows in (similarity, similarity.T):
-            shares += [row[video != video[i]].sum() / row.sum() for i, row in enumerate(rows)]
-    assert mass == pytest.approx(np.mean(shares), rel=1e-4) and 0 < mass < 1
-
-
 @pytest.mark.parametrize("edit", [lambda config: config, table7.first_32_seconds])
 def test_a_videos_vector_is_the_mean_of_its_clips(begun, edit):
     trainer = begun(edit)
@@ -626,24 +607,10 @@ def test_a_videos_vector_is_the_mean_of_its_clips(begun, edit):
         np.testing.assert_allclose(vectors[i], (z_v[i].mean(0) + z_t[i].mean(0)) / 2, atol=1e-5)
 
 
-def test_without_retrieval_clips_each_caption_gives_one(begun):
-    """Algorithm 1, line 2, as written: the mean over all of a video's clips, however many captions it has."""
-    objective = begun(retrieval_clips=None).objective
-    corpus = objective.training
-    vectors, _ = objective.video_vectors(1)
-    counts = np.diff(corpus.caption_offsets)
-    assert len(set(counts)) > 1
-    clips = AlignedClips((8, 64)).all(corpus, np.arange(48), random_stream(0, 1, 1, ORDER))
-    z_v, z_t = objective._embed(corpus, np.repeat(np.arange(48), counts), clips)
-    for i in (0, 17, 47):
-        own = slice(corpus.caption_offsets[i], corpus.caption_offsets[i + 1])
-        np.testing.assert_allclose(vectors[i], (z_v[own].mean(0) + z_t[own].mean(0)) / 2, atol=1e-5)
-
-
 def test_many_clips_are_embedded_in_parts(begun, monkeypatch):
-    whole, _ = begun(retrieval_clips=None).objective.video_vectors(1)
+    whole, _ = begun().objective.video_vectors(1)
     monkeypatch.setattr("vclip.training.batches.CLIPS_AT_ONCE", 7)
-    parts, _ = begun(retrieval_clips=None).objective.video_vectors(1)
+    parts, _ = begun().objective.video_vectors(1)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 

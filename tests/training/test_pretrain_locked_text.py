@@ -70,18 +70,6 @@ def test_it_learns_and_the_text_side_stays_as_it_was(data, tmp_path):
 def test_the_first_batch_is_the_dual_encoders_own(data, tmp_path):
     """z_v of its clips averaged, z_t of the clips' captions joined."""
     base, corpus = vclip.load(data / "clip"), Corpus.open(data / "train")
-    seen = {}
-
-    class Stop(Exception):
-        pass
-
-    def stop(row):
-        seen.update(row)
-        raise Stop
-
-    with pytest.raises(Stop):
-        pretrain(config(data, tmp_path / "run", retrieval=False), on_row=stop)
-    assert 0 < seen["mass_on_other_videos"] < 1
     from vclip.training.pretrain import new_model
 
     torch.manual_seed(0)

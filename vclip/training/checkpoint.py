@@ -31,7 +31,6 @@ from vclip.training.config import TrainConfig
 
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 LOG = "log.jsonl"
-MASS = "mass_on_other_videos"  # key of a row as an epoch begins
 
 
 @dataclass(frozen=True)

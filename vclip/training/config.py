@@ -1,6 +1,6 @@
 """Training settings as small dataclasses, and the rows of the paper's Table 7 as edits of them."""
 
-from dataclasses import MISSING, field, fields, replace
+from dataclasses import field, fields, replace
 from os import PathLike, fspath
 from typing import Annotated, Literal
 
@@ -20,7 +20,7 @@ Range = tuple[Least, Least]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Settings that pre-training and fine-tuning share; an unknown field is a TypeError that offers the nearest.
 
@@ -52,16 +52,8 @@ class TrainConfig:
         refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")
         return super().__new__(cls)
 
-    def __repr__(self) -> str:
-        """The fields that differ from the defaults."""
-        defaults = {f.name: {} if f.default is MISSING else f.default for f in fields(self)}
-        changed = (
-            f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value
-        )
-        return f"{type(self).__name__}({', '.join(changed)})"
 
-
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class PretrainConfig(TrainConfig):
     """Settings of a pre-training run; `paper()` is section 5.3 of the paper, `sample()` suits the corpus that ships.
 
@@ -87,13 +79,11 @@ class PretrainConfig(TrainConfig):
         text_tokens: shortest and longest text clip, in tokens, both included.
         retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
         candidates: nearest videos, the seed counted, from which a cluster is drawn; 2k in the paper.
-        retrieval_clips: clips drawn from a video whose mean is its vector, 16 in the released code; None: a clip from
-            each of its captions, Algorithm 1's B_V as the paper writes it.
+        retrieval_clips: clips drawn from a video whose mean is its vector, 16 in the released code.
         retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
         temperature: tau of InfoNCE, 1 in the paper; for a locked text, whose vectors have length 1, 0.05 for instance.
         mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
             the forward pass is computed twice, the gradient is the whole batch's); None: all at once.
-        gather_negatives: contrast with the clips of all processes, not only one's own as in the paper; InfoNCE only.
 
     Example:
         >>> config = PretrainConfig.paper(corpus="howto100m", output="runs/mine")
@@ -117,11 +107,10 @@ class PretrainConfig(TrainConfig):
     text_tokens: Range = (8, 64)
     retrieval: bool = True
     candidates: int = 64
-    retrieval_clips: Count | None = 16
+    retrieval_clips: Count = 16
     retrieval_first: bool = False
     temperature: Positive = 1.0
     mini_batch_size: Count | None = None
-    gather_negatives: bool = False
 
     def __post_init__(self):
         for least, most in (self.video_seconds, self.text_tokens):
@@ -129,8 +118,8 @@ class PretrainConfig(TrainConfig):
                 raise ValueError(f"the least comes before the most, got {(least, most)}")
         if self.text == "locked" and (self.bert or self.sampler == "mil_nce" or self.temperature >= 1):
             raise ValueError("text 'locked' needs a temperature below 1, and takes no bert and no sampler 'mil_nce'")
-        if self.sampler == "mil_nce" and (self.gather_negatives or self.temperature != 1):
-            raise ValueError("gather_negatives and temperature are for InfoNCE: sampler 'mil_nce' takes neither")
+        if self.sampler == "mil_nce" and self.temperature != 1:
+            raise ValueError("temperature is for InfoNCE: sampler 'mil_nce' takes none")
         if self.retrieval and self.candidates < self.videos_per_batch:
             least = f"at least videos_per_batch ({self.videos_per_batch}): a cluster's videos are drawn from them"
             raise ValueError(f"candidates ({self.candidates}) must be {least}")
@@ -274,7 +263,7 @@ SAMPLE: dict[str, dict] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(TrainConfig):
     """Settings of a fine-tuning run; the data are given to `finetune`.
 

@@ -16,22 +16,22 @@ from accelerate.utils import gather_object, reduce
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer
 
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, OverlappedClips
 from vclip.data.storage import new_folder
 from vclip.encoders.loading import encoder_files
-from vclip.losses import info_nce, mass_on_other_videos, mil_nce
+from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
-from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
-from vclip.training.checkpoint import MASS, Run, claim, data_hash, read_run
-from vclip.training.clip_scale import PAPER, clip_scale, sampler_of
+from vclip.training.batches import embed_clips, embed_in_mini_batches, packed_tensors
+from vclip.training.checkpoint import Run, claim, data_hash, read_run
+from vclip.training.clip_scale import drawn_spans, overlapping, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
@@ -39,7 +39,6 @@ from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, ra
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}  # as in bert-base-uncased
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
-MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
 
 
@@ -104,7 +103,7 @@ def own_word_pieces(corpus: Corpus, folder: Path, size: int) -> Path:
         special = [SPECIAL.get(i, f"[unused{i}]") for i in range(104)]
         pieces, texts = BertWordPieceTokenizer(lowercase=True), (text.as_py() for text in corpus.caption_text)
         pieces.train_from_iterator(texts, size, min_frequency=2, show_progress=False, special_tokens=special)
-        made = BertTokenizerFast(vocab=pieces.get_vocab(), do_lower_case=True, model_max_length=512)
+        made = BertTokenizer(vocab=pieces.get_vocab(), do_lower_case=True, model_max_length=512)
         with new_folder(folder) as making:
             made.save_pretrained(making)
     return folder
@@ -112,13 +111,14 @@ def own_word_pieces(corpus: Corpus, folder: Path, size: int) -> Path:
 
 def warn_of_scale(corpus: Corpus, config: PretrainConfig) -> None:
     """Warn where most clips of a video overlap in time: each is then a false negative of the others."""
-    overlapping = clip_scale(corpus, config).overlapping
+    _, *spans = drawn_spans(corpus, config)
+    shared = overlapping(*spans)
     lengths = {"overlapped": "video_seconds and text_tokens", "aligned": "text_tokens"}.get(config.sampler)
-    if overlapping > OUT_OF_SCALE:
+    if shared > OUT_OF_SCALE:
         shorten = f"shorten {lengths}, or take" if lengths else "take"
         warnings.warn(
-            f"{overlapping:.0%} of the pairs of clips of one video overlap in time (in the paper's data "
-            f"{PAPER['overlapping']:.0%}), so that many negatives are false: {shorten} fewer clips_per_video",
+            f"{shared:.0%} of the pairs of clips of one video overlap in time (in the paper's data 9%), "
+            f"so that many negatives are false: {shorten} fewer clips_per_video",
             stacklevel=3,
         )
 
@@ -175,8 +175,6 @@ class Contrast:
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]:
         """Algorithm 1, lines 2 to 5: |C| = videos / k clusters of similar videos; or the videos shuffled."""
         config, accelerator = self.config, self.accelerator
-        if accelerator.is_main_process and config.sampler != "mil_nce":  # whose loss has no such softmax
-            write({MASS: self.mass_on_other_videos(epoch)})
         rng = random_stream(config.seed, epoch, 0, ORDER)
         if not config.retrieval:
             batches = shuffled_batches(len(self.videos), config.videos_per_batch, rng)
@@ -187,18 +185,6 @@ class Contrast:
             index, count = VideoIndex(vectors, device=accelerator.device), len(vectors) // config.videos_per_batch
             batches = sample_clusters(index, count, config.videos_per_batch, config.candidates, rng, accelerator)
         return [self.videos[batch] for batch in batches]
-
-    def mass_on_other_videos(self, epoch: int) -> float:
-        """The mean over batches of random videos as the epoch begins: what retrieval can still make harder."""
-        config, rng = self.config, random_stream(self.config.seed, epoch, 0, VALIDATION)
-        size, n = config.videos_per_batch, config.clips_per_video
-        video, masses = torch.arange(size).repeat_interleave(n), []
-        for videos in shuffled_batches(len(self.videos), size, rng)[: max(1, MASS_VIDEOS // size)]:
-            videos = self.videos[videos]
-            clips = self.sampler.sample(self.training, videos, n, rng)
-            z_v, z_t = (torch.from_numpy(z) for z in self._embed(self.training, videos, clips))
-            masses.append(mass_on_other_videos(z_v, z_t, video, config.temperature))
-        return float(np.mean(masses))
 
     def video_vectors(self, epoch: int) -> tuple[np.ndarray, int]:
         """Vectors (N, D) of all videos with captions, the same on every process, and how many this one embedded."""
@@ -213,14 +199,9 @@ class Contrast:
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
             rng = random_stream(config.seed, epoch, 1 + first, ORDER)
-            if clips is None:
-                drawn, counts = sampler.all(self.training, videos, rng), np.diff(self.training.caption_offsets)[videos]
-            else:
-                drawn, counts = sampler.sample(self.training, videos, clips, rng), np.full(len(videos), clips)
-            z_v, z_t = self._embed(self.training, np.repeat(videos, counts), drawn)
-            ends = np.cumsum(counts)
-            for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True), start=first):
-                vectors[i] = video_vectors(z_v[None, start:end], z_t[None, start:end])[0]
+            embeddings = self._embed(self.training, videos, sampler.sample(self.training, videos, clips, rng))
+            z_v, z_t = (z.reshape(len(videos), clips, -1) for z in embeddings)
+            vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
             embedded += len(videos)
         if self.accelerator.num_processes > 1:
             total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
@@ -237,8 +218,6 @@ class Contrast:
         z_v, z_t = embed_in_mini_batches(model, *batch, size=self.config.mini_batch_size)
         if owner is not None:
             return mil_nce(z_v, z_t, owner)
-        if self.config.gather_negatives:
-            z_v, z_t = gather_embeddings(z_v, z_t)
         return info_nce(z_v, z_t, self.config.temperature)
 
     def validate(self) -> tuple[dict, float] | None:

@@ -6,6 +6,7 @@ import sys
 import mteb
 import numpy as np
 import pytest
+from board import BoardModel
 from datasets import Dataset as Rows
 from datasets import Features, Value, Video
 from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -18,7 +19,6 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
 from vclip.datasets._records import Dataset
 from vclip.datasets.msrvtt import Clip
-from vclip.models.board import BoardModel
 
 VIDEO = Features({"id": Value("string"), "video": Video()})
 
@@ -80,6 +80,6 @@ def test_a_video_that_cannot_be_read_is_named(tmp_path):
 
 def test_without_mteb_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mteb.models.abs_encoder", None)
-    monkeypatch.delitem(sys.modules, "vclip.models.board")
+    monkeypatch.delitem(sys.modules, "board")
     with pytest.raises(ImportError, match=r"pip install 'vclip\[mteb\]'"):
-        importlib.import_module("vclip.models.board")
+        importlib.import_module("board")
