@@ -1,4 +1,4 @@
-"""Mini-batches against the whole batch, in value and gradient."""
+"""Mini-batches and processes against the whole batch in one, in value and gradient."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,7 +15,7 @@ from torch import nn
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.training.batches import embed_in_mini_batches
+from vclip.training.batches import embed_in_mini_batches, gather_embeddings
 
 import corpora
 
@@ -151,3 +152,65 @@ def test_what_does_not_add_up_is_refused():
     for wrong in (video_lengths + 1, video_lengths[:0]):
         with pytest.raises((ValueError, RuntimeError), match="split|lengths"):
             embed_in_mini_batches(model(), features, wrong, ids, text_lengths, size=3)
+
+
+def test_one_process_gathers_nothing():
+    z_v, z_t = torch.randn(3, 4), torch.randn(3, 4)
+    gathered = gather_embeddings(z_v, z_t)
+    assert gathered[0] is z_v and gathered[1] is z_t
+
+
+class Step(nn.Module):
+    def __init__(self, embed, gather):
+        super().__init__()
+        self.model, self.embed, self.gather = model(tower=DROPLESS).double(), embed, gather
+
+    def forward(self, *inputs):
+        return info_nce(*self.gather(*self.embed(self.model, *inputs)))
+
+
+def halves(features, video_lengths, ids, text_lengths):
+    n = len(video_lengths) // 2
+    at, cut = int(video_lengths[:n].sum()), int(text_lengths[:n].sum())
+    first = features[:at], video_lengths[:n], ids[:cut], text_lengths[:n]
+    return first, (features[at:], video_lengths[n:], ids[cut:], text_lengths[n:])
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    features, *lengths = batch()
+    mine, found = halves(features.double(), *lengths)[rank], {}
+    for name, step in {
+        "gathered": Step(VideoCLIPModel.embed_packed, gather_embeddings),
+        "both": Step(lambda *inputs: embed_in_mini_batches(*inputs, size=2), gather_embeddings),
+        "alone": Step(VideoCLIPModel.embed_packed, lambda *z: z),
+    }.items():
+        averaging = nn.parallel.DistributedDataParallel(step)  # as long as it lives
+        loss = averaging(*mine)
+        found[name] = (loss.detach(), gradients(step, loss))
+    with torch.no_grad():  # as in validation
+        found["without a graph"] = gather_embeddings(torch.full((2, 3), rank), torch.full((2, 3), -rank))
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.long
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
+    torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    features, *lengths = batch()
+    inputs = (features.double(), *lengths)
+    whole = Step(VideoCLIPModel.embed_packed, gather_embeddings)
+    loss = whole(*inputs)
+    expected = gradients(whole, loss)
+    alone = [whole(*half) for half in halves(*inputs)]
+    mean = gradients(whole, sum(alone) / 2)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for name in ("gathered", "both"):
+            torch.testing.assert_close(found[name][0], loss.detach())
+            torch.testing.assert_close(found[name][1], expected, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found["alone"][0], alone[rank].detach())
+        torch.testing.assert_close(found["alone"][1], mean, rtol=1e-9, atol=1e-12)
+        assert found["without a graph"][0].tolist() == [[0] * 3] * 2 + [[1] * 3] * 2
+    assert loss > sum(alone) / 2 + 0.1  # twice the negatives: another loss

@@ -389,6 +389,8 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
                 inputs = contrast.inputs(batches[stream], random_stream(config.seed, epoch, stream, TRAINING))
                 torch.manual_seed(int(random_stream(config.seed, epoch, stream, DROPOUT).integers(2**63)))
                 z.append(model.embed_packed(*inputs[:4]))
+            if config.gather_negatives:
+                z = [tuple(map(torch.cat, zip(*z, strict=True)))]
             loss = torch.stack([info_nce(*pair, config.temperature) for pair in z]).mean()
             loss.backward()
             losses.append(loss.item())
@@ -399,9 +401,11 @@ def plain_loop(config: PretrainConfig, world: int) -> tuple[list[float], VideoCL
 
 
 @pytest.mark.long
-def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path):
+@pytest.mark.parametrize("gather", [False, True])
+def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, gather):
     corpora.make(tmp_path / "many", 150)  # three blocks of at most 64
     changes = {"corpus": str(tmp_path / "many"), "epochs": 2, "videos_per_batch": 15, "candidates": 30}
+    changes["gather_negatives"] = gather
     two_processes(config(data, tmp_path / "two", **changes))
     stages = [row for row in read_log(tmp_path / "two") if "videos_embedded" in row]
     assert [stage["videos_embedded"] for stage in stages] == [[64 + 22, 64]] * 2

@@ -1,6 +1,6 @@
-"""Packed batches, also those larger than a GPU's memory.
+"""Packed batches, also those larger than a GPU's memory or a process.
 
-V videos, B clips of T seconds (F features), M text rows of L tokens, hidden size D.
+V videos, B clips of T seconds (F features), M text rows of L tokens, hidden size D, P processes.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Float16, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -113,3 +114,18 @@ def _embed_in_groups(embed: Callable, rows: Tensor, lengths: Tensor, size: int |
     parts = rows.split([int(group.sum()) for group in groups])
     vectors: list[Any] = [checkpoint(embed, *pair, use_reentrant=False) for pair in zip(parts, groups, strict=True)]
     return torch.cat(vectors)
+
+
+def gather_embeddings(
+    z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "B D"]
+) -> tuple[Float[Tensor, "PB D"], Float[Tensor, "PB D"]]:
+    """The embeddings of all P processes in their order, with gradients to every process.
+
+    The average of gradients that distributed training takes over processes is then the gradient of the same loss on one
+    process that holds the whole batch. Every process needs the same number of clips.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return z_v, z_t
+    from torch.distributed.nn.functional import all_gather  # some builds of PyTorch have no `distributed`
+
+    return torch.cat(all_gather(z_v)), torch.cat(all_gather(z_t))

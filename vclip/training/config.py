@@ -84,6 +84,7 @@ class PretrainConfig(TrainConfig):
         temperature: tau of InfoNCE, 1 in the paper; for a locked text, whose vectors have length 1, 0.05 for instance.
         mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
             the forward pass is computed twice, the gradient is the whole batch's); None: all at once.
+        gather_negatives: contrast with the clips of all processes, not only one's own as in the paper; InfoNCE only.
 
     Example:
         >>> config = PretrainConfig.paper(corpus="howto100m", output="runs/mine")
@@ -111,6 +112,7 @@ class PretrainConfig(TrainConfig):
     retrieval_first: bool = False
     temperature: Positive = 1.0
     mini_batch_size: Count | None = None
+    gather_negatives: bool = False
 
     def __post_init__(self):
         for least, most in (self.video_seconds, self.text_tokens):
@@ -118,8 +120,8 @@ class PretrainConfig(TrainConfig):
                 raise ValueError(f"the least comes before the most, got {(least, most)}")
         if self.text == "locked" and (self.bert or self.sampler == "mil_nce" or self.temperature >= 1):
             raise ValueError("text 'locked' needs a temperature below 1, and takes no bert and no sampler 'mil_nce'")
-        if self.sampler == "mil_nce" and self.temperature != 1:
-            raise ValueError("temperature is for InfoNCE: sampler 'mil_nce' takes none")
+        if self.sampler == "mil_nce" and (self.gather_negatives or self.temperature != 1):
+            raise ValueError("gather_negatives and temperature are for InfoNCE: sampler 'mil_nce' takes neither")
         if self.retrieval and self.candidates < self.videos_per_batch:
             least = f"at least videos_per_batch ({self.videos_per_batch}): a cluster's videos are drawn from them"
             raise ValueError(f"candidates ({self.candidates}) must be {least}")

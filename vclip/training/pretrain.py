@@ -29,7 +29,7 @@ from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
-from vclip.training.batches import embed_clips, embed_in_mini_batches, packed_tensors
+from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
 from vclip.training.checkpoint import Run, claim, data_hash, read_run
 from vclip.training.clip_scale import drawn_spans, overlapping, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
@@ -218,6 +218,8 @@ class Contrast:
         z_v, z_t = embed_in_mini_batches(model, *batch, size=self.config.mini_batch_size)
         if owner is not None:
             return mil_nce(z_v, z_t, owner)
+        if self.config.gather_negatives:
+            z_v, z_t = gather_embeddings(z_v, z_t)
         return info_nce(z_v, z_t, self.config.temperature)
 
     def validate(self) -> tuple[dict, float] | None:
