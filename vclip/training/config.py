@@ -1,6 +1,6 @@
 """Training settings as small dataclasses, and the rows of the paper's Table 7 as edits of them."""
 
-from dataclasses import field, fields, replace
+from dataclasses import MISSING, field, fields, replace
 from os import PathLike, fspath
 from typing import Annotated, Literal
 
@@ -20,7 +20,7 @@ Range = tuple[Least, Least]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainConfig:
     """Settings that pre-training and fine-tuning share; an unknown field is a TypeError that offers the nearest.
 
@@ -52,8 +52,16 @@ class TrainConfig:
         refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")
         return super().__new__(cls)
 
+    def __repr__(self) -> str:
+        """The fields that differ from the defaults."""
+        defaults = {f.name: {} if f.default is MISSING else f.default for f in fields(self)}
+        changed = (
+            f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value
+        )
+        return f"{type(self).__name__}({', '.join(changed)})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PretrainConfig(TrainConfig):
     """Settings of a pre-training run; `paper()` is section 5.3 of the paper, `sample()` suits the corpus that ships.
 
@@ -266,7 +274,7 @@ SAMPLE: dict[str, dict] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FinetuneConfig(TrainConfig):
     """Settings of a fine-tuning run; the data are given to `finetune`.
 
