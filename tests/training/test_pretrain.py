@@ -611,24 +611,10 @@ def test_a_videos_vector_is_the_mean_of_its_clips(begun, edit):
         np.testing.assert_allclose(vectors[i], (z_v[i].mean(0) + z_t[i].mean(0)) / 2, atol=1e-5)
 
 
-def test_without_retrieval_clips_each_caption_gives_one(begun):
-    """Algorithm 1, line 2, as written: the mean over all of a video's clips, however many captions it has."""
-    objective = begun(retrieval_clips=None).objective
-    corpus = objective.training
-    vectors, _ = objective.video_vectors(1)
-    counts = np.diff(corpus.caption_offsets)
-    assert len(set(counts)) > 1
-    clips = AlignedClips((8, 64)).all(corpus, np.arange(48), random_stream(0, 1, 1, ORDER))
-    z_v, z_t = objective._embed(corpus, np.repeat(np.arange(48), counts), clips)
-    for i in (0, 17, 47):
-        own = slice(corpus.caption_offsets[i], corpus.caption_offsets[i + 1])
-        np.testing.assert_allclose(vectors[i], (z_v[own].mean(0) + z_t[own].mean(0)) / 2, atol=1e-5)
-
-
 def test_many_clips_are_embedded_in_parts(begun, monkeypatch):
-    whole, _ = begun(retrieval_clips=None).objective.video_vectors(1)
+    whole, _ = begun().objective.video_vectors(1)
     monkeypatch.setattr("vclip.training.batches.CLIPS_AT_ONCE", 7)
-    parts, _ = begun(retrieval_clips=None).objective.video_vectors(1)
+    parts, _ = begun().objective.video_vectors(1)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 

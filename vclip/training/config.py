@@ -87,8 +87,7 @@ class PretrainConfig(TrainConfig):
         text_tokens: shortest and longest text clip, in tokens, both included.
         retrieval: train on clusters of similar videos (section 3.4, Algorithm 1); False: on shuffled batches.
         candidates: nearest videos, the seed counted, from which a cluster is drawn; 2k in the paper.
-        retrieval_clips: clips drawn from a video whose mean is its vector, 16 in the released code; None: a clip from
-            each of its captions, Algorithm 1's B_V as the paper writes it.
+        retrieval_clips: clips drawn from a video whose mean is its vector, 16 in the released code.
         retrieval_first: take the vector from the first caption's clip alone (Table 7, "first 32 s").
         temperature: tau of InfoNCE, 1 in the paper; for a locked text, whose vectors have length 1, 0.05 for instance.
         mini_batch_size: clips, or texts, embedded at a time, for a batch that does not fit in memory (cached gradients:
@@ -117,7 +116,7 @@ class PretrainConfig(TrainConfig):
     text_tokens: Range = (8, 64)
     retrieval: bool = True
     candidates: int = 64
-    retrieval_clips: Count | None = 16
+    retrieval_clips: Count = 16
     retrieval_first: bool = False
     temperature: Positive = 1.0
     mini_batch_size: Count | None = None

@@ -199,14 +199,9 @@ class Contrast:
             videos = self.videos[first : first + VIDEOS_AT_ONCE]
             # a block draws the same clips whichever process has it
             rng = random_stream(config.seed, epoch, 1 + first, ORDER)
-            if clips is None:
-                drawn, counts = sampler.all(self.training, videos, rng), np.diff(self.training.caption_offsets)[videos]
-            else:
-                drawn, counts = sampler.sample(self.training, videos, clips, rng), np.full(len(videos), clips)
-            z_v, z_t = self._embed(self.training, np.repeat(videos, counts), drawn)
-            ends = np.cumsum(counts)
-            for i, (start, end) in enumerate(zip(ends - counts, ends, strict=True), start=first):
-                vectors[i] = video_vectors(z_v[None, start:end], z_t[None, start:end])[0]
+            embeddings = self._embed(self.training, videos, sampler.sample(self.training, videos, clips, rng))
+            z_v, z_t = (z.reshape(len(videos), clips, -1) for z in embeddings)
+            vectors[first : first + len(videos)] = video_vectors(z_v, z_t)
             embedded += len(videos)
         if self.accelerator.num_processes > 1:
             total = reduce(torch.from_numpy(vectors).to(self.accelerator.device), "sum")
