@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from comparison import compare
 from drawing import video_frames, write_mp4
 from narration import captions, narrate
 from sprites import cache_folder
@@ -22,7 +23,6 @@ import vclip
 from vclip.data.extraction import encode_file
 from vclip.datasets import youcook2
 from vclip.models.hub import MeanPooled
-from vclip.tasks.comparison import compare
 from vclip.tasks.report import Report
 from vclip.training.config import PretrainConfig, exact_alignment, without_retrieval
 from vclip.training.pretrain import pretrain

@@ -23,7 +23,7 @@ import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.segmenter import VideoCLIPForSegmentation
-from vclip.tasks.comparison import HEADLINES
+from vclip.tasks.evaluate import HEADLINES
 from vclip.training.checkpoint import read_log
 from vclip.training.config import RELEASED, FinetuneConfig
 from vclip.training.finetune import TASKS, Labels, finetune, hold_out

@@ -19,8 +19,7 @@ from vclip.datasets._records import D, Dataset, subset
 from vclip.encoders.loading import encoder_files
 from vclip.models.dual_encoder import VideoCLIP, evaluating
 from vclip.models.processor import VideoCLIPProcessor
-from vclip.tasks.comparison import HEADLINES
-from vclip.tasks.evaluate import examiner
+from vclip.tasks.evaluate import HEADLINES, examiner
 from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.config import FinetuneConfig

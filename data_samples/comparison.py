@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from vclip.tasks.evaluate import HEADLINES
 from vclip.tasks.report import Report
 from vclip.tasks.segmentation import segment_hits, segments
-
-# the score that says most about each task; for segmentation not frame accuracy, which "all Outside" mostly earns
-HEADLINES = {"retrieval": "r1", "videoqa": "accuracy", "segmentation": "f1_25", "localization": "recall"}
 
 
 @dataclass(frozen=True)

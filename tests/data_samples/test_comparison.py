@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from comparison import _parts, compare
 
-from vclip.tasks.comparison import HEADLINES, _parts, compare
+from vclip.tasks.evaluate import HEADLINES
 from vclip.tasks.localization import average_recall
 from vclip.tasks.report import Report
 from vclip.tasks.segmentation import score
