@@ -40,7 +40,7 @@ def test_capitals_and_translations(tmp_path):
     "name",
     ["talk.mp4.srt", "talk.wav.srt", "talk.m4a.en.vtt", "talk.English.srt", "talk.en.sdh.SRT", "talk.en_US.vtt"]
     + ["talk.eng.srt", "talk.en-US.vtt", "talk.fil.vtt", "talk.deu.sdh.srt", "talk.zh-Hans.vtt"]
-    + ["talk.forced.srt", "talk.pt-BR.cc.vtt", "talk.tsv", "talk.en.json3", "talk.en.srv3", "talk.ytt"],
+    + ["talk.forced.srt", "talk.pt-BR.cc.vtt", "talk.tsv", "talk.en.json3"],
 )
 def test_names_that_programs_and_people_give(tmp_path, name):
     (tmp_path / name).touch()

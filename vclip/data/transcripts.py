@@ -1,4 +1,4 @@
-"""Captions in tables, JSON, XML and videos as rows (start, end, text); a row that is none is a string that says so."""
+"""Captions in tables, JSON and videos as rows (start, end, text); a row that is none is a string that says so."""
 
 import csv
 import html
@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from xml.etree import ElementTree
 
 import av
 from av.error import FFmpegError
@@ -75,21 +74,6 @@ def _row(number: int, item) -> Row:
         return start, end, " ".join(text.replace("\u200b", "").split())
     except (AttributeError, KeyError, TypeError, ValueError):
         return f"row {number}: {short(item)} is not a caption with start, end and text"
-
-
-def read_timedtext(path: Path, text: str, video_id: str | None) -> list[Row]:
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError(f"{path} declares a DOCTYPE or entities, which YouTube's captions do not: fetch it again")
-    try:
-        root = ElementTree.fromstring(text.strip())
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from None
-    if root.tag != "timedtext":
-        raise ValueError(f"{path}: found XML <{short(root.tag)[1:-1]}>, expected <timedtext> of YouTube's srv3")
-    parts = ((p, [p.text, *(said for s in p for said in (s.text, s.tail))]) for p in root.iter("p"))
-    texts = ((p.get("t"), p.get("d", 0), "".join(filter(None, said))) for p, said in parts)
-    events = [{"tStartMs": start, "dDurationMs": length, "segs": [{"utf8": text}]} for start, length, text in texts]
-    return [_row(number, event) for number, event in enumerate(events, 1)]
 
 
 def read_table(path: Path, text: str, video_id: str | None = None) -> list[Row]:
