@@ -193,7 +193,7 @@ class AutoModelEncoder(NetworkEncoder):
         self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)
         if self._pixels is None:
             raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
-        size, is_video, scale, offset, self._patches = _pixel_format(source, name)
+        size, is_video, scale, offset = _pixel_format(source, name)
         missing = sorted(loading["missing_keys"])
         if not all(key.startswith("pooler.") for key in missing):
             raise ValueError(f"{name} lacks weights, {missing[:3]} for instance")
@@ -217,11 +217,7 @@ class AutoModelEncoder(NetworkEncoder):
         return self._vectors(pixels.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
 
     def _vectors(self, pixels: Float[Tensor, "b ..."]) -> Float[Tensor, "b F"]:
-        inputs: dict[str, Tensor] = {str(self._pixels): pixels}
-        if self._patches:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
-            made = {"return_tensors": "pt", "do_resize": False, "do_rescale": False, "do_normalize": False}
-            inputs = dict(self._patches(list(pixels.cpu()), **made).to(pixels.device))
-        output = self._call(**inputs)
+        output = self._call(**{str(self._pixels): pixels})
         if isinstance(output, Tensor):
             return output
         if getattr(output, "pooler_output", None) is not None:
@@ -230,8 +226,8 @@ class AutoModelEncoder(NetworkEncoder):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
 
-def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, Any]:
-    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour; what makes patches.
+def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor]:
+    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour.
 
     It is learned from a black and a white frame that an image processor takes, or read in a video processor's file.
     """
@@ -242,21 +238,15 @@ def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, An
     except (ImportError, OSError, ValueError) as error:
         return _read_pixel_format(source, name, error)
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]
-    made = processor(frames, return_tensors="pt")
-    pixels, patches = made["pixel_values"], None
-    if "spatial_shapes" in made:
-        patches, patch = processor, processor.patch_size
-        rows, columns = made["spatial_shapes"][0].tolist()
-        pixels = pixels[:, :1].unflatten(2, (patch, patch, 3)).squeeze(1).movedim(-1, 1)
-        pixels = pixels.repeat(1, 1, rows, columns)
+    pixels = processor(frames, return_tensors="pt")["pixel_values"]
     size = pixels.shape[-1]
     if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
         raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
-    return size, pixels.ndim == 5, (white - black) / 255, black, patches
+    return size, pixels.ndim == 5, (white - black) / 255, black
 
 
-def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor, None]:
+def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor]:
     """From the file of a video processor, which itself may need torchvision."""
     from transformers.video_processing_utils import BaseVideoProcessor
 
@@ -273,7 +263,7 @@ def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, b
     mean, std = torch.zeros(3), torch.ones(3)
     if normalise:
         mean, std = torch.tensor(values["image_mean"]), torch.tensor(values["image_std"])
-    return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std, None
+    return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std
 
 
 class Projection:
