@@ -76,7 +76,7 @@ def _row(number: int, item) -> Row:
         return f"row {number}: {short(item)} is not a caption with start, end and text"
 
 
-def read_table(path: Path, text: str, video_id: str | None = None) -> list[Row]:
+def read_table(path: Path, text: str, video_id: str | None) -> list[Row]:
     # strict: else an open quote swallows the rest; Whisper's .tsv quotes nothing
     style: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix.lower() == ".tsv" else {"strict": True}
     reader, rows, broken = csv.reader(io.StringIO(text, newline=""), **style), [], []
