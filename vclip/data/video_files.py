@@ -38,7 +38,6 @@ CAPTIONS = re.compile(
 # "en-de": English from German; other tags end in a region ("en-us"), a script or "orig"
 TRANSLATED = re.compile(r".*[-_](?!us|gb|au|nz|br|mx|cn|tw|hk)[a-z]{2,3}(?!\w)")
 composed = partial(unicodedata.normalize, "NFC")  # macOS may part letters and accents
-HEARD = "/"  # in a stamp, before what recognition of speech has found; no file's name holds it
 
 Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it could not be read
 
@@ -261,7 +260,7 @@ def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[En
         if file is not None:
             found = file.stat()
             stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
-        if stamp == entry.caption_stamp.partition(HEARD)[0]:
+        if stamp == entry.caption_stamp:
             return entry, said
         found, error = read_and_skip(file, length=entry.seconds) if file else (None, "")
         said = None if found is None else as_json(deduplicate(found))
