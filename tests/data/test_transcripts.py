@@ -230,10 +230,10 @@ def test_the_default_stream_is_read_from_the_start_of_the_container(tmp_path):
     assert read(film(tmp_path / "b.mkv", ("subrip", no, MILLISECONDS), ("subrip", no, other))) == SAID
 
 
-def test_pictures_of_text_are_refused_by_name_and_no_text_is_said(tmp_path, shared):
-    with pytest.raises(ValueError, match=r"a\.mkv: its subtitles are pictures \(dvd.*beside it"):
+def test_a_video_without_text_is_said_to_have_none(tmp_path, shared):
+    with pytest.raises(NoCaptions, match=r"a\.mkv holds no captions as text: put a caption file beside it"):
         read_captions(film(tmp_path / "a.mkv", ("dvdsub", Disposition(0), [(0, 900, "x")])))
-    with pytest.raises(NoCaptions, match="holds no captions"):
+    with pytest.raises(NoCaptions, match="holds no captions as text"):
         read_captions(shared / "videos" / "rabbit320.mp4")
     with pytest.raises(FileNotFoundError):
         read_captions(tmp_path / "gone.mkv")

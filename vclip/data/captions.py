@@ -84,7 +84,7 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
 
     Raises:
         ValueError: names file and row (from 1) where times are not 0 <= start <= end, or where no row can be made out;
-            names the file where its format or UTF-8 is broken, or where a video's subtitles are pictures.
+            names the file where its format or UTF-8 is broken, or where a video holds no captions as text.
 
     Example:
         >>> import vclip

@@ -25,7 +25,7 @@ Row = tuple[object, object, object] | str
 
 
 class NoCaptions(ValueError):
-    """A video file without a subtitle stream."""
+    """A video file without a subtitle stream of text."""
 
 
 def plain(text: str) -> str:
@@ -111,12 +111,9 @@ def choose(path: Path, videos: list[str], video_id: str | None) -> str:
 def read_stream(path: Path) -> Iterator[Row]:
     """Of a video's text streams the default one, else the first, from the container's start."""
     with open_video(path) as container:
-        streams = [s for s in container.streams.subtitles if s.codec_context]
-        texts = [s for s in streams if s.codec_context.codec.text_sub]
+        texts = [s for s in container.streams.subtitles if s.codec_context and s.codec_context.codec.text_sub]
         if not texts:
-            kinds = ", ".join(sorted({s.codec_context.name for s in streams}))
-            what = f"its subtitles are pictures ({kinds}), not text" if streams else "it holds no captions"
-            raise (ValueError if streams else NoCaptions)(f"{path}: {what}: put a caption file beside it")
+            raise NoCaptions(f"{path} holds no captions as text: put a caption file beside it")
         # a forced stream says only what is foreign in the film
         forced, default = Disposition.forced, Disposition.default
         stream = min(texts, key=lambda s: (bool(s.disposition & forced), not s.disposition & default))
