@@ -4,11 +4,10 @@
 """
 
 import inspect
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +26,6 @@ S3D_G, EFFICIENTNET_LITE0, OFFLINE = "s3d-g", "efficientnet-lite0", "offline"
 FRAMES_AT_ONCE = 96  # on an accelerator
 TOP = 10  # classes of a frame for ConSE, as in its paper
 EMBEDDING_CALLS = ("get_video_features", "get_image_features")  # of models that also embed texts
-
-
-class Encoder(Protocol):
-    spec: FeatureSpec
-
-    def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]: ...
 
 
 class NetworkEncoder:
@@ -250,19 +243,14 @@ def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, b
     """From the file of a video processor, which itself may need torchvision."""
     from transformers.video_processing_utils import BaseVideoProcessor
 
-    values: dict[str, Any] = {}
-    with suppress(OSError):  # there is no such file
+    unchanged = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    try:
         values, _ = BaseVideoProcessor.get_video_processor_dict(source)
-    sides = values.get("crop_size" if values.get("do_center_crop") else "size")
-    side = sides.get("height") if isinstance(sides, dict) and sides.get("height") == sides.get("width") else None
-    normalise = values.get("do_normalize", True)
-    lacks = [key for key in ("image_mean", "image_std") if key not in values and normalise]
-    if side is None or lacks:
-        field = f"{lacks[0]} in" if lacks else "one height and width as size in"
-        raise ValueError(f"{name}: how frames become pixels is not known ({error}): set {field} its processor's file")
-    mean, std = torch.zeros(3), torch.ones(3)
-    if normalise:
-        mean, std = torch.tensor(values["image_mean"]), torch.tensor(values["image_std"])
+        sides = values["crop_size" if values.get("do_center_crop") else "size"]
+        side, normalise = sides["height"], values if values.get("do_normalize", True) else unchanged
+        mean, std = (torch.tensor(normalise[key]) for key in ("image_mean", "image_std"))
+    except (OSError, KeyError) as lack:
+        raise ValueError(f"{name}: how frames become pixels is not known ({error}); of a video: {lack}") from None
     return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std
 
 
