@@ -17,18 +17,11 @@ IDS = {"train": "how2_s3d_train.lst", "val": "how2_s3d_val.lst", "holdout": "htm
 LISTS = {"subset_train": "howto100m_subset_train.csv", "full_val": "howto100m_full_val.csv"}
 
 
-def _stem(file: str) -> str:
-    video_id, _, extension = file.rpartition(".")
-    if not video_id or not extension:
-        raise ValueError("the file name is not <video id>.<extension>")
-    return video_id
-
-
 @dataclass(frozen=True)
 class Video:
     """A video of `seconds` that shows the task of that number; None where the list is of ids alone."""
 
-    video_id: Annotated[str, AfterValidator(_stem)]  # read from a file name
+    video_id: Annotated[str, AfterValidator(lambda file: Path(file).stem)]
     task: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
