@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from vclip.data.extraction import extract, merge
     from vclip.data.samplers import AlignedClips, Clips, MILNCEClips, OverlappedClips
     from vclip.data.spec import FeatureSpec
-    from vclip.data.speech import recognise
     from vclip.data.video import read_seconds
     from vclip.datasets._records import Dataset
     from vclip.datasets.minihowto import minihowto

@@ -42,11 +42,6 @@ EVENTS = [
     {"tStartMs": 2500, "dDurationMs": 3500, "segs": [{"utf8": "Fry\n\u200bit."}]},
 ]
 TRANSCRIPTION = [{"offsets": {"from": s, "to": e}, "text": f" {t}", "tokens": []} for s, e, t in MILLISECONDS]
-SRV3 = (
-    '<?xml version="1.0" encoding="utf-8" ?><timedtext format="3"><head><ws id="0"/></head><body><w t="0" id="1"/>'
-    '<p t="0" d="2500" w="1"><s ac="0">Chop</s><s t="300"> it.</s></p><p t="2490" d="3510" w="1" a="1">\n</p>'
-    '<p t="2500" d="3500">Fry\nit.</p></body></timedtext>'
-)
 KINDS = {
     "whisper.json": {"text": "Chop it. Fry it.", "segments": SEGMENTS, "language": "en"},
     "whisperx.json": {"segments": SEGMENTS, "word_segments": WORDS},
@@ -56,8 +51,6 @@ KINDS = {
     "whisper.tsv": "start\tend\ttext\n" + "".join(f"{s}\t{e}\t{t}\n" for s, e, t in MILLISECONDS),
     "youtube.en.json3": {"wireMagic": "pb3", "events": EVENTS},
     "youtube.json": {"wireMagic": "pb3", "events": EVENTS},
-    "youtube.srv3": SRV3,
-    "youtube.YTT": SRV3,
 }
 
 
@@ -85,10 +78,6 @@ def test_a_recogniser_that_heard_nothing(tmp_path):
         ("a.json", 3, "found 3; expected"),
         ("a.json", {"segments": [{"text": "x"}]}, "row 1: .*start, end and text"),
         ("a.json", [{"video_id": "v", "caption": "x"}], "row 1: .*start, end and text"),
-        ("a.srv3", "<html><body><p>Sign in</p></body></html>", "found XML <html>, expected <timedtext>"),
-        ("a.ytt", "WEBVTT", "is not XML"),
-        ("a.srv3", '<!DOCTYPE t [<!ENTITY a "b">]><timedtext><p t="1">&a;</p></timedtext>', "declares a DOCTYPE"),
-        ("a.srv3", '<timedtext><p t="soon" d="1">x</p></timedtext>', "row 1"),
     ],
 )
 def test_other_content_is_named(tmp_path, name, content, error):
@@ -156,19 +145,16 @@ def test_text_goes_on_after_an_empty_line(tmp_path):
 COSTLY = {
     "wide.csv": "start,end,text" + ",a" * 40_000 + "\n" + "1\n" * 40_000,
     "wide.tsv": "start\tend\ttext" + "\t" * 40_000 + "\n" + "1\n" * 40_000,
-    "nested.srv3": "<timedtext>" + '<p t="1" d="1">x' * 30_000 + "</p>" * 30_000 + "</timedtext>",
 }
 
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_the_cost_grows_with_the_file(tmp_path, name):
     script = (
-        "import sys, vclip\n"
-        "try:\n    print(len(vclip.read_captions(sys.argv[1])), 'captions')\n"
-        "except ValueError as error:\n    print(error)"
+        "import sys, vclip\ntry:\n    vclip.read_captions(sys.argv[1])\nexcept ValueError as error:\n    print(error)"
     )
     printed = run_limited(script, write(tmp_path / name, COSTLY[name]), seconds=6, megabytes=2000)
-    assert printed == "30000 captions\n" if name == "nested.srv3" else "row 1: as many fields" in printed
+    assert "row 1: as many fields" in printed
 
 
 def test_a_character_whose_number_is_too_long_is_left_out(tmp_path):
@@ -244,10 +230,10 @@ def test_the_default_stream_is_read_from_the_start_of_the_container(tmp_path):
     assert read(film(tmp_path / "b.mkv", ("subrip", no, MILLISECONDS), ("subrip", no, other))) == SAID
 
 
-def test_pictures_of_text_are_refused_by_name_and_no_text_is_said(tmp_path, shared):
-    with pytest.raises(ValueError, match=r"a\.mkv: its subtitles are pictures \(dvd.*beside it"):
+def test_a_video_without_text_is_said_to_have_none(tmp_path, shared):
+    with pytest.raises(NoCaptions, match=r"a\.mkv holds no captions as text: put a caption file beside it"):
         read_captions(film(tmp_path / "a.mkv", ("dvdsub", Disposition(0), [(0, 900, "x")])))
-    with pytest.raises(NoCaptions, match="holds no captions"):
+    with pytest.raises(NoCaptions, match="holds no captions as text"):
         read_captions(shared / "videos" / "rabbit320.mp4")
     with pytest.raises(FileNotFoundError):
         read_captions(tmp_path / "gone.mkv")

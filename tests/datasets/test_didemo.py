@@ -62,7 +62,7 @@ def test_fields(tmp_path):
         ({"times": [[-1, 2]]}, r"the moment \[-1, 2\] is not first <= last among the blocks 0 to 5"),
         ({"times": [[0, 0], [4, 5]], "num_segments": 5}, r"the moment \[4, 5\] is not .* among the blocks 0 to 4"),
         ({"num_segments": 7}, "num_segments: Input should be less than or equal to 6, not 7"),
-        ({"description": " "}, "description: the text is empty"),
+        ({"description": " "}, "description: String should match pattern"),
         ({"times": []}, "times: .*at least 1 item"),
         ("video", "video: Field required"),
     ],

@@ -83,7 +83,7 @@ class Step:
         ({"segment": [1]}, "segment.1: Field required"),
         ({"segment": [1, 2, 3]}, "segment: .*at most 2 items"),
         ({"label": None}, "label: Input should be a valid string, not None"),
-        ({"label": " "}, "label: the text is empty, not ' '"),
+        ({"label": " "}, "label: String should match pattern .*, not ' '"),
         ({"label": "\ud800"}, "Invalid JSON"),
         ("label", "label: Field required"),
     ],

@@ -1,18 +1,12 @@
-import csv
 import gzip
-import io
 import json
-import tarfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vclip.data.captions import read_captions
 from vclip.datasets import howto100m
 from vclip.datasets.howto100m import Video
-
-HEADER = "start,end,text\n"
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +16,6 @@ def folder(shared):
 
 def write(file, content):
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return file
-
-
-def tar(file, members):
-    """A .tar.gz of (name, text) in that order."""
-    with tarfile.open(file, "w:gz") as out:
-        for name, text in members:
-            member = tarfile.TarInfo(name)
-            data = text if isinstance(text, bytes) else text.encode()
-            member.size = len(data)
-            out.addfile(member, io.BytesIO(data))
     return file
 
 
@@ -70,7 +53,6 @@ def test_lists_of_ids(tmp_path):
     ("split", "content", "error"),
     [
         ("full_val", "a.mp4 3\n", "row 1: 2 fields in place of 3"),
-        ("full_val", "a.mp4 3 9.5\na 3 9.5\n", "row 2: video_id: the file name is not <video id>.<extension>, not 'a'"),
         ("subset_train", "a.mp4 x 9.5\n", "row 1: task: Input should be a valid integer, .*'x'"),
         ("subset_train", "a.mp4 3 0\n", "row 1: seconds: .*'0'"),
     ],
@@ -87,23 +69,11 @@ def test_absent_files_and_unknown_splits(tmp_path):
         howto100m.load(tmp_path)
     with pytest.raises(ValueError, match="'test'.*'subset_train'"):
         howto100m.load(tmp_path, "test")
-    with pytest.raises(FileNotFoundError, match=r"none\.tar\.gz"):
-        next(howto100m.captions(tmp_path / "none.tar.gz"))
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+        next(howto100m.captions(tmp_path / "none.json"))
 
 
 # captions
-
-
-def test_real_captions(folder, tmp_path):
-    found = dict(howto100m.captions(folder / "captions.tar.gz"))
-    assert (len(found), sum(map(len, found.values()))) == (100, 11173)
-    assert sum(len(text.split()) for captions in found.values() for text in captions.text) == 46794
-    assert round(sum(captions.end.max() for captions in found.values()) / 3600, 1) == 11.2
-    assert {video_id: rows(c) for video_id, c in howto100m.captions(folder)} == {k: rows(c) for k, c in found.items()}
-    with tarfile.open(folder / "captions.tar.gz") as real:
-        for name in [name for name in real.getnames() if name.endswith(".csv")][::10]:
-            file = write(tmp_path / "one.csv", real.extractfile(name).read())
-            assert rows(read_captions(file)) == rows(found[name[9:-4]])
 
 
 times = st.floats(0, 1e5).map(lambda t: round(t, 2))
@@ -123,22 +93,13 @@ def test_captions_come_back_as_they_were_written(tmp_path, videos):
         for video_id, c in videos.items()
     }
     write(tmp_path / "raw_caption.json", json.dumps(columns))
-    members = []
-    for video_id, c in videos.items():
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([("start", "end", "text"), *c])
-        members.append((f"captions/{video_id}.csv", text.getvalue()))
-    tar(tmp_path / "captions.tar.gz", members)
-    for name in ("raw_caption.json", "captions.tar.gz"):
-        assert {video_id: rows(c) for video_id, c in howto100m.captions(tmp_path / name)} == videos
+    assert {video_id: rows(c) for video_id, c in howto100m.captions(tmp_path)} == videos
 
 
 def test_rows_without_text_are_left_out(tmp_path):
     columns = {"start": [0, 1, 2], "end": [1, 2, 3], "text": ["a", None, float("nan")]}
     write(tmp_path / "raw_caption.json", json.dumps({"v": columns}))
     assert [rows(c) for _, c in howto100m.captions(tmp_path)] == [[(0, 1, "a")]]
-    packed = tar(tmp_path / "some.tar.gz", [("v.csv", f"{HEADER}0,1,a\n1,2,\n")])
-    assert [(video_id, rows(c)) for video_id, c in howto100m.captions(packed)] == [("v", [(0, 1, "a")])]
 
 
 def test_a_bad_row_costs_a_row(tmp_path):
@@ -146,23 +107,6 @@ def test_a_bad_row_costs_a_row(tmp_path):
     write(tmp_path / "raw_caption.json", json.dumps({"v": columns}))
     with pytest.warns(UserWarning, match="v, row 2: the times 'x' to 2 are not numbers; skipped 1 of 2 captions"):
         assert [rows(c) for _, c in howto100m.captions(tmp_path)] == [[(0, 1, "a")]]
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        (f"{HEADER}0,1,a\n3,2,b\n", "row 2: the times '3' to '2' are not seconds with 0 <= start <= end"),
-        (f"{HEADER}-1,2,b\n", "row 1: the times '-1' to '2' are not seconds with 0 <= start <= end"),
-        (f"{HEADER}0,nan,b\n", "row 1: the times '0' to 'nan' are not seconds"),
-        (f"{HEADER}0,1,\xff\n".encode("latin1"), "line 2: byte 0xff is not UTF-8"),
-        ("start,end\n0,1\n", "the first line must name the columns start,end,text"),
-    ],
-)
-def test_bad_captions_are_named(tmp_path, content, error):
-    packed = tar(tmp_path / "captions.tar.gz", [("captions/u.csv", HEADER), ("captions/v.csv", content)])
-    with pytest.raises(ValueError, match=error) as raised:
-        list(howto100m.captions(tmp_path))
-    assert f"{packed}, captions/v.csv" in str(raised.value)
 
 
 @pytest.mark.parametrize(

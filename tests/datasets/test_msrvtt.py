@@ -120,7 +120,7 @@ def test_bad_questions_are_named(tmp_path, rows, error):
     ("split", "content", "error"),
     [
         ("test", "key,video_id\nret0,video1\n", "no column 'sentence'"),
-        ("test", "video_id,sentence\nvideo1,x\nvideo2,\n", "row 2: sentence: the text is empty"),
+        ("test", "video_id,sentence\nvideo1,x\nvideo2,\n", "row 2: sentence: String should match pattern"),
         ("train.9k", "id\nvideo1\n", "no column 'video_id'"),
     ],
 )

@@ -110,7 +110,7 @@ def test_clips_that_share_a_segment_are_told_apart(tmp_path):
         ({"segment": [9, 3]}, "segment: the segment ends before it starts"),
         ({"segment": [-1, 3]}, "segment.0: Input should be greater than or equal to 0, not -1"),
         ({"segment": [1.5, 3]}, "segment.0: Input should be a valid integer, .*not 1.5"),
-        ({"sentence": " "}, "sentence: the text is empty"),
+        ({"sentence": " "}, "sentence: String should match pattern"),
         ("segment", "segment: Field required"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_hostile_list_is_not_executed(tmp_path):
         ("video_id,start,end\na_b,3,9\n", "no column 'text'"),
         ("video_id,start,end,text\na_b,3,9,x\na_b,3,x,y\n", "row 2: end: Input should be a valid integer, .*'x'"),
         ("video_id,start,end,text\na_b,3,9,a, b\n", "row 1: 5 fields in place of 4"),
-        ("video_id,start,end,text\na_b,3,9, \n", "row 1: text: the text is empty"),
+        ("video_id,start,end,text\na_b,3,9, \n", "row 1: text: String should match pattern"),
     ],
 )
 def test_bad_csv_lists_are_named(tmp_path, content, error):

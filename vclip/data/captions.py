@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from vclip.data.text import decoded, short
-from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table, read_timedtext
+from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,8 +80,8 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
     Args:
         path: a .vtt or .srt (tags are stripped); .json (of HowTo100M's raw_caption.json, of Whisper, WhisperX,
             faster-whisper, whisper.cpp or YouTube); .csv or .tsv (columns start, end, text; seconds, or
-            whole milliseconds as Whisper's programs write); YouTube's .json3, .srv3 or .ytt; or a video file
-            (.mkv, .mp4, .mov, .webm) with a stream of text captions: the default one, else the first.
+            whole milliseconds as Whisper's programs write); YouTube's .json3; or a video file (.mkv, .mp4,
+            .mov, .webm) with a stream of text captions: the default one, else the first.
         video_id: which video, where a .json (by key) or .csv (by a column video_id) holds several.
 
     Returns:
@@ -89,7 +89,7 @@ def read_captions(path: str | Path, video_id: str | None = None) -> Captions:
 
     Raises:
         ValueError: names file and row (from 1) where times are not 0 <= start <= end, or where no row can be made out;
-            names the file where its format or UTF-8 is broken, or where a video's subtitles are pictures.
+            names the file where its format or UTF-8 is broken, or where a video holds no captions as text.
 
     Example:
         >>> import vclip
@@ -198,8 +198,8 @@ def _seconds(sign: str, hours: str | None, minutes: str, seconds: str) -> float:
     return float(f"{sign}1") * (float(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", ".")))
 
 
-_READERS = {".vtt": _read_cues, ".srt": _read_cues, ".json": read_json, ".csv": read_table}
-_READERS |= {".tsv": read_table, ".json3": read_json, ".srv3": read_timedtext, ".ytt": read_timedtext}
+_READERS = {".vtt": _read_cues, ".srt": _read_cues, ".json": read_json}
+_READERS |= {".csv": read_table, ".tsv": read_table, ".json3": read_json}
 CAPTION_SUFFIXES: tuple[str, ...] = tuple(_READERS)
 
 

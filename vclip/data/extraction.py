@@ -21,24 +21,22 @@ from accelerate.utils import parse_flag_from_env
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from vclip.data.captions import deduplicate
 from vclip.data.corpus import STORE, Corpus
 from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, content_of, writing
 from vclip.data.prefetch import prefetch
 from vclip.data.spec import PROJECTION
-from vclip.data.speech import load_whisper, recognise
 from vclip.data.storage import check_features, copy_into
 from vclip.data.text import printable
 from vclip.data.video import open_video, read_seconds, resize_and_crop
-from vclip.data.video_files import HEARD, Files, compare, is_in_shard, with_captions
+from vclip.data.video_files import Files, compare, is_in_shard, with_captions
 
 BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
 
 
 class Row(NamedTuple):
     """One video of `extract`: `status` is "ok", "damaged" (what could be decoded was kept), "captions unreadable",
-    "captions incomplete" (bad rows were skipped), "captions recognised by MODEL", "failed" (no features) or
-    "unreadable" (it can no longer be read; the features of an earlier run are kept)."""
+    "captions incomplete" (bad rows were skipped), "failed" (no features) or "unreadable" (it can no longer be read; the
+    features of an earlier run are kept)."""
 
     video: str
     seconds: int
@@ -52,7 +50,7 @@ class Report(list):
     def __repr__(self) -> str:
         kinds = Counter(row.status if row.status == "failed" else getattr(row, "change", row.status) for row in self)
         counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-        bad = [row for row in self if row.status != "ok" and not row.status.startswith("captions recognised")]
+        bad = [row for row in self if row.status != "ok"]
         lines = [f"  {ascii(row.video)[1:-1]} ({row.seconds} s) {row.status}: {ascii(row.error)[1:-1]}" for row in bad]
         return "\n".join([f"{len(self)} videos: {counts or 'none'}", *lines])
 
@@ -60,7 +58,7 @@ class Report(list):
         return pd.DataFrame(self, columns=(self[0] if self else Row)._fields).to_html(index=False)
 
 
-def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str | os.PathLike | None = None) -> Report:
+def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
     """Encode every video of a folder into the corpus `out`; called again, what is new or has changed.
 
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
@@ -74,7 +72,6 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str |
         out: the corpus folder.
         encoder: a frozen encoder (`clip.encoder` is a model's own), or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
-        speech: a model for `recognise`, which makes captions of videos that have none.
 
     Returns:
         One row (video, seconds, status, error) a video.
@@ -92,8 +89,6 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str |
         import vclip
 
         encoder = vclip.load_encoder(encoder)
-    if speech is not None:
-        load_whisper(speech)  # what is missing is said before anything is encoded
     out = Path(out).expanduser()
     files = Files(source, out)
     mine = [video for video in files.videos if is_in_shard(video, shard)]
@@ -102,8 +97,6 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), speech: str |
             raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
         encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
-        if speech is not None:
-            _recognise(store, mine, speech)
         store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
@@ -165,27 +158,6 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
         return None, str(error)
 
 
-def _recognise(store: FeatureStore, videos: list[str], model: str | os.PathLike) -> None:
-    """Give captions to videos without, each committed; the stamp names the model."""
-    name = printable(os.fspath(model))
-    for video in tqdm(videos, desc="speech", unit="video"):
-        entry = store.entries[video]
-        stamp, _, heard = entry.caption_stamp.partition(HEARD)
-        written = store.captions(video) is not None and not heard
-        if written or entry.shard is None or entry.caption_error or heard.endswith(f" by {name}"):
-            continue
-        said, error = None, ""
-        try:
-            said = deduplicate(recognise(store.file(entry), model))
-            stamp += f"{HEARD}{'recognised' if len(said) else 'no speech'} by {name}"
-        except Exception as failed:
-            if heard:  # what another model heard stays
-                continue
-            stamp, error = "unreadable", printable(str(failed))
-        entry = entry._replace(caption_stamp=stamp, caption_error=error)
-        store.commit([(entry, as_json(said) if said else None)])
-
-
 def encode_picture(picture: Path | Image.Image | np.ndarray, encoder) -> np.ndarray:
     """Features (1, F) float16 of an image file, a PIL image or (H, W, 3) uint8, as a second of equal frames."""
     if not isinstance(picture, Image.Image):
@@ -211,8 +183,6 @@ def row_of(entry: Entry, changes: dict[str, tuple[str, str]]) -> Row:
     status = entry.status
     if status == "ok" and entry.caption_error:
         status = "captions unreadable" if entry.caption_stamp == "unreadable" else "captions incomplete"
-    elif status == "ok" and (heard := entry.caption_stamp.partition(HEARD)[2]).startswith("recognised"):
-        status = f"captions {heard}"
     return Row(entry.video, entry.seconds, status, "; ".join(filter(None, [entry.error, entry.caption_error])))
 
 

@@ -146,8 +146,6 @@ def _program(path: str | Path) -> bytes | None:
         raise ValueError(f"it is not a torch.save file: it begins with {head!r}; fetch it again")
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-        if "constants.pkl" in members:
-            raise ValueError("it is a TorchScript program; save its state_dict() with torch.save instead")
         if "data.pkl" not in members or any(info.compress_type for info in members.values()):
             raise ValueError("it is a zip file, but not of torch.save")
         return archive.read(members["data.pkl"])

@@ -1,4 +1,4 @@
-"""Captions in tables, JSON, XML and videos as rows (start, end, text); a row that is none is a string that says so."""
+"""Captions in tables, JSON and videos as rows (start, end, text); a row that is none is a string that says so."""
 
 import csv
 import html
@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from xml.etree import ElementTree
 
 import av
 from av.error import FFmpegError
@@ -26,7 +25,7 @@ Row = tuple[object, object, object] | str
 
 
 class NoCaptions(ValueError):
-    """A video file without a subtitle stream."""
+    """A video file without a subtitle stream of text."""
 
 
 def plain(text: str) -> str:
@@ -77,22 +76,7 @@ def _row(number: int, item) -> Row:
         return f"row {number}: {short(item)} is not a caption with start, end and text"
 
 
-def read_timedtext(path: Path, text: str, video_id: str | None) -> list[Row]:
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError(f"{path} declares a DOCTYPE or entities, which YouTube's captions do not: fetch it again")
-    try:
-        root = ElementTree.fromstring(text.strip())
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from None
-    if root.tag != "timedtext":
-        raise ValueError(f"{path}: found XML <{short(root.tag)[1:-1]}>, expected <timedtext> of YouTube's srv3")
-    parts = ((p, [p.text, *(said for s in p for said in (s.text, s.tail))]) for p in root.iter("p"))
-    texts = ((p.get("t"), p.get("d", 0), "".join(filter(None, said))) for p, said in parts)
-    events = [{"tStartMs": start, "dDurationMs": length, "segs": [{"utf8": text}]} for start, length, text in texts]
-    return [_row(number, event) for number, event in enumerate(events, 1)]
-
-
-def read_table(path: Path, text: str, video_id: str | None = None) -> list[Row]:
+def read_table(path: Path, text: str, video_id: str | None) -> list[Row]:
     # strict: else an open quote swallows the rest; Whisper's .tsv quotes nothing
     style: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix.lower() == ".tsv" else {"strict": True}
     reader, rows, broken = csv.reader(io.StringIO(text, newline=""), **style), [], []
@@ -127,12 +111,9 @@ def choose(path: Path, videos: list[str], video_id: str | None) -> str:
 def read_stream(path: Path) -> Iterator[Row]:
     """Of a video's text streams the default one, else the first, from the container's start."""
     with open_video(path) as container:
-        streams = [s for s in container.streams.subtitles if s.codec_context]
-        texts = [s for s in streams if s.codec_context.codec.text_sub]
+        texts = [s for s in container.streams.subtitles if s.codec_context and s.codec_context.codec.text_sub]
         if not texts:
-            kinds = ", ".join(sorted({s.codec_context.name for s in streams}))
-            what = f"its subtitles are pictures ({kinds}), not text" if streams else "it holds no captions"
-            raise (ValueError if streams else NoCaptions)(f"{path}: {what}: put a caption file beside it")
+            raise NoCaptions(f"{path} holds no captions as text: put a caption file beside it")
         # a forced stream says only what is foreign in the film
         forced, default = Disposition.forced, Disposition.default
         stream = min(texts, key=lambda s: (bool(s.disposition & forced), not s.disposition & default))

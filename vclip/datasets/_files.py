@@ -21,19 +21,13 @@ T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
 
 
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("the text is empty")
-    return text
-
-
 def _in_order(segment: tuple[Number, Number]) -> tuple[Number, Number]:
     if segment[1] < segment[0]:
         raise ValueError("the segment ends before it starts")
     return segment
 
 
-Text = Annotated[str, AfterValidator(_not_blank)]
+Text = Annotated[str, Field(pattern=r"\S")]  # not blank
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rows = Annotated[list[T], Field(fail_fast=True)]  # else each of a million wrong rows costs a kB for its error
 Segment = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
@@ -91,21 +85,16 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
 
 def read_json(source: Source, kind: type[T]) -> T:
     """A JSON text as a dataclass or another type that pydantic knows."""
-    return _checked(source.where, lambda: _adapter(kind).validate_json(source.text))
-
-
-def check(where: str, kind: type[T], value: Any) -> T:
-    """Python values as a type that pydantic knows."""
-    return _checked(where, lambda: _adapter(kind).validate_python(value))
+    return check(source.where, kind, source.text, _adapter(kind).validate_json)
 
 
 _adapter = cache(TypeAdapter)  # a millisecond each
 
 
-def _checked(where: str, validate: Callable[[], T]) -> T:
-    """Pydantic's first error as a ValueError of one line: file, place, reason, value."""
+def check(where: str, kind: type[T], value: Any, validate: Callable[[Any], T] | None = None) -> T:
+    """A value as a type that pydantic knows; the first error as a ValueError of a line: file, place, reason, value."""
     try:
-        return validate()
+        return (validate or _adapter(kind).validate_python)(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))[:200]

@@ -66,7 +66,7 @@ def load(path: str | Path, split: Literal["testing", "training"] = "testing") ->
     """The videos of one split, with the steps of all videos of the testing subset (MMPT dsprocessor.py:661-805).
 
     Args:
-        path: the release's folder, its COIN.json, or a file that holds a list of `{video id: annotations}`.
+        path: the release's folder or its COIN.json, gzip or plain.
 
     Example:
         >>> import vclip
@@ -75,11 +75,7 @@ def load(path: str | Path, split: Literal["testing", "training"] = "testing") ->
     """
     check_split(split, ("testing", "training"))
     file = find_file(path, FILE)
-    source = read_text(file)
-    if source.text.lstrip().startswith("["):
-        data = {name: video for row in read_json(source, Rows[dict[Text, _Video]]) for name, video in row.items()}
-    else:
-        data = read_json(source, Release[_Video]).database
+    data = read_json(read_text(file), Release[_Video]).database
     texts = _texts(data, file)
     records = [_record(video_id, video, texts, file) for video_id, video in data.items() if video.subset == split]
     return COIN(split, records, texts)

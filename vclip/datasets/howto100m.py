@@ -9,27 +9,19 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from vclip.data.captions import Captions, from_rows
-from vclip.data.transcripts import Row, in_rows, read_table
-from vclip.datasets._files import Text, find_file, read_csv, read_json, read_text, read_texts
+from vclip.data.transcripts import in_rows
+from vclip.datasets._files import Text, find_file, read_csv, read_json, read_text
 from vclip.datasets._records import Dataset, check_split
 
 IDS = {"train": "how2_s3d_train.lst", "val": "how2_s3d_val.lst", "holdout": "htm_holdout_vid.txt"}
 LISTS = {"subset_train": "howto100m_subset_train.csv", "full_val": "howto100m_full_val.csv"}
-CAPTIONS = ("raw_caption.json", "raw_caption.json.gz", "captions.tar.gz")
-
-
-def _stem(file: str) -> str:
-    video_id, _, extension = file.rpartition(".")
-    if not video_id or not extension:
-        raise ValueError("the file name is not <video id>.<extension>")
-    return video_id
 
 
 @dataclass(frozen=True)
 class Video:
     """A video of `seconds` that shows the task of that number; None where the list is of ids alone."""
 
-    video_id: Annotated[str, AfterValidator(_stem)]  # read from a file name
+    video_id: Annotated[str, AfterValidator(lambda file: Path(file).stem)]
     task: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
@@ -61,23 +53,11 @@ def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
     """Each video's id and captions: in the order of the file, read as by `vclip.read_captions`, nothing cleaned.
 
     Args:
-        path: raw_caption.json (id -> lists start, end, text), a .tar.gz of `<id>.csv` (start, end, text), or the folder
-            that holds raw_caption.json or captions.tar.gz. Nothing of a tar file is unpacked to disk.
+        path: raw_caption.json (id -> lists start, end, text), gzip or plain, or the folder that holds it.
     """
-    path = Path(path)
-    path = next((path / name for name in CAPTIONS if (path / name).exists()), path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file and holds none of {', '.join(CAPTIONS)}")
-    if ".tar" in path.suffixes:
-        for name, source in read_texts(path, lambda name: name.endswith(".csv")):
-            yield name.removesuffix(".csv"), _captions(source.where, read_table(Path(source.where), source.text))
-        return
-    for video_id, columns in read_json(read_text(path), dict[Text, dict]).items():
-        yield video_id, _captions(f"{path}: {video_id}", in_rows(f"{path}: {video_id}", columns))
-
-
-def _captions(where: str, rows: list[Row]) -> Captions:
-    found, skipped = from_rows(where, rows)
-    if skipped:
-        warnings.warn(skipped, stacklevel=3)
-    return found
+    file = find_file(path, "raw_caption.json")
+    for video_id, columns in read_json(read_text(file), dict[Text, dict]).items():
+        found, skipped = from_rows(where := f"{file}: {video_id}", in_rows(where, columns))
+        if skipped:
+            warnings.warn(skipped, stacklevel=2)
+        yield video_id, found

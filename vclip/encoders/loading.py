@@ -10,7 +10,7 @@ from vclip.encoders.networks import (
     AutoModelEncoder,
     ConSE,
     EfficientNetLite0,
-    Encoder,
+    NetworkEncoder,
     Projection,
     S3DEncoder,
 )
@@ -19,7 +19,7 @@ from vclip.encoders.s3d import S3D_FILE, load_s3d
 S3D_FILES = (S3D_FILE, "s3d_howto100m.pth")
 
 
-def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> Encoder:
+def load_encoder(name: str, weights=None, fps: int | None = None, size: int | None = None) -> NetworkEncoder:
     """Load a frozen video encoder by name: it has `.spec` and turns frames (n, fps, size, size, 3) uint8 into (n, F).
 
     Args:
@@ -51,14 +51,13 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
     return encoder
 
 
-def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
+def from_spec(spec: FeatureSpec | dict, folder) -> NetworkEncoder | Projection:
     """Load the encoder that made features of a spec.
 
     Args:
         spec: a FeatureSpec, or a dict of its fields as in a model's config.
         folder: a corpus or checkpoint; it, or the folder above, holds `projection.safetensors` where the spec has a
             projection, and for S3D `s3d.safetensors` or the released `s3d_howto100m.pth`.
-        weights: another file or folder to load the network from.
 
     Raises:
         ValueError: names each field of the spec that the loaded encoder does not match.
@@ -70,8 +69,7 @@ def from_spec(spec: FeatureSpec | dict, folder, weights=None) -> Encoder:
         True
     """
     spec = FeatureSpec.read(spec, "the model") if isinstance(spec, dict) else spec
-    if spec.encoder == S3D_G and weights is None:
-        weights = _needed(folder, *S3D_FILES)
+    weights = _needed(folder, *S3D_FILES) if spec.encoder == S3D_G else None
     encoder = load_encoder(spec.encoder, weights, spec.fps, spec.size)
     if spec.projection is not None:
         encoder = Projection.load(encoder, _needed(folder, PROJECTION))

@@ -4,11 +4,10 @@
 """
 
 import inspect
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +26,6 @@ S3D_G, EFFICIENTNET_LITE0, OFFLINE = "s3d-g", "efficientnet-lite0", "offline"
 FRAMES_AT_ONCE = 96  # on an accelerator
 TOP = 10  # classes of a frame for ConSE, as in its paper
 EMBEDDING_CALLS = ("get_video_features", "get_image_features")  # of models that also embed texts
-
-
-class Encoder(Protocol):
-    spec: FeatureSpec
-
-    def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]: ...
 
 
 class NetworkEncoder:
@@ -193,7 +186,7 @@ class AutoModelEncoder(NetworkEncoder):
         self._pixels = next((key for key in parameters if key.startswith("pixel_values")), None)
         if self._pixels is None:
             raise ValueError(f"{name} takes {network.main_input_name}, not pictures: name an image or a video model")
-        size, is_video, scale, offset, self._patches = _pixel_format(source, name)
+        size, is_video, scale, offset = _pixel_format(source, name)
         missing = sorted(loading["missing_keys"])
         if not all(key.startswith("pooler.") for key in missing):
             raise ValueError(f"{name} lacks weights, {missing[:3]} for instance")
@@ -217,11 +210,7 @@ class AutoModelEncoder(NetworkEncoder):
         return self._vectors(pixels.flatten(0, 1)).unflatten(0, frames.shape[:2]).mean(1)
 
     def _vectors(self, pixels: Float[Tensor, "b ..."]) -> Float[Tensor, "b F"]:
-        inputs: dict[str, Tensor] = {str(self._pixels): pixels}
-        if self._patches:  # rows of patches, as SigLIP 2 takes them for pictures of any shape
-            made = {"return_tensors": "pt", "do_resize": False, "do_rescale": False, "do_normalize": False}
-            inputs = dict(self._patches(list(pixels.cpu()), **made).to(pixels.device))
-        output = self._call(**inputs)
+        output = self._call(**{str(self._pixels): pixels})
         if isinstance(output, Tensor):
             return output
         if getattr(output, "pooler_output", None) is not None:
@@ -230,8 +219,8 @@ class AutoModelEncoder(NetworkEncoder):
         return hidden.mean(1) if hidden.ndim == 3 else hidden.flatten(2).mean(2)
 
 
-def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, Any]:
-    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour; what makes patches.
+def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor]:
+    """What is done to a frame: pixels a side; whether of a video; scale and offset of each colour.
 
     It is learned from a black and a white frame that an image processor takes, or read in a video processor's file.
     """
@@ -242,38 +231,27 @@ def _pixel_format(source: str, name: str) -> tuple[int, bool, Tensor, Tensor, An
     except (ImportError, OSError, ValueError) as error:
         return _read_pixel_format(source, name, error)
     frames = [np.full((256, 256, 3), value, np.uint8) for value in (0, 255)]
-    made = processor(frames, return_tensors="pt")
-    pixels, patches = made["pixel_values"], None
-    if "spatial_shapes" in made:
-        patches, patch = processor, processor.patch_size
-        rows, columns = made["spatial_shapes"][0].tolist()
-        pixels = pixels[:, :1].unflatten(2, (patch, patch, 3)).squeeze(1).movedim(-1, 1)
-        pixels = pixels.repeat(1, 1, rows, columns)
+    pixels = processor(frames, return_tensors="pt")["pixel_values"]
     size = pixels.shape[-1]
     if pixels.ndim not in (4, 5) or pixels.shape[-3:] != (3, size, size):
         raise ValueError(f"{name} takes pixels of shape {tuple(pixels.shape)}: only square frames (3, S, S) will do")
     black, white = pixels.reshape(2, 3, size, size)[:, :, 0, 0]
-    return size, pixels.ndim == 5, (white - black) / 255, black, patches
+    return size, pixels.ndim == 5, (white - black) / 255, black
 
 
-def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor, None]:
+def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, bool, Tensor, Tensor]:
     """From the file of a video processor, which itself may need torchvision."""
     from transformers.video_processing_utils import BaseVideoProcessor
 
-    values: dict[str, Any] = {}
-    with suppress(OSError):  # there is no such file
+    unchanged = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    try:
         values, _ = BaseVideoProcessor.get_video_processor_dict(source)
-    sides = values.get("crop_size" if values.get("do_center_crop") else "size")
-    side = sides.get("height") if isinstance(sides, dict) and sides.get("height") == sides.get("width") else None
-    normalise = values.get("do_normalize", True)
-    lacks = [key for key in ("image_mean", "image_std") if key not in values and normalise]
-    if side is None or lacks:
-        field = f"{lacks[0]} in" if lacks else "one height and width as size in"
-        raise ValueError(f"{name}: how frames become pixels is not known ({error}): set {field} its processor's file")
-    mean, std = torch.zeros(3), torch.ones(3)
-    if normalise:
-        mean, std = torch.tensor(values["image_mean"]), torch.tensor(values["image_std"])
-    return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std, None
+        sides = values["crop_size" if values.get("do_center_crop") else "size"]
+        side, normalise = sides["height"], values if values.get("do_normalize", True) else unchanged
+        mean, std = (torch.tensor(normalise[key]) for key in ("image_mean", "image_std"))
+    except (OSError, KeyError) as lack:
+        raise ValueError(f"{name}: how frames become pixels is not known ({error}); of a video: {lack}") from None
+    return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std
 
 
 class Projection:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Bool, Float, Float32, Int
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
@@ -106,12 +105,9 @@ def standing_out(
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     """Embed the videos of new features files; then, if videos came or went, index all windows again."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # a finished index can be read where nothing may be written
-        with FileLock(folder / "index.lock", timeout=0) if os.access(folder, os.W_OK) else nullcontext():
-            _update(folder, corpus, clip)
-    except Timeout:
-        raise RuntimeError(f"{folder} is being updated by another process: run again when it has finished") from None
+    # a finished index can be read where nothing may be written
+    with storage.locked(folder, "index.lock") if os.access(folder, os.W_OK) else nullcontext():
+        _update(folder, corpus, clip)
 
 
 def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
