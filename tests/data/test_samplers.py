@@ -305,18 +305,6 @@ def test_a_batch_of_512_costs_a_few_calls(tmp_path):
     assert calls["random"] == (clips.caption_last - clips.caption_first).max() - 1
 
 
-def test_all_takes_a_clip_from_each_caption(corpus):
-    """Each grows from its own caption, and without a target to reach it is that caption."""
-    videos = np.array([2, 0])
-    clips = AlignedClips(text_tokens=(1, 1)).all(corpus, videos, np.random.default_rng(0))
-    counts = np.diff(corpus.caption_offsets)[videos]
-    expected = np.concatenate([np.arange(n) for n in counts])
-    np.testing.assert_array_equal(clips.caption_first, expected)
-    np.testing.assert_array_equal(clips.caption_last, expected + 1)
-    grown = AlignedClips().all(corpus, videos, np.random.default_rng(0))
-    assert (grown.caption_first <= expected).all() and (expected < grown.caption_last).all()
-
-
 @pytest.mark.parametrize(
     ("sampler", "values"),
     [

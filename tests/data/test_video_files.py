@@ -2,11 +2,14 @@ import os
 import re
 import shutil
 import unicodedata
+import warnings
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_extraction import MeanColour, make
+from videos import grey, write_sound, write_video
 
 from vclip.data.extraction import extract
 from vclip.data.video_files import Files, find_captions, is_in_shard, listing, video_files
@@ -145,21 +148,36 @@ def test_hidden_files_and_folders_are_left_out(tmp_path):
     assert video_files(tmp_path / "v") == [tmp_path / "v" / "a.mov"]
 
 
-def test_a_file_of_an_unusual_suffix_is_a_video_if_it_is_named(tmp_path):
-    make(tmp_path, ["a", "b", "c"], captions=False)
-    (tmp_path / "a.mov").rename(tmp_path / "a.DIVX")
-    (tmp_path / "b.mov").rename(tmp_path / "b.clip")
-    assert [f.name for f in video_files(tmp_path)] == ["a.DIVX", "c.mov"]
-    assert [(row.video, row.status) for row in extract(tmp_path / "b.clip", tmp_path / "out", MeanColour())] == [
-        ("b", "ok")
-    ]
+def test_a_file_of_an_unknown_suffix_is_a_video_if_ffmpeg_finds_two_frames(tmp_path):
+    times, pictures = (0, 500, 1000), grey(0, 100, 200, size=(32, 32))
+    for suffix, codec, pixels in (("gif", "gif", "rgb8"), ("mov", "png", "rgb24"), ("mkv", "ffv1", "bgr0")):
+        write_video(tmp_path / f"moving.{suffix}", times, pictures, codec, pixels)
+        write_video(tmp_path / f"still.{suffix}", times[:1], pictures[:1], codec, pixels)
+    for name, suffix in (("mov", "qt"), ("mkv", "DIVX")):
+        for kind in ("moving", "still"):
+            (tmp_path / f"{kind}.{name}").rename(tmp_path / f"{kind}.{suffix}")
+    with av.open(str(tmp_path / "song.ogg"), "w") as out:
+        write_sound(out, out.add_stream("libopus", rate=8000), 0, 500)
+    (tmp_path / "broken.rmvb").write_bytes(b"x" * 5000)
+    (tmp_path / "lost.dv").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(
+        UserWarning, match=r"^6 files in .* hold no moving picture, such as 'broken\.rmvb', 'lost\.dv', "
+    ):
+        found = video_files(tmp_path)
+    assert [f.name for f in found] == ["moving.DIVX", "moving.gif", "moving.qt"]
+    report = extract(found, tmp_path / "out", MeanColour())
+    assert {row.status for row in report} == {"ok"}
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "a.NPY", "a.en.vtt", "a.jpg", "a.mp3", "list.m3u8", "README"])
-def test_files_that_are_no_videos_are_left(tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "a.NPY", "a.en.vtt", "a.jpg", "a.mp3", "a.info.json", "list.m3u8", "README"]
+)
+def test_files_that_are_no_videos_are_not_opened(tmp_path, name):
     make(tmp_path, ["a"], captions=False)
     shutil.copy(tmp_path / "a.mov", tmp_path / name)
-    assert video_files(tmp_path) == [tmp_path / "a.mov"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert video_files(tmp_path) == [tmp_path / "a.mov"]
 
 
 def test_a_known_suffix_is_not_opened(tmp_path):

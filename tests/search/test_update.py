@@ -331,7 +331,7 @@ def test_a_drive_that_is_away_takes_no_video_from_an_index(clip, tmp_path, empty
     before, away = index.search(QUERY, 50), folders[1].rename(tmp_path / "away")
     if empty:  # where it was mounted
         folders[1].mkdir()
-    with pytest.raises(FileNotFoundError, match="no video in .*b: name" if empty else "b': no such folder or file"):
+    with pytest.raises(FileNotFoundError, match="no video in .*b$" if empty else "b': no such folder or file"):
         index.update()
     assert MomentIndex.open(tmp_path / "index", clip).search(QUERY, 50) == before
     if empty:

@@ -96,16 +96,6 @@ class AlignedClips:
         video = _check_videos(corpus, videos, n)
         begin = corpus.caption_offsets[video]
         centre = begin if self.first else rng.integers(begin, corpus.caption_offsets[video + 1])
-        return self._grown(corpus, video, centre, rng)
-
-    def all(self, corpus: Corpus, videos: Videos, rng: np.random.Generator) -> Clips:
-        """A clip from each caption, in order: as many of a video as it has captions (Algorithm 1, line 2: B_V)."""
-        given = _check_videos(corpus, videos, 1)
-        counts = np.diff(corpus.caption_offsets)[given]
-        return self._grown(corpus, np.repeat(given, counts), ranges(corpus.caption_offsets[given], counts), rng)
-
-    def _grown(self, corpus: Corpus, video: PerClip, centre: PerClip, rng: np.random.Generator) -> Clips:
-        begin = corpus.caption_offsets[video]
         first, last, low, high = _text_clips(self, corpus, video, centre, rng)
         end = np.clip(high, 0, corpus.seconds[video])
         return Clips(np.clip(low, 0, end), end, first - begin, last - begin)

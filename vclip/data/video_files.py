@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 
 from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, read_and_skip
@@ -17,12 +18,19 @@ from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, cont
 from vclip.data.storage import shard_name
 from vclip.data.text import printable
 from vclip.data.transcripts import CONTAINERS, NoCaptions
+from vclip.data.video import frames_of
 
-# the videos of a folder; a file that is named itself may have any suffix
 VIDEO_SUFFIXES = (
-    *(".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".m2v", ".m4v", ".mkv", ".mod"),
-    *(".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod"),
-    *(".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+# what lies beside videos, or is a list of other files; what has another suffix is opened to see
+OTHER_SUFFIXES = (
+    *("", ".gz", ".html", ".idx", ".ipynb", ".lock", ".log", ".lrc", ".m3u", ".m3u8", ".md", ".mpd", ".nfo", ".pdf"),
+    *(".py", ".sub", ".tar", ".txt", ".xml", ".yaml", ".yml", ".zip", *CAPTION_SUFFIXES),
+    *(".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp"),
+    *(".aac", ".flac", ".m4a", ".mp3", ".opus", ".wav", ".wma", ".faiss", ".h5", ".hdf5", ".npy", ".npz"),
+    *(".parquet", ".pkl", ".pt", ".pth", ".safetensors", ".sqlite"),
 )
 # of a file beside a video: its name after the stem and the video's suffix
 _WORDS = "english|german|french|spanish|italian|portuguese|dutch|russian|polish|japanese|chinese|korean|arabic|hindi"
@@ -54,7 +62,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
             raise FileNotFoundError(f"{str(place)!r}: no such folder or file")
         found = video_files(place) if os.path.isdir(place) else [place]
         if not found:
-            raise FileNotFoundError(f"no video in {place}: name the files if their suffixes are unusual")
+            raise FileNotFoundError(f"no video in {place}")
         paths.update(found)
     paths, folder = sorted(paths), Path(os.path.commonpath([f if os.path.isdir(f) else f.parent for f in places]))
     media = [printable(f.relative_to(folder).as_posix()) for f in paths]
@@ -67,7 +75,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
 
 
 def video_files(folder: Path) -> list[Path]:
-    """The videos in a folder by suffix, to its depth, without hidden ones; no folder twice, so loops end."""
+    """The videos in a folder, to its depth, without hidden ones; no folder twice, so loops end."""
     files, seen, starts = [], set(), [folder]
 
     def failed(error: OSError) -> None:
@@ -86,9 +94,21 @@ def video_files(folder: Path) -> list[Path]:
             folders[:] = sorted(f for f in folders if f[0] != ".")
             starts += [link for f in folders if os.path.islink(link := Path(root, f))]
             files += [Path(root, name) for name in names if not name.startswith(".")]
-    videos = (f for f in files if f.suffix.lower() in VIDEO_SUFFIXES)
+    files = [f for f in files if f.suffix.lower() not in OTHER_SUFFIXES]
     # a pipe or a socket would be waited for without end; a link whose file is away is said to be
-    return sorted(f for f in videos if os.path.isfile(f) or not os.path.exists(f))
+    files = sorted(f for f in files if os.path.isfile(f) or not os.path.exists(f))
+    videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES or _moves(f)]
+    if left_out := sorted(set(files).difference(videos)):
+        some = ", ".join(repr(printable(f.name)) for f in left_out[:3])
+        warnings.warn(f"{len(left_out)} files in {folder} hold no moving picture, such as {some}", stacklevel=2)
+    return videos
+
+
+def _moves(file: Path) -> bool:
+    """Whether FFmpeg finds two frames in a file, as in no still image, cover art or text."""
+    with suppress(Exception):
+        return len(list(islice(frames_of(file), 2))) == 2
+    return False
 
 
 def find_captions(video: Path, names: Sequence[str] | None = None) -> Path | None:
