@@ -64,6 +64,9 @@ class Hits(list[Hit]):
         rows = [{k: visible(v) if isinstance(v, str) else v for k, v in vars(hit).items()} for hit in self]
         return pd.DataFrame(rows, columns=[*Hit.__dataclass_fields__]).astype({"query": str})
 
+    def __str__(self) -> str:
+        return self.to_frame()[["rank", "video", "start", "end", "score"]].to_string(index=False, float_format="%.2f")
+
     def play(self, i: int = 0) -> Video:
         """A player of hit `i`, kept in the notebook; ValueError for a copy, or if the index is gone."""
         if (index := self.index()) is None:
