@@ -25,7 +25,8 @@ def pictures(path: Path) -> list[Image.Image]:
 
 def main() -> None:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        found = pictures(path)
+        if not (found := pictures(path)):
+            continue
         place = CHOSEN.get(path.stem[:2], max(range(len(found)), key=lambda i: found[i].width * found[i].height))
         picture = found[place]
         picture.thumbnail((2 * SIZE[0], 2 * SIZE[1]))
