@@ -307,6 +307,32 @@ def test_a_second_start_says_so(data, tmp_path, capsys):
     assert f"{tmp_path / 'run'} holds an earlier start of this run" in capsys.readouterr().out
 
 
+def test_a_small_corpus_holds_out_its_own_videos_and_makes_its_own_word_pieces(data, tmp_path):
+    small = PretrainConfig.small(data / "train", output=tmp_path / "run", epochs=1)
+    assert small.total_steps == len(pretrain(small).losses) == 38 // small.videos_per_batch  # of 48 a fifth is held out
+    (row,) = read_run(tmp_path / "run").scores
+    assert row["n"] == 10 * 4  # clips of each held-out video
+    made = vclip.load(tmp_path / "run" / "best").tokenizer
+    assert made.convert_tokens_to_ids(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]) == [0, 100, 101, 102]
+    first = Corpus.open(data / "train").captions(0).text[0]
+    assert made.unk_token_id not in made(first)["input_ids"]
+    pretrain(small)  # reads the same word pieces again: pieces trained anew would be others
+
+
+def test_no_held_out_video_is_trained_on(data, tmp_path):
+    held = config(data, tmp_path / "run", validation=None, held_out=0.25)
+    training = Corpus.open(held.corpus)
+    objective = Contrast(held, Accelerator(), new_model(held, training), training, None)
+    assert sorted([*objective.videos, *objective.held_out]) == list(range(48)) and len(objective.held_out) == 12
+    drawn = np.concatenate(objective.batches(1, lambda row: None))
+    assert not set(drawn) & set(objective.held_out)
+
+
+def test_a_run_that_ends_within_its_warm_up_says_so(data, tmp_path):
+    with pytest.warns(UserWarning, match="after 6 optimizer steps, within its warm-up of 1000: lower warmup_steps"):
+        pretrain(config(data, tmp_path / "run", epochs=1, warmup_steps=1000))
+
+
 @pytest.mark.parametrize("field", ["tokenizer", "bert"])
 def test_what_cannot_be_fetched_is_named(data, tmp_path, field):
     with pytest.raises((OSError, ValueError), match="no folder"):

@@ -4,7 +4,9 @@ import json
 import pytest
 
 from vclip.training import config as p
-from vclip.training.config import PretrainConfig, learning_rate
+from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate
+
+import corpora
 
 BASE = PretrainConfig.paper(corpus="a", output="b")
 
@@ -96,3 +98,14 @@ def test_the_sample_recipe_ends_at_a_learning_rate_of_zero():
         config = PretrainConfig.sample(**changes)
         assert config.total_steps == config.epochs * (600 // config.videos_per_batch)
     assert PretrainConfig.sample(total_steps=7).total_steps == 7
+
+
+def test_a_config_shows_what_differs_from_the_defaults():
+    assert repr(PretrainConfig(epochs=3, corpus="mine")) == "PretrainConfig(epochs=3, corpus='mine')"
+    assert repr(FinetuneConfig(task="videoqa")) == "FinetuneConfig(task='videoqa')"
+
+
+def test_a_handful_of_videos_is_refused_by_the_small_recipe(tmp_path):
+    corpora.make(tmp_path / "corpus", 4)
+    with pytest.raises(ValueError, match="has 4 videos with captions: extract at least 5"):
+        PretrainConfig.small(tmp_path / "corpus")

@@ -1,15 +1,18 @@
 """Training settings as small dataclasses, and the rows of the paper's Table 7 as edits of them."""
 
-from dataclasses import field, fields, replace
+from dataclasses import MISSING, field, fields, replace
 from os import PathLike, fspath
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from vclip.data.text import refuse_unknown
 
 MINIHOWTO_VIDEOS = 600  # of its training corpus
+SMALL_TOWER = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
+SMALL_TOWER |= {"max_position_embeddings": 96}
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Least = Annotated[int, Field(ge=1)]
@@ -17,7 +20,7 @@ Range = tuple[Least, Least]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainConfig:
     """Settings that pre-training and fine-tuning share; an unknown field is a TypeError that offers the nearest.
 
@@ -49,8 +52,16 @@ class TrainConfig:
         refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")
         return super().__new__(cls)
 
+    def __repr__(self) -> str:
+        """The fields that differ from the defaults."""
+        defaults = {f.name: {} if f.default is MISSING else f.default for f in fields(self)}
+        changed = (
+            f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value
+        )
+        return f"{type(self).__name__}({', '.join(changed)})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PretrainConfig(TrainConfig):
     """Settings of a pre-training run; `paper()` is section 5.3 of the paper, `sample()` suits the corpus that ships.
 
@@ -64,7 +75,9 @@ class PretrainConfig(TrainConfig):
         validation: folder of a corpus of held-out videos; None: no validation, and the last weights count as the best.
         text: "free", a text tower; "locked", that of the dual encoder whose features the corpus holds: the video tower
             adds to these, and before the first step the model is the dual encoder averaged over time.
-        tokenizer: Hugging Face tokenizer, a folder or a hub id; for a locked text the dual encoder's own is taken.
+        held_out: fraction of the training videos held out for validation where none is named.
+        tokenizer: Hugging Face tokenizer, a folder or a hub id; None: word pieces of the corpus's own captions. For a
+            locked text the dual encoder's own is taken.
         bert: BERT to start from, a folder or a hub id; None: from scratch.
         model: arguments of VideoCLIPConfig that differ from its defaults.
         videos_per_batch: videos of a batch, for each process: eight processes take an eighth of the steps.
@@ -90,9 +103,10 @@ class PretrainConfig(TrainConfig):
 
     corpus: Place = "corpus"
     validation: Place | None = None
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     output: Place = "runs/pretrain"
     text: Literal["free", "locked"] = "free"
-    tokenizer: Place = "bert-base-uncased"
+    tokenizer: Place | None = "bert-base-uncased"
     bert: Place | None = None
     model: dict = field(default_factory=dict)
     epochs: Count = 25
@@ -140,8 +154,7 @@ class PretrainConfig(TrainConfig):
         """
         from vclip.datasets.minihowto import minihowto
 
-        tower = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
-        tower |= {"max_position_embeddings": 96, "vocab_size": 1200}
+        tower = SMALL_TOWER | {"vocab_size": 1200}
         values: dict = {
             "corpus": minihowto() / "train", "validation": minihowto() / "val", "tokenizer": minihowto() / "tokenizer",
             "model": {"max_video_tokens": 10, "video_config": tower, "text_config": tower},
@@ -151,6 +164,46 @@ class PretrainConfig(TrainConfig):
         values |= changes
         an_epoch = max(1, MINIHOWTO_VIDEOS // values["videos_per_batch"])
         return cls(**{"total_steps": an_epoch * values["epochs"]} | values)
+
+    @classmethod
+    def small(cls, corpus, **changes) -> "PretrainConfig":
+        """Some dozens to thousands of your own videos on two cores: small towers, word pieces of your captions.
+
+        A fifth of the videos is held out for validation. The run takes about 400 optimizer steps, a few minutes; the
+        first tenth is warm-up. 400 of MiniHowTo's videos bring R@1 of its test set to 43 % (chance 0.2 %, n = 479); 40
+        are learnt by heart (R@10 4 %, chance 2 %): for so few train `text="locked"` on a dual encoder's features.
+
+        Args:
+            corpus: folder of a corpus, such as `extract` makes.
+            changes: fields that differ.
+
+        Raises:
+            ValueError: for fewer than 5 videos with captions.
+
+        Example:
+            >>> import vclip
+            >>> config = PretrainConfig.small(vclip.minihowto() / "val")
+            >>> config.videos_per_batch, config.epochs, config.warmup_steps
+            (12, 100, 40)
+        """
+        from vclip.data.corpus import Corpus
+
+        videos = int(np.count_nonzero(np.diff(Corpus.open(corpus).caption_offsets)))
+        if videos < 5:
+            raise ValueError(f"{corpus} has {videos} videos with captions: extract at least 5")
+        tower = SMALL_TOWER | {"vocab_size": 4000}
+        values: dict = {
+            "corpus": corpus, "held_out": 0.2, "tokenizer": None, "clips_per_video": 8, "retrieval_clips": 2,
+            "model": {"max_video_tokens": 10, "video_config": tower, "text_config": tower},
+            "video_seconds": (3, 10), "text_tokens": (8, 16), "learning_rate": 1e-3,
+        }  # fmt: skip
+        values |= changes
+        training = videos - round(values["held_out"] * videos)
+        size = values.setdefault("videos_per_batch", int(np.clip(training // 4, 2, 32)))
+        values.setdefault("candidates", 2 * size)
+        an_epoch = max(1, training // size)
+        steps = an_epoch * values.setdefault("epochs", -(-400 // an_epoch))
+        return cls(**{"total_steps": steps, "warmup_steps": steps // 10} | values)
 
 
 def without_retrieval(config: PretrainConfig) -> PretrainConfig:
@@ -223,7 +276,7 @@ SAMPLE: dict[str, dict] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FinetuneConfig(TrainConfig):
     """Settings of a fine-tuning run; the data are given to `finetune`.
 

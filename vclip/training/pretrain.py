@@ -6,18 +6,21 @@ For several processes start a script that calls `pretrain` with `torchrun --npro
 import dataclasses
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, reduce
+from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
 
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import AlignedClips, OverlappedClips
+from vclip.data.storage import new_folder
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mass_on_other_videos, mil_nce
 from vclip.models.config import VideoCLIPConfig
@@ -33,6 +36,7 @@ from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batche
 from vclip.training.config import PretrainConfig
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
 
+SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}  # as in bert-base-uncased
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
 MASS_VIDEOS = 256  # whose softmax is looked at; a single batch says little where few of its videos are alike
@@ -66,12 +70,18 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         claim(config, "pretrain.json")
     accelerator.wait_for_everyone()
     torch.manual_seed(config.seed)
-    model = new_model(config, Corpus.open(config.corpus)).to(accelerator.device)
+    corpus = Corpus.open(config.corpus)
+    model = new_model(config, corpus).to(accelerator.device)
     if isinstance(model, LockedTextModel):
         clip = LockedText(model)
     else:
         limits = model.config.max_text_tokens, model.config.max_video_tokens
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
+        with accelerator.main_process_first():
+            tokenizer = (
+                AutoTokenizer.from_pretrained(config.tokenizer, trust_remote_code=False)
+                if config.tokenizer is not None
+                else own_tokenizer(corpus, Path(config.output) / ".tokenizer", model.config.text_config.vocab_size)
+            )
         clip = VideoCLIP(model, VideoCLIPProcessor(tokenizer, *limits))
     with accelerator.main_process_first():
         training = Corpus.open(config.corpus).tokenize(clip.tokenizer)
@@ -82,10 +92,26 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     objective = Contrast(config, accelerator, model, training, validation)
     if accelerator.is_main_process and config.clips_per_video > 1:
         warn_of_scale(training, config)
+    steps = config.epochs * (len(objective.videos) // (config.videos_per_batch * accelerator.num_processes))
+    if steps <= config.warmup_steps:
+        what = f"the run ends after {steps} optimizer steps, within its warm-up of {config.warmup_steps}"
+        warnings.warn(f"{what}: lower warmup_steps and total_steps, or take PretrainConfig.small(corpus)", stacklevel=2)
     beside = encoder_files(training.spec, training.path) if training.spec else []
     Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     accelerator.wait_for_everyone()
     return read_run(config.output)
+
+
+def own_tokenizer(corpus: Corpus, folder: Path, size: int) -> PreTrainedTokenizerBase:
+    """At most `size` lower-case word pieces of a corpus's captions, with BERT's special ids; made in `folder` once."""
+    if not folder.is_dir():
+        special = [SPECIAL.get(i, f"[unused{i}]") for i in range(104)]
+        pieces, texts = BertWordPieceTokenizer(lowercase=True), (text.as_py() for text in corpus.caption_text)
+        pieces.train_from_iterator(texts, size, min_frequency=2, show_progress=False, special_tokens=special)
+        with new_folder(folder) as making:
+            vocabulary = pieces.get_vocab()
+            BertTokenizerFast(vocab=vocabulary, do_lower_case=True, model_max_length=512).save_pretrained(making)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def warn_of_scale(corpus: Corpus, config: PretrainConfig) -> None:
@@ -134,6 +160,11 @@ class Contrast:
         self.training, self.validation = training, validation
         self.loss: nn.Module = Loss(model, self.contrast)
         self.videos = np.flatnonzero(np.diff(training.caption_offsets))
+        if validation is not None:
+            self.held_out = np.flatnonzero(np.diff(validation.caption_offsets))
+        elif config.held_out:
+            self.validation, drawn = training, random_stream(config.seed, 0, 0, ORDER).permutation(self.videos)
+            self.held_out, self.videos = map(np.sort, np.split(drawn, [round(config.held_out * len(drawn))]))
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(
                 f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "
@@ -219,11 +250,10 @@ class Contrast:
         config, corpus = self.config, self.validation
         if corpus is None:
             return None
-        videos = np.flatnonzero(np.diff(corpus.caption_offsets))
         rng = random_stream(config.seed, 0, 0, VALIDATION)
         losses, embedded = [], []
-        for first in range(0, len(videos), config.videos_per_batch):
-            group = videos[first : first + config.videos_per_batch]
+        for first in range(0, len(self.held_out), config.videos_per_batch):
+            group = self.held_out[first : first + config.videos_per_batch]
             clips = self.validation_sampler.sample(corpus, group, VALIDATION_CLIPS, rng)
             z_v, z_t = (torch.from_numpy(z) for z in self._embed(corpus, group, clips))
             losses.append(float(info_nce(z_v, z_t, config.temperature)))
