@@ -189,7 +189,7 @@ def curves(rows: Sequence[dict]) -> Figure:
     for axes in (left, right, last):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="center right" if axes is right else "best")  # chance is at 0
     return figure
 
 
