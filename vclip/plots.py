@@ -184,12 +184,12 @@ def curves(rows: Sequence[dict]) -> Figure:
         right.axhline(100 * chance, color=CHANCE, linewidth=1, label="chance R@1")
     last.plot(100 * log[MASS].dropna(), "o-", color=VIDEO, markersize=3)
     left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
-    right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
+    right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)", ylim=(-3, 120), yticks=range(0, 101, 20))
     last.set(xlabel="optimizer step", ylabel="softmax on other videos (%)", title="random batches", ylim=(0, 100))
     for axes in (left, right, last):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8, loc="center right" if axes is right else "best")  # chance is at 0
+            axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=1 + (axes is right))
     return figure
 
 
