@@ -1,9 +1,13 @@
 """Why a retrieval went wrong: what the clip ranked first shares with the one that was sought (paper section 5.7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+
+from vclip import plots
 
 LONGEST = 32  # seconds that the model sees of a clip
 KINDS = (f"longer than {LONGEST} s", "same thing, other action", "same action, other thing",
@@ -60,6 +64,30 @@ def errors(examples: pd.DataFrame, records: Sequence, truth: dict | None = None)
         kinds.append(KINDS[0] if long else kind(meaning(sought, truth), meaning(found, truth)))
         sentences.append(found.sentence)
     return wrong.assign(kind=kinds, top_sentence=sentences)
+
+
+def one_at_random(examples: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The same examples as if another clip, drawn at random, had come first."""
+    n = len(examples)
+    drawn = examples.iloc[(np.arange(n) + rng.integers(1, max(2, n), size=n)) % n].reset_index(drop=True)
+    random = examples.assign(rank=2, top_video_id=drawn["video_id"])
+    return random.assign(top_start=drawn["start"]) if "start" in drawn else random
+
+
+def kind_bars(shares: Mapping[str, Mapping[str, pd.Series]]) -> Figure:
+    """A panel a set: the share of each kind among its "errors", and by "chance" in grey."""
+    figure, axes = plots.panels(1, len(shares), (4.5 * len(shares) + 1.5, 2.8), sharey=True)
+    for axis, (name, of) in zip(axes[0], shares.items(), strict=True):
+        for place, (who, colour) in enumerate((("errors", plots.VIDEO), ("chance", plots.CHANCE))):
+            lengths = 100 * of[who].reindex(list(KINDS)).fillna(0)
+            bars = axis.barh(np.arange(len(KINDS)) + 0.4 * place - 0.2, lengths, 0.38, color=colour, label=who)
+            axis.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+        axis.set(
+            xlim=(0, 108), xlabel="share of the errors (%)", title=name, yticks=range(len(KINDS)), yticklabels=KINDS
+        )
+    axes[0, 0].invert_yaxis()
+    axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 def _key(record: Any) -> tuple[str, float]:

@@ -143,9 +143,11 @@ def curves(rows: Sequence[dict]) -> Figure:
             right.plot(100 * held_out[name], style, color=TEXT, label=f"R@{name[1:]} of {n:.0f} clips")
         right.axhline(100 * chance, color=CHANCE, linewidth=1, label="chance R@1")
     left.set(xlabel="optimizer step", ylabel="InfoNCE, both directions (nats)")
-    right.set(xlabel="optimizer step", ylabel="texts that find their clip (%)")
+    right.set(
+        xlabel="optimizer step", ylabel="texts that find their clip (%)", ylim=(-3, 120), yticks=range(0, 101, 20)
+    )
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=1 + (axes is right))
     return figure

@@ -1,7 +1,7 @@
 """What a `MomentIndex` of ten thousand hours takes, computed from constants that are measured here on small sizes.
 
-`python tests/benchmarks/bench_moments.py` prints CONTRIBUTING's table in a few minutes. Weights are random, which changes no
-time; sizes are the paper's. Times are CPU seconds of one thread: what else the machine does hardly counts.
+`python tests/benchmarks/bench_moments.py` prints the table of CONTRIBUTING in a few minutes. Weights are random, which
+changes no time; sizes are the paper's. Times are CPU seconds of one thread: what else the machine does hardly counts.
 """
 
 import argparse
