@@ -76,7 +76,8 @@ def bars(reports: Mapping[tuple[str, str], Report], models: Sequence[str], named
     lines = -(-len(named) // 2)
     figure, panels = plots.panels(lines, 2, (11, 2.7 * lines))
     for axes, (task, score) in zip(panels.flat, named, strict=False):
-        report, colours = reports[task, models[0]], plots.line_colours()
+        report = reports[task, models[0]]
+        colours = (plots.VIDEO, plots.TEXT, plots.RIGHT, "#cc79a7", "#56b4e9", "#000000")
         drawn = {name: (reports[task, name].scores[score], colours[i % 6]) for i, name in enumerate(models)}
         drawn |= {who: (of[score], plots.CHANCE) for who, of in report.baselines.items() if score in of}
         lengths, filled = zip(*drawn.values(), strict=True)

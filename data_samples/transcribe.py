@@ -1,6 +1,6 @@
 """Captions by speech recognition: `python data_samples/transcribe.py my_videos --model small`.
 
-It writes `<name>.vtt` beside each video that has no captions and in which somebody speaks, for `vclip.extract` to read.
+It writes `<file>.vtt` beside each video that has no captions and in which somebody speaks, for `vclip.extract` to read.
 It needs `pip install -e '.[speech]'`; a model is a folder, or a name that faster-whisper fetches.
 """
 
@@ -57,19 +57,18 @@ def has_captions(video: Path, file: Path | None) -> bool:
 
 def transcribe(folder: str | Path, model: str | Path) -> list[Path]:
     """Write the captions of a folder's videos; returns the files that were written. A bad video costs a line."""
-    whisper, written = WhisperModel(str(model), compute_type="auto"), []
-    files = Files(folder, Path(folder) / ".vclip")
+    files, written = Files(folder, Path(folder) / ".vclip"), []
+    whisper = WhisperModel(str(model), compute_type="auto")
     for video, path in tqdm(files.videos.items(), unit="video"):
         if has_captions(path, files.captions(video)):
             continue
+        written_to = path.with_name(f"{path.name}.vtt")  # a.mp4 and a.mov have their own
         try:
-            rows = list(heard(path, whisper))
+            if rows := list(heard(path, whisper)):
+                replace(written_to, lambda file, rows=rows: file.write_text(as_vtt(rows), encoding="utf-8"))
+                written.append(written_to)
         except (OSError, ValueError, FFmpegError) as error:
             tqdm.write(f"{path.name}: {error}")
-            continue
-        if rows:
-            replace(path.with_suffix(".vtt"), lambda file, rows=rows: file.write_text(as_vtt(rows), encoding="utf-8"))
-            written.append(path.with_suffix(".vtt"))
     return written
 
 

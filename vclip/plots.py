@@ -39,14 +39,14 @@ def timeline(
     bands: Mapping[str, Sequence[tuple[str, float, float]]] | None = None,
     captions: Captions | None = None,
     threshold: float | None = None,
-    ylabel: str = r"score $h_v \cdot z_t$",
 ) -> Figure:
     """A video on one time axis, each part only if given, from top to bottom.
 
     Args:
+        seconds: length of the axis.
         pictures: second -> picture (H, W, 3), each drawn from its second on; those without room are left out.
         curves, threshold: name -> scores (T,) of its seconds; a dashed line.
-        bands: name -> segments (text, start, end); Outside is white.
+        bands: name -> segments (text, start, end), in seconds.
         captions: bars from start to end.
     """
     pictures, curves, bands = pictures or {}, curves or {}, bands or {}
@@ -65,7 +65,7 @@ def timeline(
     if pictures:
         _draw_pictures(next(left), pictures, seconds)
     if curves:
-        _draw_curves(next(left), curves, threshold, ylabel, colours)
+        _draw_curves(next(left), curves, threshold, colours)
     if bands:
         _draw_bands(figure, next(left), bands, colours)
     if rows:
@@ -91,13 +91,13 @@ def _draw_pictures(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: fl
     axes.set(ylim=(0, 1), yticks=[], ylabel="frames")
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None, ylabel: str, colours: dict) -> None:
+def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None, colours: dict) -> None:
     for name, scores in curves.items():
         second, score = np.arange(len(scores) + 1), [*scores, scores[-1]]
         axes.step(second, score, where="post", color=colours[name], label=plain(name, 50))
     if threshold is not None:
         axes.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
-    axes.set(ylabel=ylabel, ymargin=0.15)
+    axes.set(ylabel="score", ymargin=0.15)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0, ncols=4)
 
 

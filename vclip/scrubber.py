@@ -12,7 +12,8 @@ from PIL import Image
 from vclip import plots
 from vclip.data.captions import Captions
 from vclip.search.browser import STATIC
-from vclip.search.playback import clip, pictures, playable
+from vclip.search.hits import visible
+from vclip.search.playback import pictures, whole_or_clip
 
 SCRIPTS = ("page.js", "curve.js", "player.js", "scrubber.js")
 MOST_PICTURES, SIDE = 60, 160  # of one video, and pixels: a JPEG of 200 kB
@@ -36,7 +37,7 @@ class Scrubber(anywidget.AnyWidget):
         >>> import vclip
         >>> video = vclip.minihowto() / "videos" / "test0000.mp4"
         >>> Scrubber(62, video, curves={"fry": [0.5] * 62})
-        Scrubber: 62 s of test0000.mp4; run this cell to see it
+        Scrubber: 62 s; run this cell to see it
     """
 
     _esm = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -57,15 +58,18 @@ class Scrubber(anywidget.AnyWidget):
         if video is not None and shown is None:
             times = np.linspace(0, seconds, min(MOST_PICTURES, max(1, int(seconds))), endpoint=False).tolist()
             shown = dict(zip(times, pictures(video, times, SIDE), strict=True))
-        curves, bands, shown = curves or {}, bands or {}, dict(sorted((shown or {}).items()))
+        curves, bands, shown = curves or {}, bands or {}, dict(sorted((shown or {}).items())[:MOST_PICTURES])
+        if not all(np.isfinite(np.asarray(scores, float)).all() for scores in curves.values()):
+            raise ValueError("the scores of a curve must be finite: leave out or replace NaN and infinity")
         self.video = video if video is None else Path(video)
         self.figure = plots.timeline(seconds, shown, curves, bands, captions, threshold)
         colours = plots.colours_of(curves, bands)
         strip, size = _side_by_side(list(shown.values()))
-        said = captions or Captions([], [], [])
+        said = captions or Captions(np.zeros(0), np.zeros(0), [])
+        rows = zip(said.start.tolist(), said.end.tolist(), said.text, strict=True)
         content = {
             "seconds": float(seconds),
-            "video": None if self.video is None else self.video.name,
+            "video": None if self.video is None else visible(self.video.name),
             "times": [float(time) for time in shown],
             "size": size,
             "threshold": None if threshold is None else float(threshold),
@@ -77,7 +81,7 @@ class Scrubber(anywidget.AnyWidget):
                 {"name": name, "spans": [[text, float(a), float(b), colours[text]] for text, a, b in spans]}
                 for name, spans in bands.items()
             ],
-            "captions": [list(row) for row in zip(said.start.tolist(), said.end.tolist(), said.text, strict=True)],
+            "captions": [list(row) for row in rows if row[0] < seconds],
         }
         super().__init__(content=content, strip=strip)
         self.on_msg(self._answer)
@@ -85,15 +89,13 @@ class Scrubber(anywidget.AnyWidget):
     def _answer(self, _widget, message: dict, _buffers) -> None:
         start, end, codecs = (message["values"][name] for name in ("start", "end", "codecs"))
         try:
-            whole = self.video.is_file() and playable(self.video, codecs)
-            content = self.video.read_bytes() if whole else clip(self.video, start, end)
+            content, whole = whole_or_clip(self.video, start, end, codecs)
             self.send({"id": message["id"], "answer": {"whole": whole}}, [content])
-        except (OSError, ValueError) as error:
+        except Exception as error:  # shown in the page, where a traceback would be lost
             self.send({"id": message["id"], "error": str(error)})
 
     def __repr__(self) -> str:
-        of = f" of {self.video.name}" if self.video else ""
-        return f"Scrubber: {self.content['seconds']:.0f} s{of}; run this cell to see it"
+        return f"Scrubber: {self.content['seconds']:.0f} s; run this cell to see it"
 
     def _repr_mimebundle_(self, **options):
         """The widget, and the picture that a page without a kernel shows."""
@@ -107,7 +109,7 @@ def _side_by_side(shown: Sequence[np.ndarray]) -> tuple[bytes, tuple[int, int]]:
     """One JPEG of all pictures in a row, and the width and height of one."""
     if not shown:
         return b"", (0, 0)
-    height, width = shown[0].shape[:2]
+    height, width = (max(1, round(side * min(1, SIDE / max(shown[0].shape)))) for side in shown[0].shape[:2])
     row = [np.asarray(Image.fromarray(picture).resize((width, height))) for picture in shown]
     file = io.BytesIO()
     Image.fromarray(np.concatenate(row, axis=1)).save(file, "jpeg", quality=75)

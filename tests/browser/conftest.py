@@ -28,7 +28,7 @@ from pathlib import Path
 
 import vclip
 from vclip import RetrievalBrowser
-from vclip.search import browser
+from vclip.search import playback
 
 
 def held(work, name):
@@ -46,7 +46,7 @@ def held(work, name):
 Path("pid").write_text(str(os.getpid()))
 index = vclip.MomentIndex.open("../videos/.vclip", vclip.load(vclip.minihowto() / "checkpoint"))
 index.search, index.explain = held(index.search, "hold search"), held(index.explain, "hold scores")
-browser.clip = held(browser.clip, "hold clip")"""
+playback.clip = held(playback.clip, "hold clip")"""
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     # every cell stays in the page, whether it is in view or not

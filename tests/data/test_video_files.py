@@ -170,7 +170,8 @@ def test_a_file_of_an_unknown_suffix_is_a_video_if_ffmpeg_finds_two_frames(tmp_p
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "a.NPY", "a.en.vtt", "a.jpg", "a.mp3", "a.info.json", "list.m3u8", "README"]
+    "name",
+    ["notes.txt", "a.mp4.asc", "a.ass", "a.NPY", "a.en.vtt", "a.jpg", "a.mp3", "a.json", "list.m3u8", "README"],
 )
 def test_files_that_are_no_videos_are_not_opened(tmp_path, name):
     make(tmp_path, ["a"], captions=False)

@@ -28,8 +28,8 @@ def test_what_is_said_becomes_a_caption_file_that_extract_reads(shared, model, t
     shutil.copy(spoken, videos / "written.mp4")
     (videos / "written.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nstir it\n")
     (videos / "bad.mp4").write_bytes(spoken.read_bytes()[:5000])
-    assert transcribe(videos, model) == [spoken.with_suffix(".vtt")]
-    captions = read_captions(spoken.with_suffix(".vtt"))
+    assert transcribe(videos, model) == [videos / f"{SPEAKS}.vtt"]
+    captions = read_captions(videos / f"{SPEAKS}.vtt")
     said = " ".join(captions.text)
     assert all(word in said for word in ("Paris", "cultural exception", "Google", "French")), said
     assert 20 < captions.start[0] < 22 and 33 < captions.end[-1] < 36  # before that there is music

@@ -10,8 +10,8 @@ import corpora
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({}, "shorten video_seconds and text_tokens, or take fewer clips_per_video"),
-        ({"sampler": "aligned"}, "shorten text_tokens, or take fewer clips_per_video"),
+        ({}, "take fewer clips_per_video, or shorter video_seconds"),
+        ({"sampler": "aligned"}, "take fewer clips_per_video, or shorter video_seconds"),
         ({"sampler": "mil_nce", "clips_per_video": 30}, None),
         ({"video_seconds": (2, 3), "text_tokens": (1, 2)}, None),
     ],

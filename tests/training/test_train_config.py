@@ -4,7 +4,7 @@ import json
 import pytest
 
 from vclip.training import config as p
-from vclip.training.config import PretrainConfig, learning_rate
+from vclip.training.config import FinetuneConfig, PretrainConfig, learning_rate
 
 import corpora
 

@@ -59,10 +59,6 @@ class Captions:
         """How many captions start before the one listed before them starts."""
         return int(np.sum(self.start[1:] < self.start[:-1]))
 
-    def past(self, seconds: float) -> int:
-        """How many captions start when a video of that length has ended."""
-        return int(np.sum(self.start >= seconds))
-
     def __repr__(self) -> str:
         span = f", {self.start.min():.1f}-{self.end.max():.1f} s" if len(self) else ""
         return f"Captions({len(self)} rows{span}, {self.overlapping} overlapping, {self.disordered} out of order)"
@@ -116,7 +112,7 @@ def read_and_skip(path: str | Path, video_id: str | None = None, length: float =
     captions, skipped = from_rows(str(path), read)
     if suffix in (".csv", ".tsv"):  # in milliseconds, if all are whole numbers and half of the captions last long
         # whisper.cpp begins each text with a space; whole seconds would lie within the video
-        likely = all(t[0] == " " for t in captions.text) or 2 * captions.past(length) > len(captions)
+        likely = all(t[0] == " " for t in captions.text) or 2 * np.sum(captions.start >= length) > len(captions)
         start, end = captions.start, captions.end
         whole = len(start) and not (start % 1).any() and not (end % 1).any()
         if whole and np.median(end - start) >= (100 if likely else 1000):

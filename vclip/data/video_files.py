@@ -24,13 +24,13 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-# what lies beside videos, or is a list of other files; what has another suffix is opened to see
+# what lies beside videos, is a list of other files or a text that FFmpeg plays; any other file is opened to see
 OTHER_SUFFIXES = (
     *("", ".gz", ".html", ".idx", ".ipynb", ".lock", ".log", ".lrc", ".m3u", ".m3u8", ".md", ".mpd", ".nfo", ".pdf"),
-    *(".py", ".sub", ".tar", ".txt", ".xml", ".yaml", ".yml", ".zip", *CAPTION_SUFFIXES),
-    *(".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp"),
-    *(".aac", ".flac", ".m4a", ".mp3", ".opus", ".wav", ".wma", ".faiss", ".h5", ".hdf5", ".npy", ".npz"),
-    *(".parquet", ".pkl", ".pt", ".pth", ".safetensors", ".sqlite"),
+    *(".py", ".srv3", ".sub", ".tar", ".ttml", ".txt", ".xml", ".yaml", ".yml", ".ytt", ".zip", *CAPTION_SUFFIXES),
+    *(".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp", ".ans", ".art", ".asc"),
+    *(".aac", ".flac", ".m4a", ".mp3", ".opus", ".wav", ".wma", ".faiss", ".h5", ".hdf5", ".npy", ".npz", ".vt"),
+    *(".parquet", ".pkl", ".pt", ".pth", ".safetensors", ".sqlite", ".ass", ".diz", ".ice", ".ssa"),
 )
 # of a file beside a video: its name after the stem and the video's suffix
 _WORDS = "english|german|french|spanish|italian|portuguese|dutch|russian|polish|japanese|chinese|korean|arabic|hindi"

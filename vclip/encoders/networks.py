@@ -247,9 +247,10 @@ def _read_pixel_format(source: str, name: str, error: Exception) -> tuple[int, b
     try:
         values, _ = BaseVideoProcessor.get_video_processor_dict(source)
         sides = values["crop_size" if values.get("do_center_crop") else "size"]
-        side, normalise = sides["height"], values if values.get("do_normalize", True) else unchanged
+        (side,) = {sides["height"], sides["width"]}
+        normalise = values if values.get("do_normalize", True) else unchanged
         mean, std = (torch.tensor(normalise[key]) for key in ("image_mean", "image_std"))
-    except (OSError, KeyError) as lack:
+    except (OSError, KeyError, TypeError, ValueError) as lack:
         raise ValueError(f"{name}: how frames become pixels is not known ({error}); of a video: {lack}") from None
     return int(side), True, values.get("rescale_factor", 1 / 255) / std, -mean / std
 

@@ -17,7 +17,7 @@ from IPython.display import HTML, display
 from vclip.models.windows import sliding_windows
 from vclip.search.hits import Hits, visible
 from vclip.search.index import MomentIndex
-from vclip.search.playback import clip, playable, thumbnail
+from vclip.search.playback import thumbnail, whole_or_clip
 
 STATIC = Path(__file__).parent / "static"
 # one ES module: the page cannot import from a kernel's disk
@@ -103,9 +103,8 @@ class RetrievalBrowser(anywidget.AnyWidget):
         elif action == "thumbnail":
             return {}, [thumbnail(self.index.file(hit.video), values["time"])]
         else:
-            file = self.index.file(hit.video)
-            whole = playable(file, values["codecs"])
-            return {"whole": whole}, [file.read_bytes() if whole else clip(file, values["start"], values["end"])]
+            content, whole = whole_or_clip(self.index.file(hit.video), **values)
+            return {"whole": whole}, [content]
         return {}, []
 
     def __repr__(self) -> str:

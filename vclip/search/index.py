@@ -271,7 +271,7 @@ class MomentIndex:
 def _check_words(text: str, clip: Any) -> None:
     """Refuse a text of unknown tokens alone; warn of those of any other, and of an end that is cut off."""
     shorter = text.rsplit(maxsplit=1)[0]
-    if len(shorter) > 60 and np.allclose(*clip.encode_texts([text, shorter]), rtol=0, atol=1e-5):  # no model cuts less
+    if 60 < len(shorter) < len(text) and np.allclose(*clip.encode_texts([text, shorter]), rtol=0, atol=1e-5):
         warnings.warn(f"the query is too long: the model does not read its end, '...{text[-20:]}'", stacklevel=4)
     if getattr(clip.tokenizer, "unk_token_id", None) is None:
         return

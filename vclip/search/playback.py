@@ -46,6 +46,12 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
         yield _picture(shown, side, reformatter)
 
 
+def whole_or_clip(path: Path, start: float, end: float, codecs: Sequence[str]) -> tuple[bytes, bool]:
+    """The file as it is, and True, if a page that plays `codecs` can take it; else `clip`, and False."""
+    whole = path.is_file() and playable(path, codecs)
+    return (path.read_bytes() if whole else clip(path, start, end)), whole
+
+
 def playable(path: Path, codecs: Sequence[str]) -> bool:
     """Whether a page that plays `codecs`, by FFmpeg's names, can be sent the file as it is: at most 30 MB."""
     if path.suffix.lower() not in (".mp4", ".m4v", ".webm") or path.stat().st_size > 30_000_000:

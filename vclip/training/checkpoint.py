@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -92,11 +92,10 @@ def _settle(output: Path, config: TrainConfig, file: str, data: dict) -> None:
             os.replace(output / PREVIOUS, output / STATE)
     wanted = json.loads(json.dumps(asdict(config) | data, default=lambda tower: tower.to_diff_dict()))
     if (output / STATE).exists():  # else there is nothing to lose
-        older = {f.name: f.default for f in fields(config)}  # an older run may lack some
-        there = wanted | older | json.loads((output / file).read_text(encoding="utf-8"))
-        differing = [name for name in wanted if name not in ("epochs", "output") and there[name] != wanted[name]]
+        there = json.loads((output / file).read_text(encoding="utf-8"))
+        differing = [name for name in wanted if name not in ("epochs", "output") and there.get(name) != wanted[name]]
         if differing:
-            found = "; ".join(f"{name}: {there[name]!r} against {wanted[name]!r}" for name in differing)
+            found = "; ".join(f"{name}: {there.get(name)!r} against {wanted[name]!r}" for name in differing)
             what = "choose another output, or remove it to start anew"
             raise ValueError(f"{output} holds a run with other settings ({found}): {what}")
         print(f"{output} holds an earlier start of this run: going on from its last state")

@@ -190,8 +190,9 @@ class PretrainConfig(TrainConfig):
             raise ValueError(f"{corpus} has {videos} videos with captions: extract at least 5")
         tower = SMALL_TOWER | {"vocab_size": 4000}
         values: dict = {
-            "corpus": corpus, "held_out": 0.2, "tokenizer": None, "clips_per_video": 8, "retrieval_clips": 2,
+            "corpus": corpus, "held_out": 0.2 * ("validation" not in changes), "tokenizer": None,
             "model": {"max_video_tokens": 10, "video_config": tower, "text_config": tower},
+            "clips_per_video": 8, "retrieval_clips": 2,
             "video_seconds": (3, 10), "text_tokens": (8, 16), "learning_rate": 1e-3,
         }  # fmt: skip
         values |= changes

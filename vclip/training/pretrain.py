@@ -75,7 +75,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         limits = model.config.max_text_tokens, model.config.max_video_tokens
         with accelerator.main_process_first():
             words = model.config.text_config.vocab_size
-            own = config.tokenizer or own_word_pieces(corpus, Path(config.output) / ".tokenizer", words)
+            own = config.tokenizer or own_word_pieces(corpus, Path(config.output), words)
             tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
         clip = VideoCLIP(model, VideoCLIPProcessor(tokenizer, *limits))
     with accelerator.main_process_first():
@@ -97,8 +97,9 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     return read_run(config.output)
 
 
-def own_word_pieces(corpus: Corpus, folder: Path, size: int) -> Path:
-    """A tokenizer of at most `size` lower-case word pieces of a corpus's captions, made in `folder` once."""
+def own_word_pieces(corpus: Corpus, output: Path, size: int) -> Path:
+    """A tokenizer of at most `size` lower-case word pieces of a corpus's captions, made in a run's folder once."""
+    folder = output / f".tokenizer-{size}-{data_hash(corpus)}"
     if not folder.is_dir():
         special = [SPECIAL.get(i, f"[unused{i}]") for i in range(104)]
         pieces, texts = BertWordPieceTokenizer(lowercase=True), (text.as_py() for text in corpus.caption_text)
@@ -113,14 +114,10 @@ def warn_of_scale(corpus: Corpus, config: PretrainConfig) -> None:
     """Warn where most clips of a video overlap in time: each is then a false negative of the others."""
     _, *spans = drawn_spans(corpus, config)
     shared = overlapping(*spans)
-    lengths = {"overlapped": "video_seconds and text_tokens", "aligned": "text_tokens"}.get(config.sampler)
     if shared > OUT_OF_SCALE:
-        shorten = f"shorten {lengths}, or take" if lengths else "take"
-        warnings.warn(
-            f"{shared:.0%} of the pairs of clips of one video overlap in time (in the paper's data 9%), "
-            f"so that many negatives are false: {shorten} fewer clips_per_video",
-            stacklevel=3,
-        )
+        what = f"{shared:.0%} of the pairs of clips of one video overlap in time (in the paper's data 9%)"
+        remedy = "take fewer clips_per_video, or shorter video_seconds and text_tokens"
+        warnings.warn(f"{what}, so that many negatives are false: {remedy}", stacklevel=3)
 
 
 def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
@@ -160,7 +157,7 @@ class Contrast:
             self.held_out = np.flatnonzero(np.diff(validation.caption_offsets))
         elif config.held_out:
             self.validation, drawn = training, random_stream(config.seed, 0, 0, ORDER).permutation(self.videos)
-            self.held_out, self.videos = map(np.sort, np.split(drawn, [round(config.held_out * len(drawn))]))
+            self.held_out, self.videos = map(np.sort, np.split(drawn, [max(1, round(config.held_out * len(drawn)))]))
         if len(self.videos) < config.videos_per_batch * accelerator.num_processes:
             raise ValueError(
                 f"{config.corpus} has {len(self.videos)} videos with captions, fewer than videos_per_batch "

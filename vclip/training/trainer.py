@@ -191,14 +191,13 @@ def interrupts() -> Iterator[list[int]]:
         caught.append(number)
         signal.signal(signal.SIGINT, before)
 
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield caught
-        return
-    before = signal.signal(signal.SIGINT, note)
+    main = threading.current_thread() is threading.main_thread()  # which alone is interrupted
+    before = signal.signal(signal.SIGINT, note) if main else None
     try:
         yield caught
     finally:
-        signal.signal(signal.SIGINT, before)
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 def start_accelerator(config: TrainConfig) -> Accelerator:

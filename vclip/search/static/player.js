@@ -71,8 +71,9 @@ function makePlayer(fetchMoment, moved, say) {
       video.pause();
       [video.currentTime, stop] = [stop - start, Infinity];
     }
+    if (video.paused) return;
     moved(start + video.currentTime);
-    if (!video.paused) requestAnimationFrame(follow);
+    requestAnimationFrame(follow);
   };
   const fail = () => {
     if (!video.src) return;

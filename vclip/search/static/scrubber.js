@@ -148,7 +148,7 @@ function render({ model, el }) {
   rows.addEventListener("pointerdown", (event) => {
     dragged = false;
     rows.setPointerCapture(event.pointerId);
-    player.close();
+    player.pause();
     at(second(event));
   });
   rows.addEventListener("pointermove", (event) => {
@@ -158,7 +158,10 @@ function render({ model, el }) {
   rows.addEventListener("pointerup", (event) => dragged || play(second(event)));
   rows.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, PageDown: 10, PageUp: -10 }[event.key];
-    if (step) at(Math.floor(now) + step);
+    if (step) {
+      player.pause();
+      at(Math.floor(now) + step);
+    }
     else if (event.key === "Enter" || event.key === " ") play(now);
     else return;
     event.stopPropagation();
