@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,7 +9,7 @@ import nbformat
 import papermill
 import pytest
 
-from vclip import PretrainConfig, extract, load, minihowto
+from vclip import Corpus, PretrainConfig, extract, load, minihowto
 from vclip.notebook import check_parameters, write_scores
 from vclip.training.pretrain import pretrain
 
@@ -105,6 +106,23 @@ def test_pretraining_takes_a_corpus_made_of_video_files(tmp_path):
     assert scores["after held out"]["n"] == 8, "four clips of each of a fifth of the videos"
     cell = next(cell for cell in notebook.cells if "first_clips(index" in cell.source)
     assert any("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
+@pytest.mark.long
+def test_a_readers_film_is_read_where_it_lies(tmp_path):
+    """Notebook 01: no copy of the film, nothing else in the corpus, and what becomes of captions that lie elsewhere."""
+    shutil.copy(minihowto() / "videos" / "val0000.mp4", tmp_path / "mine.mp4")
+    captions = shutil.copy(minihowto() / "videos" / "val0000.vtt", tmp_path / "said.vtt")
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "01_feature_extraction.ipynb"), "out.ipynb"]
+    command += ["-p", "video", "mine.mp4", "-p", "captions", captions, "-p", "output", "made"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [file.name for file in tmp_path.rglob("*.mp4")] == ["mine.mp4"]
+    corpus = Corpus.open(tmp_path / "made" / "corpus")
+    assert corpus.video_ids == ["mine"] and len(corpus.captions(0)) == 0
+    assert "put them beside the video, named mine.vtt" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    scores = json.loads((tmp_path / "made" / "scores.json").read_text())
+    assert scores["words"] > scores["words after deduplicate"] > 0
 
 
 def test_scores_are_written_with_the_versions_that_made_them(tmp_path):
