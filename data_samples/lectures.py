@@ -45,3 +45,12 @@ def two_frames(action: str, style: str) -> list[np.ndarray]:
     records, _ = evaluation_sets("youcook2")[style]
     clip = next(record for record in records if shown[record.video_id, record.start][0] == action)
     return [pictures[clip.video_id, int(second)] for second in (clip.start + 1, clip.end - 2)]
+
+
+def counts_table(rows: Mapping[str, Mapping[str, float]]) -> Styler:
+    """Rows x counts with one decimal, those named n whole; the last row, a baseline, in the colour of chance."""
+    table = pd.DataFrame(rows).T
+    grey = np.where(np.arange(len(table)) == len(table) - 1, f"color: {plots.CHANCE}", "")
+    whole = [name for name in table if name.startswith("n")]
+    shown = table.style.format("{:.1f}").format("{:.2f}", subset=table.columns.intersection(["cosine"]))
+    return shown.format("{:.0f}", subset=whole).apply(lambda _: grey).apply_index(lambda _: grey)
