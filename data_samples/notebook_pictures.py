@@ -1,6 +1,6 @@
 """The README's pictures of the notebooks: `python data_samples/notebook_pictures.py`, after one was executed.
 
-Of each notebook the picture that `CHOSEN` names, else its largest, as a small JPEG.
+Of each notebook its largest picture, as a small JPEG.
 """
 
 import base64
@@ -11,7 +11,6 @@ import nbformat
 from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-CHOSEN: dict[str, int] = {}  # notebook -> which of its pictures, from 0
 SIZE = (200, 120)  # pixels
 
 
@@ -19,7 +18,7 @@ def pictures(path: Path) -> list[Image.Image]:
     """All pictures of a notebook's outputs, in order."""
     cells = nbformat.read(path, 4).cells
     outputs = [output.get("data", {}) for cell in cells if cell.cell_type == "code" for output in cell.outputs]
-    stored = [data["image/png"] for data in outputs if "image/png" in data]
+    stored = [data[kind] for data in outputs for kind in ("image/png", "image/jpeg") if kind in data]
     return [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in stored]
 
 
@@ -27,8 +26,7 @@ def main() -> None:
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         if not (found := pictures(path)):
             continue
-        place = CHOSEN.get(path.stem[:2], max(range(len(found)), key=lambda i: found[i].width * found[i].height))
-        picture = found[place]
+        picture = max(found, key=lambda picture: picture.width * picture.height)
         picture.thumbnail((2 * SIZE[0], 2 * SIZE[1]))
         picture.save(NOTEBOOKS / "pictures" / f"{path.stem}.jpg", quality=80)
 
