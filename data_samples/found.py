@@ -6,6 +6,7 @@ import ipywidgets
 import lecture_plots
 import numpy as np
 import pandas as pd
+from live import explorer
 from matplotlib.figure import Figure
 from shipped import STYLES, thumbnails
 
@@ -69,7 +70,7 @@ def first_clips(index: MomentIndex, sentence: str, videos: str = "") -> Figure:
 def query_box(index: MomentIndex, sentence: str, videos: str = "") -> ipywidgets.Widget:
     """A text field, and below it the moments that come first for what is typed."""
     text = ipywidgets.Text(sentence, description="sentence", continuous_update=False, layout={"width": "40em"})
-    return ipywidgets.interactive(lambda sentence: first_clips(index, sentence, videos), sentence=text)
+    return explorer(lambda sentence: first_clips(index, sentence, videos), sentence=text)
 
 
 def _picture(hit: Hit, files: dict[str, Path]) -> np.ndarray | None:
