@@ -89,7 +89,7 @@ class Scrubber(anywidget.AnyWidget):
     def _answer(self, _widget, message: dict, _buffers) -> None:
         start, end, codecs = (message["values"][name] for name in ("start", "end", "codecs"))
         try:
-            content, whole = whole_or_clip(self.video, start, end, codecs)
+            content, whole = whole_or_clip(Path(self.video or ""), start, end, codecs)
             self.send({"id": message["id"], "answer": {"whole": whole}}, [content])
         except Exception as error:  # shown in the page, where a traceback would be lost
             self.send({"id": message["id"], "error": str(error)})

@@ -83,7 +83,7 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
         raise ValueError(f"{path} is a damaged tar file ({error}); fetch it again") from None
 
 
-def read_json(source: Source, kind: type[T]) -> T:
+def read_json(source: Source, kind: Any) -> Any:
     """A JSON text as a dataclass or another type that pydantic knows."""
     return check(source.where, kind, source.text, _adapter(kind).validate_json)
 
@@ -91,7 +91,7 @@ def read_json(source: Source, kind: type[T]) -> T:
 _adapter = cache(TypeAdapter)  # a millisecond each
 
 
-def check(where: str, kind: type[T], value: Any, validate: Callable[[Any], T] | None = None) -> T:
+def check(where: str, kind: Any, value: Any, validate: Callable[[Any], Any] | None = None) -> Any:
     """A value as a type that pydantic knows; the first error as a ValueError of a line: file, place, reason, value."""
     try:
         return (validate or _adapter(kind).validate_python)(value)

@@ -82,7 +82,7 @@ def load(
     records = []
     for video_id, video in videos.items():
         for index, step in enumerate(video.annotations if video.subset == split else ()):
-            records.append(Clip(video_id, index, *step.segment, step.sentence, video.recipe_type))
+            records.append(Clip(video_id, index, step.segment[0], step.segment[1], step.sentence, video.recipe_type))
     if clips is None:
         return Dataset("YouCook2", split, records, TASKS)
     found = defaultdict(list)
