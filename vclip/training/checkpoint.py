@@ -92,10 +92,10 @@ def _settle(output: Path, config: TrainConfig, file: str, data: dict) -> None:
             os.replace(output / PREVIOUS, output / STATE)
     wanted = json.loads(json.dumps(asdict(config) | data, default=lambda tower: tower.to_diff_dict()))
     if (output / STATE).exists():  # else there is nothing to lose
-        there = json.loads((output / file).read_text(encoding="utf-8"))
-        differing = [name for name in wanted if name not in ("epochs", "output") and there.get(name) != wanted[name]]
+        there = wanted | json.loads((output / file).read_text(encoding="utf-8"))  # an older run may lack some
+        differing = [name for name in wanted if name not in ("epochs", "output") and there[name] != wanted[name]]
         if differing:
-            found = "; ".join(f"{name}: {there.get(name)!r} against {wanted[name]!r}" for name in differing)
+            found = "; ".join(f"{name}: {there[name]!r} against {wanted[name]!r}" for name in differing)
             what = "choose another output, or remove it to start anew"
             raise ValueError(f"{output} holds a run with other settings ({found}): {what}")
         print(f"{output} holds an earlier start of this run: going on from its last state")
