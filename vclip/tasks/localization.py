@@ -10,13 +10,13 @@ import pandas as pd
 import scipy.stats
 import torch
 from jaxtyping import Float32, Float64, Real, UInt8
-from torch import Tensor
 from torch.nn import functional as F
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered, encoded_seconds
+from vclip.tasks.ties import Array
 
 Probability = Literal["softmax", "sigmoid"]
 
@@ -32,9 +32,7 @@ class Recall(Score):
         return (self.recall, self.per_task)[i]
 
 
-def assign_steps(
-    logits: Real[np.ndarray, "T K"] | Real[Tensor, "T K"], probability: Probability = "softmax"
-) -> UInt8[np.ndarray, "T K"]:
+def assign_steps(logits: Real[Array, "T K"], probability: Probability = "softmax") -> UInt8[np.ndarray, "T K"]:
     """Assign every step one second (1, else 0), in the order of the steps, by the least sum of -log p(step | second).
 
     On ties a step takes the earliest second, but the last step takes second T - 1 if no earlier one is cheaper,

@@ -20,7 +20,7 @@ from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import SIZE
 from vclip.tasks.report import Score, covered
 from vclip.tasks.segmentation import iou
-from vclip.tasks.ties import as_array, once
+from vclip.tasks.ties import Array, as_array, once
 
 BLOCK_SECONDS = 5
 MOMENTS = [(i, i) for i in range(6)] + [(i, j) for i in range(6) for j in range(i + 1, 6)]
@@ -39,10 +39,7 @@ class MomentScore(Score):
 
 
 def moment_scores(
-    h_v: Float[np.ndarray, "T D"] | Float[Tensor, "T D"],
-    z_t: Float[np.ndarray, " D"] | Float[Tensor, " D"],
-    padding: Padding = "valid",
-    seconds: int | None = None,
+    h_v: Float[Array, "T D"], z_t: Float[Array, " D"], padding: Padding = "valid", seconds: int | None = None
 ) -> Float[Tensor, " 21"]:
     """Score the 21 `MOMENTS`: mean state (-inf without a valid second), dot the text (MMPT predictor.py:514-595).
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int, Real
-from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
@@ -16,7 +15,7 @@ from vclip.datasets.msrvtt import Clip
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.moment_retrieval import MOMENTS, moment_metrics, moment_scores, rank_moments  # noqa: F401
 from vclip.tasks.report import Score, covered
-from vclip.tasks.ties import as_array, once, products
+from vclip.tasks.ties import Array, as_array, once, products
 
 AT_ONCE = 2**25  # similarities held at a time, 128 MB
 
@@ -33,9 +32,7 @@ class RetrievalScore(Score):
     median_rank: float
 
 
-def score(
-    similarity: Real[np.ndarray, "texts videos"] | Real[Tensor, "texts videos"], ties: Ties = "against"
-) -> RetrievalScore:
+def score(similarity: Real[Array, "texts videos"], ties: Ties = "against") -> RetrievalScore:
     """R@1, R@5, R@10 and median rank of `n` texts by a similarity matrix, beside chance.
 
     Args:

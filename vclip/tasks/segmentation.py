@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Integer
-from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
@@ -19,7 +18,7 @@ from vclip.datasets.coin import COIN, Segment
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.hub import unit
 from vclip.tasks.report import Score, covered, encoded_seconds
-from vclip.tasks.ties import as_array, once, products
+from vclip.tasks.ties import Array, as_array, once, products
 
 SHUFFLES = 5
 Rule = Literal["eq6", "eq6_keep", "quantile", "cosine", "margin"]
@@ -159,9 +158,7 @@ def shuffled_baseline(predicted: Sequence, truth: Sequence, n_labels: int, seed:
 
 
 def outside_threshold(
-    z_labels: Float[np.ndarray, "K D"] | Float[Tensor, "K D"],
-    texts: Sequence[str] | None = None,
-    duplicates: Literal["drop", "keep"] = "drop",
+    z_labels: Float[Array, "K D"], texts: Sequence[str] | None = None, duplicates: Literal["drop", "keep"] = "drop"
 ) -> float:
     """Compute gamma, the largest dot product of two different labels' z_t (eq. 6; MMPT predictor.py:450-455).
 
@@ -190,11 +187,7 @@ def outside_threshold(
     return float(pairs.max())
 
 
-def label_seconds(
-    h: Float[np.ndarray, "T D"] | Float[Tensor, "T D"],
-    z_labels: Float[np.ndarray, "K D"] | Float[Tensor, "K D"],
-    threshold: float,
-) -> Int[np.ndarray, " T"]:
+def label_seconds(h: Float[Array, "T D"], z_labels: Float[Array, "K D"], threshold: float) -> Int[np.ndarray, " T"]:
     """Label each second: the label (from 1) with the largest dot product if it exceeds `threshold`, else 0 = Outside.
 
     Args:

@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+Array = np.ndarray | Tensor
 
-def as_array(rows: np.ndarray | Tensor | Sequence) -> np.ndarray:
+
+def as_array(rows: Array | Sequence) -> np.ndarray:
     """As numpy, in float32 or more."""
     if isinstance(rows, Tensor):  # numpy knows no bfloat16
         rows = (rows if rows.dtype.itemsize > 2 else rows.float()).detach().cpu().numpy()

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64, Integer, Real
-from torch import Tensor
 
 from vclip.data.corpus import Corpus
 from vclip.datasets._records import Dataset
 from vclip.models.dual_encoder import DualEncoder
 from vclip.tasks.report import Score, covered
-from vclip.tasks.ties import as_array, once
+from vclip.tasks.ties import Array, as_array, once
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
@@ -29,9 +28,7 @@ class VideoQAScore(Score):
 
 
 def score(
-    z_v: Real[np.ndarray, "N D"] | Real[Tensor, "N D"],
-    z_t: Real[np.ndarray, "N C D"] | Real[Tensor, "N C D"] | Sequence,
-    answers: Sequence | Integer[np.ndarray, " N"] | Integer[Tensor, " N"],
+    z_v: Real[Array, "N D"], z_t: Real[Array, "N C D"] | Sequence, answers: Sequence | Integer[Array, " N"]
 ) -> VideoQAScore:
     """Predict the candidate of the largest dot product with z_v: accuracy beside chance (MMPT predictor.py:186-242).
 
