@@ -57,53 +57,42 @@ class VideoCLIPConfig(PreTrainedConfig):
     # a plain attribute works with every transformers 5
     sub_configs: ClassVar[Any] = {"video_config": VideoCLIPVideoConfig, "text_config": VideoCLIPTextConfig}
 
-    def __init__(
-        self,
-        video_config=None,
-        text_config=None,
-        video_feature_dim: int = 512,
-        max_video_tokens: int = 32,
-        max_text_tokens: int = 61,
-        share_towers: bool = False,
-        pooling: str = "mean",
-        cls_token_id: int = 101,
-        sep_token_id: int = 102,
-        feature_spec=None,
-        text: str = "free",
-        **kwargs,
-    ):
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f'pooling is "mean" or "cls", not {pooling!r}')
-        if text not in ("free", "locked") or (text == "locked" and (pooling != "mean" or share_towers)):
-            raise ValueError(f'text is "free", or "locked" with mean pooling and separate towers, not {text!r}')
-        sizes = {"num_hidden_layers": 12 if share_towers else 6}
-        if text == "locked":  # texts are vectors of the features' width
-            text_config = {"hidden_size": video_feature_dim, "num_attention_heads": max(1, video_feature_dim // 64)}
-            sizes |= text_config | {"intermediate_size": 4 * video_feature_dim}
-        self.video_config = _tower(VideoCLIPVideoConfig, video_config, **sizes)
-        if share_towers:
-            self.text_config = _tower(VideoCLIPTextConfig, self.video_config)
-            if text_config is not None and _sizes(_tower(VideoCLIPTextConfig, text_config)) != _sizes(self.text_config):
-                raise ValueError("with share_towers only video_config counts, but text_config differs: leave it out")
-        else:
-            self.text_config = _tower(VideoCLIPTextConfig, text_config)
+    video_config: Any = None
+    text_config: Any = None
+    video_feature_dim: int = 512
+    max_video_tokens: int = 32
+    max_text_tokens: int = 61
+    share_towers: bool = False
+    pooling: str = "mean"
+    cls_token_id: int = 101
+    sep_token_id: int = 102
+    feature_spec: Any = None
+    text: str = "free"
+
+    def __post_init__(self, **kwargs):
+        if self.pooling not in ("mean", "cls"):
+            raise ValueError(f'pooling is "mean" or "cls", not {self.pooling!r}')
+        locked, width, given = self.text == "locked", self.video_feature_dim, self.text_config
+        if self.text not in ("free", "locked") or (locked and (self.pooling != "mean" or self.share_towers)):
+            raise ValueError(f'text is "free", or "locked" with mean pooling and separate towers, not {self.text!r}')
+        sizes = {"num_hidden_layers": 12 if self.share_towers else 6}
+        if locked:  # texts are vectors of the features' width
+            given = {"hidden_size": width, "num_attention_heads": max(1, width // 64)}
+            sizes |= given | {"intermediate_size": 4 * width}
+        self.video_config = _tower(VideoCLIPVideoConfig, self.video_config, **sizes)
+        self.text_config = _tower(VideoCLIPTextConfig, self.video_config if self.share_towers else given)
+        if given is not None and _sizes(_tower(VideoCLIPTextConfig, given)) != _sizes(self.text_config):
+            raise ValueError("with share_towers only video_config counts, but text_config differs: leave it out")
         if (video := self.video_config.hidden_size) != (other := self.text_config.hidden_size):
             raise ValueError(f"z_v and z_t need one width, but hidden_size is {video} for videos and {other} for texts")
-        text_positions = max_text_tokens + 2 + (max_video_tokens + 1 if share_towers else 0)
-        for name, needed in (("video_config", max_video_tokens + 2), ("text_config", text_positions)):
+        text_positions = self.max_text_tokens + 2 + (self.max_video_tokens + 1 if self.share_towers else 0)
+        for name, needed in (("video_config", self.max_video_tokens + 2), ("text_config", text_positions)):
             if (have := getattr(self, name).max_position_embeddings) < needed:
                 raise ValueError(f"{name} has {have} positions, but {needed} are needed for these token limits")
-        self.video_feature_dim = video_feature_dim
-        self.max_video_tokens = max_video_tokens
-        self.max_text_tokens = max_text_tokens
-        self.share_towers = share_towers
-        self.pooling = pooling
-        self.text = text
-        self.cls_token_id = cls_token_id
-        self.sep_token_id = sep_token_id
-        self.feature_spec = asdict(feature_spec) if isinstance(feature_spec, FeatureSpec) else feature_spec
+        if isinstance(self.feature_spec, FeatureSpec):
+            self.feature_spec = asdict(self.feature_spec)
         self.initializer_range = kwargs.pop("initializer_range", self.video_config.initializer_range)
-        super().__init__(**kwargs)
+        super().__post_init__(**kwargs)
 
 
 def _tower(config_class, config, **sizes: int):
