@@ -3,17 +3,8 @@
 from pathlib import Path
 
 from vclip.data.spec import PROJECTION, FeatureSpec
-from vclip.encoders.networks import (
-    EFFICIENTNET_LITE0,
-    OFFLINE,
-    S3D_G,
-    AutoModelEncoder,
-    ConSE,
-    EfficientNetLite0,
-    NetworkEncoder,
-    Projection,
-    S3DEncoder,
-)
+from vclip.encoders import networks
+from vclip.encoders.networks import EFFICIENTNET_LITE0, OFFLINE, S3D_G, NetworkEncoder, Projection
 from vclip.encoders.s3d import S3D_FILE, load_s3d
 
 S3D_FILES = (S3D_FILE, "s3d_howto100m.pth")
@@ -32,16 +23,16 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
         2560
     """
     if name == EFFICIENTNET_LITE0:
-        return EfficientNetLite0(fps or 3, size or 128)
+        return networks.EfficientNetLite0(fps or 3, size or 128)
     if name == OFFLINE:
-        return ConSE(fps or 1, size or 224)
+        return networks.ConSE(fps or 1, size or 224)
     if name == S3D_G:
         if weights is None:
             raise ValueError("S3D-G needs a weights file: pass weights='s3d_howto100m.pth'")
-        encoder = S3DEncoder(load_s3d(weights))
+        encoder = networks.S3DEncoder(load_s3d(weights))
     else:
         try:
-            encoder = AutoModelEncoder(name, fps, weights)
+            encoder = networks.AutoModelEncoder(name, fps, weights)
         except OSError as error:
             known = f"{EFFICIENTNET_LITE0}, {S3D_G}, {OFFLINE}, a folder, nor a model that the hub gives"
             raise FileNotFoundError(f"the encoder {name!r} is neither {known} ({error})") from error
