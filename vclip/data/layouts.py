@@ -34,9 +34,8 @@ def read(path: Path, split: str | None = None) -> Layout:
         if split is None and len(splits) > 1:
             raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
         return _read_shards(path, split or splits[0])
-    files = sorted(
-        file for file in path.glob("[!.]*.*") if file.is_file()
-    )  # without what macOS leaves beside them, such as ._<id>.npy
+    # without what macOS leaves beside them, such as ._<id>.npy
+    files = sorted(file for file in path.glob("[!.]*.*") if file.is_file())
     kinds = [found for kind in KINDS if (found := [file for file in files if file.suffix in kind])]
     if not kinds:
         known = ", ".join(f"<id>{suffix}" for kind in KINDS[:-1] for suffix in kind)
@@ -126,18 +125,14 @@ def _read_shards(path: Path, split: str) -> Layout:
         blocks.append(path / f"{split}_{shard}_data.npy")
         starts, rows = read_npy(path / f"{split}_{shard}_starts.npy"), read_npy(blocks[-1])
         if len(starts) != len(ids) + 1 or not divides(starts, len(rows)) or rows.ndim != 2:
-            raise ValueError(
-                f"{blocks[-1]} {rows.shape} is not what its starts divide among the {len(ids)} ids: copy all"
-            )
+            raise ValueError(f"{blocks[-1]} {rows.shape} is not what its starts divide among {len(ids)} ids: copy all")
         videos += [(i, b - a, block, a, None) for i, a, b in zip(ids, starts[:-1], starts[1:], strict=True)]
         for file in sorted(path.glob(f"[!.]*.{split}_{shard}.startends_starts.npy")):
             prefix, offsets = str(file).removesuffix("startends_starts.npy"), read_npy(file)
             times, tokens = (read_npy(Path(f"{prefix}{name}_data.npy")) for name in ("startends", "caps_ids"))
             fit = divides(offsets, len(times)) and len(offsets) == len(ids) + 1 and len(tokens) == len(times)
             if not fit or times.shape[1:] != (2,) or times.dtype.kind != "f" or tokens.dtype.kind not in "iu":
-                raise ValueError(
-                    f"{file} does not divide times {times.shape} and tokens {tokens.shape}: copy all three"
-                )
+                raise ValueError(f"{file} does not divide times {times.shape} and tokens {tokens.shape}: copy all")
             owners = np.repeat(ids, np.diff(offsets)).tolist()
             said = zip(owners, times.tolist(), tokens, strict=True)
             captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in said]
