@@ -16,6 +16,10 @@ from jaxtyping import Float64
 from vclip.data.text import decoded, short
 from vclip.data.transcripts import CONTAINERS, Row, plain, read_json, read_stream, read_table
 
+_CLOCK = r"(-?)(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d*)?)"
+_TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?!\S)")
+_LIKE_TIMES = re.compile(r"\s*[-+]?\d+[:.,][\d:.,]*\s*-+>|.*-->\s*[-+]?\d")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Captions:
@@ -102,13 +106,13 @@ def read_and_skip(path: str | Path, video_id: str | None = None, length: float =
     """`read_captions` of a video of that length, and what to say of the rows that were skipped."""
     path = Path(path).expanduser()
     suffix = path.suffix.lower()
-    if suffix not in _READERS and suffix not in CONTAINERS:
-        known = ", ".join(CAPTION_SUFFIXES + CONTAINERS)
-        raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {known}")
     if suffix in CONTAINERS:
         read = read_stream(path)
-    else:
+    elif suffix in _READERS:
         read = _READERS[suffix](path, decoded(path, path.read_bytes()), video_id)
+    else:
+        known = ", ".join(CAPTION_SUFFIXES + CONTAINERS)
+        raise ValueError(f"{path}: unknown kind of caption file {path.suffix!r}; known are {known}")
     captions, skipped = from_rows(str(path), read)
     if suffix in (".csv", ".tsv"):  # in milliseconds, if all are whole numbers and half of the captions last long
         # whisper.cpp begins each text with a space; whole seconds would lie within the video
@@ -132,8 +136,7 @@ def from_rows(where: str, read: Iterable[Row]) -> tuple[Captions, str]:
 
 
 def _captions(rows: Sequence) -> Captions:
-    start, end, text = zip(*rows, strict=True) if rows else ((), (), ())
-    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(text))
+    return Captions(*map(list, zip(*rows, strict=True))) if rows else Captions([], [], [])
 
 
 def _is_missing(text) -> bool:
@@ -153,11 +156,6 @@ def _checked(where: str, number: int, start, end, text) -> tuple[float, float, s
         what = f"the times {short(start)} to {short(end)} are not seconds with 0 <= start <= end"
         raise ValueError(f"{where}, row {number}: {what}")
     return *times, text
-
-
-_CLOCK = r"(-?)(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d*)?)"
-_TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?!\S)")
-_LIKE_TIMES = re.compile(r"\s*[-+]?\d+[:.,][\d:.,]*\s*-+>|.*-->\s*[-+]?\d")
 
 
 def _read_cues(path: Path, text: str, video_id: str | None) -> list[Row]:
@@ -181,13 +179,13 @@ def _read_cues(path: Path, text: str, video_id: str | None) -> list[Row]:
             spoken.append(line)
     if text.strip() and not vtt and not cues:
         raise ValueError(f"{path} is not a srt file: it has no line of times")
-    return [_cue(i + 1, lines[i], " ".join(spoken)) for i, spoken in cues]
-
-
-def _cue(number: int, line: str, text: str) -> Row:
-    if (times := _TIMES.match(line)) is None:
-        return f"line {number}: {short(line.strip())} is not a pair of times"
-    return _seconds(*times.groups()[:4]), _seconds(*times.groups()[4:]), plain(text)
+    rows: list[Row] = []
+    for i, spoken in cues:
+        if times := _TIMES.match(lines[i]):
+            rows.append((_seconds(*times.groups()[:4]), _seconds(*times.groups()[4:]), plain(" ".join(spoken))))
+        else:
+            rows.append(f"line {i + 1}: {short(lines[i].strip())} is not a pair of times")
+    return rows
 
 
 def _seconds(sign: str, hours: str | None, minutes: str, seconds: str) -> float:
