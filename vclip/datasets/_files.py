@@ -19,6 +19,7 @@ from vclip.data.text import decoded, short
 MOST_BYTES = 2**26  # of a member of an archive, which holds one video's captions or steps
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
+_adapter = cache(TypeAdapter)  # a millisecond each
 
 
 def _in_order(segment: tuple[Number, Number]) -> tuple[Number, Number]:
@@ -72,13 +73,12 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
             for member in tar:
                 name = member.name.rpartition("/")[2]
                 stream = tar.extractfile(member) if member.isreg() and wanted(name) else None
-                if stream is not None:
-                    where = f"{path}, {member.name}"
-                    if member.size > MOST_BYTES:
-                        raise ValueError(
-                            f"{where}: {member.size} bytes are far more than one video has: fetch it again"
-                        )
-                    yield name, Source(where, decoded(where, stream.read()))
+                if stream is None:
+                    continue
+                where = f"{path}, {member.name}"
+                if member.size > MOST_BYTES:
+                    raise ValueError(f"{where}: {member.size} bytes are far more than one video has: fetch it again")
+                yield name, Source(where, decoded(where, stream.read()))
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is a damaged tar file ({error}); fetch it again") from None
 
@@ -86,9 +86,6 @@ def read_texts(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
 def read_json(source: Source, kind: Any) -> Any:
     """A JSON text as a dataclass or another type that pydantic knows."""
     return check(source.where, kind, source.text, _adapter(kind).validate_json)
-
-
-_adapter = cache(TypeAdapter)  # a millisecond each
 
 
 def check(where: str, kind: Any, value: Any, validate: Callable[[Any], Any] | None = None) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Container, Sequence
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
+D = TypeVar("D", bound="Dataset")
 
 
 class Dataset(Sequence[R], Generic[R]):
@@ -46,9 +47,6 @@ class Dataset(Sequence[R], Generic[R]):
     def __repr__(self) -> str:
         left_out = f", {len(self.left_out)} listed left out" if self.left_out else ""
         return f"{self.name} {self.split}: {len(self)} records of {len(self.video_ids)} videos{left_out}"
-
-
-D = TypeVar("D", bound=Dataset)
 
 
 def subset(dataset: D, records: Sequence, split: str | None = None) -> D:

@@ -1,7 +1,4 @@
-"""Frozen networks: n seconds of f = spec.fps frames, s = spec.size pixels a side, become (n, F), F = spec.dim.
-
-`Projection` multiplies the features of one by a matrix kept beside them.
-"""
+"""Frozen networks: n seconds of f = spec.fps frames, s = spec.size pixels a side, become (n, F), F = spec.dim."""
 
 import inspect
 from dataclasses import replace

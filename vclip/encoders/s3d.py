@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from vclip.data.pickles import load_torch
 from vclip.data.text import what_is_wrong
 
+S3D_FILE = "s3d.safetensors"
 # inputs; outputs of the branches 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1 (Szegedy et al. 2015, table 1)
 WIDTHS = {
     "mixed_3b": (192, 64, 96, 128, 16, 32, 32),
@@ -197,9 +198,6 @@ class Separable(nn.Module):
         x = self.space(x.transpose(1, 2).flatten(0, 1)).relu_().movedim(1, -1)
         x = self.time(x.reshape(b, t, h * w, -1).movedim(-1, 1)).relu_().movedim(1, -1)
         return x.reshape(b, t, h, w, -1).movedim(-1, 1)
-
-
-S3D_FILE = "s3d.safetensors"
 
 
 def load_s3d(path) -> S3D:

@@ -68,16 +68,10 @@ def _rank(similarity: np.ndarray, own: np.ndarray) -> pd.DataFrame:
         text, video = np.argwhere(np.isnan(similarity))[0]
         raise ValueError(f"similarity of text {text} and video {video} is NaN")
     rows, top = np.arange(len(own)), similarity.argmax(axis=1)
-    mine = similarity[rows, own]
-    return pd.DataFrame(
-        {
-            "closer": np.count_nonzero(similarity > mine[:, None], axis=1),
-            "level": np.count_nonzero(similarity == mine[:, None], axis=1),
-            "similarity": mine,
-            "top": top,
-            "top_similarity": similarity[rows, top],
-        }
-    )
+    mine = similarity[rows, own, None]
+    closer, level = (np.count_nonzero(found, axis=1) for found in (similarity > mine, similarity == mine))
+    columns = {"closer": closer, "level": level, "similarity": mine[:, 0], "top": top}
+    return pd.DataFrame(columns | {"top_similarity": similarity[rows, top]})
 
 
 def _score(ranks: pd.DataFrame, n_videos: int, ties: Ties) -> RetrievalScore:

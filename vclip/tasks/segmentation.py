@@ -1,7 +1,4 @@
-"""Action segmentation: which of K steps (from 1), or none (0 = Outside), each of a video's T seconds shows.
-
-D is the hidden size.
-"""
+"""Action segmentation: which of K steps (1 to K), or none (0), each of T seconds shows; D is the hidden size."""
 
 import math
 from collections.abc import Iterable, Sequence
