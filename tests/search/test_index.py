@@ -43,8 +43,8 @@ def made(clip, tmp_path_factory) -> Path:
 
 
 def every_moment(index, text) -> list[tuple]:
-    """Video, start, end, score, margin and quantile by loops over every window, as the docstrings say it."""
-    z_t, windows, best, background = index.clip.encode_texts([text])[0], [], {}, []
+    """Video, start, end, score, margin and zscore by loops over every window, as the docstrings say it."""
+    z_t, windows, best = index.clip.encode_texts([text])[0], [], {}
     everything = index.clip.encode_texts(SENTENCES)
     z_v = []
     for i, video in enumerate(index.videos):
@@ -56,13 +56,14 @@ def every_moment(index, text) -> list[tuple]:
             first, last = standing_out(curve[start:end])
             windows.append((score, video, start + first, start + last))
             best[video] = max(score, best.get(video, -np.inf))
-    background = (np.stack(z_v) @ everything.T).max(0)
+    usual = [max(z @ z_s for z in z_v) - np.mean([z @ z_s for z in z_v]) / 2 for z_s in everything]
+    prior = np.mean([z @ z_t for z in z_v]) / 2
     kept: list[tuple] = []
     for score, video, start, end in sorted(windows, reverse=True):
         if any(v == video and start < b and a < end for v, a, b, *_ in kept):
             continue
         margin = score - max((b for v, b in best.items() if v != video), default=np.nan)
-        kept.append((video, start, end, score, margin, np.mean(background < score)))
+        kept.append((video, start, end, score, margin, (score - prior - np.mean(usual)) / np.std(usual)))
     return kept
 
 
@@ -82,12 +83,12 @@ def test_search_is_the_loop_over_every_window(clip, made):
     for text in (QUERY, "w9"):
         expected, hits = every_moment(index, text), index.search(text, 100)
         assert len(hits) == len(expected) > 6 and [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
-        for hit, (video, start, end, score, margin, quantile) in zip(hits, expected, strict=True):
+        for hit, (video, start, end, score, margin, zscore) in zip(hits, expected, strict=True):
             end = 0.04 if video == "video 5.mov" else end  # one picture, and no longer
             assert (hit.video, hit.start, hit.end, hit.query) == (video, start, end, text)
             assert hit.end - hit.start >= min(2, end)
             assert (hit.score, hit.margin) == (pytest.approx(score, abs=1e-4), pytest.approx(margin, abs=1e-4))
-            assert hit.quantile == pytest.approx(quantile, abs=1 / 256)
+            assert hit.zscore == pytest.approx(zscore, abs=1e-3)
         assert index.search(text, 3) == hits[:3]
         assert hits[0].margin > 0 and all(hit.margin < 0 for hit in hits if hit.video != hits[0].video)
 
@@ -115,13 +116,13 @@ def test_hits_say_what_is_said(clip, made):
         assert hit.text == " ".join(text for text, start, end in said if start < hit.end and end > hit.start)
 
 
-def test_filters_keep_margin_and_quantile(clip, made):
+def test_filters_keep_margin_and_zscore(clip, made):
     index = MomentIndex.open(made / ".vclip", clip)
     everything = index.search(QUERY, 100)
     for videos, keep in (("*[34].mov", "34"), (lambda video: video[6] in "05", "05"), ("nothing", "")):
         found, expected = index.search(QUERY, 100, videos), [hit for hit in everything if hit.video[6] in keep]
-        assert [(h.video, h.start, h.end, h.quantile) for h in found] == [
-            (h.video, h.start, h.end, h.quantile) for h in expected
+        assert [(h.video, h.start, h.end, h.zscore) for h in found] == [
+            (h.video, h.start, h.end, h.zscore) for h in expected
         ]
         np.testing.assert_allclose([h.margin for h in found], [h.margin for h in expected], atol=1e-5)
 
@@ -130,7 +131,7 @@ def test_one_video_has_nothing_to_be_compared_with(clip, tmp_path):
     indexes.write(tmp_path / "fry [dQw4w9WgXcQ].mov", 5, 0)
     index = MomentIndex.build(clip, tmp_path)
     (hit, *others) = index.search(QUERY)
-    assert not others and np.isnan(hit.margin) and 0 <= hit.quantile <= 1
+    assert not others and np.isnan(hit.margin) and np.isfinite(hit.zscore)
     assert len(index.search(QUERY, videos=hit.video)) == 1  # a name is not a pattern
 
 

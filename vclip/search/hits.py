@@ -23,14 +23,15 @@ class Hit:
         start, end: seconds from the video's start; the end is at most the video's length.
         score, rank: z_v . z_t of the window around it; ranks count from 1.
         margin: the score minus the best of any other video (NaN if there is none).
-        quantile: the fraction, 0 to 1, of 256 everyday sentences whose best score on this index is lower.
+        zscore: score - m / 2, where m is the query's mean score over all windows, in standard deviations above what 256
+            everyday sentences reach. About 0 or less: it is not there, or the model does not know the words.
         query, text: what was asked, and what the captions say meanwhile.
         said: z_t of `text` . z_t of the query; NaN where nothing is said.
         both: score and said, each in standard deviations above what the 256 sentences score there, added.
         tag: what the user of a `RetrievalBrowser` noted.
 
     Example:
-        >>> Hit("a.mp4", 2.0, 7.0, 31.5, 1, 4.2, 0.99, "peel the carrot", "now we peel", 20.1, 3.3).end
+        >>> Hit("a.mp4", 2.0, 7.0, 31.5, 1, 4.2, 2.9, "peel the carrot", "now we peel", 20.1, 3.3).end
         7.0
     """
 
@@ -40,7 +41,7 @@ class Hit:
     score: float
     rank: int
     margin: float
-    quantile: float
+    zscore: float
     query: Any = field(compare=False)  # arrays cannot be compared, nor NaN with itself
     text: str
     said: float = field(compare=False)
@@ -97,7 +98,7 @@ class Hits(list[Hit]):
         storage.replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def _repr_html_(self) -> str:
-        rows = self.to_frame()[:10].drop(columns=["quantile", "query", "said", "both"])
+        rows = self.to_frame()[:10].drop(columns=["query", "said", "both"])
         rows = rows.map(lambda value: html.escape(value) if isinstance(value, str) else value)
         rows.insert(0, "", [self._picture(hit) for hit in self[: len(rows)]])
         with pd.option_context("display.max_colwidth", None):  # pandas would cut pictures

@@ -135,8 +135,7 @@ class MomentIndex:
             text: a sentence (a str is never a file; a warning names what the model does not read of it); a
                 picture: a Path, a PIL image or RGB (H, W, 3) uint8; a clip: the Path of a video or (path, start, end)
                 in seconds; or a `Hit`, for other moments like it. Their query vector is the mean of h_v.
-            videos: a video, a pattern ("cooking/*.mp4") or a function of the id: no other is searched, though all count
-                in margin and quantile.
+            videos: a video, a pattern ("cooking/*.mp4") or a function of the id; margin and zscore still count all.
 
         Raises:
             ValueError: for a text without words, without a known one, or of which the model makes NaN, or k < 1.
@@ -149,6 +148,7 @@ class MomentIndex:
             return hits
         z = self._vector(query)
         best, first, second = w.best_two(z)
+        mean, level, spread = self._background
         own = [query] if isinstance(query, Hit) else []  # a hit is not its own answer
         for window, score in w.ranked(z, self._allowed(videos)):
             i = int(w.video[window])
@@ -159,12 +159,12 @@ class MomentIndex:
             duration = self._files[video].duration if video in self._files else None
             place = (float(start), min(float(end), duration or float(end)))
             margin = score - (second if i == best else first)
-            quantile, text = float(np.mean(self._background < score)), self._text(i, *place)
+            zscore, text = float((score - z @ mean / 2 - level) / spread), self._text(i, *place)
             said, both = math.nan, self._above_usual(w.index.reconstruct(window), z)
             if text:
                 (z_t,) = self.clip.encode_texts([text])
                 said, both = float(z_t @ z), both + self._above_usual(z_t, z)
-            hits.append(Hit(video, *place, score, len(hits) + 1, margin, quantile, query, text, said, both))
+            hits.append(Hit(video, *place, score, len(hits) + 1, margin, zscore, query, text, said, both))
             if len(hits) == k:
                 break
         return hits

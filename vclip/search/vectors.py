@@ -3,7 +3,7 @@
 An index is a folder named by the model. vectors-00000.safetensors is of N videos in features-00000, W windows each:
 `z_v` (sum of W, D) float32, `starts` (N + 1,), `rows` (N,), where their features begin in that file, and `key`, its
 SHA-256: what is added to a corpus comes in new files. Large indexes also have windows.faiss. index.json is written
-last: where the corpus is, a hash of its videos, scores of everyday sentences.
+last: where the corpus is, a hash of its videos, the windows' mean, what everyday sentences score.
 """
 
 import hashlib
@@ -28,7 +28,6 @@ from vclip.neighbours import index_rows, nearest
 INDEX, FAISS = "index.json", "windows.faiss"
 # Up to here, 890 hours of VideoCLIP's windows or 55 of seconds, the search is exact: 0.6 GB and 40 ms at D = 768.
 EXACT_UP_TO = 200_000
-# what everyday how-to sentences score on an index tells what a score there is worth
 SENTENCES = (Path(__file__).parent / "static" / "sentences.txt").read_text(encoding="utf-8").splitlines()
 SHORTEST = 2  # seconds of a moment
 REACH = 16  # seconds to either side that a moment around one second may take in
@@ -130,11 +129,12 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     if (folder / INDEX).is_file() and read_state(folder).get("videos") == _videos(corpus):
         return
     (folder / FAISS).unlink(missing_ok=True)
-    background = []
-    if len(corpus):
-        blocks = _blocks(folder, corpus)
+    background, blocks = None, _blocks(folder, corpus)
+    if blocks:
         index = index_rows(blocks, cells=sum(map(len, blocks)) > EXACT_UP_TO)
-        background = sorted(nearest(index, clip.encode_texts(SENTENCES), 1)[0][:, 0].tolist())
+        mean, usual = sum(block.sum(axis=0) for block in blocks) / sum(map(len, blocks)), clip.encode_texts(SENTENCES)
+        best = nearest(index, usual, 1)[0][:, 0] - usual @ mean / 2
+        background = mean.tolist(), float(best.mean()), max(float(best.std()), 1e-6)
         if hasattr(index, "nprobe"):
             storage.replace(folder / FAISS, lambda temporary: faiss.write_index(index, str(temporary)))
     inside = folder.resolve().is_relative_to(corpus.path.resolve())  # then both can be moved together
@@ -142,8 +142,8 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     storage.write_json(folder / INDEX, {"corpus": place, "videos": _videos(corpus), "background": background})
 
 
-def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | None, Float32[np.ndarray, " S"]]:
-    """All windows, None if there is no video, and the best score of each of S everyday sentences.
+def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | None, Any]:
+    """All windows, None if there is no video; and for z-scores their mean z_v (D,), then mean and sd of the sentences.
 
     Raises ValueError if files are damaged, or the corpus is not as it was.
     """
@@ -152,9 +152,8 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
     state = read_state(folder)
     if state.get("videos") != _videos(corpus):
         raise ValueError(f"{corpus.path} has changed since it was indexed: call MomentIndex.build again")
-    background = np.array(state["background"], np.float32)
     if not len(corpus):
-        return None, background
+        return None, None
     try:
         if (folder / FAISS).is_file():
             index: Any = faiss.read_index(str(folder / FAISS), faiss.IO_FLAG_MMAP)  # its vectors stay on disk
@@ -163,8 +162,8 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
             index = index_rows(_blocks(folder, corpus))
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({error}): delete it and call MomentIndex.build again") from None
-    order = np.concatenate([*corpus.by_file().values()])
-    return Windows(index, order, corpus.seconds, *clip.window), background
+    order, (mean, *usual) = np.concatenate([*corpus.by_file().values()]), state["background"]
+    return Windows(index, order, corpus.seconds, *clip.window), (np.array(mean, np.float32), *usual)
 
 
 def _embed(file: Path, target: Path, key: np.ndarray, corpus: Corpus, videos: np.ndarray, clip: DualEncoder) -> None:
@@ -206,8 +205,8 @@ def _vectors_of(folder: Path, features: Path) -> Path:
 
 
 def _videos(corpus: Corpus) -> str:
-    """A hash of the corpus' videos and where their features are."""
-    found = hashlib.sha256("\0".join(corpus.video_ids).encode())
+    """A hash of the corpus' videos, where their features are and what index.json says of them."""
+    found = hashlib.sha256("\0".join(["zscore", *corpus.video_ids]).encode())
     for file, videos in corpus.by_file().items():
         places = (videos, corpus.first_row[videos], corpus.seconds[videos])
         found.update(file.name.encode() + b"".join(rows.tobytes() for rows in places))

@@ -1,6 +1,7 @@
 // The page of RetrievalBrowser.
 const MARGIN = "margin: the score minus the best score in any other video";
-const QUANTILE = "256 everyday sentences were searched for in these videos: the share whose best score is lower";
+const ZSCORE = "how far this sentence stands out from these videos' average, compared with 256 everyday sentences, in their " +
+  "standard deviations: about 0 or less means not here, or words that the model does not know";
 const WHY = "A hit's score is that of a whole window (z_v · z_t), the curve that of each second by itself (h_v · z_t): " +
   "they are different vectors, so the two are not on one scale.";
 const FRAMES = 3; // of a hit, at equal steps
@@ -25,7 +26,7 @@ function makeRow(hit, act) {
   title.append(make("span", "video", hit.video), make("span", "time", `${clock(hit.start)} – ${clock(hit.end)}`));
   const margin = hit.margin === null ? "" : ` · margin ${hit.margin < 0 ? "" : "+"}${number(hit.margin)}`;
   words.append(make("div", "score", `score ${number(hit.score)}${margin}`, { title: MARGIN }));
-  words.append(make("div", "score", `above ${Math.round(100 * hit.quantile)} % of everyday sentences`, { title: QUANTILE }));
+  words.append(make("div", "score", `z-score ${hit.zscore < 0 ? "" : "+"}${number(hit.zscore)}`, { title: ZSCORE }));
   if (hit.text) words.append(make("div", "said", hit.text));
   const more = make("div", "more"), like = make("button", "like", "More like this", { type: "button" });
   const tag = make("input", "tag", "", { placeholder: "tag…", title: "a note on this moment, kept in the hits that are saved", "aria-label": "tag" });
