@@ -136,7 +136,8 @@ def from_rows(where: str, read: Iterable[Row]) -> tuple[Captions, str]:
 
 
 def _captions(rows: Sequence) -> Captions:
-    return Captions(*map(list, zip(*rows, strict=True))) if rows else Captions([], [], [])
+    start, end, text = zip(*rows, strict=True) if rows else ((), (), ())
+    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(text))
 
 
 def _is_missing(text) -> bool:
