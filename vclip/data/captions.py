@@ -136,7 +136,8 @@ def from_rows(where: str, read: Iterable[Row]) -> tuple[Captions, str]:
 
 
 def _captions(rows: Sequence) -> Captions:
-    return Captions(*map(list, zip(*rows, strict=True))) if rows else Captions([], [], [])
+    start, end, text = zip(*rows, strict=True) if rows else ((), (), ())
+    return Captions(np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), list(text))
 
 
 def _is_missing(text) -> bool:
@@ -163,26 +164,24 @@ def _read_cues(path: Path, text: str, video_id: str | None) -> list[Row]:
     if path.suffix.lower() == ".vtt" and not vtt:
         raise ValueError(f"{path} is not a vtt file: its first line is {short(lines[0])}, not WEBVTT")
     cues: list[tuple[int, list[str]]] = []
-    spoken: list[str] = []  # of the cue; before the first, and from a note to the next, of none
+    said: list[str] = []  # of the cue; before the first, and from a note to the next, of none
     for i, line in enumerate(lines):
         if _LIKE_TIMES.match(line):
             # the line before is the cue's number, or its name: what is spoken may go on after an empty line
-            named = vtt and spoken[-1:] == lines[i - 1 : i] and not lines[i - 2].strip()
-            if spoken and (
-                named or (spoken[-1].isdecimal() and spoken[-1] in (lines[i - 1], vtt or str(len(cues) + 1)))
-            ):
-                spoken.pop()
-            cues.append((i, spoken := []))
+            named = vtt and said[-1:] == lines[i - 1 : i] and not lines[i - 2].strip()
+            if said and (named or (said[-1].isdecimal() and said[-1] in (lines[i - 1], vtt or str(len(cues) + 1)))):
+                said.pop()
+            cues.append((i, said := []))
         elif vtt and not lines[i - 1] and re.match(r"(NOTE|STYLE|REGION)\b", line):
-            spoken = []
+            said = []
         elif line.strip():
-            spoken.append(line)
+            said.append(line)
     if text.strip() and not vtt and not cues:
         raise ValueError(f"{path} is not a srt file: it has no line of times")
     rows: list[Row] = []
-    for i, spoken in cues:
+    for i, said in cues:
         if times := _TIMES.match(lines[i]):
-            rows.append((_seconds(*times.groups()[:4]), _seconds(*times.groups()[4:]), plain(" ".join(spoken))))
+            rows.append((_seconds(*times.groups()[:4]), _seconds(*times.groups()[4:]), plain(" ".join(said))))
         else:
             rows.append(f"line {i + 1}: {short(lines[i].strip())} is not a pair of times")
     return rows

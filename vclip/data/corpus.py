@@ -278,10 +278,9 @@ class Corpus:
     def check(self, config) -> None:
         """Refuse a model whose config names another FeatureSpec (ValueError naming the field); None accepts any."""
         expected = getattr(config, "feature_spec", None)
-        if expected is None or self.spec is None:
-            return
-        expected = FeatureSpec.read(expected, "the model") if isinstance(expected, dict) else expected
-        self.spec.check(expected, "the model")
+        if expected is not None and self.spec is not None:
+            expected = FeatureSpec.read(expected, "the model") if isinstance(expected, dict) else expected
+            self.spec.check(expected, "the model")
 
     def by_file(self) -> dict[Path, np.ndarray]:
         """The videos of each features file, in the order of its rows."""

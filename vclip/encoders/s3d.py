@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from vclip.data.pickles import load_torch
 from vclip.data.text import what_is_wrong
 
+Triple = tuple[int, int, int]  # of T, H and W
 S3D_FILE = "s3d.safetensors"
 # inputs; outputs of the branches 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pool, 1x1 (Szegedy et al. 2015, table 1)
 WIDTHS = {
@@ -79,7 +80,7 @@ class S3D(nn.Module):
 class Convolution(nn.Module):
     """Convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel=(1, 1, 1), padding=(0, 0, 0)):
+    def __init__(self, inputs: int, outputs: int, kernel: Triple = (1, 1, 1), padding: Triple = (0, 0, 0)):
         super().__init__()
         self.conv1 = nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=False)
         self.bn1 = nn.BatchNorm3d(outputs)
@@ -144,9 +145,7 @@ def space_to_depth(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T2 H2 W2
     return x.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(b, 8 * c, t // 2, h // 2, w // 2)
 
 
-def max_pool(
-    x: Float[Tensor, "B C T H W"], kernel: tuple[int, int, int], stride: tuple[int, int, int]
-) -> Float[Tensor, "B C T2 H2 W2"]:
+def max_pool(x: Float[Tensor, "B C T H W"], kernel: Triple, stride: Triple) -> Float[Tensor, "B C T2 H2 W2"]:
     """TensorFlow's SAME pooling as the original has it: kernel - stride zeros at the far side whatever the size."""
     t, h, w = (k - s for k, s in zip(kernel, stride, strict=True))
     return F.max_pool3d(F.pad(x, (0, w, 0, h, 0, t)), kernel, stride, ceil_mode=True)

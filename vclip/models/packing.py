@@ -107,8 +107,6 @@ class PackedSelfAttention(BertSelfAttention):
         if packing is None:
             return super().forward(hidden_states, attention_mask, *args, **kwargs)
         heads = (self.num_attention_heads, self.attention_head_size)
-        query, key, value = (
-            layer(hidden_states)[0].unflatten(-1, heads) for layer in (self.query, self.key, self.value)
-        )
+        query, key, value = (part(hidden_states)[0].unflatten(-1, heads) for part in (self.query, self.key, self.value))
         attended = attend(query, key, value, packing, self.scaling, self.dropout.p if self.training else 0.0)
         return attended.flatten(1)[None], None

@@ -38,10 +38,9 @@ class VideoCLIPProcessor(ProcessorMixin):
         """
         values: dict = {}
         if text is not None:
+            text = [text] if isinstance(text, str) else text
             limits = {"padding": True, "truncation": True, "max_length": self.max_text_tokens + 2}
-            rows = self.tokenizer(
-                [text] if isinstance(text, str) else text, return_token_type_ids=False, **(limits | kwargs)
-            )
+            rows = self.tokenizer(text, return_token_type_ids=False, **(limits | kwargs))
             values |= {name: rows[name] for name in ("input_ids", "attention_mask")}
         if videos is not None:
             one = isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim == 2

@@ -132,8 +132,8 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     background, blocks = None, _blocks(folder, corpus)
     if blocks:
         index = index_rows(blocks, cells=sum(map(len, blocks)) > EXACT_UP_TO)
-        mean, usual = sum(block.sum(axis=0) for block in blocks) / sum(map(len, blocks)), clip.encode_texts(SENTENCES)
-        best = nearest(index, usual, 1)[0][:, 0] - usual @ mean / 2
+        mean = sum((block.sum(axis=0) for block in blocks), np.zeros(clip.dim)) / sum(map(len, blocks))
+        best = nearest(index, usual := clip.encode_texts(SENTENCES), 1)[0][:, 0] - usual @ mean / 2
         background = mean.tolist(), float(best.mean()), max(float(best.std()), 1e-6)
         if hasattr(index, "nprobe"):
             storage.replace(folder / FAISS, lambda temporary: faiss.write_index(index, str(temporary)))

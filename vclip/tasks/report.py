@@ -203,9 +203,7 @@ def write_scores(output: str | Path, scores: dict) -> Path:
 
 def _plain(value: Any) -> Any:
     """The same in what JSON knows: what is not finite as None, arrays as lists, other things as text."""
-    return to_jsonable_python(
-        value, inf_nan_mode="null", fallback=lambda v: v.tolist() if hasattr(v, "tolist") else str(v)
-    )
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=lambda v: getattr(v, "tolist", lambda: str(v))())
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

@@ -1,7 +1,7 @@
 // The page of RetrievalBrowser.
 const MARGIN = "margin: the score minus the best score in any other video";
-const ZSCORE = "how far this sentence stands out from these videos' average, compared with 256 everyday sentences, in their " +
-  "standard deviations: about 0 or less means not here, or words that the model does not know";
+const ZSCORE = "the score minus half of this sentence's mean score in these videos, in standard deviations above what 256 " +
+  "everyday sentences reach: about 0 or less, it is not here, or the model does not know the words";
 const WHY = "A hit's score is that of a whole window (z_v · z_t), the curve that of each second by itself (h_v · z_t): " +
   "they are different vectors, so the two are not on one scale.";
 const FRAMES = 3; // of a hit, at equal steps
