@@ -8,20 +8,19 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from vclip.data.text import refuse_unknown
+from vclip.data.samplers import Range
+from vclip.data.text import Settings
 
 MINIHOWTO_VIDEOS = 600  # of its training corpus
 SMALL_TOWER = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 512}
 SMALL_TOWER |= {"max_position_embeddings": 96}
 Count = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Least = Annotated[int, Field(ge=1)]
-Range = tuple[Least, Least]
 Place = Annotated[str | PathLike[str], AfterValidator(fspath)]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TrainConfig:
+class TrainConfig(metaclass=Settings):
     """Settings that pre-training and fine-tuning share; an unknown field is a TypeError that offers the nearest.
 
     Args:
@@ -47,10 +46,6 @@ class TrainConfig:
     clip_norm: Positive = 2.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     save_every: Count = 1000
-
-    def __new__(cls, **values):
-        refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")
-        return super().__new__(cls)
 
     def __repr__(self) -> str:
         """The fields that differ from the defaults."""
@@ -123,9 +118,6 @@ class PretrainConfig(TrainConfig):
     gather_negatives: bool = False
 
     def __post_init__(self):
-        for least, most in (self.video_seconds, self.text_tokens):
-            if least > most:
-                raise ValueError(f"the least comes before the most, got {(least, most)}")
         if self.text == "locked" and (self.bert or self.sampler == "mil_nce" or self.temperature >= 1):
             raise ValueError("text 'locked' needs a temperature below 1, and takes no bert and no sampler 'mil_nce'")
         if self.sampler == "mil_nce" and (self.gather_negatives or self.temperature != 1):
