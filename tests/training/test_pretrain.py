@@ -435,6 +435,60 @@ def test_an_interrupted_run_saves_its_step_and_goes_on_to_the_same_end(data, tmp
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize(("part", "saved"), [("batches", 6), ("validate", 12)])
+def test_an_interrupt_between_steps_says_where_the_next_start_goes_on(data, tmp_path, monkeypatch, part, saved):
+    plain, calls = getattr(Contrast, part), []
+
+    def interrupted(self, *given):
+        calls.append(given)
+        if len(calls) == 2:  # in the second epoch, of 6 steps each
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, *given)
+
+    pretrain(config(data, tmp_path / "whole", save_every=100))
+    monkeypatch.setattr(Contrast, part, interrupted)
+    stopped = config(data, tmp_path / "stopped", save_every=100)
+    with pytest.raises(KeyboardInterrupt, match=f"^stopped; run this again to go on from step {saved}$"):
+        pretrain(stopped)
+    monkeypatch.undo()
+    pretrain(stopped)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+INTERRUPTED = """
+import json, os, signal, sys
+import vclip.training.pretrain as p
+from vclip import PretrainConfig
+
+class Interrupted(p.Trainer):
+    def _step(self, *given):
+        if (os.environ["RANK"], self.progress.step) == ("1", 7):  # in the eighth step, the second process alone
+            os.kill(os.getpid(), signal.SIGINT)
+        return super()._step(*given)
+
+if sys.argv[2:]:
+    p.Trainer = Interrupted
+p.pretrain(PretrainConfig(**json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.long
+def test_two_processes_stop_at_one_step_where_one_is_interrupted(data, tmp_path):
+    changes = {"videos_per_batch": 4, "save_every": 100}
+    whole, stopped = (config(data, tmp_path / name, **changes) for name in ("whole", "stopped"))
+    two_processes(whole)
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command += [json.dumps(dataclasses.asdict(stopped)), "interrupted"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.stderr.count("KeyboardInterrupt: stopped at step 8 of 18; run this again to go on") == 2, done.stderr
+    assert [row["step"] for row in read_log(tmp_path / "stopped") if "loss" in row] == [*range(1, 9)]
+    two_processes(stopped)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
 def test_a_second_start_says_so(data, tmp_path, capsys):
     pretrain(config(data, tmp_path / "run", epochs=1))
     assert "going on" not in capsys.readouterr().out

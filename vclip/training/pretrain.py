@@ -56,6 +56,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         ValueError: if `output` holds another run or something else, or features or tokenizer are not the model's.
         RuntimeError: while another process trains in `output`.
         OSError: if the disk is full; the last checkpoint is whole.
+        KeyboardInterrupt: after Ctrl-C; it says from which step the next start goes on.
 
     Example:
         >>> import tempfile, vclip
