@@ -163,7 +163,7 @@ class PretrainConfig(TrainConfig):
 
         A fifth of the videos is held out for validation. The run takes about 400 optimizer steps, a few minutes; the
         first tenth is warm-up. 400 of MiniHowTo's videos bring R@1 of its test set to 43 % (chance 0.2 %, n = 479); 40
-        are learnt by heart (R@10 3 %, chance 2 %). With `text="frozen"` the text tower is MiniLM's, from PyPI, and the 40
+        are learnt by heart (R@10 3 %, chance 2 %). With `text="frozen"` the text tower is MiniLM's, from PyPI, and 40
         bring R@1 to 3 % and R@10 to 15 % (means of two seeds).
 
         Args:
