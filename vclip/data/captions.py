@@ -199,7 +199,7 @@ CAPTION_SUFFIXES: tuple[str, ...] = tuple(_READERS)
 def deduplicate(
     captions: Captions, method: Literal["words", "reference"] = "words", coin: Callable[[], float] | None = None
 ) -> Captions:
-    """Remove what rolling captions repeat of the captions before them. Blank captions are skipped.
+    """Remove what rolling captions repeat of the captions before them, and blank captions, in new `Captions`.
 
     Args:
         method: with "words", in order of start, each caption loses the longest run of leading words with which the text

@@ -1,17 +1,18 @@
 """Pairs of a video clip and a text clip, drawn for a whole batch at once: V videos, n clips of each, B = V * n."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import AfterValidator, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from vclip.data.corpus import Corpus
+from vclip.data.text import Settings, in_order
 
 Videos = int | np.integer | Int[np.ndarray, " V"]
 PerClip = Int[np.ndarray, " B"]
-
+Range = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(in_order)]
 MAX_SPAN = 256.0  # seconds: a text clip this long grows no further (how2processor.py:667)
 
 
@@ -32,7 +33,7 @@ class Clips(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OverlappedClips:
+class OverlappedClips(metaclass=Settings):
     """Text and video clips that overlap in time but start and end freely (section 3.3; how2processor.py:306-358).
 
     A text clip grows from a caption drawn uniformly, one whole neighbour at a time on a random side, until it has a
@@ -52,8 +53,8 @@ class OverlappedClips:
         (8,)
     """
 
-    video_seconds: tuple[PositiveInt, PositiveInt] = (3, 32)
-    text_tokens: tuple[PositiveInt, PositiveInt] | None = (8, 64)
+    video_seconds: Range = (3, 32)
+    text_tokens: Range | None = (8, 64)
     max_text_tokens: PositiveInt = 61
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
@@ -72,7 +73,7 @@ class OverlappedClips:
 
 
 @dataclass(frozen=True)
-class AlignedClips:
+class AlignedClips(metaclass=Settings):
     """Text clips as in `OverlappedClips`, each with exactly the seconds it spans, if any (how2processor.py:216-289).
 
     Args:
@@ -87,7 +88,7 @@ class AlignedClips:
         array([0])
     """
 
-    text_tokens: tuple[PositiveInt, PositiveInt] | None = (8, 64)
+    text_tokens: Range | None = (8, 64)
     max_text_tokens: PositiveInt = 61
     first: bool = False
 
@@ -102,7 +103,7 @@ class AlignedClips:
 
 
 @dataclass(frozen=True)
-class MILNCEClips:
+class MILNCEClips(metaclass=Settings):
     """Short clips, each with the captions nearest in time as candidates (Miech et al. 2020; how2processor.py:762-850).
 
     A caption drawn uniformly is joined by neighbours, each time the one that keeps the range shorter in time; every

@@ -1,11 +1,17 @@
-"""Check user-supplied names against the known ones; make names printable, values short; say what a wrong file is."""
+"""Check user-supplied names and values; make names printable, values short; say what a wrong file is."""
 
 import difflib
 import reprlib
 import zipfile
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
+from pydantic import ValidationError
+from pydantic_core import ArgsKwargs
+
+Number = TypeVar("Number", bound=float)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
@@ -50,3 +56,29 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
             raise TypeError(f"unknown {what} {name!r}: did you mean {near[0]!r}? There are: {', '.join(known)}")
+
+
+def in_order(span: tuple[Number, Number]) -> tuple[Number, Number]:
+    if span[1] < span[0]:
+        raise ValueError("the greater number comes first")
+    return span
+
+
+def first_error(where: str, error: ValidationError) -> str:
+    """The first of pydantic's errors as one line: where, place, reason, value."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))[:200]
+    told = first["type"] in ("missing", "json_invalid") or isinstance(first["input"], ArgsKwargs)
+    value = "" if told else f", not {short(first['input'])[:80]}"
+    return f"{where}: {place}{': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{value}"
+
+
+class Settings(type):
+    """Metaclass of a pydantic dataclass: a name or value that cannot be is an error of one line."""
+
+    def __call__(cls, *args, **values):
+        refuse_unknown(values, (f.name for f in fields(cls)), f"field of {cls.__name__}")  # pyright: ignore[reportArgumentType]
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise ValueError(first_error(cls.__name__, error)) from None

@@ -49,6 +49,7 @@ def read_seconds(path, fps: int, size: int, begin: int = 0) -> Generator[np.ndar
 
     Raises:
         VideoError: if no frame can be decoded; for a damaged file, after the seconds that could be read.
+        ValueError: for `fps` or `size` below 1.
 
     Example:
         >>> import vclip

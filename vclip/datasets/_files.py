@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from vclip.data.pickles import unpacked
-from vclip.data.text import decoded, short
+from vclip.data.text import decoded, first_error, in_order
 
 MOST_BYTES = 2**26  # of a member of an archive, which holds one video's captions or steps
 T = TypeVar("T")
@@ -22,16 +22,10 @@ Number = TypeVar("Number", bound=float)
 _adapter = cache(TypeAdapter)  # a millisecond each
 
 
-def _in_order(segment: tuple[Number, Number]) -> tuple[Number, Number]:
-    if segment[1] < segment[0]:
-        raise ValueError("the segment ends before it starts")
-    return segment
-
-
 Text = Annotated[str, Field(pattern=r"\S")]  # not blank
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rows = Annotated[list[T], Field(fail_fast=True)]  # else each of a million wrong rows costs a kB for its error
-Segment = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
+Segment = Annotated[tuple[Number, Number], AfterValidator(in_order)]
 
 
 @dataclass
@@ -93,11 +87,7 @@ def check(where: str, kind: Any, value: Any, validate: Callable[[Any], Any] | No
     try:
         return (validate or _adapter(kind).validate_python)(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))[:200]
-        value = "" if first["type"] in ("missing", "json_invalid") else f", not {short(first['input'])[:80]}"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {place}{': ' if place else ''}{reason}{value}") from None
+        raise ValueError(first_error(where, error)) from None
 
 
 def read_csv(source: Source, kind: type[T], delimiter: str = ",", header: bool = True) -> Iterator[tuple[str, T]]:

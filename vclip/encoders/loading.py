@@ -18,6 +18,10 @@ def load_encoder(name: str, weights=None, fps: int | None = None, size: int | No
         weights: file or folder of the weights; S3D needs it.
         fps, size: frames a second and pixels a side; None: the network's own.
 
+    Raises:
+        FileNotFoundError: neither a known name, a folder nor a model of the hub.
+        ValueError: `fps` or `size` is not the network's own, or S3D lacks its weights.
+
     Example:
         >>> load_encoder("efficientnet-lite0").spec.dim
         2560
@@ -52,6 +56,7 @@ def from_spec(spec: FeatureSpec | dict, folder) -> NetworkEncoder | Projection:
 
     Raises:
         ValueError: names each field of the spec that the loaded encoder does not match.
+        FileNotFoundError: a file of the encoder is missing.
 
     Example:
         >>> import vclip

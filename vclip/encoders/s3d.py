@@ -205,6 +205,9 @@ def load_s3d(path) -> S3D:
     Args:
         path: the released `s3d_howto100m.pth`, or the file or folder in which `convert` put it.
 
+    Raises:
+        ValueError: if the file is damaged or does not fit.
+
     Example:
         >>> load_s3d("s3d_howto100m.pth")  # doctest: +SKIP
     """

@@ -53,6 +53,9 @@ def load_videoclip(path, config: VideoCLIPConfig | None = None) -> VideoCLIPMode
         config: sizes of another checkpoint of this layout; None means the released ones. Shared towers are recognised
             by their keys.
 
+    Raises:
+        ValueError: if the file is no checkpoint, or its weights do not fit.
+
     Example:
         >>> load_videoclip("checkpoint_best.pt")  # doctest: +SKIP
     """
@@ -89,7 +92,7 @@ def our_name(key: str) -> str:
 
 
 def convert(path, folder, tokenizer=None, config: VideoCLIPConfig | None = None, s3d=None) -> None:
-    """Write a released file as a folder for `vclip.load`.
+    """Write a released file as a folder for `vclip.load`; ValueError for a file or tokenizer that does not fit.
 
     Args:
         path: the released VideoCLIP file; S3D's needs no conversion: `load_s3d` reads it.

@@ -37,6 +37,7 @@ def evaluate(
             report records them.
 
     Raises:
+        TypeError: if no task scores such records, or an option is unknown.
         ValueError: if no video has features, or the features are not the model's.
 
     Example:

@@ -26,7 +26,7 @@ class VideoIndex:
     """Exact nearest neighbours among video vectors by Euclidean distance (Algorithm 1, line 3).
 
     Args:
-        vectors: shape (N, D). In float32 on the CPU they are not copied but read at every search.
+        vectors: shape (N, D), N > 0, finite. In float32 on the CPU they are not copied but read at every search.
         device: where distances are computed.
 
     Example:
@@ -79,7 +79,8 @@ def sample_clusters(
     Args:
         index, rng: all videos; the generator of all draws.
         n_clusters: batches to draw; their seeds differ, unless there are more clusters than videos.
-        size: videos of a batch, drawn without repeats from the seed's candidates, so the seed may drop out.
+        size: videos of a batch, drawn without repeats from the seed's candidates, so the seed may drop out. ValueError
+            if there are fewer videos.
         candidates: videos nearest to the seed, itself counted: 2 * size in the paper, `size` in Table 7's "retrieve
             k". Where there are fewer than `size`, all of them are the batch.
         accelerator: its processes, which need the same index and `rng`, search a part of the seeds each.

@@ -56,6 +56,7 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
         ValueError: if `output` holds another run or something else, or features or tokenizer are not the model's.
         RuntimeError: while another process trains in `output`.
         OSError: if the disk is full; the last checkpoint is whole.
+        KeyboardInterrupt: after Ctrl-C; it says from which step the next start goes on.
 
     Example:
         >>> import tempfile, vclip
@@ -67,34 +68,34 @@ def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = Non
     """
     accelerator = start_accelerator(config)
     torch.manual_seed(config.seed)
-    corpus = Corpus.open(config.corpus)
-    model = new_model(config, corpus).to(accelerator.device)
-    if isinstance(model, LockedTextModel):
-        clip = LockedText(model)
-    else:
-        limits = model.config.max_text_tokens, model.config.max_video_tokens
-        with accelerator.main_process_first():
-            words = model.config.text_config.vocab_size
-            own = config.tokenizer or own_word_pieces(corpus, Path(config.output), words)
-            tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
-        clip = VideoCLIP(model, VideoCLIPProcessor(tokenizer, *limits))
-    with accelerator.main_process_first():
-        training = Corpus.open(config.corpus).tokenize(clip.tokenizer)
-        validation = Corpus.open(config.validation).tokenize(clip.tokenizer) if config.validation else None
-    corpora = [corpus for corpus in (training, validation) if corpus is not None]
-    for corpus in corpora:
-        clip.check(corpus)
-    objective = Contrast(config, accelerator, model, training, validation)
-    if accelerator.is_main_process and config.clips_per_video > 1:
-        warn_of_scale(training, config)
-    steps = config.epochs * (len(objective.videos) // (config.videos_per_batch * accelerator.num_processes))
-    if steps <= config.warmup_steps:
-        what = f"the run ends after {steps} optimizer steps, within its warm-up of {config.warmup_steps}"
-        warnings.warn(f"{what}: lower warmup_steps and total_steps, or take PretrainConfig.small(corpus)", stacklevel=2)
-    beside = encoder_files(training.spec, training.path) if training.spec else []
+    corpora = [Corpus.open(path) for path in (config.corpus, config.validation) if path]
     with claim(config, accelerator, "pretrain.json", {f"data of {c.path}": data_hash(c) for c in corpora}):
+        clip = _new_clip(config, accelerator, corpora[0])
+        with accelerator.main_process_first():
+            training, *rest = [Corpus.open(corpus.path).tokenize(clip.tokenizer) for corpus in corpora]
+        for corpus in (training, *rest):
+            clip.check(corpus)
+        objective = Contrast(config, accelerator, clip.model, training, *rest)
+        if accelerator.is_main_process and config.clips_per_video > 1:
+            warn_of_scale(training, config)
+        steps = config.epochs * (len(objective.videos) // (config.videos_per_batch * accelerator.num_processes))
+        if steps <= config.warmup_steps:
+            what = f"the run ends after {steps} optimizer steps, within its warm-up of {config.warmup_steps}"
+            warnings.warn(f"{what}: lower warmup_steps and total_steps, or take PretrainConfig.small", stacklevel=2)
+        beside = encoder_files(training.spec, training.path) if training.spec else []
         Trainer(config, accelerator, clip, objective, on_row, beside=beside).run()
     return read_run(config.output)
+
+
+def _new_clip(config: PretrainConfig, accelerator: Accelerator, corpus: Corpus) -> VideoCLIP:
+    model = new_model(config, corpus).to(accelerator.device)
+    if isinstance(model, LockedTextModel):
+        return LockedText(model)
+    with accelerator.main_process_first():
+        words = model.config.text_config.vocab_size
+        own = config.tokenizer or own_word_pieces(corpus, Path(config.output), words)
+        tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
+    return VideoCLIP(model, VideoCLIPProcessor(tokenizer, model.config.max_text_tokens, model.config.max_video_tokens))
 
 
 def own_word_pieces(corpus: Corpus, output: Path, size: int) -> Path:
@@ -127,10 +128,13 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     attention's products, q . k / sqrt(D), and the first loss is that of chance, 2 ln |B|; 0 for a locked text.
     """
     spec = None if corpus.spec is None else dataclasses.asdict(corpus.spec)
-    values = {"feature_spec": spec, "video_feature_dim": corpus.dim, "text": config.text} | config.model
-    if config.bert is not None:
-        return VideoCLIPModel.from_bert(config.bert, **values)
     locked = config.text == "locked"
+    values = {"feature_spec": spec, "video_feature_dim": corpus.dim, "text": "locked" if locked else "free"}
+    values |= config.model
+    if config.bert is not None:
+        model = VideoCLIPModel.from_bert(config.bert, **values)
+        model.towers[-1].requires_grad_(config.text == "free")
+        return model
     model = (LockedTextModel if locked else VideoCLIPModel)(VideoCLIPConfig(**values))
     for tower in model.towers:
         last: Any = tower.encoder.layer[-1]
@@ -147,7 +151,7 @@ class Contrast:
         accelerator: Accelerator,
         model: VideoCLIPModel,
         training: Corpus,
-        validation: Corpus | None,
+        validation: Corpus | None = None,
     ):
         self.config, self.accelerator, self.model = config, accelerator, model
         self.training, self.validation = training, validation

@@ -78,7 +78,7 @@ class Trainer:
         self.output, self.beside = Path(config.output), beside
         optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0, betas=config.betas, fused=True)
         self.progress, self._unfinished = load_state(self.output, self.model, optimizer) or (Progress(), [])
-        progress = self.progress
+        progress, self._saved = self.progress, self.progress.step
         self.log = Log(self.output, progress.log_rows) if accelerator.is_main_process else None
         if progress.batch and progress.processes != accelerator.num_processes:
             there = progress.processes
@@ -90,13 +90,17 @@ class Trainer:
             accelerator.scaler.load_state_dict(progress.scaler)
 
     def run(self) -> None:
-        """Every epoch that is left, the first with the batches it was interrupted in."""
-        if self.validate_first and not self.progress.step and (scored := self.objective.validate()):
-            self._write(0, scored[0])
-        for epoch in range(self.progress.epoch, self.config.epochs + 1):
-            batches = self._unfinished or self.objective.batches(epoch, partial(self._write, epoch))
-            self.run_epoch(epoch, batches)
-            self._unfinished = []
+        """Every epoch that is left, the first with the batches it was interrupted in; an interrupt says so."""
+        try:
+            if self.validate_first and not self.progress.step and (scored := self.objective.validate()):
+                self._write(0, scored[0])
+            for epoch in range(self.progress.epoch, self.config.epochs + 1):
+                batches = self._unfinished or self.objective.batches(epoch, partial(self._write, epoch))
+                self.run_epoch(epoch, batches)
+                self._unfinished = []
+        except KeyboardInterrupt as stopped:
+            what = stopped.args or (f"stopped; run this again to go on from step {self._saved}",)
+            raise KeyboardInterrupt(*what) from None
 
     def run_epoch(self, epoch: int, batches: list[np.ndarray]) -> None:
         """The steps of an epoch from `progress.batch` on, then validation and checkpoints."""
@@ -112,13 +116,16 @@ class Trainer:
                 self.progress.batch, self.progress.step = batch + 1, self.progress.step + 1
                 self._write(epoch, {"loss": loss, "learning_rate": rate, "grad_norm": norm})
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                if self.progress.step % config.save_every == 0 or interrupted:
+                # of any process, so that all stop at one step
+                stop = bool(reduce(torch.tensor(len(interrupted), device=self.accelerator.device), "sum"))
+                if self.progress.step % config.save_every == 0 or stop:
                     self._save_state(batches)
-                if interrupted:
+                if stop:
+                    self.accelerator.wait_for_everyone()  # or torchrun ends the process that saves
                     raise KeyboardInterrupt(f"stopped at step {self.progress.step} of {total}; run this again to go on")
                 if self.progress.step % RETURN_EVERY == 0:
                     return_memory()
-        self._finish(epoch)
+        self._finish(epoch, batches)
 
     def _stream(self, epoch: int, batch: int, purpose: int) -> np.random.Generator:
         stream = batch * self.accelerator.num_processes + self.accelerator.process_index
@@ -147,8 +154,13 @@ class Trainer:
             raise ValueError(f"the loss is {value} at step {self.progress.step + 1} (epoch {epoch}): {what}")
         return value, float(torch.as_tensor(norm)), rate
 
-    def _finish(self, epoch: int) -> None:
-        if scored := self.objective.validate():
+    def _finish(self, epoch: int, batches: list[np.ndarray]) -> None:
+        try:
+            scored = self.objective.validate()
+        except KeyboardInterrupt:
+            self._save_state(batches)  # only the validation is left
+            raise
+        if scored:
             row, value = scored
             self._write(epoch, row)
             if self.progress.best is None or value < self.progress.best:
@@ -166,12 +178,12 @@ class Trainer:
             save_clip(self.output / name, self.clip, self.beside)
 
     def _save_state(self, batches: list[np.ndarray]) -> None:
-        if self.log is None:
-            return
-        self.progress.log_rows = self.log.rows
-        if self.accelerator.scaler is not None:
-            self.progress.scaler = self.accelerator.scaler.state_dict()
-        save_state(self.output, self.progress, self.model, self.optimizer.optimizer, batches)
+        if self.log is not None:
+            self.progress.log_rows = self.log.rows
+            if self.accelerator.scaler is not None:
+                self.progress.scaler = self.accelerator.scaler.state_dict()
+            save_state(self.output, self.progress, self.model, self.optimizer.optimizer, batches)
+        self._saved = self.progress.step
 
     def _write(self, epoch: int, values: dict) -> None:
         if self.log is None:
