@@ -96,7 +96,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         if store.meta["folder"] is not None:
             raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
-        encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
+        encode(store, files, tqdm(names, desc="extract", unit="video", leave=False), encoder)
         store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
