@@ -60,7 +60,8 @@ def timeline(
     rows = max(lanes, default=-1) + 1
     heights = [1.0 * bool(pictures), 1.6 * bool(curves), 0.3 * len(bands), 0.26 * rows]
     parts = [height for height in heights if height] or [0.3]
-    figure, axes = panels(len(parts), 1, (WIDTH, sum(parts) + 0.7), sharex=True, height_ratios=parts)
+    height = sum(parts) + 0.7 + 0.2 * (len(curves) // 3 + len(colours) // 3)  # legends have three columns
+    figure, axes = panels(len(parts), 1, (WIDTH, height), sharex=True, height_ratios=parts)
     left = iter(axes[:, 0])
     if pictures:
         _draw_pictures(next(left), pictures, seconds)

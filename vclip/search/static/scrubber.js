@@ -1,6 +1,6 @@
 // The page of Scrubber: rows of one time axis under a player, or under a large picture where there is no video.
 const ROW = { pictures: 54, curves: 110, band: 22, caption: 18 }; // pixels
-const WIDTH = 960, LETTER = 7; // pixels, about: of the rows, and of a letter of a caption
+const WIDTH = 840, LETTER = 7; // pixels, about: of the rows, and of a letter of a caption
 
 function lanesOf(spans) { // the first free lane for each span
   const busy = [];
@@ -13,7 +13,7 @@ function lanesOf(spans) { // the first free lane for each span
 }
 
 // Of a line: a dark one would not be seen in a dark theme.
-const lineColour = (colour) => `light-dark(${colour}, color-mix(in srgb, ${colour} 60%, white))`;
+const lineColour = (colour) => `light-dark(${colour}, color-mix(in srgb, ${colour} 45%, white))`;
 
 // Of words on a colour.
 function inkOn(colour) {
@@ -61,15 +61,21 @@ function fillRows(rows, content, picture) {
       const span = row.appendChild(place(make("div", "scrub-span", text, { title: `${text}, ${clock(start)} – ${clock(end)}` }), start, end));
       Object.assign(span.style, { background: colours[text], color: inkOn(colours[text]) });
     });
-    row.append(make("div", "scrub-name", name));
+    row.append(make("div", "scrub-name", name, { title: name }));
   });
-  const drawn = captions.map(([start, end, text]) => [start, Math.max(end, start + (seconds * LETTER * text.length) / WIDTH)]);
+  const drawn = captions.map(([start, end, text]) => { // from its start on, or up to the end of the axis
+    const wide = (seconds * LETTER * text.length) / WIDTH, until = Math.max(end, start + wide);
+    return until > seconds ? [Math.max(0, Math.min(start, seconds - wide)), seconds] : [start, until];
+  });
   const lanes = lanesOf(drawn);
   if (captions.length) {
     const row = part("scrub-captions", ROW.caption * (Math.max(...lanes) + 1));
     captions.forEach(([start, end, text], i) => {
-      const said = row.appendChild(place(make("div", "scrub-caption", text, { title: text }), start, drawn[i][1]));
-      said.style.backgroundSize = `${(100 * (end - start)) / (drawn[i][1] - start)}% 100%`;
+      const [from, until] = drawn[i], length = Math.min(end, seconds) - start;
+      const said = row.appendChild(place(make("div", "scrub-caption", text, { title: text }), from, until));
+      said.classList.toggle("vclip-scrub-late", from < start);
+      said.style.backgroundSize = `${(100 * length) / (until - from)}% 100%`;
+      said.style.backgroundPosition = `${(100 * (start - from)) / (until - from - length || 1)}% 0`;
       said.style.top = `${ROW.caption * lanes[i]}px`;
     });
   }
@@ -103,7 +109,8 @@ function render({ model, el }) {
     entry.style.borderColor = lineColour(content.colours[name]);
     return entry;
   }));
-  root.append(stage, legend, rows, status);
+  root.classList.toggle("vclip-scrub-named", content.bands.length > 0);
+  root.append(...(content.video || times.length ? [stage] : []), legend, rows, status);
   const values = fillRows(rows, content, picture);
   const head = rows.appendChild(make("div", "scrub-playhead"));
   fillAxis(root.insertBefore(make("div", "axis"), status), seconds);
