@@ -52,6 +52,7 @@ def bars(table: pd.DataFrame, colours: list[str]) -> Figure:
     )
     for drawn in axes.containers:
         axes.bar_label(drawn, fmt="%.1f", fontsize=8)
+    axes.set(ylim=(0, 108), yticks=range(0, 101, 20))  # room for the numbers
     axes.legend(bbox_to_anchor=(1, 1), frameon=False)
     return figure
 

@@ -24,11 +24,11 @@ def contact_sheet(images: Sequence[np.ndarray | None], titles: Sequence[str], co
     """Pictures (H, W, 3) in rows, each under its title; None leaves a place empty."""
     rows = -(-len(images) // columns)
     bare = {"frame_on": False, "xticks": [], "yticks": []}
-    figure, axes = panels(rows, columns, (1.9 * columns, 2.2 * rows), dpi=72, subplot_kw=bare)
+    figure, axes = panels(rows, columns, (1.9 * columns, 2.3 * rows), dpi=80, subplot_kw=bare)
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         if image is not None:
             axis.imshow(image)
-        axis.set_title(plain(title, 66, line=22), fontsize=8)
+        axis.set_title(plain(title, 66, line=20), fontsize=10)
     return figure
 
 
@@ -49,7 +49,7 @@ def clip_pairs(
     """
     heights = [0.9 * bool(pictures), 0.5 * bool(steps), 0.46 * len(pairs.video_start)]
     parts = [height for height in heights if height]
-    figure, axes = panels(len(parts), 1, (WIDTH, sum(parts) + 0.9), dpi=80, sharex=True, height_ratios=parts)
+    figure, axes = panels(len(parts), 1, (WIDTH, sum(parts) + 0.9), dpi=96, sharex=True, height_ratios=parts)
     left, below = iter(axes[:, 0]), axes[-1, 0]
     if pictures:
         shown = next(left)
@@ -83,7 +83,7 @@ def video_map(places: np.ndarray, groups: Mapping[str, Sequence[int]], labels: t
     for (name, members), colour, marker in zip(groups.items(), cycle(FEW), cycle("os^DvPX"), strict=False):
         axes.scatter(*places[members].T, s=60, color=colour, marker=marker, label=plain(name, 40))
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=10)
     return figure
 
 
@@ -92,7 +92,7 @@ def ranking(
 ) -> Figure:
     """A row a query: `images` of its best clips (None: an empty place), its own, at place `right` if shown, framed."""
     columns = max(map(len, images))
-    figure = plt.figure(figsize=(1.5 * columns, 1.8 * len(queries)), layout="constrained", dpi=72)
+    figure = plt.figure(figsize=(1.5 * columns, 1.8 * len(queries)), layout="constrained", dpi=80)
     plt.close(figure)
     rows = figure.subfigures(len(queries), squeeze=False)[:, 0]
     for row, query, shown, place in zip(rows, queries, images, right, strict=True):
@@ -120,7 +120,7 @@ def questions(
     rows = zip(axes, images, candidates, scores, answers, titles, strict=True)
     for (picture, bars), image, options, score, answer, title in rows:
         picture.axis("off")
-        picture.set_title(plain(title, 24), fontsize=9)
+        picture.set_title(plain(title, 24), fontsize=10)
         if image is not None:
             picture.imshow(image)
         chosen, low, high = int(np.argmax(score)), min(0.0, float(np.min(score))), max(0.0, float(np.max(score)))
@@ -130,7 +130,7 @@ def questions(
         texts = [("✓ " if i == answer else "") + plain(option, 70) for i, option in enumerate(options)]
         bars.set(yticks=range(len(options)), yticklabels=texts, ylim=(len(options) - 0.4, -0.6), xlim=(low, high))
         bars.spines[["top", "right", "left"]].set_visible(False)
-        bars.tick_params(labelsize=9, left=False)
+        bars.tick_params(labelsize=10, left=False)
     axes[-1, 1].set_xlabel(r"score $z_v \cdot z_t$")
     return figure
 
@@ -149,7 +149,7 @@ def step_map(
     axes.barh(step, end - start, 0.9, start, fill=False, edgecolor=RIGHT, linewidth=2, label="truth")
     axes.plot(np.asarray(assigned) + 0.5, range(len(steps)), "o", color=TEXT, label="assigned second")
     axes.set(xlabel="time (s)", yticks=range(len(steps)), yticklabels=[plain(step, 40) for step in steps])
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=10)
     figure.colorbar(image, label="p(step | second)")
     return figure
 

@@ -11,6 +11,10 @@ from vocabulary import ACTIONS, THINGS
 from vclip import plots
 from vclip.tasks.report import Report
 
+# as papers write them
+FIELD_NAMES = {f"r{k}": f"R@{k} %" for k in (1, 5, 10)} | {f"rank{k}": f"rank@{k} %" for k in (1, 5)}
+FIELD_NAMES |= {f"f1_{k}": f"F1@{k} %" for k in (10, 25, 50)} | {"miou": "mIoU %"}
+
 
 def score_table(reports: Mapping[str, Report | Mapping[str, Report]]) -> Styler:
     """Sets x scores in per cent (a median rank as it is) with n; below each set its baselines, in the colour of chance.
@@ -23,9 +27,11 @@ def score_table(reports: Mapping[str, Report | Mapping[str, Report]]) -> Styler:
         rules = of if isinstance(of, Mapping) else {"model": of}
         last = list(rules.values())[-1]
         ours = pd.DataFrame({rule: report.percent.loc["score"] for rule, report in rules.items()}).T
-        sets[name] = pd.concat([ours.assign(n=last.n), last.percent.iloc[1:]])
+        baselines = last.percent.iloc[1:].rename(lambda baseline: baseline.replace("_", " "))
+        sets[name] = pd.concat([ours.assign(n=last.n), baselines])
     table = pd.concat(sets)
     grey = np.where(table["n"].isna(), f"color: {plots.CHANCE}", "")
+    table.columns = [FIELD_NAMES.get(name.removesuffix(" %"), name.replace("_", " ")) for name in table.columns]
     shown = table.style.format("{:.1f}", na_rep="–").format("{:.0f}", subset=["n"], na_rep="")
     shown = shown.format_index(escape="html").format_index(escape="html", axis=1)
     return shown.apply(lambda _: grey).apply_index(lambda _: grey, level=1)

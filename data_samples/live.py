@@ -30,5 +30,8 @@ def explorer(draw: Callable[..., Any], **controls: Any) -> VBox:
 
     for name, widget in widgets.items():
         widget.description = widget.description or name.replace("_", " ")
+        widget.style.description_width, widget.layout.width = "130px", widget.layout.width or "440px"
+        if widget.has_trait("continuous_update"):
+            widget.continuous_update = False  # a picture a move, not one a pixel
         widget.observe(redraw, "value")
     return VBox([*widgets.values(), shown])

@@ -78,7 +78,7 @@ def calculator(videos: int, of_video: float, width: int, cards: int, rates: Rate
     for axis, (unit, values) in zip(axes[0], units, strict=True):
         colours = [plots.TEXT if name.startswith("decoding") else plots.VIDEO for name in values.index]
         bars = axis.barh(range(len(values)), values, color=colours)
-        axis.bar_label(bars, [_said(value, unit) for value in values], padding=4, fontsize=9)
+        axis.bar_label(bars, [_said(value, unit) for value in values], padding=4, fontsize=10)
         axis.set_yticks(range(len(values)), values.index)
         low, high = values.min() / 10, 30 * values.max()  # room for the numbers
         axis.set(xscale="log", xlim=(low, high), xlabel=f"{unit} (log scale)")

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Mapping
 
-from vclip.data.text import refuse_unknown
-from vclip.tasks.report import write_scores
+from transformers.utils.logging import set_tqdm_hook
 
-__all__ = ["check_parameters", "write_scores"]
+from vclip.data.text import refuse_unknown
+from vclip.tasks.report import write_scores as write_scores
+
+# a bar stays in the notebook when it is full: weights that load at once need none
+set_tqdm_hook(lambda bar, args, options: bar(*args, **options | {"delay": 5}))
 
 
 def check_parameters(namespace: Mapping) -> None:

@@ -55,12 +55,13 @@ def timeline(
     seen = np.flatnonzero(captions.start < seconds)
     texts = [plain(captions.text[i], 60) for i in seen]
     # room for texts longer than their bars
-    ends = [max(captions.end[i], captions.start[i] + seconds / 150 * len(t)) for i, t in zip(seen, texts, strict=True)]
+    ends = [max(captions.end[i], captions.start[i] + seconds / 120 * len(t)) for i, t in zip(seen, texts, strict=True)]
     lanes = _lanes(captions.start[seen], ends)
     rows = max(lanes, default=-1) + 1
     heights = [1.0 * bool(pictures), 1.6 * bool(curves), 0.3 * len(bands), 0.26 * rows]
     parts = [height for height in heights if height] or [0.3]
-    figure, axes = panels(len(parts), 1, (WIDTH, sum(parts) + 0.7), sharex=True, height_ratios=parts)
+    height = sum(parts) + 0.7 + 0.2 * (len(curves) // 3 + len(colours) // 3)  # legends have three columns
+    figure, axes = panels(len(parts), 1, (WIDTH, height), sharex=True, height_ratios=parts)
     left = iter(axes[:, 0])
     if pictures:
         _draw_pictures(next(left), pictures, seconds)
@@ -73,7 +74,7 @@ def timeline(
         for i, text, lane in zip(seen, texts, lanes, strict=True):
             start, length = captions.start[i], captions.end[i] - captions.start[i]
             said.barh(-lane, length, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
-            said.text(start + seconds / 800, -lane, text, va="center", fontsize=8, clip_on=True)
+            said.text(start + seconds / 800, -lane, text, va="center", fontsize=10, clip_on=True)
         said.set(ylim=(-rows + 0.4, 0.6), yticks=[], ylabel="captions")
     axes[-1, 0].set(xlim=(0, seconds), xlabel="time (s)")
     return figure
@@ -98,7 +99,7 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Any], threshold: float | None,
     if threshold is not None:
         axes.axhline(threshold, color=CHANCE, linestyle="--", label=f"threshold {threshold:.3g}")
     axes.set(ylabel="score", ymargin=0.15)
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, borderpad=0, ncols=4)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=10, borderpad=0, ncols=3)
 
 
 def _draw_bands(figure: Figure, axes: Axes, bands: Mapping[str, Sequence[tuple]], colours: dict[str, str]) -> None:
@@ -109,7 +110,7 @@ def _draw_bands(figure: Figure, axes: Axes, bands: Mapping[str, Sequence[tuple]]
     axes.set_ylabel("labels")
     texts = sorted({text for spans in bands.values() for text, *_ in spans})
     if handles := [Patch(color=colours[text], label=plain(text, 40)) for text in texts]:
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
 
 
 def colours_of(curves: Iterable[str], bands: Mapping[str, Sequence[tuple[str, float, float]]]) -> dict[str, str]:

@@ -1,17 +1,20 @@
 """The scrubber: a video, scores of its seconds, bands of labels and captions on one time axis, to drag along."""
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import anywidget
 import numpy as np
 import traitlets
 from PIL import Image
 
 from vclip import plots
 from vclip.data.captions import Captions
-from vclip.search.browser import STATIC
+from vclip.data.corpus import Corpus
+from vclip.data.extraction import entries_of
+from vclip.data.video_files import find_videos
+from vclip.search.browser import STATIC, Page
 from vclip.search.hits import visible
 from vclip.search.playback import pictures, whole_or_clip
 
@@ -19,7 +22,7 @@ SCRIPTS = ("page.js", "curve.js", "player.js", "scrubber.js")
 MOST_PICTURES, SIDE = 60, 160  # of one video, and pixels: a JPEG of 200 kB
 
 
-class Scrubber(anywidget.AnyWidget):
+class Scrubber(Page):
     """A video's pictures, curves, bands and captions on one time axis: drag or click to go to a second.
 
     A stored notebook keeps the picture that `plots.timeline` draws of the same arguments.
@@ -63,36 +66,24 @@ class Scrubber(anywidget.AnyWidget):
             raise ValueError("the scores of a curve must be finite: leave out or replace NaN and infinity")
         self.video = video if video is None else Path(video)
         self.figure = plots.timeline(seconds, shown, curves, bands, captions, threshold)
-        colours = plots.colours_of(curves, bands)
         strip, size = _side_by_side(list(shown.values()))
         said = captions or Captions(np.zeros(0), np.zeros(0), [])
-        rows = zip(said.start.tolist(), said.end.tolist(), said.text, strict=True)
         content = {
             "seconds": float(seconds),
             "video": None if self.video is None else visible(self.video.name),
             "times": [float(time) for time in shown],
             "size": size,
             "threshold": None if threshold is None else float(threshold),
-            "curves": [
-                {"name": name, "colour": colours[name], "scores": np.asarray(scores, float).tolist()}
-                for name, scores in curves.items()
-            ],
-            "bands": [
-                {"name": name, "spans": [[text, float(a), float(b), colours[text]] for text, a, b in spans]}
-                for name, spans in bands.items()
-            ],
-            "captions": [list(row) for row in rows if row[0] < seconds],
+            "colours": plots.colours_of(curves, bands),
+            "curves": [(name, np.asarray(scores, float).tolist()) for name, scores in curves.items()],
+            "bands": [(name, [(text, float(a), float(b)) for text, a, b in spans]) for name, spans in bands.items()],
+            "captions": list(zip(said.start.tolist(), said.end.tolist(), said.text, strict=True)),
         }
         super().__init__(content=content, strip=strip)
         self.on_msg(self._answer)
 
-    def _answer(self, _widget, message: dict, _buffers) -> None:
-        start, end, codecs = (message["values"][name] for name in ("start", "end", "codecs"))
-        try:
-            content, whole = whole_or_clip(Path(self.video or ""), start, end, codecs)
-            self.send({"id": message["id"], "answer": {"whole": whole}}, [content])
-        except Exception as error:  # shown in the page, where a traceback would be lost
-            self.send({"id": message["id"], "error": str(error)})
+    def _done(self, action: str, **values) -> tuple[dict, list[bytes]]:
+        return whole_or_clip(Path(self.video or ""), **values)
 
     def __repr__(self) -> str:
         return f"Scrubber: {self.content['seconds']:.0f} s; run this cell to see it"
@@ -103,6 +94,17 @@ class Scrubber(anywidget.AnyWidget):
         file = io.BytesIO()
         self.figure.savefig(file, format="png", dpi=80)
         return data | {"text/plain": repr(self), "image/png": file.getvalue()}, metadata
+
+
+def of_corpus(corpus: Corpus, video_id: str, videos: str | Path | None) -> Scrubber:
+    """What `Corpus.show` gives."""
+    i = corpus.index(video_id)
+    if videos is None:
+        files = {entry.video: Path(os.fsdecode(entry.path)) for entry in entries_of(corpus)}
+    else:
+        files = find_videos(videos)[0] | find_videos(videos, stems=False)[0]
+    file = files.get(corpus.video_ids[i], Path())
+    return Scrubber(int(corpus.seconds[i]), file if file.is_file() else None, captions=corpus.captions(i))
 
 
 def _side_by_side(shown: Sequence[np.ndarray]) -> tuple[bytes, tuple[int, int]]:

@@ -205,6 +205,34 @@ def test_more_like_a_hit_a_tag_and_a_second_curve(page, console, artefacts):
     assert page.locator(".vclip-note").count() == 0 and not console
 
 
+def test_a_second_view_says_the_same(open_notebook, console):
+    """A hit was searched for in one view, words with an unknown one from Python: both views say so."""
+    page = open_notebook("views.ipynb", cell=f"browser = RetrievalBrowser(index)\nbrowser.search({QUERY!r})\nbrowser")
+    cells = "window.jupyterapp.shell.currentWidget.content.widgets"
+    run = "window.jupyterapp.commands.execute('notebook:run-cell')"
+
+    def run_last(source: str) -> None:
+        page.evaluate(
+            f"source => {{ {cells}.at(-1).model.sharedModel.setSource(source);"
+            f" window.jupyterapp.shell.currentWidget.content.activeCellIndex = {cells}.length - 1; {run} }}",
+            source,
+        )
+
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:insert-cell-below')")
+    run_last("browser")
+    page.wait_for_function("document.querySelectorAll('.vclip-browser').length === 2")
+    page.click(".vclip-like >> nth=0")
+    told = "[...document.querySelectorAll('.vclip-status')].map(status => status.textContent)"
+    page.wait_for_function(f"{told}.every(text => text.includes('moments like “'))")
+    assert len(set(page.evaluate(told))) == 1 and page.input_value(".vclip-query >> nth=1") == QUERY
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:insert-cell-below')")
+    run_last("browser.search('洋葱 stir');")
+    noted = "[...document.querySelectorAll('.vclip-note')].map(note => note.textContent)"
+    page.wait_for_function(f"{noted}.filter(text => text.includes(\"tokens of '洋葱 stir' are unknown\")).length === 2")
+    page.close()
+    assert not console
+
+
 def luminance(colour: str) -> float:
     rgb = [float(x) / (1 if colour.startswith("color(") else 255) for x in re.findall(r"[\d.]+", colour)[:3]]
     linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in rgb]
@@ -312,7 +340,8 @@ def by_hand(page, statements: str) -> None:
 def test_the_curve_of_a_very_long_video_is_drawn(chromium, console):
     page = console.listen(chromium.new_page())
     page.set_content("<body></body>")
-    page.add_script_tag(content=(STATIC / "curve.js").read_text(encoding="utf-8"))
+    for name in ("page.js", "curve.js"):
+        page.add_script_tag(content=(STATIC / name).read_text(encoding="utf-8"))
     page.evaluate("""() => {
         const n = 200000, curve = makeCurve(() => {});
         document.body.append(curve.box);

@@ -21,6 +21,7 @@ def test_a_table_of_sets_is_in_per_cent_and_chance_has_its_colour():
     html = table.to_html(uuid="t")
     assert "&lt;b&gt;" in html and "<b>" not in html
     assert ">65.3</td>" in html and ">3.0</td>" in html and ">479</td>" in html and ">–</td>" in html
+    assert ">R@1 %</th>" in html and ">median rank</th>" in html
     style = html[: html.index("</style>")]
     assert plots.CHANCE in style and "#T_t_row1_col0" in style and "#T_t_row0_col0" not in style
 

@@ -122,17 +122,28 @@ def test_warnings_reach_the_page(browser):
     assert ask(browser, "search", text=QUERY, files="")["answer"]["notes"] == []
 
 
+def test_a_search_from_python_warns_here_and_on_the_page(browser):
+    said = "2 of 3 tokens of '洋葱 w1' are unknown to the model"
+    with pytest.warns(UserWarning, match=said) as caught:
+        browser.search("洋葱 w1")
+    assert len(caught) == 1 and browser.searched["notes"] == [said]
+    browser.search(QUERY)
+    assert browser.searched["notes"] == []
+
+
 def test_more_like_a_hit(browser, index):
     first = browser.search(QUERY)[0]
     ask(browser, "like", key=browser.searched["first"], files="")
-    assert browser.found == index.search(first) and first not in browser.found
+    assert browser.found == index.search(first) and first not in browser.found and browser.searched["liked"]
     assert browser.query == f"{first.video}, {first.start:g} to {first.end:g} s"
     json.dumps(browser.hits, allow_nan=False)
     again = browser.found[0]  # a hit whose query is a hit
     ask(browser, "like", key=browser.searched["first"], files="a.mov")
     assert {row["video"] for row in browser.hits} == {"a.mov"} and browser.found == index.search(again, videos="a.mov")
     json.dumps(browser.hits, allow_nan=False)
-    assert browser.found.to_frame()["query"].unique().tolist() == [str(again)]
+    assert browser.found.to_frame()["query"].unique().tolist() == [str(again)] and browser.searched["liked"]
+    browser.search(QUERY)
+    assert not browser.searched["liked"]
 
 
 def test_tags_are_in_the_hits_and_in_their_csv(browser, tmp_path):

@@ -74,8 +74,11 @@ class Corpus:
         self._set_captions(captions, meta.get("tokenizer"))
         if rate is not None and not rate > 0:
             raise ValueError(f"rate is the number of features a second, above 0, not {rate}")
-        if rate not in (None, 1):
-            self._resample(rate)
+        if rate not in (None, 1):  # arrays of one feature a second, one a video, in place of the files
+            self._blocks = [layouts.one_a_second(self.features(i), rate) for i in range(len(self))]
+            self._read = np.asarray
+            self._shard, self.first_row = np.arange(len(self)), np.zeros(len(self), np.int64)
+            self.seconds = np.array([len(block) for block in self._blocks], np.int64)
 
     @staticmethod
     def create(
@@ -178,6 +181,13 @@ class Corpus:
         self._check_new(np.array([i]))
         return self._rows(i).astype(np.float16, copy=False)
 
+    def show(self, video_id: str, videos: str | Path | None = None) -> Any:
+        """A `Scrubber` of a video and its captions, of these alone if its file is neither in the folder `videos`, if
+        given, nor where `extract` or `MomentIndex.build` read it."""
+        from vclip.scrubber import of_corpus  # widgets load when they are first used
+
+        return of_corpus(self, video_id, videos)
+
     @property
     def dim(self) -> int:
         return self.spec.dim if self.spec is not None else self._block(0).shape[1]
@@ -207,8 +217,8 @@ class Corpus:
             own = videos == video
             storage.read_ahead(blocks[self._shard[video]][first[own].min() : last[own].max()])
         clips = [blocks[s][begin:end] for s, begin, end in zip(shards, first.tolist(), last.tolist(), strict=True)]
-        none = np.empty((0, self.dim), np.float16)
-        return np.concatenate([none, *clips], dtype=np.float16, casting="same_kind"), ends - starts
+        clips.append(np.empty((0, self.dim), np.float16))
+        return np.concatenate(clips, dtype=np.float16, casting="same_kind"), ends - starts
 
     def export(self, folder, kind: Literal["npy", "h5"] = "npy") -> Path:
         """Write the features, float32, into the new `folder` for other tools, all or nothing; captions are left out.
@@ -265,8 +275,7 @@ class Corpus:
                 ids = [row[:32] for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
                 yield pa.Table.from_batches([rows]).append_column(storage.TOKENS, pa.array(ids, storage.TOKENS.type))
 
-        can_write = os.access(self.path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-        ours = can_write and not foreign
+        ours = not foreign and os.access(self.path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
         total = -(-len(self.caption_start) // ROWS_AT_ONCE)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as elsewhere:
             file = (self.path if ours else Path(elsewhere)) / "captions.parquet"
@@ -287,13 +296,6 @@ class Corpus:
         order = np.lexsort((self.first_row, self._shard))
         shards, first = np.unique(self._shard[order], return_index=True)
         return {self._blocks[s]: videos for s, videos in zip(shards, np.split(order, first[1:]), strict=False)}
-
-    def _resample(self, rate: Any) -> None:
-        """Replace the files by arrays of one feature a second, one a video."""
-        self._blocks = [layouts.one_a_second(self.features(i), rate) for i in range(len(self))]
-        self._read = np.asarray
-        self._shard, self.first_row = np.arange(len(self)), np.zeros(len(self), np.int64)
-        self.seconds = np.array([len(block) for block in self._blocks], np.int64)
 
     def _set_captions(self, file: Any, tokenizer: dict | None) -> None:
         """Captions in the order of the videos, as all that writes them does."""

@@ -96,7 +96,7 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         if store.meta["folder"] is not None:
             raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
-        encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
+        encode(store, files, tqdm(names, desc="extract", unit="video", leave=False), encoder)
         store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
@@ -214,7 +214,7 @@ def merge(corpora: Iterable, out) -> Corpus:
         for name in ("spec", "split", "licence"):
             if (ours := getattr(first, name)) != (theirs := getattr(corpus, name)):
                 raise ValueError(f"the {name} of {first.path} is {ours!r}, that of {corpus.path} {theirs!r}")
-        for entry in _entries(corpus):
+        for entry in entries_of(corpus):
             if entry.video in holder:
                 raise ValueError(f"video {entry.video!r} is in {holder[entry.video][1].path} and in {corpus.path}")
             holder[entry.video] = entry, corpus
@@ -232,7 +232,7 @@ def merge(corpora: Iterable, out) -> Corpus:
     return Corpus.open(out)
 
 
-def _entries(corpus: Corpus) -> list[Entry]:
+def entries_of(corpus: Corpus) -> list[Entry]:
     if not (corpus.path / STORE).is_file():
         rows = zip(corpus.video_ids, corpus.media, corpus.seconds.tolist(), strict=True)
         return [Entry(video, media, b"", *Content(), seconds) for video, media, seconds in rows]

@@ -6,6 +6,7 @@ saves text alone: the query and a list of the hits.
 
 import html
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,21 @@ STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("page.js", "player.js", "curve.js", "browser.js")
 
 
-class RetrievalBrowser(anywidget.AnyWidget):
+class Page(anywidget.AnyWidget):
+    """A widget whose page asks; what it is answered, a dict for JSON and files, `_done(action, **values)` gives."""
+
+    _done: Callable[..., tuple[dict, list[bytes]]]
+
+    def _answer(self, _widget, message: dict, _buffers) -> None:
+        try:
+            (answer, buffers), notes = _noted(lambda: self._done(message["action"], **message["values"]))
+            self.send({"id": message["id"], "answer": answer | {"notes": notes}}, buffers)
+        except Exception as error:  # shown in the page, where a traceback would be lost
+            text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            self.send({"id": message["id"], "error": text or type(error).__name__})
+
+
+class RetrievalBrowser(Page):
     """A search page for an index: type a sentence, see the moments that match, play them.
 
     Put it on the last line of a notebook cell. `found` are the hits on the page, `hits` the same as rows for a pandas
@@ -59,30 +74,23 @@ class RetrievalBrowser(anywidget.AnyWidget):
         """Show on the page, and return, at most `k` hits in videos whose path contains `files` in any case; what `text`
         can be, and ValueError, as `MomentIndex.search`."""
         wanted = files.strip().casefold()
-        found = self.index.search(text, self.k, videos=(lambda video: wanted in video.casefold()) if wanted else None)
+        allowed = (lambda video: wanted in video.casefold()) if wanted else None
+        found, notes = _noted(lambda: self.index.search(text, self.k, videos=allowed))
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         self._first, self.found = self._first + len(self.found), found
         lengths = dict(zip(self.index.videos, self.index.corpus.seconds.tolist(), strict=True))
         within = [seconds for video, seconds in lengths.items() if wanted in video.casefold()]
         windows = sum(len(sliding_windows(seconds, *self.index.clip.window)) for seconds in within)
-        counts = {"videos": len(within), "seconds": sum(within), "windows": windows}
+        about = {"videos": len(within), "seconds": sum(within), "windows": windows, "notes": notes}
+        about |= {"liked": not isinstance(text, str)}
         with self.hold_sync():
             self.query = visible(str(text))
             self.hits = found.to_frame().replace({float("nan"): None}).to_dict("records")
-            self.searched = counts | {"first": self._first, "lengths": [lengths[hit.video] for hit in found]}
+            self.searched = about | {"first": self._first, "lengths": [lengths[hit.video] for hit in found]}
         if self._text_output is not None:
             self._text_output.update(self._as_text())
         return found
-
-    def _answer(self, _widget, message: dict, _buffers) -> None:
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
-                answer, buffers = self._done(message["action"], **message["values"])
-            notes = [str(warning.message) for warning in caught if warning.category is UserWarning]
-            self.send({"id": message["id"], "answer": answer | {"notes": notes}}, buffers)
-        except Exception as error:  # shown in the page, where a traceback would be lost
-            text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-            self.send({"id": message["id"], "error": text or type(error).__name__})
 
     def _done(self, action: str, key: int = -1, text: str = "", **values) -> tuple[dict, list[bytes]]:
         if action == "search":
@@ -103,8 +111,7 @@ class RetrievalBrowser(anywidget.AnyWidget):
         elif action == "thumbnail":
             return {}, [thumbnail(self.index.file(hit.video), values["time"])]
         else:
-            content, whole = whole_or_clip(self.index.file(hit.video), **values)
-            return {"whole": whole}, [content]
+            return whole_or_clip(self.index.file(hit.video), **values)
         return {}, []
 
     def __repr__(self) -> str:
@@ -120,3 +127,10 @@ class RetrievalBrowser(anywidget.AnyWidget):
         title = html.escape(f'{len(self.found)} moments for "{self.query}"')
         table = Hits(self.found)._repr_html_()  # without pictures
         return HTML(f'<details class="vclip-as-text"><summary>As text: {title}</summary>{table}</details>')
+
+
+def _noted(work: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """What `work` returns, and what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        return work(), [str(warning.message) for warning in caught if warning.category is UserWarning]

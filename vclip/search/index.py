@@ -210,7 +210,7 @@ class MomentIndex:
                 store.remember(folder=places)
             if todo:
                 self.clip.encoder.spec.check(store.spec, "the model")
-                encode(store, files, tqdm(todo, desc="index", unit="video"), self.clip.encoder)
+                encode(store, files, tqdm(todo, desc="index", unit="video", leave=False), self.clip.encoder)
             store.finish()
             entries = before | store.entries
             return Report(Change(v, changes[v][0], *row_of(entries[v], changes)[1:]) for v in sorted(changes))

@@ -46,10 +46,10 @@ def pictures(path: str | Path, times: Sequence[float], side: int) -> Iterator[np
         yield _picture(shown, side, reformatter)
 
 
-def whole_or_clip(path: Path, start: float, end: float, codecs: Sequence[str]) -> tuple[bytes, bool]:
-    """The file as it is, and True, if a page that plays `codecs` can take it; else `clip`, and False."""
+def whole_or_clip(path: Path, start: float, end: float, codecs: Sequence[str]) -> tuple[dict, list[bytes]]:
+    """What a page is sent: the file as it is if it plays `codecs` and can take it, else a clip; and which it is."""
     whole = path.is_file() and playable(path, codecs)
-    return (path.read_bytes() if whole else clip(path, start, end)), whole
+    return {"whole": whole}, [path.read_bytes() if whole else clip(path, start, end)]
 
 
 def playable(path: Path, codecs: Sequence[str]) -> bool:

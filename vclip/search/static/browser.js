@@ -84,8 +84,8 @@ const duration = (s) => (s < 3600 ? `${Math.round(s / 60) || "<1"} min` : `${(s 
 const several = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 // What was searched, and what came of it.
-function told(query, liked, searched, n) {
-  const { videos, seconds, windows } = searched, asked = query.length > 80 ? `${query.slice(0, 80)}…` : query;
+function told(query, { videos, seconds, windows, liked }, n) {
+  const asked = query.length > 80 ? `${query.slice(0, 80)}…` : query;
   if (!query) return `${several(videos, "video")} ${videos === 1 ? "is" : "are"} ready to be searched`;
   if (!videos) return "No video is named so: empty the second box to search all.";
   const sought = `${liked ? "like" : "for"} “${asked}”`;
@@ -95,15 +95,10 @@ function told(query, liked, searched, n) {
 }
 
 function render({ model, el }) {
-  const root = el.appendChild(make("div", "browser", "", { "data-lm-suppress-shortcuts": "true" })); // or JupyterLab takes the arrow keys
-  const status = make("div", "status", "", { role: "status" }), notes = make("div", "notes", "", { role: "status" });
-  const say = (text, wrong = false) => {
-    status.textContent = text;
-    status.classList.toggle("vclip-wrong", wrong);
-  };
+  const { root, status, say } = makePage(el), notes = make("div", "notes", "", { role: "status" });
   const note = (texts) => notes.replaceChildren(...texts.map((text) => make("div", "note", `Note: ${text}`)));
   const fail = (error) => say(error.message, true);
-  const tell = () => say(told(model.get("query"), liked, model.get("searched"), hits.length));
+  const tell = () => say(told(model.get("query"), model.get("searched"), hits.length));
   const { ask, stop } = asker(model, (late) => (late ? say(LATE, true) : status.textContent === LATE && tell()));
   const { form, query, files } = makeForm();
   const list = make("ol", "hits", "", { tabindex: 0, role: "listbox", "aria-label": "moments found" });
@@ -117,7 +112,7 @@ function render({ model, el }) {
   main.append(list, stage);
   root.append(form, status, notes, main);
 
-  let hits = [], chosen = -1, shown = 0, current = null, liked = false; // whether a hit was searched for
+  let hits = [], chosen = -1, shown = 0, current = null;
   const pictures = makeIllustrator(ask);
   const explain = async (which) => {
     const mine = shown, text = which ? other.value.trim() : "";
@@ -151,7 +146,7 @@ function render({ model, el }) {
     list.children[chosen]?.scrollIntoView({ block: "nearest" });
   };
   const fill = () => {
-    const { first, lengths } = model.get("searched");
+    const { first, lengths, liked, notes: warned } = model.get("searched");
     const found = model.get("hits").map((hit, i) => ({ ...hit, key: first + i, seconds: lengths[i] }));
     if (hits.length && hits.length === found.length && hits[0].key === first) { // a tag was given, here or in another view
       found.forEach(({ tag }, i) => { list.children[i].querySelector(".vclip-tag").value = tag; });
@@ -175,12 +170,12 @@ function render({ model, el }) {
     }));
     list.replaceChildren(...items);
     pictures.show(items, hits);
+    note(warned ?? []);
     tell();
   };
   const search = async (action, values) => {
     say("searching…");
     note([]);
-    liked = action === "like";
     try {
       note((await ask(action, { files: files.value, ...values })).notes);
       tell();

@@ -8,6 +8,17 @@ function make(tag, name, text = "", attributes = {}) {
   return element;
 }
 
+// A widget's page, and its line of news: say(text, wrong).
+function makePage(el) {
+  const root = el.appendChild(make("div", "browser", "", { "data-lm-suppress-shortcuts": "true" })); // or JupyterLab takes the arrow keys
+  const status = make("div", "status", "", { role: "status" });
+  const say = (text, wrong = false) => {
+    status.textContent = text;
+    status.classList.toggle("vclip-wrong", wrong);
+  };
+  return { root, status, say };
+}
+
 const urlOf = (buffer, type) => URL.createObjectURL(new Blob([buffer], { type }));
 
 // Questions to Python. Each has an id of its own, since all views of a widget hear every answer. late(true) is called

@@ -12,6 +12,7 @@ const CODECS = {
 function makePlayer(fetchMoment, moved, say) {
   const box = make("div", "player"), video = make("video", "clip", "", { controls: "" }), wait = make("div", "wait", "loading the moment…");
   box.append(video, wait);
+  wait.hidden = true;
   const codecs = Object.keys(CODECS).filter((name) => video.canPlayType(CODECS[name]) === "probably");
   const refused = new Set(); // videos that the page could not play after all
   let hit = null, start = 0, end = 0, whole = null, begin = 0, stop = Infinity, calls = 0, last = Promise.resolve();

@@ -1,6 +1,6 @@
 // The page of Scrubber: rows of one time axis under a player, or under a large picture where there is no video.
 const ROW = { pictures: 54, curves: 110, band: 22, caption: 18 }; // pixels
-const WIDTH = 960, LETTER = 7; // pixels, about: of the rows, and of a letter of a caption
+const WIDTH = 840, LETTER = 7; // pixels, about: of the rows, and of a letter of a caption
 
 function lanesOf(spans) { // the first free lane for each span
   const busy = [];
@@ -12,34 +12,28 @@ function lanesOf(spans) { // the first free lane for each span
   });
 }
 
-function makeScale(low, high, height) {
-  const [bottom, top] = [Math.min(low, 0), Math.max(high, 0)]; // zero is always in view
-  return (value) => height - 4 - ((height - 8) * (value - bottom)) / (top - bottom || 1);
+// Of a line: a dark one would not be seen in a dark theme.
+const lineColour = (colour) => `light-dark(${colour}, color-mix(in srgb, ${colour} 45%, white))`;
+
+// Of words on a colour.
+function inkOn(colour) {
+  const [red, green, blue] = [1, 3, 5].map((i) => (parseInt(colour.slice(i, i + 2), 16) / 255) ** 2.2);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#000" : "#fff";
 }
 
-function drawCurves(svg, { curves, seconds, threshold }) {
-  const all = curves.flatMap(({ scores }) => scores).concat(threshold ?? []);
-  const low = all.reduce((a, b) => Math.min(a, b)), high = all.reduce((a, b) => Math.max(a, b));
-  const y = makeScale(low, high, ROW.curves);
-  const add = (tag, name, values) => {
-    const element = svg.appendChild(document.createElementNS(SVG, tag));
-    Object.entries({ class: `vclip-${name}`, "vector-effect": "non-scaling-stroke", ...values }).forEach(([k, v]) => element.setAttribute(k, v));
-  };
-  svg.setAttribute("viewBox", `0 0 ${seconds} ${ROW.curves}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  const across = (value) => ({ x1: 0, x2: seconds, y1: y(value), y2: y(value) });
-  add("line", "scrub-zero", across(0));
-  if (threshold !== null) add("line", "scrub-threshold", across(threshold));
-  curves.forEach(({ scores, colour }) => {
-    const path = scores.map((score, i) => `${i ? "L" : "M"}${i} ${y(score)}H${i + 1}`).join("");
-    add("path", "scrub-scores", { d: path, stroke: colour });
-  });
-  return [...new Set([high, 0])].map((value) => [value, y(value)]);
+// Draws the curves; gives the scores to be named and their heights.
+function drawCurves(row, { curves, colours, seconds, threshold }) {
+  const svg = addPicture(row, ROW.curves), all = curves.map(([, scores]) => scores).concat(threshold === null ? [] : [[threshold]]);
+  const { low, high, y, across, line } = makeScales(seconds, all, ROW.curves);
+  addShape(svg, "line", "scrub-zero", across(0));
+  if (threshold !== null) addShape(svg, "line", "scrub-threshold", across(threshold));
+  curves.forEach(([name, scores]) => { addShape(svg, "path", "scrub-scores", { d: line(scores) }).style.stroke = lineColour(colours[name]); });
+  return [...new Set([high, 0, low])].map((value) => [value, y(value)]);
 }
 
 // The rows; returns `said(second)`, what they hold at a second.
 function fillRows(rows, content, picture) {
-  const { seconds, times, curves, bands, captions } = content;
+  const { seconds, times, curves, bands, colours } = content, captions = content.captions.filter(([start]) => start < seconds);
   const part = (name, height) => Object.assign(rows.appendChild(make("div", name)), { style: `height: ${height}px` });
   const place = (element, start, end) => {
     element.style.left = `${(100 * start) / seconds}%`;
@@ -57,39 +51,45 @@ function fillRows(rows, content, picture) {
   });
   if (curves.length) {
     const row = part("scrub-curves", ROW.curves);
-    drawCurves(row.appendChild(document.createElementNS(SVG, "svg")), content).forEach(([value, y]) => {
+    drawCurves(row, content).forEach(([value, y]) => {
       row.appendChild(make("div", "scrub-value", number(value))).style.top = `${Math.max(0, Math.min(y - 8, ROW.curves - 16))}px`;
     });
   }
-  bands.forEach(({ name, spans }) => {
+  bands.forEach(([name, spans]) => {
     const row = part("scrub-band", ROW.band);
-    spans.forEach(([text, start, end, colour]) => {
+    spans.forEach(([text, start, end]) => {
       const span = row.appendChild(place(make("div", "scrub-span", text, { title: `${text}, ${clock(start)} – ${clock(end)}` }), start, end));
-      span.style.background = colour;
+      Object.assign(span.style, { background: colours[text], color: inkOn(colours[text]) });
     });
-    row.append(make("div", "scrub-name", name));
+    row.append(make("div", "scrub-name", name, { title: name }));
   });
-  const drawn = captions.map(([start, end, text]) => [start, Math.max(end, start + (seconds * LETTER * text.length) / WIDTH)]);
+  const drawn = captions.map(([start, end, text]) => { // from its start on, or up to the end of the axis
+    const wide = (seconds * LETTER * text.length) / WIDTH, until = Math.max(end, start + wide);
+    return until > seconds ? [Math.max(0, Math.min(start, seconds - wide)), seconds] : [start, until];
+  });
   const lanes = lanesOf(drawn);
   if (captions.length) {
     const row = part("scrub-captions", ROW.caption * (Math.max(...lanes) + 1));
     captions.forEach(([start, end, text], i) => {
-      const said = row.appendChild(place(make("div", "scrub-caption", text, { title: text }), start, drawn[i][1]));
-      said.style.backgroundSize = `${(100 * (end - start)) / (drawn[i][1] - start)}% 100%`;
+      const [from, until] = drawn[i], length = Math.min(end, seconds) - start;
+      const said = row.appendChild(place(make("div", "scrub-caption", text, { title: text }), from, until));
+      said.classList.toggle("vclip-scrub-late", from < start);
+      said.style.backgroundSize = `${(100 * length) / (until - from)}% 100%`;
+      said.style.backgroundPosition = `${(100 * (start - from)) / (until - from - length || 1)}% 0`;
       said.style.top = `${ROW.caption * lanes[i]}px`;
     });
   }
   const within = (time) => ([start, end]) => start <= time && time < end;
   return (time) => [
-    ...curves.map(({ name, scores }) => `${name} ${number(scores[Math.min(Math.floor(time), scores.length - 1)])}`),
-    ...bands.map(({ name, spans }) => `${name}: ${spans.find(([, ...span]) => within(time)(span))?.[0] ?? "Outside"}`),
+    ...curves.map(([name, scores]) => `${name} ${number(scores[Math.min(Math.floor(time), scores.length - 1)])}`),
+    ...bands.map(([name, spans]) => `${name}: ${spans.find(([, ...span]) => within(time)(span))?.[0] ?? "Outside"}`),
     ...captions.filter(within(time)).map(([, , text]) => `“${text}”`),
   ];
 }
 
 function render({ model, el }) {
   const content = model.get("content"), { seconds, times, curves, size: [width, height] } = content;
-  const root = el.appendChild(make("div", "browser", "", { "data-lm-suppress-shortcuts": "true" })); // or JupyterLab takes the arrow keys
+  const { root, status, say } = makePage(el);
   root.classList.add("vclip-scrubber");
   const strip = urlOf(model.get("strip"), "image/jpeg");
   // picture i of the strip, `tall` pixels high
@@ -98,27 +98,22 @@ function render({ model, el }) {
     element.style.background = `url(${strip}) -${i * width * scale}px 0 / auto ${tall}px no-repeat`;
     return width * scale;
   };
-  const status = make("div", "status", "", { role: "status" });
-  const say = (text, wrong = false) => {
-    status.textContent = text;
-    status.classList.toggle("vclip-wrong", wrong);
-  };
   const { ask, stop } = asker(model, (late) => late && say(LATE, true));
   const player = makePlayer((hit, start, end, codecs) => ask("clip", { start, end, codecs }), (time) => at(time, true), say);
   const large = make("div", "scrub-large"), stage = make("div", "stage");
   const rows = make("div", "scrub-rows", "", { tabindex: 0, role: "slider", "aria-label": "second of the video", "aria-valuemin": 0, "aria-valuemax": Math.floor(seconds) });
   stage.append(player.box, large);
   const legend = make("div", "scrub-legend");
-  legend.append(...curves.map(({ name, colour }) => {
+  legend.append(...curves.map(([name]) => {
     const entry = make("span", "scrub-entry", name);
-    entry.style.borderColor = colour;
+    entry.style.borderColor = lineColour(content.colours[name]);
     return entry;
   }));
-  root.append(stage, legend, rows, status);
+  root.classList.toggle("vclip-scrub-named", content.bands.length > 0);
+  root.append(...(content.video || times.length ? [stage] : []), legend, rows, status);
   const values = fillRows(rows, content, picture);
   const head = rows.appendChild(make("div", "scrub-playhead"));
-  const axis = root.insertBefore(make("div", "scrub-axis"), status);
-  axis.append(...[0, 0.25, 0.5, 0.75, 1].map((share) => make("span", "scrub-tick", clock(share * seconds))));
+  fillAxis(root.insertBefore(make("div", "axis"), status), seconds);
 
   let now = 0;
   const at = (time, playing = false) => {
@@ -140,10 +135,7 @@ function render({ model, el }) {
     player.box.hidden = false;
     player.seek(now);
   };
-  const second = (event) => {
-    const box = rows.getBoundingClientRect();
-    return (seconds * (event.clientX - box.left)) / box.width;
-  };
+  const second = (event) => secondAt(event, rows, seconds - 0.001);
   let dragged = false;
   rows.addEventListener("pointerdown", (event) => {
     dragged = false;
@@ -153,7 +145,7 @@ function render({ model, el }) {
   });
   rows.addEventListener("pointermove", (event) => {
     if (event.buttons) [dragged] = [true, at(second(event))];
-    else rows.title = [clock(Math.floor(second(event))), ...values(Math.max(0, Math.min(second(event), seconds - 0.001)))].join("\n");
+    else rows.title = [clock(Math.floor(second(event))), ...values(second(event))].join("\n");
   });
   rows.addEventListener("pointerup", (event) => dragged || play(second(event)));
   rows.addEventListener("keydown", (event) => {
