@@ -60,7 +60,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
 
 def in_order(span: tuple[Number, Number]) -> tuple[Number, Number]:
     if span[1] < span[0]:
-        raise ValueError("the greater number comes first")
+        raise ValueError("the first number must be the smaller")
     return span
 
 

@@ -14,11 +14,10 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from vclip.data.pickles import unpacked
-from vclip.data.text import decoded, first_error, in_order
+from vclip.data.text import Number, decoded, first_error, in_order
 
 MOST_BYTES = 2**26  # of a member of an archive, which holds one video's captions or steps
 T = TypeVar("T")
-Number = TypeVar("Number", bound=float)
 _adapter = cache(TypeAdapter)  # a millisecond each
 
 
