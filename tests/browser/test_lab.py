@@ -208,25 +208,26 @@ def test_more_like_a_hit_a_tag_and_a_second_curve(page, console, artefacts):
 def test_a_second_view_says_the_same(open_notebook, console):
     """A hit was searched for in one view, words with an unknown one from Python: both views say so."""
     page = open_notebook("views.ipynb", cell=f"browser = RetrievalBrowser(index)\nbrowser.search({QUERY!r})\nbrowser")
-    cells = "window.jupyterapp.shell.currentWidget.content.widgets"
-    run = "window.jupyterapp.commands.execute('notebook:run-cell')"
 
-    def run_last(source: str) -> None:
+    def run_below(source: str) -> None:
         page.evaluate(
-            f"source => {{ {cells}.at(-1).model.sharedModel.setSource(source);"
-            f" window.jupyterapp.shell.currentWidget.content.activeCellIndex = {cells}.length - 1; {run} }}",
+            """async source => {
+                const { commands, shell } = window.jupyterapp, notebook = shell.currentWidget.content;
+                notebook.activeCellIndex = notebook.widgets.length - 1;
+                await commands.execute("notebook:insert-cell-below");
+                notebook.activeCell.model.sharedModel.setSource(source);
+                commands.execute("notebook:run-cell");
+            }""",
             source,
         )
 
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:insert-cell-below')")
-    run_last("browser")
+    run_below("browser")
     page.wait_for_function("document.querySelectorAll('.vclip-browser').length === 2")
     page.click(".vclip-like >> nth=0")
     told = "[...document.querySelectorAll('.vclip-status')].map(status => status.textContent)"
     page.wait_for_function(f"{told}.every(text => text.includes('moments like “'))")
     assert len(set(page.evaluate(told))) == 1 and page.input_value(".vclip-query >> nth=1") == QUERY
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:insert-cell-below')")
-    run_last("browser.search('洋葱 stir');")
+    run_below("browser.search('洋葱 stir');")
     noted = "[...document.querySelectorAll('.vclip-note')].map(note => note.textContent)"
     page.wait_for_function(f"{noted}.filter(text => text.includes(\"tokens of '洋葱 stir' are unknown\")).length === 2")
     page.close()
