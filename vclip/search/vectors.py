@@ -2,8 +2,13 @@
 
 An index is a folder named by the model. vectors-00000.safetensors is of N videos in features-00000, W windows each:
 `z_v` (sum of W, D) float32, `starts` (N + 1,), `rows` (N,), where their features begin in that file, and `key`, its
-SHA-256: what is added to a corpus comes in new files. Large indexes also have windows.faiss. index.json is written
-last: where the corpus is, a hash of its videos, scores of everyday sentences.
+SHA-256: what is added to a corpus comes in new files. Each has the time of its features file, which is not read again.
+
+Large indexes also have cells-1.faiss, the windows of some update in trained cells, and cells-1.safetensors: of each
+file in it the first window of each video. They are never changed. What came since is searched exactly, what went is
+left out, and when both are more than 1/16 of the cells' windows, other cells are trained: cells-2.
+
+index.json is written last: where the corpus is, a hash of its videos, scores of everyday sentences, the cells.
 """
 
 import hashlib
@@ -12,22 +17,25 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
 from vclip.data import storage
 from vclip.data.corpus import Corpus
 from vclip.models.dual_encoder import DualEncoder
-from vclip.models.windows import sliding_windows
+from vclip.models.windows import count_windows, sliding_windows
 from vclip.neighbours import index_rows, nearest
 
-INDEX, FAISS = "index.json", "windows.faiss"
+INDEX, USUAL, CELLS = "index.json", "sentences.safetensors", (".faiss", ".safetensors")
 # Up to here, 890 hours of VideoCLIP's windows or 55 of seconds, the search is exact: 0.6 GB and 40 ms at D = 768.
 EXACT_UP_TO = 200_000
+# Of the windows in cells, what may come and go before others are trained: a search visits as many in its cells.
+DRIFT = 1 / 16
 # what everyday how-to sentences score on an index tells what a score there is worth
 SENTENCES = (Path(__file__).parent / "static" / "sentences.txt").read_text(encoding="utf-8").splitlines()
 SHORTEST = 2  # seconds of a moment
@@ -38,29 +46,47 @@ WHY_NAN = "its weights are damaged, or its precision is too low"
 class Windows:
     """N windows: `video` (N,) is the position of each one's video in the corpus, `start` and `end` (N,) its seconds.
 
-    `index` is a FAISS index of their vectors, video after video in the given `order`.
+    They come video after video in the given `order` (V,), and so do their vectors in `index` (FAISS), but for those of
+    videos in `cells`, whose vectors are in the rows from `first` (V,) on; it is -1 for the others.
     """
 
-    def __init__(self, index: Any, order: Int[np.ndarray, " V"], seconds: Int[np.ndarray, " V"], size: int, step: int):
-        self.index = index
-        windows = np.array([len(sliding_windows(n, size, step)) for n in seconds[order].tolist()])
+    def __init__(
+        self, index: Any, order: Any, seconds: Any, size: int, step: int, cells: Any = None, first: Any = None
+    ):
+        windows = count_windows(seconds[order], size, step)
         self.video = np.repeat(order, windows)
-        first = np.repeat(np.cumsum(windows) - windows, windows)
-        self.start = (np.arange(len(self.video)) - first) * step
+        number = np.arange(len(self.video)) - np.repeat(np.cumsum(windows) - windows, windows)
+        self.start = number * step
         self.end = np.minimum(self.start + size, seconds[self.video])
+        self._parts = [(index, np.arange(len(self.video)))]  # of each index, the window in each row, -1 if it is gone
+        if cells is not None:
+            held, of_row = first[self.video] >= 0, np.full(cells.ntotal, -1)
+            of_row[(first[self.video] + number)[held]] = np.flatnonzero(held)
+            self._parts = [(cells, of_row), (index, np.flatnonzero(~held))]
 
     def ranked(
         self, z_t: Float32[np.ndarray, " D"], allowed: Bool[np.ndarray, " N"] | None = None
     ) -> Iterator[tuple[int, float]]:
         """Windows and their scores, best first; FAISS is asked for more as they are taken."""
-        total, n, seen = len(self.video) if allowed is None else int(allowed.sum()), 0, set()
+        total = sum(len(of_row) for _, of_row in self._parts) if allowed is None else int(allowed.sum())
+        n, seen = 0, {-1}
         while n < total:
-            n = min(max(64, 4 * n), total)
-            scores, found = nearest(self.index, z_t[None], n, allowed)
-            for window, score in zip(found[0].tolist(), scores[0].tolist(), strict=True):
-                if window >= 0 and window not in seen:
+            n, found = min(max(64, 4 * n), total), []
+            for index, of_row in self._parts:
+                if len(of_row):
+                    mask = None if allowed is None else (of_row >= 0) & allowed[of_row]
+                    (scores,), (rows,) = nearest(index, z_t[None], min(n, len(of_row)), mask)
+                    found += zip(scores.tolist(), np.where(rows < 0, -1, of_row[rows]).tolist(), strict=True)
+            for score, window in sorted(found, reverse=True)[:n]:
+                if window not in seen:
                     seen.add(window)
                     yield window, score
+
+    def vector(self, window: int) -> Float32[np.ndarray, " D"]:
+        """Its z_v."""
+        rows = ((index, row) for index, of_row in self._parts for row in np.flatnonzero(of_row == window).tolist())
+        index, row = next(rows)
+        return index.reconstruct(row)
 
     def best_two(self, z_t: Float32[np.ndarray, " D"]) -> tuple[int, float, float]:
         """The best window's video and score, and the best score of any other video (NaN if there is none)."""
@@ -103,7 +129,7 @@ def standing_out(
 
 
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
-    """Embed the videos of new features files; then, if videos came or went, index all windows again."""
+    """Embed the videos of new features files; then, if many windows came or went, train other cells."""
     folder.mkdir(parents=True, exist_ok=True)
     # a finished index can be read where nothing may be written
     with storage.locked(folder, "index.lock") if os.access(folder, os.W_OK) else nullcontext():
@@ -111,35 +137,24 @@ def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
 
 
 def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
-    import faiss
-
-    wanted = set()
+    state: dict[str, Any] = read_state(folder) if (folder / INDEX).is_file() else {}
     for file, videos in tqdm(corpus.by_file().items(), desc="embed", unit="file", delay=5, leave=False):
-        wanted.add(target := _vectors_of(folder, file))
-        with file.open("rb") as opened:
-            key = np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)
-        with suppress(ValueError, FileNotFoundError):  # none yet, or damaged
-            held, rows = (storage.read_tensor(target, name) for name in ("key", "rows"))
-            if np.array_equal(held, key) and np.isin(corpus.first_row[videos], rows).all():
-                continue
-        (folder / INDEX).unlink(missing_ok=True)  # a build that is stopped here goes on, and is not opened
-        _embed(file, target, key, corpus, videos, clip)
-    for file in (*folder.glob("vectors-*"), *folder.glob(".*.tmp")):  # a kill leaves the second
-        if file not in wanted:
-            file.unlink()
-    if (folder / INDEX).is_file() and read_state(folder).get("videos") == _videos(corpus):
-        return
-    (folder / FAISS).unlink(missing_ok=True)
-    background = []
-    if len(corpus):
-        blocks = _blocks(folder, corpus)
-        index = index_rows(blocks, cells=sum(map(len, blocks)) > EXACT_UP_TO)
-        background = sorted(nearest(index, clip.encode_texts(SENTENCES), 1)[0][:, 0].tolist())
-        if hasattr(index, "nprobe"):
-            storage.replace(folder / FAISS, lambda temporary: faiss.write_index(index, str(temporary)))
+        target = _vectors_of(folder, file)
+        if not _is_of(target, file, corpus.first_row[videos]):
+            if target.is_file() and state.get("videos"):  # an update that is stopped here goes on, and is not opened
+                storage.write_json(folder / INDEX, state := state | {"videos": None})
+            _embed(file, target, corpus, videos, clip)
+    parts = _parts(folder, corpus)
+    background, cells = _background(folder, parts, clip), _cells(folder, parts, state.get("cells"))
     inside = folder.resolve().is_relative_to(corpus.path.resolve())  # then both can be moved together
     place = os.path.relpath(corpus.path.resolve(), folder.resolve()) if inside else str(corpus.path.resolve())
-    storage.write_json(folder / INDEX, {"corpus": place, "videos": _videos(corpus), "background": background})
+    now = {"corpus": place, "videos": _videos(corpus), "background": background, "cells": cells}
+    if now != state:
+        storage.write_json(folder / INDEX, now)
+    wanted = {*(part.file for part in parts), *(folder / f"{cells and cells['name']}{end}" for end in CELLS)}
+    for pattern in ("vectors-*", "cells-*", "windows.faiss", ".*.tmp"):  # a kill leaves the last
+        for file in set(folder.glob(pattern)) - wanted:
+            file.unlink()
 
 
 def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | None, Float32[np.ndarray, " S"]]:
@@ -155,20 +170,75 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
     background = np.array(state["background"], np.float32)
     if not len(corpus):
         return None, background
+    parts, cells = _parts(folder, corpus), None
+    first = np.full(len(corpus), -1)
     try:
-        if (folder / FAISS).is_file():
-            index: Any = faiss.read_index(str(folder / FAISS), faiss.IO_FLAG_MMAP)  # its vectors stay on disk
-            index.make_direct_map()  # finds them by window
-        else:
-            index = index_rows(_blocks(folder, corpus))
+        if state.get("cells"):
+            file, first = folder / state["cells"]["name"], _first_rows(folder, parts, state["cells"]["name"])
+            cells: Any = faiss.read_index(f"{file}.faiss", faiss.IO_FLAG_MMAP)  # its vectors stay on disk
+            cells.make_direct_map()  # finds them by row
+        blocks = [block for part in parts if (new := first[part.videos] < 0).any() for block in part.blocks(new)]
+        index = index_rows(blocks) if blocks else None
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({error}): delete it and call MomentIndex.build again") from None
-    order = np.concatenate([*corpus.by_file().values()])
-    return Windows(index, order, corpus.seconds, *clip.window), background
+    order = np.concatenate([part.videos for part in parts])
+    return Windows(index, order, corpus.seconds, *clip.window, cells, first), background
 
 
-def _embed(file: Path, target: Path, key: np.ndarray, corpus: Corpus, videos: np.ndarray, clip: DualEncoder) -> None:
-    """Write the z_v of all windows of the videos in one features `file`, whose hash is `key`, to `target`."""
+class _Part(NamedTuple):
+    """The n `videos` of one vectors file: `place` says which of the N videos in it; `mark` is a hash of all N."""
+
+    file: Path
+    mark: str
+    videos: Int[np.ndarray, " n"]
+    place: Int[np.ndarray, " n"]
+    starts: Int[np.ndarray, " N+1"]
+
+    @property
+    def windows(self) -> Int[np.ndarray, " n"]:
+        return np.diff(self.starts)[self.place]
+
+    def blocks(self, some: Any = slice(None)) -> list[Float32[np.ndarray, "W D"]]:
+        """z_v of each video, mapped."""
+        z_v, place = storage.read_tensor(self.file, "z_v"), self.place[some]
+        return [z_v[a:b] for a, b in zip(self.starts[place], self.starts[place + 1], strict=True)]
+
+
+def _parts(folder: Path, corpus: Corpus) -> list[_Part]:
+    parts = []
+    for features, videos in corpus.by_file().items():
+        key, rows, starts = _read(file := _vectors_of(folder, features), "key", "rows", "starts")
+        mark = hashlib.sha256(file.name.encode() + key.tobytes() + rows.tobytes()).hexdigest()
+        parts.append(_Part(file, mark, videos, np.searchsorted(rows, corpus.first_row[videos]), starts))
+    return parts
+
+
+def _read(file: Path, *names: str) -> list[np.ndarray]:
+    """Small arrays of a file, copied."""
+    with storage.reading(file), safe_open(file, "np") as tensors:
+        return [tensors.get_tensor(name) for name in names]
+
+
+def _is_of(target: Path, file: Path, rows: np.ndarray) -> bool:
+    """Whether `target` has the vectors of these rows of a features `file`; if their times differ, its hash tells."""
+    with suppress(ValueError, FileNotFoundError):  # none yet, or damaged
+        key, held = _read(target, "key", "rows")
+        time = file.stat().st_mtime_ns
+        if np.isin(rows, held).all() and (target.stat().st_mtime_ns == time or np.array_equal(key, _hash(file))):
+            with suppress(OSError):  # it may be only readable
+                os.utime(target, ns=(time, time))
+            return True
+    return False
+
+
+def _hash(file: Path) -> np.ndarray:
+    with file.open("rb") as opened:
+        return np.frombuffer(hashlib.file_digest(opened, "sha256").digest(), np.uint8)
+
+
+def _embed(file: Path, target: Path, corpus: Corpus, videos: np.ndarray, clip: DualEncoder) -> None:
+    """Write the z_v of all windows of the videos in one features `file` to `target`."""
+    time, key = file.stat().st_mtime_ns, _hash(file)
     spans = [sliding_windows(n, *clip.window) for n in corpus.seconds[videos].tolist()]
     features = [corpus.features(i) for i in videos]  # once each: of another tool they are copies
     clips = [rows[slice(*span)] for rows, some in zip(features, spans, strict=True) for span in some]
@@ -178,16 +248,56 @@ def _embed(file: Path, target: Path, key: np.ndarray, corpus: Corpus, videos: np
     starts = np.cumsum([0, *map(len, spans)], dtype=np.int64)
     tensors = {"key": key, "rows": corpus.first_row[videos], "starts": starts, "z_v": z_v}
     storage.replace(target, lambda temporary: save_file(tensors, temporary))
+    os.utime(target, ns=(time, time))
 
 
-def _blocks(folder: Path, corpus: Corpus) -> list[Float32[np.ndarray, "W D"]]:
-    """z_v of each video, mapped, in the order of the features files."""
-    blocks = []
-    for file, videos in corpus.by_file().items():
-        rows, starts, z_v = (storage.read_tensor(_vectors_of(folder, file), n) for n in ("rows", "starts", "z_v"))
-        of_row = dict(zip(rows.tolist(), np.split(z_v, starts[1:-1]), strict=True))
-        blocks += [of_row[row] for row in corpus.first_row[videos].tolist()]
-    return blocks
+def _background(folder: Path, parts: list[_Part], clip: DualEncoder) -> list[float]:
+    """The best score of each everyday sentence, sorted. The best of each file's videos are kept."""
+    asked, held = hashlib.sha256("\n".join(SENTENCES).encode()).hexdigest(), {}
+    with suppress(ValueError, FileNotFoundError), storage.reading(folder / USUAL):
+        held = load_file(folder / USUAL)
+    best = {asked: held[asked] if asked in held else clip.encode_texts(SENTENCES)}
+    for part in parts:
+        name = hashlib.sha256((asked + part.mark).encode() + part.place.tobytes()).hexdigest()
+        kept = [held[name]] if name in held else [(z_v @ best[asked].T).max(axis=0) for z_v in part.blocks()]
+        best[name] = np.max(kept, axis=0)
+    if best.keys() != held.keys():
+        storage.replace(folder / USUAL, lambda temporary: save_file(best, temporary))
+    return sorted(np.max([*best.values()][1:], axis=0).tolist()) if parts else []
+
+
+def _cells(folder: Path, parts: list[_Part], cells: dict | None) -> dict | None:
+    """The name of the cells and how many windows they have: new ones if need be, None for a small index."""
+    import faiss
+
+    total = int(sum(part.windows.sum() for part in parts))
+    if total <= EXACT_UP_TO:
+        return None
+    if cells and all((folder / f"{cells['name']}{end}").is_file() for end in CELLS):
+        first = _first_rows(folder, parts, cells["name"])
+        came = sum(part.windows[first[part.videos] < 0].sum() for part in parts)
+        if came + cells["windows"] - (total - came) <= DRIFT * cells["windows"]:
+            return cells
+    name, at = f"cells-{int(cells['name'].split('-')[1]) + 1 if cells else 1}", 0
+    index, rows = index_rows([block for part in parts for block in part.blocks()], cells=True), {}
+    for part in parts:
+        rows[part.mark] = np.full(len(part.starts) - 1, -1)
+        rows[part.mark][part.place] = at + np.cumsum(part.windows) - part.windows
+        at += part.windows.sum()
+    storage.replace(folder / f"{name}.faiss", lambda temporary: faiss.write_index(index, str(temporary)))
+    storage.replace(folder / f"{name}.safetensors", lambda temporary: save_file(rows, temporary))
+    return {"name": name, "windows": total}
+
+
+def _first_rows(folder: Path, parts: list[_Part], cells: str) -> Int[np.ndarray, " V"]:
+    """The row in the cells where each video's windows begin, -1 if they are not there."""
+    first = np.full(sum(len(part.videos) for part in parts), -1)
+    with storage.reading(file := folder / f"{cells}.safetensors"):
+        held = load_file(file)
+    for part in parts:
+        if part.mark in held:
+            first[part.videos] = held[part.mark][part.place]
+    return first
 
 
 def read_state(folder: Path) -> dict[str, Any]:
