@@ -145,10 +145,10 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
                 storage.write_json(folder / INDEX, state := state | {"videos": None})
             _embed(file, target, corpus, videos, clip)
     parts = _parts(folder, corpus)
-    background, cells = _background(folder, parts, clip), _cells(folder, parts, state.get("cells"))
+    (best, _), cells = _usual(folder, parts, clip), _cells(folder, parts, state.get("cells"))
     inside = folder.resolve().is_relative_to(corpus.path.resolve())  # then both can be moved together
     place = os.path.relpath(corpus.path.resolve(), folder.resolve()) if inside else str(corpus.path.resolve())
-    now = {"corpus": place, "videos": _videos(corpus), "background": background, "cells": cells}
+    now = {"corpus": place, "videos": _videos(corpus), "background": sorted(best.tolist()), "cells": cells}
     if now != state:
         storage.write_json(folder / INDEX, now)
     wanted = {*(part.file for part in parts), *(folder / f"{cells and cells['name']}{end}" for end in CELLS)}
@@ -251,19 +251,27 @@ def _embed(file: Path, target: Path, corpus: Corpus, videos: np.ndarray, clip: D
     os.utime(target, ns=(time, time))
 
 
-def _background(folder: Path, parts: list[_Part], clip: DualEncoder) -> list[float]:
-    """The best score of each everyday sentence, sorted. The best of each file's videos are kept."""
+def _usual(folder: Path, parts: list[_Part], clip: DualEncoder) -> tuple[np.ndarray, np.ndarray]:
+    """The best score of each everyday sentence (S,) and the sum of all windows (D,): those of each file are kept."""
     asked, held = hashlib.sha256("\n".join(SENTENCES).encode()).hexdigest(), {}
     with suppress(ValueError, FileNotFoundError), storage.reading(folder / USUAL):
         held = load_file(folder / USUAL)
-    best = {asked: held[asked] if asked in held else clip.encode_texts(SENTENCES)}
+    z_t = held[asked] if asked in held else clip.encode_texts(SENTENCES)
+
+    def joined(rows: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.max(rows, axis=0)[: len(z_t)], np.sum(rows, axis=0)[len(z_t) :]])
+
+    def of_each(part: _Part) -> list[np.ndarray]:
+        return [np.concatenate([(z_v @ z_t.T).max(axis=0), z_v.sum(axis=0)]) for z_v in part.blocks()]
+
+    now = {asked: z_t}
     for part in parts:
         name = hashlib.sha256((asked + part.mark).encode() + part.place.tobytes()).hexdigest()
-        kept = [held[name]] if name in held else [(z_v @ best[asked].T).max(axis=0) for z_v in part.blocks()]
-        best[name] = np.max(kept, axis=0)
-    if best.keys() != held.keys():
-        storage.replace(folder / USUAL, lambda temporary: save_file(best, temporary))
-    return sorted(np.max([*best.values()][1:], axis=0).tolist()) if parts else []
+        now[name] = held[name] if name in held else joined(of_each(part))
+    if now.keys() != held.keys():
+        storage.replace(folder / USUAL, lambda temporary: save_file(now, temporary))
+    found = joined([*now.values()][1:]) if parts else np.zeros(0, np.float32)
+    return found[: len(z_t)], found[len(z_t) :]
 
 
 def _cells(folder: Path, parts: list[_Part], cells: dict | None) -> dict | None:
