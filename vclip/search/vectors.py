@@ -4,10 +4,9 @@ An index is a folder named by the model. vectors-00000.safetensors is of N video
 `z_v` (sum of W, D) float32, `starts` (N + 1,), `rows` (N,), where their features begin in that file, and `key`, its
 SHA-256: what is added to a corpus comes in new files. Each has the time of its features file, which is not read again.
 
-Large indexes also have cells-1.faiss, the windows of some update in trained cells, and cells-1.safetensors: of each
-file in it the first window of each video. They are never changed. What came since is searched exactly, what went is
-left out, and when both are more than 1/16 of the cells' windows, other cells are trained: cells-2.
-
+Large indexes also have cells-1.faiss, all windows of some update in trained cells, and cells-1.safetensors: of each
+file the row there of each video, -1 for none. What came since is searched exactly, what went is left out, and when
+both are more than 1/16, cells-2 are trained. sentences.safetensors holds what everyday sentences score on each file.
 index.json is written last: where the corpus is, a hash of its videos, scores of everyday sentences, the cells.
 """
 
@@ -31,7 +30,7 @@ from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import count_windows, sliding_windows
 from vclip.neighbours import index_rows, nearest
 
-INDEX, USUAL, CELLS = "index.json", "sentences.safetensors", (".faiss", ".safetensors")
+INDEX, USUAL = "index.json", "sentences.safetensors"
 # Up to here, 890 hours of VideoCLIP's windows or 55 of seconds, the search is exact: 0.6 GB and 40 ms at D = 768.
 EXACT_UP_TO = 200_000
 # Of the windows in cells, what may come and go before others are trained: a search visits as many in its cells.
@@ -47,7 +46,7 @@ class Windows:
     """N windows: `video` (N,) is the position of each one's video in the corpus, `start` and `end` (N,) its seconds.
 
     They come video after video in the given `order` (V,), and so do their vectors in `index` (FAISS), but for those of
-    videos in `cells`, whose vectors are in the rows from `first` (V,) on; it is -1 for the others.
+    videos in `cells`, whose vectors are there from the row `first` (V,) on; it is -1 for the others.
     """
 
     def __init__(
@@ -60,9 +59,9 @@ class Windows:
         self.end = np.minimum(self.start + size, seconds[self.video])
         self._parts = [(index, np.arange(len(self.video)))]  # of each index, the window in each row, -1 if it is gone
         if cells is not None:
-            held, of_row = first[self.video] >= 0, np.full(cells.ntotal, -1)
-            of_row[(first[self.video] + number)[held]] = np.flatnonzero(held)
-            self._parts = [(cells, of_row), (index, np.flatnonzero(~held))]
+            first, of_row = np.repeat(first, windows), np.full(cells.ntotal, -1)
+            of_row[(first + number)[first >= 0]] = np.flatnonzero(first >= 0)
+            self._parts = [(cells, of_row), (index, np.flatnonzero(first < 0))]
 
     def ranked(
         self, z_t: Float32[np.ndarray, " D"], allowed: Bool[np.ndarray, " N"] | None = None
@@ -144,14 +143,14 @@ def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
             if target.is_file() and state.get("videos"):  # an update that is stopped here goes on, and is not opened
                 storage.write_json(folder / INDEX, state := state | {"videos": None})
             _embed(file, target, corpus, videos, clip)
-    parts = _parts(folder, corpus)
+    parts = _parts(folder, corpus, state.get("cells"))
     (best, _), cells = _usual(folder, parts, clip), _cells(folder, parts, state.get("cells"))
     inside = folder.resolve().is_relative_to(corpus.path.resolve())  # then both can be moved together
     place = os.path.relpath(corpus.path.resolve(), folder.resolve()) if inside else str(corpus.path.resolve())
     now = {"corpus": place, "videos": _videos(corpus), "background": sorted(best.tolist()), "cells": cells}
     if now != state:
         storage.write_json(folder / INDEX, now)
-    wanted = {*(part.file for part in parts), *(folder / f"{cells and cells['name']}{end}" for end in CELLS)}
+    wanted = {*(part.file for part in parts), *(folder.glob(f"{cells['name']}.*") if cells else ())}
     for pattern in ("vectors-*", "cells-*", "windows.faiss", ".*.tmp"):  # a kill leaves the last
         for file in set(folder.glob(pattern)) - wanted:
             file.unlink()
@@ -170,33 +169,30 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
     background = np.array(state["background"], np.float32)
     if not len(corpus):
         return None, background
-    parts, cells = _parts(folder, corpus), None
-    first = np.full(len(corpus), -1)
+    parts, index, cells = _parts(folder, corpus, state.get("cells")), None, None
     try:
         if state.get("cells"):
-            file, first = folder / state["cells"]["name"], _first_rows(folder, parts, state["cells"]["name"])
-            cells: Any = faiss.read_index(f"{file}.faiss", faiss.IO_FLAG_MMAP)  # its vectors stay on disk
+            # its vectors stay on disk
+            cells: Any = faiss.read_index(str(folder / f"{state['cells']['name']}.faiss"), faiss.IO_FLAG_MMAP)
             cells.make_direct_map()  # finds them by row
-        blocks = [block for part in parts if (new := first[part.videos] < 0).any() for block in part.blocks(new)]
-        index = index_rows(blocks) if blocks else None
+        if blocks := [block for part in parts if (new := part.first < 0).any() for block in part.blocks(new)]:
+            index = index_rows(blocks)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged ({error}): delete it and call MomentIndex.build again") from None
-    order = np.concatenate([part.videos for part in parts])
+    order, first = (np.concatenate(rows) for rows in zip(*((part.videos, part.first) for part in parts), strict=True))
     return Windows(index, order, corpus.seconds, *clip.window, cells, first), background
 
 
 class _Part(NamedTuple):
-    """The n `videos` of one vectors file: `place` says which of the N videos in it; `mark` is a hash of all N."""
+    """The n `videos` of one vectors file of N, by their `place` in it; `mark` is a hash of all N."""
 
     file: Path
     mark: str
     videos: Int[np.ndarray, " n"]
     place: Int[np.ndarray, " n"]
     starts: Int[np.ndarray, " N+1"]
-
-    @property
-    def windows(self) -> Int[np.ndarray, " n"]:
-        return np.diff(self.starts)[self.place]
+    windows: Int[np.ndarray, " n"]
+    first: Int[np.ndarray, " n"]  # rows in the cells
 
     def blocks(self, some: Any = slice(None)) -> list[Float32[np.ndarray, "W D"]]:
         """z_v of each video, mapped."""
@@ -204,13 +200,22 @@ class _Part(NamedTuple):
         return [z_v[a:b] for a, b in zip(self.starts[place], self.starts[place + 1], strict=True)]
 
 
-def _parts(folder: Path, corpus: Corpus) -> list[_Part]:
-    parts = []
+def _parts(folder: Path, corpus: Corpus, cells: dict | None) -> list[_Part]:
+    parts, held = [], _load(folder / f"{cells['name']}.safetensors") if cells else {}
     for features, videos in corpus.by_file().items():
         key, rows, starts = _read(file := _vectors_of(folder, features), "key", "rows", "starts")
         mark = hashlib.sha256(file.name.encode() + key.tobytes() + rows.tobytes()).hexdigest()
-        parts.append(_Part(file, mark, videos, np.searchsorted(rows, corpus.first_row[videos]), starts))
+        place = np.searchsorted(rows, corpus.first_row[videos])
+        first = held.get(mark, np.full(len(rows), -1))[place]
+        parts.append(_Part(file, mark, videos, place, starts, np.diff(starts)[place], first))
     return parts
+
+
+def _load(file: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file, none if it is missing or damaged: then they are made again."""
+    with suppress(ValueError, FileNotFoundError), storage.reading(file):
+        return load_file(file)
+    return {}
 
 
 def _read(file: Path, *names: str) -> list[np.ndarray]:
@@ -253,21 +258,18 @@ def _embed(file: Path, target: Path, corpus: Corpus, videos: np.ndarray, clip: D
 
 def _usual(folder: Path, parts: list[_Part], clip: DualEncoder) -> tuple[np.ndarray, np.ndarray]:
     """The best score of each everyday sentence (S,) and the sum of all windows (D,): those of each file are kept."""
-    asked, held = hashlib.sha256("\n".join(SENTENCES).encode()).hexdigest(), {}
-    with suppress(ValueError, FileNotFoundError), storage.reading(folder / USUAL):
-        held = load_file(folder / USUAL)
+    asked, held = hashlib.sha256("\n".join(SENTENCES).encode()).hexdigest(), _load(folder / USUAL)
     z_t = held[asked] if asked in held else clip.encode_texts(SENTENCES)
 
     def joined(rows: list[np.ndarray]) -> np.ndarray:
         return np.concatenate([np.max(rows, axis=0)[: len(z_t)], np.sum(rows, axis=0)[len(z_t) :]])
 
-    def of_each(part: _Part) -> list[np.ndarray]:
-        return [np.concatenate([(z_v @ z_t.T).max(axis=0), z_v.sum(axis=0)]) for z_v in part.blocks()]
-
     now = {asked: z_t}
     for part in parts:
         name = hashlib.sha256((asked + part.mark).encode() + part.place.tobytes()).hexdigest()
-        now[name] = held[name] if name in held else joined(of_each(part))
+        blocks = [] if name in held else part.blocks()
+        each = [np.concatenate([(z_v @ z_t.T).max(axis=0), z_v.sum(axis=0)]) for z_v in blocks]
+        now[name] = joined(each or [held[name]])
     if now.keys() != held.keys():
         storage.replace(folder / USUAL, lambda temporary: save_file(now, temporary))
     found = joined([*now.values()][1:]) if parts else np.zeros(0, np.float32)
@@ -281,10 +283,9 @@ def _cells(folder: Path, parts: list[_Part], cells: dict | None) -> dict | None:
     total = int(sum(part.windows.sum() for part in parts))
     if total <= EXACT_UP_TO:
         return None
-    if cells and all((folder / f"{cells['name']}{end}").is_file() for end in CELLS):
-        first = _first_rows(folder, parts, cells["name"])
-        came = sum(part.windows[first[part.videos] < 0].sum() for part in parts)
-        if came + cells["windows"] - (total - came) <= DRIFT * cells["windows"]:
+    if cells and (folder / f"{cells['name']}.faiss").is_file():
+        came, held = sum(part.windows[part.first < 0].sum() for part in parts), cells["windows"]
+        if came + (held - (total - came)) <= DRIFT * held:
             return cells
     name, at = f"cells-{int(cells['name'].split('-')[1]) + 1 if cells else 1}", 0
     index, rows = index_rows([block for part in parts for block in part.blocks()], cells=True), {}
@@ -295,17 +296,6 @@ def _cells(folder: Path, parts: list[_Part], cells: dict | None) -> dict | None:
     storage.replace(folder / f"{name}.faiss", lambda temporary: faiss.write_index(index, str(temporary)))
     storage.replace(folder / f"{name}.safetensors", lambda temporary: save_file(rows, temporary))
     return {"name": name, "windows": total}
-
-
-def _first_rows(folder: Path, parts: list[_Part], cells: str) -> Int[np.ndarray, " V"]:
-    """The row in the cells where each video's windows begin, -1 if they are not there."""
-    first = np.full(sum(len(part.videos) for part in parts), -1)
-    with storage.reading(file := folder / f"{cells}.safetensors"):
-        held = load_file(file)
-    for part in parts:
-        if part.mark in held:
-            first[part.videos] = held[part.mark][part.place]
-    return first
 
 
 def read_state(folder: Path) -> dict[str, Any]:
