@@ -157,7 +157,7 @@ def test_features_that_are_as_they_were_are_not_read_again(cells, made, tmp_path
 def test_features_of_another_tool_that_change_in_place(cells, tmp_path):
     for i in range(80):
         np.save(tmp_path / f"{i:04d}.npy", features(i).astype(np.float32))
-    index = MomentIndex.build(clip(), tmp_path)
+    index = MomentIndex.build(clip(), Corpus.open(tmp_path))
     name, query = state(index)["cells"]["name"], clip().encode_clips([features(2000)])[0]
     np.save(tmp_path / "0003.npy", features(2000).astype(np.float32))
     index.update()
