@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, read_and_skip
@@ -45,6 +46,7 @@ CAPTIONS = re.compile(
 )
 # "en-de": English from German; other tags end in a region ("en-us"), a script or "orig"
 TRANSLATED = re.compile(r".*[-_](?!us|gb|au|nz|br|mx|cn|tw|hk)[a-z]{2,3}(?!\w)")
+PARTS = attrgetter("parts")  # paths compare these too, but slower
 composed = partial(unicodedata.normalize, "NFC")  # macOS may part letters and accents
 
 Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it could not be read
@@ -64,8 +66,9 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
         if not found:
             raise FileNotFoundError(f"no video in {place}")
         paths.update(found)
-    paths, folder = sorted(paths), Path(os.path.commonpath([f if os.path.isdir(f) else f.parent for f in places]))
-    media = [printable(f.relative_to(folder).as_posix()) for f in paths]
+    folder = Path(os.path.commonpath([f if os.path.isdir(f) else f.parent for f in places]))
+    paths = sorted(paths, key=PARTS)
+    media = [printable(_inside(f, folder)) for f in paths]
     counts = Counter(f.stem for f in paths)
     names = [printable(f.stem) if counts[f.stem] == 1 and stems else m for f, m in zip(paths, media, strict=True)]
     names = names if len(set(names)) == len(paths) else media
@@ -96,12 +99,17 @@ def video_files(folder: Path) -> list[Path]:
             files += [Path(root, name) for name in names if not name.startswith(".")]
     files = [f for f in files if f.suffix.lower() not in OTHER_SUFFIXES]
     # a pipe or a socket would be waited for without end; a link whose file is away is said to be
-    files = sorted(f for f in files if os.path.isfile(f) or not os.path.exists(f))
+    files = sorted((f for f in files if os.path.isfile(f) or not os.path.exists(f)), key=PARTS)
     videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES or _moves(f)]
     if left_out := sorted(set(files).difference(videos)):
         some = ", ".join(repr(printable(f.name)) for f in left_out[:3])
         warnings.warn(f"{len(left_out)} files in {folder} hold no moving picture, such as {some}", stacklevel=2)
     return videos
+
+
+def _inside(file: Path, folder: Path) -> str:
+    """The path of a file in a folder that is known to hold it."""
+    return file.as_posix()[len(os.path.join(folder.as_posix(), "")) :]
 
 
 def _moves(file: Path) -> bool:
@@ -159,8 +167,8 @@ class Files:
 
     def place(self, video: str) -> tuple[str, bytes]:
         """`media` and `path` of an `Entry`."""
-        inside = self.videos[video].relative_to(self.folder)
-        return printable(inside.as_posix()), os.fsencode(os.path.join(self.root, inside))
+        inside = _inside(self.videos[video], self.folder)
+        return printable(inside), os.fsencode(os.path.join(self.root, inside))
 
     def captions(self, video: str) -> Path | None:
         """The file to read captions from: one beside the video, else the video itself where it can hold text."""

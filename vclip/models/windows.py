@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 from torch import Tensor
 
 SIZE, STRIDE = 32, 16
@@ -19,6 +19,11 @@ def sliding_windows(n: int, size: int = SIZE, step: int = STRIDE) -> list[tuple[
     if not 1 <= step <= size or n < 0:
         raise ValueError(f"windows need 1 <= step <= size and n >= 0; got step {step}, size {size}, n {n}")
     return [(start, min(start + size, n)) for start in range(0, max(min(n, 1), n - size + step), step)]
+
+
+def count_windows(n: Int[np.ndarray, " V"], size: int, step: int) -> Int[np.ndarray, " V"]:
+    """How many `sliding_windows` videos of `n` seconds have."""
+    return -(-np.maximum(np.minimum(n, 1), n - size + step) // step)
 
 
 def merge_windows(

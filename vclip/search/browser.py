@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 from IPython.display import HTML, display
 
-from vclip.models.windows import sliding_windows
+from vclip.models.windows import count_windows
 from vclip.search.hits import Hits, visible
 from vclip.search.index import MomentIndex
 from vclip.search.playback import thumbnail, whole_or_clip
@@ -81,7 +82,7 @@ class RetrievalBrowser(Page):
         self._first, self.found = self._first + len(self.found), found
         lengths = dict(zip(self.index.videos, self.index.corpus.seconds.tolist(), strict=True))
         within = [seconds for video, seconds in lengths.items() if wanted in video.casefold()]
-        windows = sum(len(sliding_windows(seconds, *self.index.clip.window)) for seconds in within)
+        windows = int(count_windows(np.array(within, int), *self.index.clip.window).sum())
         about = {"videos": len(within), "seconds": sum(within), "windows": windows, "notes": notes}
         about |= {"liked": not isinstance(text, str)}
         with self.hold_sync():

@@ -160,7 +160,7 @@ class MomentIndex:
             place = (float(start), min(float(end), duration or float(end)))
             margin = score - (second if i == best else first)
             zscore, text = float((score - z @ mean / 2 - level) / spread), self._text(i, *place)
-            said, both = math.nan, self._above_usual(w.index.reconstruct(window), z)
+            said, both = math.nan, self._above_usual(w.vector(window), z)
             if text:
                 (z_t,) = self.clip.encode_texts([text])
                 said, both = float(z_t @ z), both + self._above_usual(z_t, z)
