@@ -15,6 +15,6 @@ def test_a_change_redraws_with_the_values_of_all_controls():
 
 def test_what_draws_by_itself_leaves_no_none(capsys):
     explorer(lambda n: None, n=(1, 9)).children[0].value = 7
-    assert capsys.readouterr().out == ""
+    assert "None" not in capsys.readouterr().out
     explorer(lambda n: n, n=(1, 9)).children[0].value = 7
-    assert capsys.readouterr().out == "7\n"
+    assert capsys.readouterr().out.endswith("7\n")
