@@ -13,7 +13,7 @@ def explorer(draw: Callable[..., Any], **controls: Any) -> VBox:
     (`ipywidgets.interact` draws at once, into an output that a notebook run without a page may wait for without end.)
 
     Args:
-        draw: gives something to display.
+        draw: gives something to display, or displays it and gives nothing.
         controls: a widget, or what `ipywidgets.interact` makes one of, for each argument of `draw`.
 
     Example:
@@ -26,7 +26,9 @@ def explorer(draw: Callable[..., Any], **controls: Any) -> VBox:
     def redraw(_change: Any) -> None:
         shown.clear_output(wait=True)
         with shown:
-            display(draw(**{name: widget.value for name, widget in widgets.items()}))
+            drawn = draw(**{name: widget.value for name, widget in widgets.items()})
+            if drawn is not None:
+                display(drawn)
 
     for name, widget in widgets.items():
         widget.description = widget.description or name.replace("_", " ")

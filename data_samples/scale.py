@@ -90,6 +90,8 @@ def calculator(videos: int, of_video: float, width: int, cards: int, rates: Rate
 
 
 def _said(value: float, unit: str) -> str:
+    if unit == "h" and 3600 * value < 0.1:
+        return "< 0.1 s"
     if unit == "h" and value < 0.1:
         return f"{3600 * value:.2g} s" if value * 3600 < 10 else f"{3600 * value:.0f} s"
     return f"{value:.2g} {unit}" if value < 10 else f"{value:,.0f} {unit}"
