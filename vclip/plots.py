@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -18,6 +18,7 @@ from vclip.tasks.segmentation import segments
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
 WIDTH = 12.0  # inches of a time axis, its labels counted
+MOST_TEXTS, FEW_LANES = 60, 3  # captions whose texts are drawn; rows of the boxes of more
 
 
 def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
@@ -44,19 +45,29 @@ def timeline(
 
     Args:
         seconds: length of the axis.
-        pictures: second -> picture (H, W, 3), each drawn from its second on; those without room are left out.
+        pictures: second -> picture (H, W, 3), each drawn from its second on; those without room are left out, and the
+            last one is cut at the end of the axis.
         curves, threshold: name -> scores (T,) of its seconds; a dashed line.
         bands: name -> segments (text, start, end), in seconds.
-        captions: bars from start to end.
+        captions: bars from start to end, with their texts if they are at most `MOST_TEXTS`.
+
+    Returns:
+        A closed figure, `WIDTH` inches wide.
+
+    Example:
+        >>> figure = timeline(3, curves={"stir": [0.1, 0.9, 0.2]}, bands={"truth": [("stir", 1, 2)]})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['score', 'labels']
     """
     pictures, curves, bands = pictures or {}, curves or {}, bands or {}
     captions = captions or Captions(np.zeros(0), np.zeros(0), [])
     colours = colours_of(curves, bands)
     seen = np.flatnonzero(captions.start < seconds)
-    texts = [plain(captions.text[i], 60) for i in seen]
+    texts = [plain(captions.text[i], 60) for i in seen] if len(seen) <= MOST_TEXTS else [""] * len(seen)
     # room for texts longer than their bars
     ends = [max(captions.end[i], captions.start[i] + seconds / 150 * len(t)) for i, t in zip(seen, texts, strict=True)]
     lanes = _lanes(captions.start[seen], ends)
+    lanes = lanes if any(texts) else [lane % FEW_LANES for lane in lanes]
     rows = max(lanes, default=-1) + 1
     heights = [1.0 * bool(pictures), 1.6 * bool(curves), 0.3 * len(bands), 0.26 * rows]
     parts = [height for height in heights if height] or [0.3]
@@ -70,10 +81,13 @@ def timeline(
         _draw_bands(figure, next(left), bands, colours)
     if rows:
         said = next(left)
-        for i, text, lane in zip(seen, texts, lanes, strict=True):
-            start, length = captions.start[i], captions.end[i] - captions.start[i]
-            said.barh(-lane, length, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
-            said.text(start + seconds / 800, -lane, text, va="center", fontsize=8, clip_on=True)
+        spans = np.stack([captions.start[seen], (captions.end - captions.start)[seen]], axis=1)
+        for lane in range(rows):
+            here = spans[np.array(lanes) == lane]
+            said.broken_barh(here, (-lane - 0.4, 0.8), color=to_rgba(TEXT, 0.25), linewidth=float(any(texts)))
+        for (start, _), text, lane in zip(spans, texts, lanes, strict=True):
+            if text:
+                said.text(start + seconds / 800, -lane, text, va="center", fontsize=8, clip_on=True)
         said.set(ylim=(-rows + 0.4, 0.6), yticks=[], ylabel="captions")
     axes[-1, 0].set(xlim=(0, seconds), xlabel="time (s)")
     return figure
@@ -84,7 +98,8 @@ def _draw_pictures(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: fl
     free = 0.0
     for start, picture in sorted(pictures.items()):
         width = picture.shape[1] / picture.shape[0] * seconds / (WIDTH - 1)  # of a row of 1 inch
-        start = max(0, min(start, seconds - width))
+        if (earlier := min(start, seconds - width)) >= free - 0.1 * width:
+            start = max(0, earlier)  # else it has room only if it is cut at the end
         if start >= free - 0.1 * width:
             axes.imshow(picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear")
             free = start + width
