@@ -42,7 +42,7 @@ function render({ model, el }) {
     if (group >= 0) svg.append(marks[i]); // above the grey ones
   });
   const legend = shown.appendChild(make("div", "map-legend"));
-  groups.concat(points.some(([, , group]) => group < 0) ? [["others", GREY]] : []).forEach(([name], number) => {
+  groups.concat(groups.length && points.some(([, , group]) => group < 0) ? [["others", GREY]] : []).forEach(([name], number) => {
     const entry = legend.appendChild(make("div", "map-entry"));
     draw("path", draw("svg", entry, { viewBox: "-7 -7 14 14", width: 14, height: 14 }), style(number < groups.length ? number : -1));
     entry.append(make("span", "map-name", name));

@@ -38,7 +38,7 @@ class PointMap(VBox):
 
     Example:
         >>> places, shown = np.eye(2), np.zeros((9, 16, 3), np.uint8)
-        >>> PointMap(places, {"stir": [0]}, ("x", "y"), ["a", "b"], lambda i: shown, lambda i: ipywidgets.HTML("b"))
+        >>> PointMap(places, {"stir": [0]}, ("x", "y"), ["a", "b"], lambda i: shown, lambda i: VBox())
         PointMap: 2 points; run this cell to see them
     """
 
@@ -108,7 +108,8 @@ def still(places: np.ndarray, groups: Mapping[str, Sequence[int]], labels: Seque
     if rest.any():
         axes.scatter(*places[rest].T, s=18, zorder=1, color=GREY, label=REST)
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    if groups:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 
