@@ -5,19 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from error_kinds import Meaning, meaning
+from map_widget import PointMap
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
-from shipped import picture
+from shipped import film, picture
 
-from vclip import Corpus, plots
+from vclip import Corpus, DualEncoder, plots
 from vclip.search.playback import THUMBNAIL_SIDE, pictures
 
 LARGEST = 12  # classes of a map that have a colour, or of a confusion matrix with numbers in it
-REST = "others"
 SHOWN, NEVER = "pairs that training shows", "pairs that it never shows"
 
 
@@ -122,21 +121,51 @@ def flat(z_v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u[:, :2] * s[:2] * signs, s[:2] ** 2 / (s**2).sum()
 
 
-def clip_map(z_v: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """A point a clip, in the two directions of `flat`; the most frequent classes in colour."""
+def clip_map(z_v: np.ndarray, classes: Sequence[str], clips: Sequence, corpus: Corpus, shipped: dict, files: Mapping):
+    """A point a clip, in the two directions of `flat`, the most frequent classes in colour; a click plays the clip."""
     places, shares = flat(z_v)
-    labels = np.array(classes)
-    figure, [[axes]] = plots.panels(1, 1, (8, 5), dpi=80)
+    labels = [f"direction {i} ({share:.0%} of the variance)" for i, share in enumerate(shares, 1)]
     largest = sorted(label for label, _ in Counter(classes).most_common(LARGEST))
-    groups = {REST: ~np.isin(labels, largest)} | {label: labels == label for label in largest}
-    for i, (label, here) in enumerate(groups.items()):
-        if here.any():
-            colour = "#cccccc" if label == REST else plt.get_cmap("tab10")((i - 1) % 10)
-            axes.scatter(*places[here].T, s=18, color=colour, marker="o" if i <= 10 else "^", label=label)
-    axes.set(xlabel=f"first direction ({shares[0]:.0%} of the variance)", title=title)
-    axes.set_ylabel(f"second direction ({shares[1]:.0%})")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
-    return figure
+    groups = {label: np.flatnonzero(np.array(classes) == label).tolist() for label in largest}
+    return PointMap(
+        places,
+        groups,
+        labels,
+        [clip.sentence for clip in clips],
+        lambda i: frame(clips[i], corpus, shipped, files),
+        lambda i: film(
+            corpus,
+            clips[i].video_id,
+            shipped,
+            files,
+            bands={"clip": [_span(clips[i], corpus)]},
+            start=start_of(clips[i]),
+        ),
+    )
+
+
+def both_clips(
+    row: Any, records: Sequence, corpus: Corpus, model: DualEncoder, shipped: dict, files: Mapping, playing: bool = True
+) -> list:
+    """Scrubbers of the two films of an error, a row of `errors`: of the clip that was sought, and of what came first.
+
+    Each has the query's score of every second, the clip and all steps; `playing`, it plays from the clip's start.
+    """
+    at = {(clip.video_id, start_of(clip)): clip for clip in reversed(records)}
+    clips = {"sought": at[row.video_id, start_of(row)], "came first": at[row.top_video_id, start_of(row, "top_start")]}
+    (z_t,), found = model.encode_texts([row.sentence]), []
+    for name, clip in clips.items():
+        (h_v,) = model.encode_seconds([corpus.features(corpus.index(clip.video_id))])
+        steps = {start_of(other): other for other in records if other.video_id == clip.video_id}
+        bands = {name: [_span(clip, corpus)], "steps": [_span(other, corpus) for other in steps.values()]}
+        options = {"curves": {row.sentence: h_v @ z_t}, "start": start_of(clip) if playing else None}
+        found.append(film(corpus, clip.video_id, shipped, files, bands=bands, captions=None, **options))
+    return found
+
+
+def _span(clip: Any, corpus: Corpus) -> tuple[str, float, float]:
+    end = getattr(clip, "end", None) or int(corpus.seconds[corpus.index(clip.video_id)])
+    return clip.sentence, start_of(clip), end
 
 
 def like_neighbour(z_v: np.ndarray, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:

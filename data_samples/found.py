@@ -4,17 +4,14 @@ from pathlib import Path
 
 import ipywidgets
 import lecture_plots
-import numpy as np
 import pandas as pd
 from live import explorer
 from matplotlib.figure import Figure
-from shipped import STYLES, thumbnails
+from shipped import STYLES, picture_at, thumbnails
 
 from vclip import Corpus, MomentIndex, VideoCLIP, minihowto, plots
 from vclip.data.video_files import video_files
 from vclip.datasets import youcook2
-from vclip.search.hits import Hit
-from vclip.search.playback import THUMBNAIL_SIDE, pictures
 from vclip.tasks.retrieval import RetrievalScore, score, text_to_video
 
 SHOWN = 5
@@ -64,20 +61,12 @@ def first_clips(index: MomentIndex, sentence: str, videos: str = "") -> Figure:
     """
     files = {file.stem: file for file in video_files(Path(videos))} if videos else {}
     hits = index.search(sentence, SHOWN)
+    images = [picture_at(thumbnails(), files, hit.video, (hit.start + hit.end) / 2) for hit in hits]
     titles = [f"{hit.video}, {hit.start:.0f} to {hit.end:.0f} s: {hit.score:.1f}" for hit in hits]
-    return lecture_plots.contact_sheet([_picture(hit, files) for hit in hits], titles, columns=SHOWN)
+    return lecture_plots.contact_sheet(images, titles, columns=SHOWN)
 
 
 def query_box(index: MomentIndex, sentence: str, videos: str = "") -> ipywidgets.Widget:
     """A text field, and below it the moments that come first for what is typed."""
     text = ipywidgets.Text(sentence, description="sentence", continuous_update=False, layout={"width": "40em"})
     return explorer(lambda sentence: first_clips(index, sentence, videos), sentence=text)
-
-
-def _picture(hit: Hit, files: dict[str, Path]) -> np.ndarray | None:
-    """From the middle of a moment; None where there is none."""
-    middle = (hit.start + hit.end) / 2
-    if hit.video in files:
-        return next(pictures(files[hit.video], [middle], THUMBNAIL_SIDE))
-    near = {abs(second - middle): image for (video, second), image in thumbnails().items() if video == hit.video}
-    return near[min(near)] if near else None

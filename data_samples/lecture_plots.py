@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,10 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from vclip.data.captions import Captions
 from vclip.data.samplers import Clips
-from vclip.plots import CHANCE, RIGHT, TEXT, VIDEO, WIDTH, panels, plain
+from vclip.plots import CHANCE, RIGHT, TEXT, VIDEO, WIDTH, draw_frames, panels, plain
 from vclip.training.checkpoint import LOG, read_log
 
-FEW = (VIDEO, TEXT, RIGHT, "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # colours of few groups
 REFRESH = 10.0  # seconds between drawings of a live curve
 
 
@@ -39,24 +37,19 @@ def clip_pairs(
     pictures: Mapping[float, np.ndarray] | None = None,
     steps: Sequence[tuple[str, float, float]] = (),
 ) -> Figure:
-    """Pairs of one video, each a video clip above its text clip, beside the words, below frames and true steps.
+    """Pairs of one video in order of time, each a video clip above its text clip, beside its words.
 
     Args:
         pairs: of a sampler, of this video alone.
         said: the video's captions.
-        pictures: second -> frame (H, W, 3).
-        steps: (text, start, end); grey columns behind the pairs.
+        pictures: second -> frame (H, W, 3), in a row above; those without room are left out.
+        steps: (text, start, end), in a row above; grey columns behind the pairs.
     """
     heights = [0.9 * bool(pictures), 0.5 * bool(steps), 0.46 * len(pairs.video_start)]
     parts = [height for height in heights if height]
     figure, axes = panels(len(parts), 1, (WIDTH, sum(parts) + 0.9), dpi=96, sharex=True, height_ratios=parts)
     left, below = iter(axes[:, 0]), axes[-1, 0]
-    if pictures:
-        shown = next(left)
-        step = min(np.diff(sorted(pictures)), default=seconds)
-        for second, picture in pictures.items():
-            shown.imshow(picture, extent=(second, second + step, 0, 1), aspect="auto")
-        shown.set(ylim=(0, 1), yticks=[0.5], yticklabels=["frames"])
+    shown = next(left) if pictures else None
     if steps:
         named = next(left)
         for text, start, end in steps:
@@ -64,26 +57,22 @@ def clip_pairs(
             for axis in (named, below):
                 axis.axvspan(start, end, color="#e4e4e4", linewidth=0, zorder=0)
         named.set(ylim=(0, 1), yticks=[0.5], yticklabels=["true steps"])
-    start, end, first, last = pairs
+    start, end, first, last = (values[np.argsort(pairs.video_start, kind="stable")] for values in pairs)
     place = np.arange(len(start))
     below.barh(place - 0.18, end - start, 0.34, start, color=VIDEO, label="video clip")
-    below.barh(place + 0.18, said.end[last - 1] - said.start[first], 0.34, said.start[first], color=TEXT, label="text")
+    below.barh(
+        place + 0.18, said.end[last - 1] - said.start[first], 0.34, said.start[first], color=TEXT, label="text clip"
+    )
     words = [plain(" ".join(said.text[a:b]), 84, line=44) for a, b in zip(first, last, strict=True)]
     below.set(xlim=(0, seconds), ylim=(len(start) - 0.5, -0.5), xlabel="time (s)", yticks=place, yticklabels=words)
     for axis in axes[:, 0]:
         axis.tick_params(axis="y", labelsize=8, length=0)
     figure.legend(*below.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False, fontsize=9)
-    return figure
-
-
-def video_map(places: np.ndarray, groups: Mapping[str, Sequence[int]], labels: tuple[str, str]) -> Figure:
-    """Points (N, 2), those of each group (positions) in a colour and shape of its own, the others grey."""
-    figure, [[axes]] = panels(1, 1, (7.5, 4.6), dpi=80)
-    axes.scatter(*places.T, s=22, color="#cccccc", label="other videos")
-    for (name, members), colour, marker in zip(groups.items(), cycle(FEW), cycle("os^DvPX"), strict=False):
-        axes.scatter(*places[members].T, s=60, color=colour, marker=marker, label=plain(name, 40))
-    axes.set(xlabel=labels[0], ylabel=labels[1])
-    figure.legend(loc="outside right upper", frameon=False, fontsize=10)
+    if shown is not None:
+        figure.draw_without_rendering()  # how wide the axes are depends on the words
+        box = shown.get_window_extent()
+        draw_frames(shown, pictures or {}, seconds, seconds * box.height / box.width)
+        shown.set(xlim=(0, seconds), yticks=[0.5], yticklabels=["frames"], ylabel="")
     return figure
 
 

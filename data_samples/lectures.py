@@ -1,6 +1,6 @@
 """What the notebooks of the tasks show beside the library's own pictures: tables of scores, what a sentence says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -54,9 +54,38 @@ def two_frames(action: str, style: str) -> list[np.ndarray]:
 
 
 def counts_table(rows: Mapping[str, Mapping[str, float]]) -> Styler:
-    """Rows x counts with one decimal, those named n whole; the last row, a baseline, in the colour of chance."""
+    """Rows x counts with one decimal, a cosine with two, those named n whole; a missing one is a dash.
+
+    The last row, a baseline, is in the colour of chance.
+    """
     table = pd.DataFrame(rows).T
     grey = np.where(np.arange(len(table)) == len(table) - 1, f"color: {plots.CHANCE}", "")
     whole = [name for name in table if name.startswith("n")]
-    shown = table.style.format("{:.1f}").format("{:.2f}", subset=table.columns.intersection(["cosine"]))
-    return shown.format("{:.0f}", subset=whole).apply(lambda _: grey).apply_index(lambda _: grey)
+    shown = table.style.format("{:.1f}", na_rep="–").format(
+        "{:.2f}", na_rep="–", subset=table.columns.intersection(["cosine"])
+    )
+    return shown.format("{:.0f}", na_rep="–", subset=whole).apply(lambda _: grey).apply_index(lambda _: grey)
+
+
+def shared_step(steps: Sequence[tuple[str, float, float]], shows: Sequence[str], others: Sequence[set[str]]) -> tuple:
+    """The step of a video whose thing most of the other videos show.
+
+    Args:
+        steps: (text, start, end) of the video.
+        shows: the thing of each step.
+        others: the things of each other video.
+    """
+    return steps[int(np.argmax([sum(thing in of for of in others) for thing in shows]))]
+
+
+def shared_clip(clips: np.ndarray, own: int, others: Sequence[int]) -> int:
+    """Which clip of a video is most like the other videos: the best cosine with a clip of each, on average.
+
+    Args:
+        clips: vectors (V, n, D) of n clips a video.
+        own: the video.
+        others: the videos that it is compared with.
+    """
+    unit = clips - clips.mean(axis=(0, 1))
+    unit /= np.linalg.norm(unit, axis=-1, keepdims=True) + 1e-9
+    return int(np.mean([(unit[own] @ unit[i].T).max(axis=1) for i in others or [own]], axis=0).argmax())

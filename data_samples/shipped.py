@@ -2,7 +2,7 @@
 
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from vclip import Scrubber
 from vclip.data.corpus import Corpus
 from vclip.data.text import refuse_unknown
 from vclip.datasets import Dataset
 from vclip.datasets.minihowto import minihowto
+from vclip.search import playback
 
 STYLES = ("test", "unseen")  # drawn as the training videos are; drawn with icons that no model has seen
 DATASETS = ("youcook2", "msrvtt", "didemo", "coin", "crosstask")
@@ -121,6 +123,25 @@ def picture(pictures: dict[tuple[str, int], np.ndarray], record) -> np.ndarray |
         return None
     middle = (start + (max(seconds) if end is None else end)) / 2
     return pictures[record.video_id, min(seconds, key=lambda second: abs(second - middle))]
+
+
+def picture_at(
+    pictures: dict[tuple[str, int], np.ndarray], files: Mapping[str, Path], video_id: str, second: float
+) -> np.ndarray | None:
+    """The frame of a video at a second, from its file, else the nearest of `thumbnails`; None if there is neither."""
+    if video_id in files:
+        return next(playback.pictures(files[video_id], [second], playback.THUMBNAIL_SIDE))
+    near = {abs(at - second): image for (name, at), image in pictures.items() if name == video_id}
+    return near[min(near)] if near else None
+
+
+def film(corpus: Corpus, video_id: str, pictures: dict, files: Mapping[str, Path], **options) -> Scrubber:
+    """The scrubber of a video with its captions: of its file, else of its `thumbnails`. `options`: as `Scrubber`'s."""
+    place = corpus.index(video_id)
+    shown = {float(second): image for (name, second), image in pictures.items() if name == video_id}
+    file, said = files.get(video_id), corpus.captions(place)
+    options = {"captions": said if len(said) else None} | options
+    return Scrubber(int(corpus.seconds[place]), file, None if file else shown, **options)
 
 
 def truth() -> dict[tuple[str, int], tuple[str, str, str]]:

@@ -18,6 +18,7 @@ from vclip.tasks.segmentation import segments
 
 VIDEO, TEXT, CHANCE, RIGHT = "#0072b2", "#d55e00", "#777777", "#009e73"  # safe for colour-blind readers
 WIDTH = 12.0  # inches of a time axis, its labels counted
+MOST_TEXTS, FEW_LANES = 60, 3  # captions whose texts are drawn; rows of the boxes of more
 
 
 def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
@@ -47,16 +48,23 @@ def timeline(
         pictures: second -> picture (H, W, 3), each drawn from its second on; those without room are left out.
         curves, threshold: name -> scores (T,) of its seconds; a dashed line.
         bands: name -> segments (text, start, end), in seconds.
-        captions: bars from start to end.
+        captions: bars from start to end, with their texts if they are at most `MOST_TEXTS`.
+
+    Returns:
+        A closed figure, `WIDTH` inches wide.
+
+    Example:
+        >>> [axes.get_ylabel() for axes in timeline(3, curves={"stir": [1, 3, 2]}, bands={"truth": []}).axes]
+        ['score', 'labels']
     """
     pictures, curves, bands = pictures or {}, curves or {}, bands or {}
     captions = captions or Captions(np.zeros(0), np.zeros(0), [])
     colours = colours_of(curves, bands)
     seen = np.flatnonzero(captions.start < seconds)
-    texts = [plain(captions.text[i], 60) for i in seen]
-    # room for texts longer than their bars
-    ends = [max(captions.end[i], captions.start[i] + seconds / 120 * len(t)) for i, t in zip(seen, texts, strict=True)]
-    lanes = _lanes(captions.start[seen], ends)
+    start, end = captions.start[seen], captions.end[seen]
+    texts = [plain(captions.text[i], 60) for i in seen] if len(seen) <= MOST_TEXTS else []
+    room = [seconds / 120 * len(text) for text in texts]  # for texts longer than their bars
+    lanes = _lanes(start, np.maximum(end, start + room)) if texts else [i % FEW_LANES for i in range(len(seen))]
     rows = max(lanes, default=-1) + 1
     heights = [1.0 * bool(pictures), 1.6 * bool(curves), 0.3 * len(bands), 0.26 * rows]
     parts = [height for height in heights if height] or [0.3]
@@ -64,28 +72,30 @@ def timeline(
     figure, axes = panels(len(parts), 1, (WIDTH, height), sharex=True, height_ratios=parts)
     left = iter(axes[:, 0])
     if pictures:
-        _draw_pictures(next(left), pictures, seconds)
+        draw_frames(next(left), pictures, seconds, seconds / (WIDTH - 1))  # a row of 1 inch
     if curves:
         _draw_curves(next(left), curves, threshold, colours)
     if bands:
         _draw_bands(figure, next(left), bands, colours)
     if rows:
         said = next(left)
-        for i, text, lane in zip(seen, texts, lanes, strict=True):
-            start, length = captions.start[i], captions.end[i] - captions.start[i]
-            said.barh(-lane, length, left=start, height=0.8, color=TEXT, alpha=0.25, edgecolor=TEXT)
-            said.text(start + seconds / 800, -lane, text, va="center", fontsize=10, clip_on=True)
+        spans, edge = np.stack([start, end - start], axis=1), 1.0 if texts else 0.0
+        for lane in range(rows):
+            said.broken_barh(spans[np.array(lanes) == lane], (-lane - 0.4, 0.8), color=TEXT, alpha=0.25, linewidth=edge)
+        for at, text, lane in zip(start, texts, lanes, strict=False):
+            said.text(at + seconds / 800, -lane, text, va="center", fontsize=10, clip_on=True)
         said.set(ylim=(-rows + 0.4, 0.6), yticks=[], ylabel="captions")
     axes[-1, 0].set(xlim=(0, seconds), xlabel="time (s)")
     return figure
 
 
-def _draw_pictures(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: float) -> None:
-    """Each picture in its shape, from its second on, where the one before has ended."""
+def draw_frames(axes: Axes, pictures: Mapping[float, np.ndarray], seconds: float, across: float) -> None:
+    """Each picture in its shape, from its second on, where the one before has ended; a square is `across` s wide."""
     free = 0.0
     for start, picture in sorted(pictures.items()):
-        width = picture.shape[1] / picture.shape[0] * seconds / (WIDTH - 1)  # of a row of 1 inch
-        start = max(0, min(start, seconds - width))
+        width = picture.shape[1] / picture.shape[0] * across
+        earlier = max(0, min(start, seconds - width))
+        start = earlier if earlier >= free - 0.1 * width else start  # the latter is cut at the end
         if start >= free - 0.1 * width:
             axes.imshow(picture, extent=(start, start + width, 0, 1), aspect="auto", interpolation="bilinear")
             free = start + width
@@ -123,8 +133,7 @@ def colours_of(curves: Iterable[str], bands: Mapping[str, Sequence[tuple[str, fl
 
 def _lanes(starts: Iterable[float], ends: Iterable[float]) -> list[int]:
     """The first free lane for each span, so that no two spans overlap."""
-    busy_until: list[float] = []
-    lanes = []
+    busy_until, lanes = [], []
     for start, end in zip(starts, ends, strict=True):
         lane = next((i for i, busy in enumerate(busy_until) if busy <= start), len(busy_until))
         busy_until[lane : lane + 1] = [end]

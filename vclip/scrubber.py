@@ -35,6 +35,7 @@ class Scrubber(Page):
         bands: name -> segments (text, start, end), in seconds; a text has the same colour in every band.
         captions: what is said.
         threshold: a line across the curves.
+        start: second from which it plays at once; None: it waits for a click.
 
     Example:
         >>> import vclip
@@ -57,6 +58,7 @@ class Scrubber(Page):
         bands: Mapping[str, Sequence[tuple[str, float, float]]] | None = None,
         captions: Captions | None = None,
         threshold: float | None = None,
+        start: float | None = None,
     ):
         if video is not None and shown is None:
             times = np.linspace(0, seconds, min(MOST_PICTURES, max(1, int(seconds))), endpoint=False).tolist()
@@ -71,6 +73,7 @@ class Scrubber(Page):
         content = {
             "seconds": float(seconds),
             "video": None if self.video is None else visible(self.video.name),
+            "start": None if start is None else float(start),
             "times": [float(time) for time in shown],
             "size": size,
             "threshold": None if threshold is None else float(threshold),

@@ -5,6 +5,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from vclip.data.captions import Captions
+from vclip.data.samplers import Clips
+
 FRAMES = [np.full((8, 8, 3), 10 * i, np.uint8) for i in range(5)]
 
 
@@ -19,6 +22,24 @@ def test_a_sheet_leaves_a_place_empty(tmp_path):
     sheet = lecture_plots.contact_sheet([*FRAMES, None], ["$<script>$"] * 6, columns=3)
     sheet.savefig(tmp_path / "sheet.png")
     assert sum(bool(axes.images) for axes in sheet.axes) == 5
+
+
+def test_pairs_stand_in_order_of_time_below_frames_in_their_shape():
+    said = Captions([0.0, 10.0, 20.0, 30.0], [5.0, 15.0, 25.0, 35.0], ["peel", "stir", "$fry", "serve"])
+    pairs = Clips(*map(np.array, ([21, 2, 9], [28, 8, 19], [2, 0, 1], [4, 1, 2])))
+    shown = {second: np.zeros((10, 20, 3), np.uint8) for second in range(0, 40, 2)}
+    figure = lecture_plots.clip_pairs(40, pairs, said, shown, [("true", 3.0, 6.0)])
+    figure.draw_without_rendering()
+    frames, _, below = figure.axes
+    clips, texts = ([(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars] for bars in below.containers)
+    assert clips == [(2, 8), (9, 19), (21, 28)] and texts == [(0, 5), (10, 15), (20, 35)]
+    assert [label.get_text() for label in below.get_yticklabels()] == ["peel", "stir", r"\$fry serve"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["video clip", "text clip"]
+    box = frames.get_window_extent()
+    for image in frames.images:
+        left, right, bottom, top = image.get_extent()
+        wide, high = box.width * (right - left) / 40, box.height * (top - bottom)
+        assert abs(wide / high - 2) < 0.1
 
 
 def test_answers_are_drawn_where_they_are(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lectures import said, score_table, two_frames
+from lectures import counts_table, said, score_table, shared_clip, shared_step, two_frames
 
 from vclip import plots
 from vclip.tasks.report import Report
@@ -24,6 +24,27 @@ def test_a_table_of_sets_is_in_per_cent_and_chance_has_its_colour():
     assert ">R@1 %</th>" in html and ">median rank</th>" in html
     style = html[: html.index("</style>")]
     assert plots.CHANCE in style and "#T_t_row1_col0" in style and "#T_t_row0_col0" not in style
+
+
+def test_a_table_of_counts_rounds_each_column_its_way_and_greys_the_baseline():
+    rows = {"<b>": {"same thing %": 55.24}, "any two": {"same thing %": 28.9, "cosine": 0.126, "n (pairs)": 7140}}
+    html = counts_table(rows).to_html(uuid="t")
+    assert all(f">{cell}</td>" in html for cell in ("55.2", "–", "28.9", "0.13", "7140"))
+    style = html[: html.index("</style>")]
+    assert plots.CHANCE in style and "#T_t_row1_col0" in style and "#T_t_row0_col0" not in style
+
+
+def test_the_shared_step_is_the_one_whose_thing_most_others_show():
+    steps = [("peel the egg", 0, 4), ("stir the soup", 5, 9), ("fry the fish", 9, 12)]
+    others = [{"soup", "pan"}, {"egg", "soup"}, {"tea"}]
+    assert shared_step(steps, ["egg", "soup", "fish"], others) == steps[1]
+
+
+def test_the_shared_clip_is_like_a_clip_of_every_other_video():
+    clips = np.random.default_rng(0).normal(size=(4, 5, 8))
+    unit = clips - clips.reshape(-1, 8).mean(axis=0)
+    cosine = [[[max(a @ b / np.sqrt(a @ a * (b @ b)) for b in unit[j]) for j in (1, 3)] for a in own] for own in unit]
+    assert shared_clip(clips, 2, [1, 3]) == int(np.argmax([sum(of) for of in cosine[2]]))
 
 
 @pytest.mark.parametrize(

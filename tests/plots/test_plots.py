@@ -59,8 +59,25 @@ def test_a_text_that_names_a_curve_has_its_colour():
 def test_frames_of_a_timeline_keep_their_shape_and_do_not_overlap():
     frames = {second: np.zeros((10, 20, 3), np.uint8) for second in range(60)}
     left, right, *_ = np.array([image.get_extent() for image in plots.timeline(60, frames).axes[0].images]).T
-    assert np.all(left[1:] >= right[:-1] - 0.1 * (right - left)[0]) and right[-1] <= 60
+    assert np.all(left[1:] >= right[:-1] - 0.1 * (right - left)[0]) and left[-1] < 60 <= right[-1]  # no gap at the end
     assert np.allclose(right - left, 2 * 60 / (plots.WIDTH - 1))
+
+
+def test_the_last_frame_is_whole_where_there_is_room():
+    frames = {second: np.zeros((10, 20, 3), np.uint8) for second in (0, 59)}
+    last = plots.timeline(60, frames).axes[0].images[-1]
+    assert last.get_extent()[1] == 60
+
+
+def test_captions_of_a_long_film_are_boxes_without_texts():
+    start = 4.0 * np.arange(1800)
+    for n, texts in ((plots.MOST_TEXTS, plots.MOST_TEXTS), (1800, 0)):
+        figure = plots.timeline(7200, captions=Captions(start[:n], start[:n] + 5, ["we stir the soup"] * n))
+        (axes,) = figure.axes
+        boxes = [box.get_extents().intervalx.tolist() for lane in axes.collections for box in lane.get_paths()]
+        assert sorted(boxes) == [[s, s + 5] for s in start[:n].tolist()]
+        assert len(axes.texts) == texts
+    assert figure.get_size_inches()[1] < 2
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ function render({ model, el }) {
   });
   player.set({ seconds, video: content.video });
   at(0);
+  if (content.start !== null) play(content.start);
   return () => {
     stop();
     player.close();
