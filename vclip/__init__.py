@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from vclip.data.captions import Captions, deduplicate, read_captions
     from vclip.data.corpus import Corpus
     from vclip.data.extraction import extract, merge
+    from vclip.data.ray_map import ray_map
     from vclip.data.samplers import AlignedClips, Clips, MILNCEClips, OverlappedClips
     from vclip.data.spec import FeatureSpec
     from vclip.data.video import read_seconds

@@ -2,6 +2,7 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from kills import killed
+from kills import CONTEXT, killed
 from permissions import unprivileged
 from safetensors.numpy import load_file
 from stops import Stop, stopping
@@ -19,8 +20,8 @@ from videos import cut, grey, write_video
 from vclip.data import extraction, storage, transcripts, video_files
 from vclip.data.captions import read_captions
 from vclip.data.corpus import Corpus
-from vclip.data.extraction import encode_file, extract
-from vclip.data.feature_store import FeatureStore, writing
+from vclip.data.extraction import Item, encode_file, extract
+from vclip.data.feature_store import Content, Entry, FeatureStore, writing
 from vclip.data.spec import FeatureSpec
 from vclip.data.video_files import Files, find_videos
 from vclip.datasets.minihowto import minihowto
@@ -275,6 +276,24 @@ def slow_extract(folder: str, out: str) -> None:
     extract(folder, out, Slow())
 
 
+def test_any_map_may_do_the_work(tmp_path, capsys):
+    folder = make(tmp_path / "videos", "abcdef")
+    (folder / "bad.mov").write_bytes(b"")
+    report = extract(folder, tmp_path / "whole", MeanColour())
+
+    def backwards(function, items):
+        return (function(item) for item in reversed(list(items)))
+
+    with ThreadPoolExecutor(3) as threads, CONTEXT.Pool(2) as processes:
+        for name, loop in {"back": backwards, "threads": threads.map, "pool": processes.imap_unordered}.items():
+            assert rows(extract(folder, tmp_path / name, MeanColour(), map=loop)) == rows(report)
+            assert content(tmp_path / name) == content(tmp_path / "whole")
+    capsys.readouterr()
+    make(folder, "h")
+    extract(folder, tmp_path / "pool", MeanColour())
+    assert "| 7/8 " in capsys.readouterr().err  # the bar begins with what is there
+
+
 @pytest.mark.long
 def test_killed_at_any_moment_it_goes_on(tmp_path):
     folder, outs = make(tmp_path / "videos", "abcdefgh"), (tmp_path / str(n) for n in range(99))
@@ -475,7 +494,8 @@ def test_what_may_not_be_read_is_named(tmp_path):
             assert listed == sorted(found.values())
             files = Files(found.values(), tmp_path / "out", stems=False)
             files.videos, files.folder = found, Path("v")
-            made = [extraction._encode_one(video, files, MeanColour())[0] for video in found]
+            items = [Item(Entry(v, *files.place(v), *Content()), file, None) for v, file in found.items()]
+            made = [extraction.encode_one(item, MeanColour())[0] for item in items]
     finally:
         for name in ("shut", "listed only"):
             (folder / name).chmod(0o755)

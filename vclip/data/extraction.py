@@ -5,9 +5,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
-from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +15,6 @@ from typing import NamedTuple
 import av
 import numpy as np
 import pandas as pd
-import torch
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
@@ -44,6 +41,21 @@ class Row(NamedTuple):
     error: str
 
 
+class Item(NamedTuple):
+    """A video to be encoded: its id and place, its file, and the file to read captions from."""
+
+    entry: Entry
+    file: Path
+    captions: Path | None
+
+    def failed(self, error: str) -> "Encoded":
+        return self.entry._replace(status="failed", error=printable(error)), None, None
+
+
+# a video's entry, its captions as JSON, and its features (T, F) float16, None if it failed
+Encoded = tuple[Entry, str | None, np.ndarray | None]
+
+
 class Report(list):
     """Rows, one a video. Printed, it counts them and lists those that are not ok; a notebook shows every row."""
 
@@ -58,7 +70,7 @@ class Report(list):
         return pd.DataFrame(self, columns=(self[0] if self else Row)._fields).to_html(index=False)
 
 
-def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
+def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), map: Callable = map) -> Report:
     """Encode every video of a folder into the corpus `out`; called again, what is new or has changed.
 
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
@@ -72,6 +84,8 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         out: the corpus folder.
         encoder: a frozen encoder (`clip.encoder` is a model's own), or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
+        map: runs the work, `map(function, items)`, and may give results in any order: `vclip.ray_map`, or
+            `imap_unordered` of a `multiprocessing.Pool`.
 
     Returns:
         One row (video, seconds, status, error) a video.
@@ -96,43 +110,38 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         if store.meta["folder"] is not None:
             raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
-        encode(store, files, tqdm(names, desc="extract", unit="video"), encoder)
+        encode(store, files, names, encoder, "extract", len(mine), map)
         store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
 
-def processes() -> PartialState:
-    """The processes of `torchrun`, or this one; a process that is done early waits for the others for days."""
-    launched = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
-    return PartialState(cpu=launched or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=7))
-
-
-def encode(store: FeatureStore, files: Files, videos, encoder) -> None:
-    """Encode videos into the store, each committed when it is done."""
+def encode(store: FeatureStore, files: Files, videos: list, encoder, name: str, n: int, map: Callable = map) -> None:
+    """Encode videos, what is left of n, into the store, each committed when it is done."""
     # a model that is trained on the features needs their projection to search other videos
     if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
         encoder.save(store.folder / PROJECTION)
+    items = (Item(Entry(v, *files.place(v), *Content()), files.videos[v], files.captions(v)) for v in videos)
+    rows = map(partial(encode_one, encoder=encoder), items)
     try:
-        for video in videos:
-            store.save(*_encode_one(video, files, encoder))
+        for row in tqdm(rows, desc=name, unit="video", total=n, initial=n - len(videos)):
+            store.save(*row)
     finally:
         store.flush()
 
 
-def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, np.ndarray | None]:
-    """A file's entry, its captions as JSON, and its features (T, F) float16, None if it failed."""
-    file, features, content = files.videos[video], None, Content()
+def encode_one(item: Item, encoder) -> Encoded:
+    """All the work on one video; it reads files and writes none."""
+    file, features, read = item.file, None, item
     try:
-        content = content_of(file)
+        read = item._replace(entry=item.entry._replace(**content_of(file)._asdict()))
         features, error = encode_file(file, encoder)
     except OSError as failed:
-        error = printable(f"{file}: cannot be read ({failed.strerror})")
-    if features is None:
-        content = content if os.path.isfile(file) else Content()  # its drive went: to be tried again
-        return Entry(video, *files.place(video), *content, status="failed", error=error), None, None
+        error = f"{file}: cannot be read ({failed.strerror})"
+    if features is None:  # without its content it will be tried again: its drive went
+        return (read if os.path.isfile(file) else item).failed(error)
     seconds, status = len(features), "damaged" if error else "ok"
-    entry = Entry(video, *files.place(video), *content, seconds, _duration(file, seconds), status, error)
-    return *with_captions(entry, files.captions(video), None), features
+    found = {"seconds": seconds, "duration": _duration(file, seconds), "status": status, "error": printable(error)}
+    return *with_captions(read.entry._replace(**found), item.captions, None), features
 
 
 def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> tuple[np.ndarray | None, str]:
