@@ -50,7 +50,10 @@ def make(folder: Path, names, captions: bool = True) -> Path:
     for i, name in enumerate(names, 1):
         path = folder / f"{name}.mov"
         path.parent.mkdir(exist_ok=True)
-        write_video(path, range(0, 1000 * i, 500), grey(*[10 * i] * 2 * i))
+        pictures = grey(*[10 * i] * 2 * i)
+        for k, picture in enumerate(pictures):
+            picture[0, 0] += k // 2  # no two seconds are alike: each is encoded
+        write_video(path, range(0, 1000 * i, 500), pictures)
         if captions:
             path.with_suffix(".vtt").write_text(VTT.replace("it", name))
     return folder
@@ -196,7 +199,7 @@ def test_captions_inside_a_video_unless_a_file_lies_beside_it(tmp_path, monkeypa
         assert rows(extract(folder, out, encoder))[2] == ("c", 8, "ok")
     (folder / "a.srt").write_text("1\n00:00 --> 00:01\nbeside\n")
     extract(folder, out, encoder)
-    assert content(out)["a"][1] == content(out)["c"][1] == ["beside"] and encoder.seconds == 17
+    assert content(out)["a"][1] == content(out)["c"][1] == ["beside"] and encoder.seconds == 3  # stills
 
 
 def test_rolling_captions_are_made_plain(tmp_path):
@@ -274,6 +277,17 @@ def slow_extract(folder: str, out: str) -> None:
 
     storage.SHARD_VIDEOS = 3
     extract(folder, out, Slow())
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_a_picture_that_stands_still_is_encoded_once(tmp_path, monkeypatch, most):
+    levels = [5, 5, 5, 9, 5, 5, 7, 7, 7, 7, 8]  # one a second
+    path = write_video(tmp_path / "a.mov", range(0, 1000 * len(levels), 1000), grey(*levels))
+    monkeypatch.setattr(extraction, "BYTES_AT_ONCE", most * 2 * 16 * 16 * 3)
+    encoder = MeanColour()
+    features, error = encode_file(path, encoder)
+    assert not error and encoder.seconds == 5
+    assert features.tolist() == [[np.float16(np.float32(level) / 255)] * 3 for level in levels]
 
 
 def test_any_map_may_do_the_work(tmp_path, capsys):

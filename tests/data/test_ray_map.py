@@ -38,16 +38,18 @@ def cluster(tmp_path_factory):
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "VCLIP_CLUSTER": mark}
     options = ["--num-cpus=2", "--object-store-memory=100000000", "--include-dashboard=false", "--port=0"]
     command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--disable-usage-stats", *options]
-    with open(Path(mark, "log"), "w+") as log:
-        head = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            wait(lambda: "ray.init(" in Path(mark, "log").read_text() or head.poll() is not None)
-            assert head.poll() is None, Path(mark, "log").read_text()
-            yield mark
-        finally:
-            ray.shutdown()
-            head.terminate()
-            head.wait(60)
+    log = Path(mark, "log")
+    for _ in range(3):  # Ray gives a cluster 30 s to start, which a busy machine may miss
+        with open(log, "w") as file:
+            head = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        wait(lambda head=head: "ray.init(" in log.read_text() or head.poll() is not None)
+        if head.poll() is None:
+            break
+    assert head.poll() is None, log.read_text()
+    yield mark
+    ray.shutdown()
+    head.terminate()
+    head.wait(60)
 
 
 def wait(until, seconds: float = 120) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import partial
-from itertools import islice
+from itertools import compress, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,7 +146,7 @@ def encode_one(item: Item, encoder) -> Encoded:
 
 def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> tuple[np.ndarray | None, str]:
     """Features (T, F) float16 of a video file's seconds, None if there are none, and why they are not all there."""
-    spec, encoded, problems = encoder.spec, [], []
+    spec, encoded, problems, before = encoder.spec, [], [], None
     most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
 
     def decoded() -> Generator[np.ndarray, None, None]:
@@ -158,7 +158,13 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
     # as many seconds more are decoded while some are encoded
     with closing(prefetch(decoded(), most)) as seconds:
         while block := list(islice(seconds, most)):
-            encoded.append(encoder(np.stack(block)))
+            # a picture that stands still for seconds is encoded once: `new` tells which differ from the one before
+            new = [not np.array_equal(*pair) for pair in pairwise([before, *block])]
+            rows = [encoded[-1][-1:]] if encoded else []
+            if any(new):
+                rows.append(encoder(np.stack(list(compress(block, new)))))
+            encoded.append(np.concatenate(rows)[np.cumsum(new) - (not encoded)])
+            before = block[-1]
     if not encoded:
         return None, printable(problems[0] if problems else f"it ends before second {start}")
     try:
