@@ -20,7 +20,7 @@ from videos import cut, grey, write_video
 from vclip.data import extraction, storage, transcripts, video_files
 from vclip.data.captions import read_captions
 from vclip.data.corpus import Corpus
-from vclip.data.extraction import Item, encode_file, extract
+from vclip.data.extraction import encode_file, extract
 from vclip.data.feature_store import Content, Entry, FeatureStore, writing
 from vclip.data.spec import FeatureSpec
 from vclip.data.video_files import Files, find_videos
@@ -508,7 +508,7 @@ def test_what_may_not_be_read_is_named(tmp_path):
             assert listed == sorted(found.values())
             files = Files(found.values(), tmp_path / "out", stems=False)
             files.videos, files.folder = found, Path("v")
-            items = [Item(Entry(v, *files.place(v), *Content()), file, None) for v, file in found.items()]
+            items = [(Entry(v, *files.place(v), *Content()), file, None) for v, file in found.items()]
             made = [extraction.encode_one(item, MeanColour())[0] for item in items]
     finally:
         for name in ("shut", "listed only"):
@@ -690,7 +690,7 @@ def test_a_stem_that_clashes_later_puts_no_file_in_twice(tmp_path, later, change
     extract(folder, out, encoder)
     before = content(out)["a"]
     (folder / "sub").mkdir()
-    write_video(folder / "sub/a.mov", range(0, 3000, 500), grey(*[200] * 6)).rename(folder / later)
+    write_video(folder / "sub/a.mov", range(0, 3000, 500), grey(*range(200, 206))).rename(folder / later)
     if change == "replaced":
         write_video(folder / "a.mov", range(0, 4000, 500), grey(*range(8)))
     if change == "unreadable":

@@ -41,21 +41,6 @@ class Row(NamedTuple):
     error: str
 
 
-class Item(NamedTuple):
-    """A video to be encoded: its id and place, its file, and the file to read captions from."""
-
-    entry: Entry
-    file: Path
-    captions: Path | None
-
-    def failed(self, error: str) -> "Encoded":
-        return self.entry._replace(status="failed", error=printable(error)), None, None
-
-
-# a video's entry, its captions as JSON, and its features (T, F) float16, None if it failed
-Encoded = tuple[Entry, str | None, np.ndarray | None]
-
-
 class Report(list):
     """Rows, one a video. Printed, it counts them and lists those that are not ok; a notebook shows every row."""
 
@@ -120,7 +105,7 @@ def encode(store: FeatureStore, files: Files, videos: list, encoder, name: str, 
     # a model that is trained on the features needs their projection to search other videos
     if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
         encoder.save(store.folder / PROJECTION)
-    items = (Item(Entry(v, *files.place(v), *Content()), files.videos[v], files.captions(v)) for v in videos)
+    items = ((Entry(v, *files.place(v), *Content()), files.videos[v], files.captions(v)) for v in videos)
     rows = map(partial(encode_one, encoder=encoder), items)
     try:
         for row in tqdm(rows, desc=name, unit="video", total=n, initial=n - len(videos)):
@@ -129,24 +114,28 @@ def encode(store: FeatureStore, files: Files, videos: list, encoder, name: str, 
         store.flush()
 
 
-def encode_one(item: Item, encoder) -> Encoded:
-    """All the work on one video; it reads files and writes none."""
-    file, features, read = item.file, None, item
+def encode_one(item: tuple[Entry, Path, Path | None], encoder) -> tuple[Entry, str | None, np.ndarray | None]:
+    """All the work on one video, given the id and place of its entry, its file, and the file to read captions from.
+
+    Returns its entry, its captions as JSON, and its features (T, F) float16, None if it failed.
+    """
+    (entry, file, captions), features, content = item, None, Content()
     try:
-        read = item._replace(entry=item.entry._replace(**content_of(file)._asdict()))
+        content = content_of(file)
         features, error = encode_file(file, encoder)
     except OSError as failed:
         error = f"{file}: cannot be read ({failed.strerror})"
-    if features is None:  # without its content it will be tried again: its drive went
-        return (read if os.path.isfile(file) else item).failed(error)
+    if features is None:
+        content = content if os.path.isfile(file) else Content()  # its drive went: to be tried again
+        return entry._replace(**content._asdict(), status="failed", error=printable(error)), None, None
     seconds, status = len(features), "damaged" if error else "ok"
-    found = {"seconds": seconds, "duration": _duration(file, seconds), "status": status, "error": printable(error)}
-    return *with_captions(read.entry._replace(**found), item.captions, None), features
+    entry = Entry(*entry[:3], *content, seconds, _duration(file, seconds), status, printable(error))
+    return *with_captions(entry, captions, None), features
 
 
 def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> tuple[np.ndarray | None, str]:
     """Features (T, F) float16 of a video file's seconds, None if there are none, and why they are not all there."""
-    spec, encoded, problems, before = encoder.spec, [], [], None
+    spec, encoded, problems, before = encoder.spec, [], [], np.empty(0)
     most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
 
     def decoded() -> Generator[np.ndarray, None, None]:

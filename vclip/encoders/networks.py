@@ -45,10 +45,12 @@ class NetworkEncoder:
         self.network: Any = network.eval().requires_grad_(False).to(processes().device)
         self.spec = spec
 
-    def __reduce__(self):
-        """Pickled for another process, which may have another device."""
+    def __getstate__(self) -> bytes:
         torch.save(vars(self), content := io.BytesIO())
-        return _unpickled, (type(self), content.getvalue())
+        return content.getvalue()
+
+    def __setstate__(self, content: bytes) -> None:  # in another process, which may have another device
+        vars(self).update(torch.load(io.BytesIO(content), processes().device, weights_only=False))
 
     @torch.inference_mode()
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:
@@ -66,12 +68,6 @@ class NetworkEncoder:
 
     def _encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n F"]:
         raise NotImplementedError
-
-
-def _unpickled(kind: type[NetworkEncoder], content: bytes) -> NetworkEncoder:
-    encoder = kind.__new__(kind)
-    vars(encoder).update(torch.load(io.BytesIO(content), processes().device, weights_only=False))
-    return encoder
 
 
 class EfficientNetLite0(NetworkEncoder):
