@@ -2,6 +2,7 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from kills import killed
+from kills import CONTEXT, killed
 from permissions import unprivileged
 from safetensors.numpy import load_file
 from stops import Stop, stopping
@@ -20,7 +21,7 @@ from vclip.data import extraction, storage, transcripts, video_files
 from vclip.data.captions import read_captions
 from vclip.data.corpus import Corpus
 from vclip.data.extraction import encode_file, extract
-from vclip.data.feature_store import FeatureStore, writing
+from vclip.data.feature_store import Content, Entry, FeatureStore, writing
 from vclip.data.spec import FeatureSpec
 from vclip.data.video_files import Files, find_videos
 from vclip.datasets.minihowto import minihowto
@@ -49,7 +50,10 @@ def make(folder: Path, names, captions: bool = True) -> Path:
     for i, name in enumerate(names, 1):
         path = folder / f"{name}.mov"
         path.parent.mkdir(exist_ok=True)
-        write_video(path, range(0, 1000 * i, 500), grey(*[10 * i] * 2 * i))
+        pictures = grey(*[10 * i] * 2 * i)
+        for k, picture in enumerate(pictures):
+            picture[0, 0] += k // 2  # no two seconds are alike: each is encoded
+        write_video(path, range(0, 1000 * i, 500), pictures)
         if captions:
             path.with_suffix(".vtt").write_text(VTT.replace("it", name))
     return folder
@@ -195,7 +199,7 @@ def test_captions_inside_a_video_unless_a_file_lies_beside_it(tmp_path, monkeypa
         assert rows(extract(folder, out, encoder))[2] == ("c", 8, "ok")
     (folder / "a.srt").write_text("1\n00:00 --> 00:01\nbeside\n")
     extract(folder, out, encoder)
-    assert content(out)["a"][1] == content(out)["c"][1] == ["beside"] and encoder.seconds == 17
+    assert content(out)["a"][1] == content(out)["c"][1] == ["beside"] and encoder.seconds == 3  # stills
 
 
 def test_rolling_captions_are_made_plain(tmp_path):
@@ -273,6 +277,35 @@ def slow_extract(folder: str, out: str) -> None:
 
     storage.SHARD_VIDEOS = 3
     extract(folder, out, Slow())
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_a_picture_that_stands_still_is_encoded_once(tmp_path, monkeypatch, most):
+    levels = [5, 5, 5, 9, 5, 5, 7, 7, 7, 7, 8]  # one a second
+    path = write_video(tmp_path / "a.mov", range(0, 1000 * len(levels), 1000), grey(*levels))
+    monkeypatch.setattr(extraction, "BYTES_AT_ONCE", most * 2 * 16 * 16 * 3)
+    encoder = MeanColour()
+    features, error = encode_file(path, encoder)
+    assert not error and encoder.seconds == 5
+    assert features.tolist() == [[np.float16(np.float32(level) / 255)] * 3 for level in levels]
+
+
+def test_any_map_may_do_the_work(tmp_path, capsys):
+    folder = make(tmp_path / "videos", "abcdef")
+    (folder / "bad.mov").write_bytes(b"")
+    report = extract(folder, tmp_path / "whole", MeanColour())
+
+    def backwards(function, items):
+        return (function(item) for item in reversed(list(items)))
+
+    with ThreadPoolExecutor(3) as threads, CONTEXT.Pool(2) as processes:
+        for name, loop in {"back": backwards, "threads": threads.map, "pool": processes.imap_unordered}.items():
+            assert rows(extract(folder, tmp_path / name, MeanColour(), map=loop)) == rows(report)
+            assert content(tmp_path / name) == content(tmp_path / "whole")
+    capsys.readouterr()
+    make(folder, "h")
+    extract(folder, tmp_path / "pool", MeanColour())
+    assert "| 7/8 " in capsys.readouterr().err  # the bar begins with what is there
 
 
 @pytest.mark.long
@@ -475,7 +508,8 @@ def test_what_may_not_be_read_is_named(tmp_path):
             assert listed == sorted(found.values())
             files = Files(found.values(), tmp_path / "out", stems=False)
             files.videos, files.folder = found, Path("v")
-            made = [extraction._encode_one(video, files, MeanColour())[0] for video in found]
+            items = [(Entry(v, *files.place(v), *Content()), file, None) for v, file in found.items()]
+            made = [extraction.encode_one(item, MeanColour())[0] for item in items]
     finally:
         for name in ("shut", "listed only"):
             (folder / name).chmod(0o755)
@@ -656,7 +690,7 @@ def test_a_stem_that_clashes_later_puts_no_file_in_twice(tmp_path, later, change
     extract(folder, out, encoder)
     before = content(out)["a"]
     (folder / "sub").mkdir()
-    write_video(folder / "sub/a.mov", range(0, 3000, 500), grey(*[200] * 6)).rename(folder / later)
+    write_video(folder / "sub/a.mov", range(0, 3000, 500), grey(*range(200, 206))).rename(folder / later)
     if change == "replaced":
         write_video(folder / "a.mov", range(0, 4000, 500), grey(*range(8)))
     if change == "unreadable":

@@ -1,5 +1,6 @@
 import builtins
 import json
+import pickle
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -28,7 +29,7 @@ from vclip.data.spec import FeatureSpec
 from vclip.data.video import read_seconds
 from vclip.encoders import loading
 from vclip.encoders.loading import from_spec
-from vclip.encoders.networks import AutoModelEncoder, EfficientNetLite0, S3DEncoder
+from vclip.encoders.networks import AutoModelEncoder, ConSE, EfficientNetLite0, S3DEncoder, processes
 from vclip.encoders.s3d import S3D, fold
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -104,6 +105,15 @@ def test_a_second_is_encoded_alike_alone_and_among_others(efficientnet):
     alone = np.concatenate([efficientnet(seconds[i : i + 1]) for i in (0, 17, 39)])
     np.testing.assert_allclose(efficientnet(seconds)[[0, 17, 39]], alone, atol=1e-4)
     assert efficientnet(seconds[:0]).shape == (0, 2560)
+
+
+def test_one_that_was_pickled_encodes_alike(models, efficientnet):
+    """Processes of a pool get it so."""
+    for encoder in (efficientnet, ConSE(size=64), AutoModelEncoder(str(models / "clip")), S3DEncoder(S3D())):
+        sent, given = pickle.loads(pickle.dumps(encoder)), frames(1, encoder.spec)
+        assert type(sent) is type(encoder) and sent.spec == encoder.spec
+        np.testing.assert_array_equal(sent(given), encoder(given))
+        assert {w.device for w in sent.network.parameters()} == {processes().device}
 
 
 def test_frames_of_another_kind_are_refused(efficientnet):

@@ -5,19 +5,16 @@
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
-from datetime import timedelta
-from itertools import islice
+from functools import partial
+from itertools import compress, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
 import pandas as pd
-import torch
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
@@ -58,7 +55,7 @@ class Report(list):
         return pd.DataFrame(self, columns=(self[0] if self else Row)._fields).to_html(index=False)
 
 
-def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
+def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), map: Callable = map) -> Report:
     """Encode every video of a folder into the corpus `out`; called again, what is new or has changed.
 
     A video's id is its file's stem, or its path in the folder where stems clash. Its captions, made plain by
@@ -72,6 +69,8 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         out: the corpus folder.
         encoder: a frozen encoder (`clip.encoder` is a model's own), or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
+        map: runs the work, `map(function, items)`, and may give results in any order: `imap_unordered` of a
+            `multiprocessing.Pool`, or that of `data_samples/extract_on_ray.py`.
 
     Returns:
         One row (video, seconds, status, error) a video.
@@ -96,48 +95,47 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1)) -> Report:
         if store.meta["folder"] is not None:
             raise FileExistsError(f"{out} is an index that MomentIndex.build made: choose another folder")
         names, changes = compare(store, files, mine)
-        encode(store, files, tqdm(names, desc="extract", unit="video", leave=False), encoder)
+        encode(store, files, names, encoder, "extract", len(mine), map)
         store.finish()
         return Report(row_of(store.entries[video], changes) for video in mine)
 
 
-def processes() -> PartialState:
-    """The processes of `torchrun`, or this one; a process that is done early waits for the others for days."""
-    launched = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
-    return PartialState(cpu=launched or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=7))
-
-
-def encode(store: FeatureStore, files: Files, videos, encoder) -> None:
-    """Encode videos into the store, each committed when it is done."""
+def encode(store: FeatureStore, files: Files, videos: list, encoder, name: str, n: int, map: Callable = map) -> None:
+    """Encode videos, what is left of n, into the store, each committed when it is done."""
     # a model that is trained on the features needs their projection to search other videos
     if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
         encoder.save(store.folder / PROJECTION)
+    items = ((Entry(v, *files.place(v), *Content()), files.videos[v], files.captions(v)) for v in videos)
+    rows = map(partial(encode_one, encoder=encoder), items)
     try:
-        for video in videos:
-            store.save(*_encode_one(video, files, encoder))
+        for row in tqdm(rows, desc=name, unit="video", total=n, initial=n - len(videos), leave=False):
+            store.save(*row)
     finally:
         store.flush()
 
 
-def _encode_one(video: str, files: Files, encoder) -> tuple[Entry, str | None, np.ndarray | None]:
-    """A file's entry, its captions as JSON, and its features (T, F) float16, None if it failed."""
-    file, features, content = files.videos[video], None, Content()
+def encode_one(item: tuple[Entry, Path, Path | None], encoder) -> tuple[Entry, str | None, np.ndarray | None]:
+    """All the work on one video, given the id and place of its entry, its file, and the file to read captions from.
+
+    Returns its entry, its captions as JSON, and its features (T, F) float16, None if it failed.
+    """
+    (entry, file, captions), features, content = item, None, Content()
     try:
         content = content_of(file)
         features, error = encode_file(file, encoder)
     except OSError as failed:
-        error = printable(f"{file}: cannot be read ({failed.strerror})")
+        error = f"{file}: cannot be read ({failed.strerror})"
     if features is None:
         content = content if os.path.isfile(file) else Content()  # its drive went: to be tried again
-        return Entry(video, *files.place(video), *content, status="failed", error=error), None, None
+        return entry._replace(**content._asdict(), status="failed", error=printable(error)), None, None
     seconds, status = len(features), "damaged" if error else "ok"
-    entry = Entry(video, *files.place(video), *content, seconds, _duration(file, seconds), status, error)
-    return *with_captions(entry, files.captions(video), None), features
+    entry = Entry(*entry[:3], *content, seconds, _duration(file, seconds), status, printable(error))
+    return *with_captions(entry, captions, None), features
 
 
 def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> tuple[np.ndarray | None, str]:
     """Features (T, F) float16 of a video file's seconds, None if there are none, and why they are not all there."""
-    spec, encoded, problems = encoder.spec, [], []
+    spec, encoded, problems, before = encoder.spec, [], [], np.empty(0)
     most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
 
     def decoded() -> Generator[np.ndarray, None, None]:
@@ -149,7 +147,13 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
     # as many seconds more are decoded while some are encoded
     with closing(prefetch(decoded(), most)) as seconds:
         while block := list(islice(seconds, most)):
-            encoded.append(encoder(np.stack(block)))
+            # a picture that stands still for seconds is encoded once: `new` tells which differ from the one before
+            new = [not np.array_equal(*pair) for pair in pairwise([before, *block])]
+            rows = [encoded[-1][-1:]] if encoded else []
+            if any(new):
+                rows.append(encoder(np.stack(list(compress(block, new)))))
+            encoded.append(np.concatenate(rows)[np.cumsum(new) - (not encoded)])
+            before = block[-1]
     if not encoded:
         return None, printable(problems[0] if problems else f"it ends before second {start}")
     try:

@@ -1,7 +1,10 @@
 """Frozen networks: n seconds of f = spec.fps frames, s = spec.size pixels a side, become (n, F), F = spec.dim."""
 
 import inspect
+import io
+import os
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -9,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from jaxtyping import Float, Float32, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vclip.data import storage
-from vclip.data.extraction import processes
 from vclip.data.spec import FeatureSpec, weights_hash
 from vclip.encoders.s3d import S3D, fold
 
@@ -25,12 +29,26 @@ TOP = 10  # classes of a frame for ConSE, as in its paper
 EMBEDDING_CALLS = ("get_video_features", "get_image_features")  # of models that also embed texts
 
 
+def processes() -> PartialState:
+    """The processes of `torchrun`, or this one; a process that is done early waits for the others for days."""
+    launched = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
+    return PartialState(cpu=launched or parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=7))
+
+
 class NetworkEncoder:
     """A frozen network on this process's device; `_encode` of a subclass turns pixel values 0 to 255 into features."""
 
     def __init__(self, network: nn.Module, spec: FeatureSpec):
         self.network: Any = network.eval().requires_grad_(False).to(processes().device)
         self.spec = spec
+
+    def __getstate__(self) -> bytes:
+        torch.save(vars(self), content := io.BytesIO())
+        return content.getvalue()
+
+    def __setstate__(self, content: bytes) -> None:
+        """From a pool's pickle, in another process, which may have another device."""
+        vars(self).update(torch.load(io.BytesIO(content), processes().device, weights_only=False))
 
     @torch.inference_mode()
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from vclip.data.extraction import processes
 from vclip.data.spec import FeatureSpec, vocabulary_hash, weights_hash
 from vclip.encoders.loading import load_encoder
+from vclip.encoders.networks import processes
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import SIZE
 

@@ -10,8 +10,7 @@ from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig
 from transformers.utils.hub import cached_file
 
-from vclip.data.extraction import processes
-from vclip.encoders.networks import EMBEDDING_CALLS, OFFLINE, ConSE
+from vclip.encoders.networks import EMBEDDING_CALLS, OFFLINE, ConSE, processes
 from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import DualEncoder, VideoCLIP
 from vclip.models.hub import MeanPooled, from_sentence_transformers, from_transformers

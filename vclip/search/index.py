@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
-from tqdm.auto import tqdm
 
 from vclip.data import storage
 from vclip.data.corpus import STORE, Corpus
@@ -210,7 +209,7 @@ class MomentIndex:
                 store.remember(folder=places)
             if todo:
                 self.clip.encoder.spec.check(store.spec, "the model")
-                encode(store, files, tqdm(todo, desc="index", unit="video", leave=False), self.clip.encoder)
+                encode(store, files, todo, self.clip.encoder, "index", len(files.videos))
             store.finish()
             entries = before | store.entries
             return Report(Change(v, changes[v][0], *row_of(entries[v], changes)[1:]) for v in sorted(changes))
