@@ -63,7 +63,7 @@ def actors(cluster: str) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             ours = f"VCLIP_CLUSTER={cluster}".encode() in (process / "environ").read_bytes()
-            if ours and (process / "cmdline").read_bytes().startswith(b"ray::_Worker"):
+            if ours and (process / "cmdline").read_bytes().startswith(b"ray::Worker"):
                 found.append(int(process.name))
         except OSError:
             continue
