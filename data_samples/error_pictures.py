@@ -71,7 +71,7 @@ def confusion(sides: Mapping[str, pd.DataFrame], what: str, ordered: Sequence[st
 
     Numbers are written in where there are at most `LARGEST` classes; 0 is left out.
     """
-    figure, axes = plots.panels(1, len(sides), (size * len(sides), size), dpi=72, sharey=True)
+    figure, axes = plots.panels(1, len(sides), (size * len(sides), size), dpi=96, sharey=True)
     for axis, (name, rows) in zip(axes[0], sides.items(), strict=True):
         counts = pd.crosstab(rows[what], rows[f"first {what}"]).reindex(index=ordered, columns=ordered, fill_value=0)
         shares = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()

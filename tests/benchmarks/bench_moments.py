@@ -142,7 +142,7 @@ def table(found: dict[str, float]) -> str:
             f"| window vectors z_v | {found['z_v bytes'] * WINDOWS / 1e9:.1f} GB | mapped | "
             f"{found['embed'] * WINDOWS / DAY:.1f} core-days ({1000 * found['embed']:.0f} ms a window) |",
             f"| FAISS index | {found['faiss bytes'] * WINDOWS / 1e9:.1f} GB | mapped; {building:.1f} GB to build it | "
-            f"at most {found['build'] * rows**1.5 / 60:.0f} minutes, when a sixteenth of the windows has changed |",
+            f"at most {found['build'] * rows**1.5 / 60:.0f} minutes, when a sixteenth of them has come or gone |",
             f"| a search | | | {found['text'] + found['cells'] * rows:.2f} s, then {found['hits']:.1f} s for the "
             "seconds of ten hits |",
             "",
