@@ -206,13 +206,6 @@ def test_another_encoders_features_are_refused(tmp_path):
         corpus.check(VideoCLIPConfig(feature_spec=other))
 
 
-def test_a_split_that_is_not_there_is_refused(tmp_path):
-    corpora.make(tmp_path / "c", 3)
-    assert Corpus.open(tmp_path / "c", "train").split == "train"
-    with pytest.raises(ValueError, match="holds the split 'train', not 'val'"):
-        Corpus.open(tmp_path / "c", "val")
-
-
 def test_a_video_suffix_makes_no_other_id(tmp_path):
     ids = ["a", "b.mov", "c.", "twice.mp4", "twice.avi", "part.1", "part.2.mp4", "UP.MOV"]
     rows = [(video_id, np.full((1, corpora.DIM), i), None) for i, video_id in enumerate(ids)]

@@ -1,6 +1,5 @@
 import json
 import os
-import pickle
 import re
 import sys
 from fractions import Fraction
@@ -78,7 +77,7 @@ def test_features_in_formats_of_other_tools(tmp_path, kind, dtype):
     rows = {video_id: features.astype(dtype) for video_id, features, _ in corpora.videos(3)}
     write(tmp_path, kind, rows)
     (tmp_path / "video 1.csv").write_text("start,end,text\n0,2,w1 w2\n")
-    for hidden in (f"._video 1.{kind}", f".features.{kind}", "._train_meta.pkl"):
+    for hidden in (f"._video 1.{kind}", f".features.{kind}"):
         (tmp_path / hidden).write_bytes(b"what macOS leaves")
     opened = [Corpus.open(tmp_path)] + ([Corpus.open(tmp_path / f"features.{kind}")] if "h" in kind[0] else [])
     for corpus in opened:
@@ -191,40 +190,6 @@ def test_captions_that_cannot_be_read_cost_one_warning(tmp_path):
     assert [corpus.captions(i).text for i in range(3)] == [[], [], ["w1 w2"]]
 
 
-def test_the_released_shards(tmp_path):
-    rows = list(corpora.videos(4))
-    ids = {0: ["video 0", "video 1"], 1: ["video 2", "video 3"]}
-    for split in ("train", "val"):
-        (tmp_path / f"{split}_meta.pkl").write_bytes(pickle.dumps(ids))
-        for shard, names in ids.items():
-            part = [row for row in rows if row[0] in names]
-            features = [features.astype(np.float16) for _, features, _ in part]
-            np.save(tmp_path / f"{split}_{shard}_starts.npy", np.cumsum([0, *map(len, features)]))
-            np.save(tmp_path / f"{split}_{shard}_data.npy", np.concatenate(features))
-            prefix = tmp_path / f"raw_caption_dedup.bert-base-uncased.{split}_{shard}"
-            offsets = np.cumsum([0, *(len(c) for _, _, c in part)])
-            spans = np.concatenate([np.stack([c.start, c.end], 1) for _, _, c in part]).astype(np.float32)
-            pieces = np.full((len(spans), 32), -1, np.int32)
-            pieces[:, :3] = 104 + np.arange(len(spans))[:, None] % 60
-            for name, data in (("startends", spans), ("caps_ids", pieces)):
-                np.save(f"{prefix}.{name}_starts.npy", offsets)
-                np.save(f"{prefix}.{name}_data.npy", data)
-    with pytest.raises(ValueError, match=r"\['train', 'val'\]"):
-        Corpus.open(tmp_path)
-    corpus = Corpus.open(tmp_path, "val")
-    assert corpus.video_ids == ["video 0", "video 1", "video 2", "video 3"] and corpus.split == "val"
-    for i, (_, features, captions) in enumerate(rows):
-        np.testing.assert_array_equal(corpus.features(i), features.astype(np.float16))
-        np.testing.assert_array_equal(corpus.captions(i).start, captions.start)
-    assert set(np.diff(corpus.token_offsets)) == {3}
-    released = corpus.token_ids.tolist()  # they come without texts, so nothing can be tokenized anew
-    assert corpus.tokenize(corpora.tokenizer()).token_ids.tolist() == released
-    (tmp_path / "train_meta.pkl").write_bytes(pickle.dumps({0: Evil(tmp_path / "ran")}))
-    with pytest.raises(Exception, match="mkdir"):
-        Corpus.open(tmp_path, "train")
-    assert not (tmp_path / "ran").exists()
-
-
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [(np.nan, "f4", "NaN or infinity"), (-np.inf, "f2", "NaN or infinity"), (1e6, "f4", "beyond float16")],
@@ -269,53 +234,6 @@ def test_a_folder_of_several_kinds_is_refused(tmp_path):
     np.savez(tmp_path / "b.npz", np.ones((5, 8), np.float32))
     with pytest.raises(ValueError, match=r"several kinds, 1 like a\.npy, 1 like b\.npz: keep one kind"):
         Corpus.open(tmp_path)
-
-
-WRONG = {
-    "starts beyond the rows": {"starts": [0, 3, 9]},
-    "starts below 0": {"starts": [-2, 3, 5]},
-    "starts that fall": {"starts": [0, 6, 5]},
-    "starts of floats": {"starts": [0.0, 3.0, 5.0]},
-    "starts of text": {"starts": ["0", "3", "5"]},
-    "starts 2-d": {"starts": [[0], [3], [5]]},
-    "rows of no video": {"starts": [0, 3, 4]},
-    "three ids": {"meta": {0: ["a", "b", "c"]}},
-    "ids of numbers": {"meta": {0: [1, 2]}},
-    "no list of ids": {"meta": {0: 3}},
-    "one text as ids": {"meta": {0: "ab"}},
-    "features 1-d": {"data": np.ones(5, np.float16)},
-    "features NaN": {"data": np.full((5, 8), np.nan, np.float16)},
-    "captions of one video": {"offsets": [0, 2]},
-    "captions that are not there": {"offsets": [0, 1, 3]},
-    "captions that fall": {"offsets": [0, 3, 2]},
-    "tokens of other captions": {"tokens": np.ones((3, 3), np.int32)},
-    "tokens of floats": {"tokens": np.ones((2, 3))},
-    "times NaN": {"times": np.full((2, 2), np.nan)},
-    "times 1-d": {"times": np.ones(2)},
-    "times of three": {"times": np.ones((2, 3))},
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_released_shards_that_do_not_fit_are_named(tmp_path, what):
-    parts = {"starts": [0, 3, 5], "meta": {0: ["a", "b"]}, "data": np.ones((5, 8), np.float16), "offsets": [0, 1, 2]}
-    parts |= {"tokens": np.array([[1, 2, -1], [3, -1, -1]]), "times": np.array([[0.0, 1], [1, 2]])}
-
-    def write():
-        (tmp_path / "val_meta.pkl").write_bytes(pickle.dumps(parts["meta"]))
-        names = {"starts": "val_0_starts", "data": "val_0_data", "offsets": "raw.bert.val_0.startends_starts"}
-        names |= {"times": "raw.bert.val_0.startends_data", "tokens": "raw.bert.val_0.caps_ids_data"}
-        for part, name in names.items():
-            np.save(tmp_path / f"{name}.npy", parts[part])
-
-    write()
-    assert Corpus.open(tmp_path).token_ids.tolist() == [1, 2, 3]
-    parts |= WRONG[what]
-    write()
-    with pytest.raises(ValueError) as raised:
-        corpus = Corpus.open(tmp_path)
-        _ = [corpus.features(i) for i in range(len(corpus))]
-    assert raised.type is ValueError and str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "h5", "pt"])

@@ -112,13 +112,12 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(path, split: str | None = None, rate: float | None = None) -> "Corpus":
-        """Open a corpus, or features of another tool. Corpora, `<id>.npy` and released shards are mapped, not copied.
+    def open(path, rate: float | None = None) -> "Corpus":
+        """Open a corpus, or features of another tool. Corpora and `<id>.npy` are mapped, not copied.
 
         Args:
             path: a corpus; a folder of `<id>.npy`, .npz, .pt or .pth with an array (T, F) each, or of one .h5 file with
-                a dataset (T, F) a video; or released shards. A video's captions are the file of its id beside it.
-            split: which shards, where a folder holds those of "train" and "val".
+                a dataset (T, F) a video. A video's captions are the file of its id beside it.
             rate: features a second, if not 1. They are made one a second in memory: the mean of those that begin in it,
                 at a rate below 1 the one valid at its middle. `export` writes these.
 
@@ -130,13 +129,11 @@ class Corpus:
         if not (path / "corpus.json").is_file():
             if (path / STORE).is_file():
                 raise FileNotFoundError(f"{path} is not finished: call extract or MomentIndex.build again to go on")
-            return Corpus(path, *layouts.read(path, split), rate)
+            return Corpus(path, {}, *layouts.read(path), rate)
         with storage.reading(file := path / "corpus.json"):
             meta = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(meta, dict) or not isinstance(meta.get("tokenizer"), dict | None):
                 raise ValueError("expected an object with spec, split and licence")
-        if split not in (None, meta.get("split")):
-            raise ValueError(f"{path} holds the split {meta.get('split')!r}, not {split!r}")
         meta["spec"] = FeatureSpec.read(meta.get("spec"), file)
         videos, files = storage.read_videos(path, meta["spec"].dim)
         return Corpus(path, meta, videos, path / "captions.parquet", files, rate)
@@ -264,10 +261,8 @@ class Corpus:
         Where the folder cannot be written, or is another tool's, only this object has them.
         """
         named = {"name": Path(tokenizer.name_or_path).name, "vocabulary": vocabulary_hash(tokenizer)}
-        foreign = not (self.path / "corpus.json").is_file()
-        released = foreign and self.tokenizer is None and storage.TOKENS.name in self._captions.schema_arrow.names
-        if released or (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
-            return self  # released shards hold tokens without texts
+        if (self.tokenizer or {}).get("vocabulary") == named["vocabulary"]:
+            return self
 
         def tokenized() -> Iterator[pa.Table]:
             for rows in tqdm(self._columns(storage.CAPTIONS), desc="tokenize", total=total, delay=10, leave=False):
@@ -275,7 +270,8 @@ class Corpus:
                 ids = [row[:32] for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
                 yield pa.Table.from_batches([rows]).append_column(storage.TOKENS, pa.array(ids, storage.TOKENS.type))
 
-        ours = not foreign and os.access(self.path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+        own = (self.path / "corpus.json").is_file()
+        ours = own and os.access(self.path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
         total = -(-len(self.caption_start) // ROWS_AT_ONCE)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as elsewhere:
             file = (self.path if ours else Path(elsewhere)) / "captions.parquet"

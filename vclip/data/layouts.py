@@ -1,6 +1,6 @@
 """Features as other tools distribute them, read by `Corpus.open`.
 
-A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, one .h5 file with a dataset a video, or the released shards.
+A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, or one .h5 file with a dataset a video.
 """
 
 import warnings
@@ -13,43 +13,38 @@ import pyarrow.parquet as pq
 import torch
 
 from vclip.data.captions import CAPTION_SUFFIXES, read_captions
-from vclip.data.pickles import load_pickle, load_torch
-from vclip.data.storage import CAPTIONS, TOKENS, VIDEOS, captions_table, divides, read_npy, read_tensor, reading, table
+from vclip.data.pickles import load_torch
+from vclip.data.storage import VIDEOS, captions_table, read_npy, read_tensor, reading, table
 
 H5 = (".h5", ".hdf5")
 KINDS = ((".npy",), (".npz",), (".pt", ".pth"), H5)  # a folder holds one kind
 
-# of a Corpus: its metadata, its tables of videos and captions, and the features file of each value of `shard`
-Layout = tuple[dict, pa.Table, pa.Buffer, list[Path]]
+# of a Corpus: its tables of videos and captions, and the features file of each value of `shard`
+Layout = tuple[pa.Table, pa.Buffer, list[Path]]
 
 
-def read(path: Path, split: str | None = None) -> Layout:
-    """Features of another tool: released shards of one split if there is a `*_meta.pkl`, else files of `KINDS`."""
+def read(path: Path) -> Layout:
+    """Features of another tool: files of `KINDS`."""
     if path.is_file() and path.suffix in H5:
-        return _read_files([path], split)
+        return _read_files([path])
     if not path.is_dir():
-        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, or features as files or released shards")
-    splits = sorted(file.name.removesuffix("_meta.pkl") for file in path.glob("[!.]*_meta.pkl"))
-    if splits:
-        if split is None and len(splits) > 1:
-            raise ValueError(f"{path} holds the shards of {splits}: Corpus.open(path, split) says which")
-        return _read_shards(path, split or splits[0])
+        raise FileNotFoundError(f"{path} is not a folder: expected a corpus, or features as files")
     # without what macOS leaves beside them, such as ._<id>.npy
     files = sorted(file for file in path.glob("[!.]*.*") if file.is_file())
     kinds = [found for kind in KINDS if (found := [file for file in files if file.suffix in kind])]
     if not kinds:
         known = ", ".join(f"<id>{suffix}" for kind in KINDS[:-1] for suffix in kind)
-        raise FileNotFoundError(f"{path} has no corpus.json, {known}, .h5 or <split>_meta.pkl: is it the right folder?")
+        raise FileNotFoundError(f"{path} has no corpus.json, {known} or .h5: is it the right folder?")
     if len(kinds) > 1:
         some = ", ".join(f"{len(kind)} like {kind[0].name}" for kind in kinds)
         raise ValueError(f"{path} holds features of several kinds, {some}: keep one kind")
     found = kinds[0]
     if found[0].suffix in H5 and len(found) > 1:
         raise ValueError(f"{path} holds {len(found)} .h5 files: Corpus.open(file) says which")
-    return _read_files(found, split)
+    return _read_files(found)
 
 
-def _read_files(files: list[Path], split: str | None) -> Layout:
+def _read_files(files: list[Path]) -> Layout:
     """The captions of a video are those of `<id>.vtt` (.srt, .json, .csv) beside its features."""
     if (raw := files[0].with_name("raw_caption.json")).is_file():
         warnings.warn(f"{raw} is not read: put captions into files named like those of the features", stacklevel=4)
@@ -71,7 +66,8 @@ def _read_files(files: list[Path], split: str | None) -> Layout:
     if unreadable:
         some = "; ".join(unreadable[:3])
         warnings.warn(f"{len(unreadable)} of {len(videos)} videos are without captions: {some}", stacklevel=4)
-    return {"split": split}, table(videos, VIDEOS), _in_memory(captions_table(captions)), files
+    pq.write_table(captions_table(captions), in_memory := pa.BufferOutputStream())
+    return table(videos, VIDEOS), in_memory.getvalue(), files
 
 
 def read_rows(file: Path) -> np.ndarray:
@@ -112,37 +108,6 @@ def open_h5(file: Path, mode: str = "r") -> Any:
     except ImportError:
         raise ImportError(f"{file}: .h5 files need h5py: pip install h5py") from None
     return h5py.File(file, mode)
-
-
-def _read_shards(path: Path, split: str) -> Layout:
-    """`<split>_<k>_{starts,data}.npy` and `<split>_meta.pkl`; tokens of `*.<split>_<k>.{startends,caps_ids}`."""
-    meta = load_pickle(path / f"{split}_meta.pkl")
-    lists = [*meta.values()] if isinstance(meta, dict) else [None]
-    if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists):
-        raise ValueError(f"{path / f'{split}_meta.pkl'}: expected a dict from shard number to a list of video ids")
-    videos, captions, blocks = [], [], []  # rows of the tables, and files
-    for block, (shard, ids) in enumerate(sorted(meta.items())):
-        blocks.append(path / f"{split}_{shard}_data.npy")
-        starts, rows = read_npy(path / f"{split}_{shard}_starts.npy"), read_npy(blocks[-1])
-        if len(starts) != len(ids) + 1 or not divides(starts, len(rows)) or rows.ndim != 2:
-            raise ValueError(f"{blocks[-1]} {rows.shape} is not what its starts divide among {len(ids)} ids: copy all")
-        videos += [(i, b - a, block, a, None) for i, a, b in zip(ids, starts[:-1], starts[1:], strict=True)]
-        for file in sorted(path.glob(f"[!.]*.{split}_{shard}.startends_starts.npy")):
-            prefix, offsets = str(file).removesuffix("startends_starts.npy"), read_npy(file)
-            times, tokens = (read_npy(Path(f"{prefix}{name}_data.npy")) for name in ("startends", "caps_ids"))
-            fit = divides(offsets, len(times)) and len(offsets) == len(ids) + 1 and len(tokens) == len(times)
-            if not fit or times.shape[1:] != (2,) or times.dtype.kind != "f" or tokens.dtype.kind not in "iu":
-                raise ValueError(f"{file} does not divide times {times.shape} and tokens {tokens.shape}: copy all")
-            owners = np.repeat(ids, np.diff(offsets)).tolist()
-            said = zip(owners, times.tolist(), tokens, strict=True)
-            captions += [(owner, start, end, "", ids[ids >= 0]) for owner, (start, end), ids in said]
-    schema = CAPTIONS.append(TOKENS) if captions else CAPTIONS
-    return {"split": split}, table(videos, VIDEOS), _in_memory(table(captions, schema)), blocks
-
-
-def _in_memory(captions: pa.Table) -> pa.Buffer:
-    pq.write_table(captions, written := pa.BufferOutputStream())
-    return written.getvalue()
 
 
 def one_a_second(features: np.ndarray, rate: float) -> np.ndarray:

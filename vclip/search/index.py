@@ -121,7 +121,7 @@ class MomentIndex:
         """
         if self.folders:
             self.report = self._encode()
-        corpus = Corpus.open(self.path) if self.folders else Corpus.open(self.corpus.path, self.corpus.split)
+        corpus = Corpus.open(self.path if self.folders else self.corpus.path)
         self.clip.check(corpus)
         vectors.update(self._vectors, corpus, self.clip)
         self._read(corpus)

@@ -23,7 +23,6 @@ from vclip.models.dual_encoder import DualEncoder
 
 VIDEOS_AT_ONCE = 64
 ROUNDED = 2  # seconds by which annotations may outlast a video
-PUBLISHED = Path(__file__).with_name("published.json")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -57,27 +56,6 @@ class Report:
         """A row for the model, then for each baseline: fractions in per cent, a median rank as it is."""
         rank = self.table.index == "median_rank"
         return self.table.mul(np.where(rank, 1, 100), axis=0).set_index(self.table.index + np.where(rank, "", " %")).T
-
-    def beside_published(self) -> pd.DataFrame:
-        """These scores and baselines, then what the paper's Tables 1 to 5 and 7 print of the same test, in per cent.
-
-        Rows are "measured here" or "published"; `setting` is ZS (zero-shot) or FT (fine-tuned or trained on labels).
-        Where videos lack features, `note` says how many records are scored: retrieval among fewer is easier.
-
-        Raises:
-            ValueError: the records are not those of the real test set; files in its format are not enough.
-        """
-        data = self.about["data"]
-        test, records = f"{data['name']} {data['split']}, {self.task}", data["records"] + data["left_out"]
-        found = json.loads(PUBLISHED.read_text(encoding="utf-8")).get(test, {"records": [1, 0], "ids": ""})
-        fewest, most = found["records"]
-        if not fewest <= records <= most or not self.examples["video_id"].str.fullmatch(found["ids"]).all():
-            raise ValueError(f"no published scores for {test} with {records} records: only real test sets have some")
-        theirs = pd.DataFrame(found["rows"], columns=found["columns"]).assign(source="published")
-        ours: pd.DataFrame = 100 * self.table.T.filter(theirs.columns).rename({"score": self.about["model"]["name"]})
-        ours = ours.rename_axis("system").reset_index().assign(source="measured here", table="", setting="")
-        ours["note"] = f"{self.coverage['records']} of {records} records have features"
-        return pd.concat([ours, theirs]).set_index("source").reindex(columns=found["columns"])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the examples as JSON holds it; an undefined score is None."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from published import PUBLISHED, beside_published
 from shipped import evaluation_sets
 
 import vclip
@@ -19,7 +20,7 @@ from vclip.models.config import VideoCLIPConfig
 from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
-from vclip.tasks.report import PUBLISHED, Report
+from vclip.tasks.report import Report
 
 import corpora
 
@@ -92,7 +93,7 @@ def test_real_test_sets_stand_beside_the_paper(clip, shared, tmp_path, load, fil
     files = shared / "annotations" / files
     dataset = load(files, **{name: files / value for name, value in options.items()})
     report = examined(clip, dataset, tmp_path, task)
-    both = report.beside_published()
+    both = beside_published(report)
     theirs = published(f"{dataset.name} {dataset.split}, {report.task}")
     assert both.loc[["published"]].values.tolist() == theirs.values.tolist()
     here = both.loc["measured here"].set_index("system")
@@ -111,7 +112,7 @@ def test_videos_that_are_gone_do_not_make_crosstask_another_set(clip, shared, tm
     kept = set(crosstask.load(shared / "annotations/crosstask", "primary").video_ids) - set(whole.video_ids[:300:3])
     fewer = crosstask.load(shared / "annotations/crosstask", features=kept)
     assert len(fewer) == 1750 and len(fewer.left_out) == 100
-    here = examined(clip, fewer, tmp_path).beside_published().loc["measured here"]
+    here = beside_published(examined(clip, fewer, tmp_path)).loc["measured here"]
     assert set(here["note"]) == {"3 of 1850 records have features"}
 
 
@@ -125,10 +126,10 @@ def test_the_multiple_choice_test_is_known_by_its_size(clip, shared, tmp_path):
         folder.mkdir()
         report = examined(clip, msrvtt.load(file, "multiple_choice"), folder)
         if known:
-            assert report.beside_published().loc["published", "accuracy"].max() == 92.1
+            assert beside_published(report).loc["published", "accuracy"].max() == 92.1
         else:
             with pytest.raises(ValueError, match="for MSR-VTT multiple_choice, videoqa with 2989 records"):
-                report.beside_published()
+                beside_published(report)
 
 
 def test_minihowto_is_refused_under_every_name():
@@ -139,9 +140,9 @@ def test_minihowto_is_refused_under_every_name():
         plain = load(vclip.minihowto() / name / "test", **({"n_train": 0} if name == "crosstask" else {}))
         report = vclip.evaluate(clip, plain, corpus, plain.tasks[-1])
         with pytest.raises(ValueError, match=f"{plain.name} .* with {len(plain)} records"):
-            report.beside_published()
+            beside_published(report)
         with pytest.raises(ValueError, match="no published scores for MiniHowTo test, as "):
-            vclip.evaluate(clip, renamed, corpus, plain.tasks[-1]).beside_published()
+            beside_published(vclip.evaluate(clip, renamed, corpus, plain.tasks[-1]))
 
 
 def test_a_part_another_split_and_other_ids_are_refused(clip, shared, tmp_path):
@@ -152,4 +153,4 @@ def test_a_part_another_split_and_other_ids_are_refused(clip, shared, tmp_path):
     ):
         (tmp_path / str(i)).mkdir()
         with pytest.raises(ValueError, match=f"DiDeMo .* with {len(dataset)} records"):
-            examined(clip, dataset, tmp_path / str(i), "paragraph_retrieval").beside_published()
+            beside_published(examined(clip, dataset, tmp_path / str(i), "paragraph_retrieval"))
