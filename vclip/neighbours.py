@@ -1,45 +1,13 @@
-"""Nearest rows: exact by Euclidean distance (PyTorch), or by inner product (FAISS), exact or in k-means cells."""
+"""Nearest rows by inner product (FAISS), exact or in k-means cells."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Int
-from tqdm.auto import tqdm
 
 TRAINED_ON = 64  # rows a cell, about
 ADDED_AT_ONCE = 64  # blocks
-COMPARED_AT_ONCE = 65_536
-QUERIES_AT_ONCE = 1024  # 256 MB of scores
-
-
-def nearest_of_all(
-    rows: Float32[np.ndarray, "n D"],
-    queries: Float32[np.ndarray, "m D"],
-    k: int,
-    origin: Float32[np.ndarray, " D"],
-    device: torch.device,
-) -> Int[np.ndarray, "m k"]:
-    """The `k` rows nearest to each query, best first.
-
-    `origin` is subtracted from `rows` only. In float32, unless `torch.set_float32_matmul_precision` allows less.
-    """
-    if not 1 <= k <= len(rows):
-        raise ValueError(f"{k} neighbours of {len(rows)}: ask for 1 to {len(rows)}")
-    asked, shift = torch.from_numpy(queries).to(device), torch.from_numpy(origin).to(device)
-    best = asked.new_full((len(asked), k), -torch.inf)
-    found = torch.zeros(best.shape, dtype=torch.long, device=device)
-    for first in tqdm(range(0, len(rows), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
-        block = torch.from_numpy(rows[first : first + COMPARED_AT_ONCE]).to(device) - shift
-        offset = block.square().sum(1) / -2  # |q - x|^2 grows as |x|^2 / 2 - q x does
-        for at in range(0, len(asked), QUERIES_AT_ONCE):
-            part = slice(at, at + QUERIES_AT_ONCE)
-            top = torch.addmm(offset, asked[part], block.T).topk(min(k, len(block)))
-            scores, ids = torch.cat([best[part], top.values], 1), torch.cat([found[part], top.indices + first], 1)
-            best[part], order = scores.topk(k)
-            found[part] = ids.gather(1, order)
-    return found.cpu().numpy()
 
 
 def index_rows(blocks: Sequence[Float32[np.ndarray, "_ D"]], cells: bool = False) -> Any:
