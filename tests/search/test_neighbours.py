@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vclip.neighbours import index_rows, nearest
+from vclip.search.vectors import index_rows, nearest
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
