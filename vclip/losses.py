@@ -17,8 +17,7 @@ def info_nce(
     Row i of `z_v` and row i of `z_t` belong together; all other rows are negatives.
 
     Args:
-        z_v: video embeddings, shape (B, D).
-        z_t: text embeddings, shape (B, D).
+        z_v, z_t: embeddings of video and text, shape (B, D).
         temperature: tau; 1.0 in the paper.
         direction: "v2t" contrasts each video with all texts, "t2v" each text with all videos, "both" adds the two.
 

@@ -253,10 +253,7 @@ def _embed(file: Path, target: Path, corpus: Corpus, videos: np.ndarray, clip: D
 
 
 def _background(folder: Path, parts: list[_Part], clip: DualEncoder) -> list | None:
-    """The mean of all windows, mean and sd of what S everyday sentences reach above half their score on it.
-
-    Of each file the best score of each sentence and the sum of its windows are kept.
-    """
+    """The mean of all windows; mean and sd of what everyday sentences reach above half their score on that."""
     asked, held = hashlib.sha256("\n".join(SENTENCES).encode()).hexdigest(), _load(folder / USUAL)
     z_t = held[asked] if asked in held else clip.encode_texts(SENTENCES)
 
