@@ -33,7 +33,7 @@ from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_em
 from vclip.training.checkpoint import Run, claim, data_hash, read_run
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
-from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
+from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Trainer, random_stream, start_accelerator
 
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}  # as in bert-base-uncased
 VIDEOS_AT_ONCE = 64
@@ -177,7 +177,6 @@ class Contrast:
     ):
         self.config, self.accelerator, self.model = config, accelerator, model
         self.training, self.validation = training, validation
-        self.loss: nn.Module = Loss(model, self.contrast)
         self.videos = np.flatnonzero(np.diff(training.caption_offsets))
         if validation is not None:
             self.held_out = np.flatnonzero(np.diff(validation.caption_offsets))
@@ -235,7 +234,7 @@ class Contrast:
         clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
         return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
 
-    def contrast(self, model: VideoCLIPModel, *packed: Any) -> Tensor:
+    def loss(self, model: VideoCLIPModel, *packed: Any) -> Tensor:
         """The loss of one packed batch, from `packed_tensors`: MIL-NCE where text rows have owners, else InfoNCE."""
         *batch, owner = packed
         z_v, z_t = embed_in_mini_batches(model, *batch, size=self.config.mini_batch_size)
