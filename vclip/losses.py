@@ -1,7 +1,4 @@
-"""Contrastive losses over clip vectors; plain dot products, as in the paper.
-
-Shapes: B video clips, M text clips, D hidden size.
-"""
+"""Contrastive losses by plain dot products, as in the paper: B video clips, M text clips, D hidden size."""
 
 import torch
 from jaxtyping import Float, Int
@@ -52,8 +49,7 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
     counts them twice.
 
     Args:
-        z_v: video embeddings, shape (B, D).
-        z_t: text embeddings, shape (M, D).
+        z_v, z_t: embeddings of video, shape (B, D), and text, shape (M, D).
         owner: the row of `z_v` that each text belongs to, shape (M,).
 
     Returns:
