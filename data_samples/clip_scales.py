@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vclip.data.corpus import Corpus
-from vclip.training.clip_scale import drawn_spans, overlapping
 from vclip.training.config import PretrainConfig
+from vclip.training.pretrain import drawn_spans, overlapping
 
 # on the paper's data, where a video clip lasts 17.5 s and a step 19.6 s
 PAPER = {"clips_per_step": 0.9, "overlapping": 0.09, "same_video": 0.029}

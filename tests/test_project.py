@@ -53,7 +53,7 @@ def test_modules_stay_small_and_imports_run_one_way():
         reach(name, [name])
 
 
-RANKS = {"data": 0, "losses": 0, "neighbours": 0, "datasets": 1, "encoders": 1, "models": 2, "tasks": 3, "training": 4}
+RANKS = {"data": 0, "losses": 0, "datasets": 1, "encoders": 1, "models": 2, "tasks": 3, "training": 4}
 RANKS |= {"search": 4, "plots": 5, "notebook": 5, "scrubber": 6}
 
 

@@ -1,7 +1,4 @@
-"""Contrastive losses over clip vectors; plain dot products, as in the paper.
-
-Shapes: B video clips, M text clips, D hidden size.
-"""
+"""Contrastive losses by plain dot products, as in the paper: B video clips, M text clips, D hidden size."""
 
 import torch
 from jaxtyping import Float, Int
@@ -17,8 +14,7 @@ def info_nce(
     Row i of `z_v` and row i of `z_t` belong together; all other rows are negatives.
 
     Args:
-        z_v: video embeddings, shape (B, D).
-        z_t: text embeddings, shape (B, D).
+        z_v, z_t: embeddings of video and text, shape (B, D).
         temperature: tau; 1.0 in the paper.
         direction: "v2t" contrasts each video with all texts, "t2v" each text with all videos, "both" adds the two.
 
@@ -53,8 +49,7 @@ def mil_nce(z_v: Float[Tensor, "B D"], z_t: Float[Tensor, "M D"], owner: Int[Ten
     counts them twice.
 
     Args:
-        z_v: video embeddings, shape (B, D).
-        z_t: text embeddings, shape (M, D).
+        z_v, z_t: embeddings of video, shape (B, D), and text, shape (M, D).
         owner: the row of `z_v` that each text belongs to, shape (M,).
 
     Returns:

@@ -25,9 +25,8 @@ from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
 from vclip.models.windows import STRIDE, sliding_windows
-from vclip.neighbours import TRAINED_ON, index_rows, nearest
 from vclip.search.index import MomentIndex
-from vclip.search.vectors import EXACT_UP_TO
+from vclip.search.vectors import EXACT_UP_TO, TRAINED_ON, index_rows, nearest
 
 HOURS = 10_000
 SECONDS = HOURS * 3600

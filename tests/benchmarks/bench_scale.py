@@ -71,7 +71,7 @@ def bench_epoch(against, tmp_path):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step(inputs: tuple) -> None:
-        contrast.loss(*inputs).backward()
+        contrast.loss(model, *inputs).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()

@@ -8,7 +8,7 @@ from clip_scales import clip_scale
 from transformers import AutoTokenizer
 
 from vclip import Corpus, OverlappedClips, PretrainConfig, minihowto
-from vclip.training.clip_scale import VIDEOS
+from vclip.training.pretrain import SPANS_OF
 
 import corpora
 
@@ -32,7 +32,7 @@ def test_it_equals_a_loop_over_pairs(shipped, seconds, tokens, longest):
     )
     found = clip_scale(shipped, config, step_seconds=7.9)
     rng, shared, lengths, negatives = np.random.default_rng(0), [], [], []
-    videos = rng.permutation(len(shipped))[:VIDEOS]
+    videos = rng.permutation(len(shipped))[:SPANS_OF]
     drawn = OverlappedClips(seconds, tokens).sample(shipped, videos, 8, rng)
     for v in range(len(videos)):
         spans = []

@@ -15,8 +15,8 @@ from vclip.data.extraction import extract
 from vclip.datasets.minihowto import minihowto
 from vclip.models.loading import load
 from vclip.models.windows import sliding_windows
-from vclip.search.index import MomentIndex
-from vclip.search.vectors import SENTENCES, standing_out
+from vclip.search.index import MomentIndex, standing_out
+from vclip.search.vectors import SENTENCES
 from vclip.training.pretrain import pretrain
 
 import corpora

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclip.models.windows import sliding_windows
-from vclip.neighbours import index_rows
-from vclip.search.index import MomentIndex
-from vclip.search.vectors import SENTENCES, Windows, standing_out
+from vclip.search.index import SHORTEST, MomentIndex, standing_out
+from vclip.search.vectors import SENTENCES, Windows, index_rows
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
@@ -51,17 +50,17 @@ def test_windows_are_the_sliding_ones(order, seconds, size):
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(-64, 64), min_size=1, max_size=32), st.integers(1, 4))
-def test_standing_out_is_the_best_of_all_runs(scores, shortest):
+@given(st.lists(st.integers(-64, 64), min_size=1, max_size=32))
+def test_standing_out_is_the_best_of_all_runs(scores):
     x = np.array(scores, np.float32)
     excess = x.astype(float) - x.astype(float).mean() - x.astype(float).std() / 2
     best, value = None, -np.inf
     for start in range(len(x)):
-        for end in range(start + min(shortest, len(x)), len(x) + 1):
+        for end in range(start + min(SHORTEST, len(x)), len(x) + 1):
             if (total := sum(excess[start:end])) > value + 1e-9:
                 best, value = (start, end), total
-    start, end = standing_out(x, shortest)
-    assert best is not None and end - start >= min(shortest, len(x))
+    start, end = standing_out(x)
+    assert best is not None and end - start >= min(SHORTEST, len(x))
     assert sum(excess[start:end]) == pytest.approx(value, abs=1e-9)
 
 

@@ -55,12 +55,16 @@ CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
-def test_neighbours_equal_brute_force(device):
+@pytest.mark.parametrize("at_once", [7, 59, 5000])
+def test_neighbours_equal_brute_force_block_by_block(at_once, device, monkeypatch):
+    monkeypatch.setattr("vclip.training.clusters.COMPARED_AT_ONCE", at_once)
+    monkeypatch.setattr("vclip.training.clusters.QUERIES_AT_ONCE", at_once)
     vectors = (9 + np.random.default_rng(0).standard_normal((60, 5))).astype(np.float32)
     index = VideoIndex(vectors, device)
     for n in (1, 7, 60):
         expected = [brute_force(vectors, i, n) for i in range(60)]
         np.testing.assert_array_equal(index.neighbours(np.arange(60), n), expected)
+    assert index.neighbours(np.zeros(0, int), 5).shape == (0, 5)
 
 
 def test_nearly_equal_vectors_keep_their_neighbours():
@@ -197,10 +201,10 @@ def test_bad_requests_say_what_is_wrong():
 HOLD = """
 import numpy as np
 from memory import peak_mb
-import vclip.neighbours
+from vclip.training import clusters
 from vclip.training.clusters import VideoIndex
 
-vclip.neighbours.COMPARED_AT_ONCE = 4096
+clusters.COMPARED_AT_ONCE = 4096
 def grown(n):
     vectors, start = np.random.default_rng(0).standard_normal((n, 256), np.float32), peak_mb()
     VideoIndex(vectors).neighbours(np.arange(100), 64)

@@ -59,9 +59,7 @@ class OverlappedClips(metaclass=Settings):
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """Draw `n` clips of each video; equal generators give equal clips."""
-        video = _check_videos(corpus, videos, n)
-        begin = corpus.caption_offsets[video]
-        centre = rng.integers(begin, corpus.caption_offsets[video + 1])
+        video, begin, centre = _draw(corpus, videos, n, rng)
         first, last, low, high = _text_clips(self, corpus, video, centre, rng)
         middle = rng.integers(low, np.maximum(low, high), endpoint=True)
         # disordered captions can end before they start
@@ -94,9 +92,7 @@ class AlignedClips(metaclass=Settings):
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """As `OverlappedClips.sample`."""
-        video = _check_videos(corpus, videos, n)
-        begin = corpus.caption_offsets[video]
-        centre = begin if self.first else rng.integers(begin, corpus.caption_offsets[video + 1])
+        video, begin, centre = _draw(corpus, videos, n, None if self.first else rng)
         first, last, low, high = _text_clips(self, corpus, video, centre, rng)
         end = np.clip(high, 0, corpus.seconds[video])
         return Clips(np.clip(low, 0, end), end, first - begin, last - begin)
@@ -128,9 +124,7 @@ class MILNCEClips(metaclass=Settings):
 
     def sample(self, corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator) -> Clips:
         """As `OverlappedClips.sample`."""
-        video = _check_videos(corpus, videos, n)
-        begin = corpus.caption_offsets[video]
-        centre = rng.integers(begin, corpus.caption_offsets[video + 1])
+        video, begin, centre = _draw(corpus, videos, n, rng)
         first, last = _nearest_captions(corpus, video, centre, self.candidates)
         start, end = corpus.caption_start[centre], corpus.caption_end[centre]
         missing = np.maximum(self.min_span - (end - start), 0)
@@ -143,15 +137,17 @@ class MILNCEClips(metaclass=Settings):
         return Clips(second, second + length, first - begin, last - begin)
 
 
-def _check_videos(corpus: Corpus, videos: Videos, n: int) -> PerClip:
-    """The video of each clip."""
+def _draw(corpus: Corpus, videos: Videos, n: int, rng: np.random.Generator | None) -> tuple[PerClip, PerClip, PerClip]:
+    """Each clip's video, that video's first caption, and one drawn by `rng`, else the first: in corpus-wide numbers."""
     given = np.atleast_1d(videos)
     if len(outside := given[(given < 0) | (given >= len(corpus))]):
         raise IndexError(f"video {outside[0]} is outside the corpus, which has videos 0 to {len(corpus) - 1}")
     if len(silent := given[corpus.caption_offsets[given] == corpus.caption_offsets[given + 1]]):
         name, n = corpus.video_ids[silent[0]], len(np.unique(silent))
         raise ValueError(f"video {name!r} has no captions to draw clips from (nor have {n - 1} others): leave them out")
-    return np.repeat(given.astype(np.int64), n)
+    video = np.repeat(given.astype(np.int64), n)
+    begin = corpus.caption_offsets[video]
+    return video, begin, begin if rng is None else rng.integers(begin, corpus.caption_offsets[video + 1])
 
 
 def _text_clips(
@@ -161,37 +157,26 @@ def _text_clips(
     target = np.full(len(video), sampler.max_text_tokens)
     if sampler.text_tokens is not None:
         target = rng.integers(*sampler.text_tokens, size=len(video), endpoint=True)
-    first, last = _grow_text(corpus, video, centre, target, rng)
-    low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
-    return first, last, low.astype(np.int64), high.astype(np.int64)
-
-
-def _grow_text(
-    corpus: Corpus, video: PerClip, centre: PerClip, target: PerClip, rng: np.random.Generator
-) -> tuple[PerClip, PerClip]:
-    """Caption ranges grown from `centre`, in corpus-wide numbers: each step adds one to every clip that still grows."""
     begin, end = corpus.caption_offsets[video], corpus.caption_offsets[video + 1]
     first, last = centre.copy(), centre + 1
     growing = np.arange(len(video))
-    while True:
+    while len(growing):  # each step adds a caption to every clip that still grows
         f, e = first[growing], last[growing]
         previous, following = f > begin[growing], e < end[growing]
         tokens = corpus.token_offsets[e] - corpus.token_offsets[f]
         span = corpus.caption_end[e - 1] - corpus.caption_start[f]
         more = (previous | following) & (tokens < target[growing]) & (span < MAX_SPAN)
         growing, previous, following = growing[more], previous[more], following[more]
-        if not len(growing):
-            return first, last
         right = following & ((rng.random(len(growing)) > 0.5) | ~previous)
         first[growing] -= ~right
         last[growing] += right
+    low, high = np.floor(corpus.caption_start[first]), np.ceil(corpus.caption_end[last - 1])
+    return first, last, low.astype(np.int64), high.astype(np.int64)
 
 
 def _grow_video(centre: PerClip, length: PerClip, total: PerClip, rng: np.random.Generator) -> PerClip:
-    """Start of clips grown from `centre` within `total` by fair coin tosses: centre - Binomial(length, 1/2), clipped.
-
-    The original stops tossing at an end, where only the other side grows: the same (how2processor.py:738-759).
-    """
+    """Start of clips grown from `centre` within `total` by fair tosses: centre - Binomial(length, 1/2), clipped."""
+    # the original stops tossing at an end, where only the other side grows: the same (how2processor.py:738-759)
     return np.clip(centre - rng.binomial(length, 0.5), 0, total - length)
 
 

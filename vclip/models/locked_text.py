@@ -29,11 +29,9 @@ class LockedTextModel(VideoCLIPModel):
     def embed_seconds(self, features: Float[Tensor, "S F"], video_lengths: Int[Tensor, " B"]) -> Float[Tensor, "S D"]:
         """The h_v of clips laid end to end."""
         x = F.normalize(features.to(self.dtype), dim=-1)
-        states, packing = self.video_states(x, video_lengths)
-        # each clip is [CLS] seconds [SEP]: what is computed for [CLS] and [SEP] goes to a row that is dropped
-        special = (packing.within == 0) | (packing.within == packing.length - 1)
-        place = torch.where(special, len(x), packing.given - 2 * packing.clip - 1)
-        return F.pad(x, (0, 0, 0, 1)).index_add(0, place, states.to(x.dtype))[:-1]
+        states, _, second = self.video_states(x, video_lengths)
+        # [CLS] and [SEP] go to the two rows behind all seconds
+        return F.pad(x, (0, 0, 0, 2)).index_add(0, second, states.to(x.dtype))[:-2]
 
     def embed_videos(self, features: Float[Tensor, "S F"], video_lengths: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         h_v, lengths = self.embed_seconds(features, video_lengths), video_lengths.to(features.device)

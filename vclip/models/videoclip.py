@@ -279,11 +279,11 @@ class VideoCLIPModel(BertPreTrainedModel):
         self, features: Float[Tensor, "sum_T F"], video_lengths: Int[Tensor, " B"]
     ) -> Float[Tensor, "B D"]:
         """The z_v of `embed_packed`."""
-        states, packing = self.video_states(features, video_lengths)
+        states, packing, _ = self.video_states(features, video_lengths)
         return packing.pool(states, self.config.pooling)
 
-    def video_states(self, features: Tensor, video_lengths: Tensor) -> tuple[Float[Tensor, "S D"], Packing]:
-        """The video tower's states of [CLS], seconds and [SEP], in the order of the packing."""
+    def video_states(self, features: Tensor, video_lengths: Tensor) -> tuple[Float[Tensor, "S D"], Packing, Tensor]:
+        """The video tower's packed states, and the row of `features` of each; [CLS] and [SEP] are rows behind them."""
         limit = self.config.max_video_tokens
         _check_lengths("video_lengths", video_lengths, len(features), 0, limit)
         packing = Packing(video_lengths + 2, features.device)
@@ -298,7 +298,7 @@ class VideoCLIPModel(BertPreTrainedModel):
         positions = torch.where(last, limit + 1, within)
         types = torch.zeros_like(positions)
         states = self.video_model(positions[None], types[None], inputs_embeds=rows[None], packing=packing)
-        return states.last_hidden_state[0], packing
+        return states.last_hidden_state[0], packing, source
 
     def embed_texts(self, ids: Int[Tensor, " sum_L"], text_lengths: Int[Tensor, " M"]) -> Float[Tensor, "M D"]:
         """The z_t of `embed_packed`."""

@@ -14,13 +14,14 @@ score, the cells.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float32, Int
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
@@ -29,16 +30,15 @@ from vclip.data import storage
 from vclip.data.corpus import Corpus
 from vclip.models.dual_encoder import DualEncoder
 from vclip.models.windows import count_windows, sliding_windows
-from vclip.neighbours import index_rows, nearest
 
 INDEX, USUAL = "index.json", "sentences.safetensors"
 # Up to here, 890 hours of VideoCLIP's windows or 55 of seconds, the search is exact: 0.6 GB and 40 ms at D = 768.
 EXACT_UP_TO = 200_000
 # Of the windows in cells, what may come and go before others are trained: a search visits as many in its cells.
 DRIFT = 1 / 16
+TRAINED_ON = 64  # windows a cell, about
+ADDED_AT_ONCE = 64  # videos
 SENTENCES = (Path(__file__).parent / "static" / "sentences.txt").read_text(encoding="utf-8").splitlines()
-SHORTEST = 2  # seconds of a moment
-REACH = 16  # seconds to either side that a moment around one second may take in
 WHY_NAN = "its weights are damaged, or its precision is too low"
 
 
@@ -95,36 +95,37 @@ class Windows:
         return int(video), score, next((s for w, s in ranked if self.video[w] != video), float("nan"))
 
 
-def moment(clip: DualEncoder, features: np.ndarray, first: int, last: int, z_t: np.ndarray) -> tuple[int, int]:
-    """Start and end of what stands out in the window from `first` to `last` of a video."""
-    # its neighbours are embedded with it: then its seconds have the scores that `explain` shows
-    reach = clip.window[1] if clip.longest_clip > 1 else REACH
-    begin = max(0, first - reach)
-    scores = clip.encode_seconds([features[begin : last + reach]])[0] @ z_t
-    if clip.longest_clip == 1:  # a window is a second: the moment around it
-        start, end = standing_out(scores, around=first - begin)
-        return begin + start, begin + end
-    start, end = standing_out(scores[first - begin : last - begin])
-    return first + start, first + end
+def index_rows(blocks: Sequence[Float32[np.ndarray, "_ D"]], cells: bool = False) -> Any:
+    """FAISS index by inner product over the rows of `blocks`; in `cells`, float16, a search visits 1/16 of them."""
+    n, dim = sum(map(len, blocks)), blocks[0].shape[1]
+    index: Any = faiss.IndexFlatIP(dim)
+    if cells:
+        nlist = max(1, min(round(n**0.5), n // 39))
+        index = faiss.index_factory(dim, f"IVF{nlist},SQfp16", faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1
+        index.nprobe = max(1, nlist // 16)
+        rng = np.random.default_rng(0)
+        index.train(np.concatenate([block[rng.random(len(block)) * n < TRAINED_ON * nlist] for block in blocks]))
+    for first in range(0, len(blocks), ADDED_AT_ONCE):
+        index.add(np.concatenate(blocks[first : first + ADDED_AT_ONCE]))
+    return index
 
 
-def standing_out(
-    scores: Float[np.ndarray, " T"], shortest: int = SHORTEST, around: int | None = None
-) -> tuple[int, int]:
-    """Start and end of the run of seconds that stands out: the first with the largest sum of scores - mean - sd / 2.
-
-    It has at least `shortest` seconds (or all there are), and holds the second `around` if that is given. On
-    MiniHowTo's val videos it was the best of ten label-free rules: mean IoU 0.72 with the 284 steps.
-    """
-    x = scores.astype(np.float64)
-    total = np.concatenate([[0.0], np.cumsum(x - x.mean() - x.std() / 2)])
-    sums = total[None, :] - total[:, None]
-    length = np.arange(len(total))[None, :] - np.arange(len(total))[:, None]
-    sums[length < min(shortest, len(x))] = -np.inf
-    if around is not None:
-        sums[around + 1 :] = sums[:, : around + 1] = -np.inf
-    start, end = np.unravel_index(np.argmax(sums), sums.shape)
-    return int(start), int(end)
+def nearest(
+    index: Any, queries: Float32[np.ndarray, "m D"], n: int, allowed: Bool[np.ndarray, " rows"] | None = None
+) -> tuple[Float32[np.ndarray, "m n"], Int[np.ndarray, "m n"]]:
+    """Scores and rows, best first, of the n nearest `allowed` rows; -1 where all cells together hold fewer."""
+    library: Any = faiss
+    selector = None if allowed is None else library.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    if not hasattr(index, "nprobe"):
+        return index.search(queries, n, params=library.SearchParameters(sel=selector))
+    everywhere = library.SearchParametersIVF(sel=selector, nprobe=index.nlist)
+    if allowed is not None:
+        return index.search(queries, n, params=everywhere)
+    scores, found = index.search(queries, n)
+    if len(short := np.flatnonzero(found[:, -1] < 0)):
+        scores[short], found[short] = index.search(queries[short], n, params=everywhere)
+    return scores, found
 
 
 def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
@@ -132,28 +133,25 @@ def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # a finished index can be read where nothing may be written
     with storage.locked(folder, "index.lock") if os.access(folder, os.W_OK) else nullcontext():
-        _update(folder, corpus, clip)
-
-
-def _update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
-    state: dict[str, Any] = read_state(folder) if (folder / INDEX).is_file() else {}
-    for file, videos in tqdm(corpus.by_file().items(), desc="embed", unit="file", delay=5, leave=False):
-        target = _vectors_of(folder, file)
-        if not _is_of(target, file, corpus.first_row[videos]):
-            if target.is_file() and state.get("videos"):  # an update that is stopped here goes on, and is not opened
-                storage.write_json(folder / INDEX, state := state | {"videos": None})
-            _embed(file, target, corpus, videos, clip)
-    parts = _parts(folder, corpus, state.get("cells"))
-    background, cells = _background(folder, parts, clip), _cells(folder, parts, state.get("cells"))
-    inside = folder.resolve().is_relative_to(corpus.path.resolve())  # then both can be moved together
-    place = os.path.relpath(corpus.path.resolve(), folder.resolve()) if inside else str(corpus.path.resolve())
-    now = {"corpus": place, "videos": _videos(corpus), "background": background, "cells": cells}
-    if now != state:
-        storage.write_json(folder / INDEX, now)
-    wanted = {*(part.file for part in parts), *(folder.glob(f"{cells['name']}.*") if cells else ())}
-    for pattern in ("vectors-*", "cells-*", "windows.faiss", ".*.tmp"):  # a kill leaves the last
-        for file in set(folder.glob(pattern)) - wanted:
-            file.unlink()
+        state: dict[str, Any] = read_state(folder) if (folder / INDEX).is_file() else {}
+        for file, videos in tqdm(corpus.by_file().items(), desc="embed", unit="file", delay=5, leave=False):
+            target = _vectors_of(folder, file)
+            if not _is_of(target, file, corpus.first_row[videos]):
+                if target.is_file() and state.get("videos"):
+                    # an update that is stopped here goes on, and is not opened
+                    storage.write_json(folder / INDEX, state := state | {"videos": None})
+                _embed(file, target, corpus, videos, clip)
+        parts = _parts(folder, corpus, state.get("cells"))
+        background, cells = _background(folder, parts, clip), _cells(folder, parts, state.get("cells"))
+        inside = folder.resolve().is_relative_to(corpus.path.resolve())  # then both can be moved together
+        place = os.path.relpath(corpus.path.resolve(), folder.resolve()) if inside else str(corpus.path.resolve())
+        now = {"corpus": place, "videos": _videos(corpus), "background": background, "cells": cells}
+        if now != state:
+            storage.write_json(folder / INDEX, now)
+        wanted = {*(part.file for part in parts), *(folder.glob(f"{cells['name']}.*") if cells else ())}
+        for pattern in ("vectors-*", "cells-*", "windows.faiss", ".*.tmp"):  # a kill leaves the last
+            for file in set(folder.glob(pattern)) - wanted:
+                file.unlink()
 
 
 def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | None, Any]:
@@ -161,8 +159,6 @@ def load(folder: Path, corpus: Corpus, clip: DualEncoder) -> tuple[Windows | Non
 
     Raises ValueError if files are damaged, or the corpus is not as it was.
     """
-    import faiss
-
     state = read_state(folder)
     if state.get("videos") != _videos(corpus):
         raise ValueError(f"{corpus.path} has changed since it was indexed: call MomentIndex.build again")
@@ -257,10 +253,7 @@ def _embed(file: Path, target: Path, corpus: Corpus, videos: np.ndarray, clip: D
 
 
 def _background(folder: Path, parts: list[_Part], clip: DualEncoder) -> list | None:
-    """The mean of all windows, mean and sd of what S everyday sentences reach above half their score on it.
-
-    Of each file the best score of each sentence and the sum of its windows are kept.
-    """
+    """The mean of all windows; mean and sd of what everyday sentences reach above half their score on that."""
     asked, held = hashlib.sha256("\n".join(SENTENCES).encode()).hexdigest(), _load(folder / USUAL)
     z_t = held[asked] if asked in held else clip.encode_texts(SENTENCES)
 
@@ -285,8 +278,6 @@ def _background(folder: Path, parts: list[_Part], clip: DualEncoder) -> list | N
 
 def _cells(folder: Path, parts: list[_Part], cells: dict | None) -> dict | None:
     """The name of the cells and how many windows they have: new ones if need be, None for a small index."""
-    import faiss
-
     total = int(sum(part.windows.sum() for part in parts))
     if total <= EXACT_UP_TO:
         return None

@@ -100,8 +100,7 @@ def embed_in_mini_batches(
     """`model.embed_packed` with cached gradients (GradCache, Gao et al. 2021, arXiv:2101.06983, section 3.2).
 
     Clips and texts are embedded `size` at a time (None: all at once), keeping no activations, and once more, with the
-    same dropout, in the backward pass. Value and gradient are the whole batch's, memory holds one mini-batch's
-    activations.
+    same dropout, in the backward pass. Value and gradient are the whole batch's.
     """
     z_v = _embed_in_groups(model.embed_videos, features, video_lengths, size)
     return z_v, _embed_in_groups(model.embed_texts, ids, text_lengths, size)

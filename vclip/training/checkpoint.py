@@ -31,6 +31,7 @@ from vclip.training.config import TrainConfig
 
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
 LOG = "log.jsonl"
+ADAM = ("step", "exp_avg", "exp_avg_sq")  # what it keeps of each parameter
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def save_state(
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         if parameter in optimizer.state:
-            for key in ("exp_avg", "exp_avg_sq", "step"):
+            for key in ADAM:
                 tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
     tensors["batches"] = torch.from_numpy(np.concatenate([*batches, np.zeros(0, np.int64)]))
     tensors["batch_sizes"] = torch.tensor([len(batch) for batch in batches], dtype=torch.int64)
@@ -175,9 +176,7 @@ def load_state(
         raise ValueError(f"{folder / STATE} is another model's: choose another output, or remove it") from error
     for name, parameter in model.named_parameters():
         if f"exp_avg.{name}" in tensors:
-            optimizer.state[parameter] = {
-                key: tensors[f"{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            optimizer.state[parameter] = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in ADAM}
     batches, sizes = tensors["batches"].numpy(), tensors["batch_sizes"].numpy()
     return progress, np.split(batches, np.cumsum(sizes)[:-1]) if len(sizes) else []
 

@@ -6,8 +6,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from vclip.neighbours import nearest_of_all
+COMPARED_AT_ONCE = 65_536
+QUERIES_AT_ONCE = 1024  # 256 MB of scores
 
 
 def video_vectors(
@@ -56,11 +58,24 @@ class VideoIndex:
             i: a video, or an array of videos.
             n: neighbours to find, the video itself counted; it comes first even where others have the same vector.
         """
+        if not 1 <= n <= len(self):
+            raise ValueError(f"{n} neighbours of {len(self)}: ask for 1 to {len(self)}")
         videos = np.atleast_1d(i)
-        queries = self.vectors[videos] - self.origin
-        found = nearest_of_all(self.vectors, queries, n, self.origin, self.device)
+        origin = torch.from_numpy(self.origin).to(self.device)
+        asked = torch.from_numpy(self.vectors[videos]).to(self.device) - origin
+        best = asked.new_full((len(asked), n), -torch.inf)
+        found = torch.zeros(best.shape, dtype=torch.long, device=self.device)
+        for first in tqdm(range(0, len(self), COMPARED_AT_ONCE), desc="neighbours", delay=10, leave=False):
+            block = torch.from_numpy(self.vectors[first : first + COMPARED_AT_ONCE]).to(self.device) - origin
+            offset = block.square().sum(1) / -2  # |q - x|^2 grows as |x|^2 / 2 - q x does
+            for at in range(0, len(asked), QUERIES_AT_ONCE):
+                part = slice(at, at + QUERIES_AT_ONCE)
+                top = torch.addmm(offset, asked[part], block.T).topk(min(n, len(block)))
+                scores, ids = torch.cat([best[part], top.values], 1), torch.cat([found[part], top.indices + first], 1)
+                best[part], order = scores.topk(n)
+                found[part] = ids.gather(1, order)
         # each video before what was found for it, and whatever then is there again, or too many, behind
-        found = np.column_stack([videos, found])
+        found = np.column_stack([videos, found.cpu().numpy()])
         again = np.pad(found[:, 1:] == videos[:, None], ((0, 0), (1, 0)))
         found = np.take_along_axis(found, np.argsort(again, axis=1, kind="stable"), axis=1)[:, :n]
         return found if np.ndim(i) else found[0]

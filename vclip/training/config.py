@@ -1,11 +1,11 @@
 """Training settings as small dataclasses, and the rows of the paper's Table 7 as edits of them."""
 
-from dataclasses import MISSING, field, fields, replace
+from dataclasses import field, replace
 from os import PathLike, fspath
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from vclip.data.samplers import Range
@@ -49,11 +49,8 @@ class TrainConfig(metaclass=Settings):
 
     def __repr__(self) -> str:
         """The fields that differ from the defaults."""
-        defaults = {f.name: {} if f.default is MISSING else f.default for f in fields(self)}
-        changed = (
-            f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value
-        )
-        return f"{type(self).__name__}({', '.join(changed)})"
+        changed = TypeAdapter(type(self)).dump_python(self, exclude_defaults=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

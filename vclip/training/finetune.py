@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
@@ -24,7 +23,7 @@ from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run
 from vclip.training.config import FinetuneConfig
 from vclip.training.finetune_tasks import TASKS, Task, Windowed
-from vclip.training.trainer import ORDER, VALIDATION, Loss, Trainer, random_stream, start_accelerator
+from vclip.training.trainer import ORDER, VALIDATION, Trainer, random_stream, start_accelerator
 
 Given = tuple[Dataset, Corpus | str | Path]
 Data = tuple[Dataset, Corpus]
@@ -162,8 +161,7 @@ def hold_out(
             held.add(video_id)
             trained.subtract(labels[video_id])
     if not held:
-        why = "each has a label that no other shows; pass `validation`"
-        raise ValueError(f"{dataset}: no video can be held out, {why}")
+        raise ValueError(f"{dataset}: no video is held out, each has a label that no other shows; pass `validation`")
     kept = [record for record in dataset if record.video_id not in held]
     others = [record for record in dataset if record.video_id in held]
     return subset(dataset, kept), subset(dataset, others, f"{dataset.split}, held out")
@@ -202,8 +200,7 @@ class Labels:
     """The objective of `finetune`; a batch holds positions in the task's items."""
 
     def __init__(self, task: Task, accelerator: Accelerator, clip: VideoCLIP, training: Data, chosen_on: Data):
-        self.task, self.config, self.accelerator, self.clip = task, task.config, accelerator, clip
-        self.loss: nn.Module = Loss(clip.model, task.loss)
+        self.task, self.loss, self.config, self.accelerator, self.clip = task, task.loss, task.config, accelerator, clip
         self.items, self.validation_items = task.items(*training), task.items(*chosen_on)
         batches = -(-len(self.items) * self.config.repeats // self.config.batch_size)
         if batches < accelerator.num_processes or not self.validation_items:
@@ -230,7 +227,7 @@ class Labels:
             for first in range(0, len(self.validation_items), self.config.batch_size):
                 items = self.validation_items[first : first + self.config.batch_size]
                 inputs = self.task.inputs(self.clip, self.validation_corpus, items, rng)
-                losses.append(float(self.task.loss(self.clip.model, *inputs)))
+                losses.append(float(self.loss(self.clip.model, *inputs)))
             examine = examiner(self.config.task)
             found = examine(self.clip, self.scored, self.validation_corpus, **self.task.options())
         row = {"validation_loss": float(np.mean(losses)), **found["scores"], "n": found["n"]}

@@ -5,7 +5,7 @@ W windows, S seconds of one, F feature size, K steps of all the batch's videos o
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -200,12 +200,7 @@ class Localization(Windowed):
 
 
 Task = Retrieval | VideoQA | Segmentation | Localization
-TASKS: dict[str, type[Task]] = {
-    "retrieval": Retrieval,
-    "videoqa": VideoQA,
-    "segmentation": Segmentation,
-    "localization": Localization,
-}
+TASKS: dict[str, type[Task]] = {task.__name__.lower(): task for task in get_args(Task)}
 
 
 def by_clip(dataset: Dataset, corpus: Corpus) -> list[list]:

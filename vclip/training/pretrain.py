@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, BertTokenizer
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import AlignedClips, OverlappedClips
+from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
 from vclip.data.storage import new_folder
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mil_nce
@@ -31,15 +31,15 @@ from vclip.models.videoclip import VideoCLIPModel
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
 from vclip.training.checkpoint import Run, claim, data_hash, read_run
-from vclip.training.clip_scale import drawn_spans, overlapping, sampler_of
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
 from vclip.training.config import PretrainConfig
-from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Loss, Trainer, random_stream, start_accelerator
+from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Trainer, random_stream, start_accelerator
 
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}  # as in bert-base-uncased
 VIDEOS_AT_ONCE = 64
 VALIDATION_CLIPS = 4
 OUT_OF_SCALE = 0.5  # fraction of a video's pairs of clips that overlap
+SPANS_OF = 256  # videos whose clips are compared
 
 
 def pretrain(config: PretrainConfig, on_row: Callable[[dict], None] | None = None) -> Run:
@@ -111,6 +111,28 @@ def own_word_pieces(corpus: Corpus, output: Path, size: int) -> Path:
     return folder
 
 
+def sampler_of(config: PretrainConfig, max_text_tokens: int = 61) -> OverlappedClips | AlignedClips | MILNCEClips:
+    """The sampler that a config names."""
+    if config.sampler == "overlapped":
+        return OverlappedClips(config.video_seconds, config.text_tokens, max_text_tokens)
+    return AlignedClips(config.text_tokens, max_text_tokens) if config.sampler == "aligned" else MILNCEClips()
+
+
+def drawn_spans(corpus: Corpus, config: PretrainConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some videos (V,) of a corpus with tokens, and starts and ends (V, n) of n clips of each, drawn as in a run."""
+    rng, n = np.random.default_rng(0), max(2, config.clips_per_video)
+    videos = rng.permutation(np.flatnonzero(np.diff(corpus.caption_offsets)))[:SPANS_OF]
+    drawn = sampler_of(config).sample(corpus, videos, n, rng)
+    end = np.minimum(drawn.video_end, drawn.video_start + config.model.get("max_video_tokens", 32))
+    return videos, drawn.video_start.reshape(-1, n), end.reshape(-1, n)
+
+
+def overlapping(start: np.ndarray, end: np.ndarray) -> float:
+    """Fraction of the pairs of clips of one video that share a second."""
+    first, second = np.triu_indices(start.shape[1], 1)
+    return float(np.mean(np.minimum(end[:, first], end[:, second]) > np.maximum(start[:, first], start[:, second])))
+
+
 def warn_of_scale(corpus: Corpus, config: PretrainConfig) -> None:
     """Warn where most clips of a video overlap in time: each is then a false negative of the others."""
     _, *spans = drawn_spans(corpus, config)
@@ -155,7 +177,6 @@ class Contrast:
     ):
         self.config, self.accelerator, self.model = config, accelerator, model
         self.training, self.validation = training, validation
-        self.loss: nn.Module = Loss(model, self.contrast)
         self.videos = np.flatnonzero(np.diff(training.caption_offsets))
         if validation is not None:
             self.held_out = np.flatnonzero(np.diff(validation.caption_offsets))
@@ -213,7 +234,7 @@ class Contrast:
         clips = self.sampler.sample(self.training, batch, self.config.clips_per_video, rng)
         return packed_tensors(self.model, self.training, batch, clips, self.config.sampler == "mil_nce")
 
-    def contrast(self, model: VideoCLIPModel, *packed: Any) -> Tensor:
+    def loss(self, model: VideoCLIPModel, *packed: Any) -> Tensor:
         """The loss of one packed batch, from `packed_tensors`: MIL-NCE where text rows have owners, else InfoNCE."""
         *batch, owner = packed
         z_v, z_t = embed_in_mini_batches(model, *batch, size=self.config.mini_batch_size)

@@ -33,20 +33,19 @@ TRAINING, ORDER, VALIDATION, DROPOUT = range(4)
 class Objective(Protocol):
     """What a run learns. A batch is an int64 array of positions in the objective's data.
 
-    `loss` is a module, so several processes can average its gradients. All randomness but dropout comes from `rng`.
     `batches` are an epoch's, the same on every process; `write` adds a row to the log. `inputs` are the arguments of
-    `loss`. `validate` gives a row for the log and the number that is smallest at the best checkpoint.
+    `loss` behind the model. All randomness but dropout comes from `rng`. `validate` gives a row for the log and the
+    number that is smallest at the best checkpoint.
     """
-
-    loss: nn.Module
 
     def batches(self, epoch: int, write: Callable[[dict], None]) -> list[np.ndarray]: ...
     def inputs(self, batch: np.ndarray, rng: np.random.Generator) -> tuple: ...
+    def loss(self, model: Any, *inputs: Any) -> Tensor: ...
     def validate(self) -> tuple[dict, float] | None: ...
 
 
 class Loss(nn.Module):
-    """`loss(model, *inputs)` as a module with the model's parameters."""
+    """`loss(model, *inputs)` as a module with the model's parameters, whose gradients several processes average."""
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
         super().__init__()
@@ -84,7 +83,7 @@ class Trainer:
             there = progress.processes
             raise ValueError(f"{self.output} stopped within an epoch on {there} processes: go on with as many")
         progress.processes = accelerator.num_processes
-        self.loss = accelerator.prepare(objective.loss)
+        self.loss = accelerator.prepare(Loss(self.model, objective.loss))
         self.optimizer = accelerator.prepare(optimizer)
         if accelerator.scaler is not None and progress.scaler:
             accelerator.scaler.load_state_dict(progress.scaler)

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
-from vclip.neighbours import index_rows, nearest, nearest_of_all
+from vclip.search.vectors import index_rows, nearest
 
 
 def clustered(n: int, dim: int = 16) -> np.ndarray:
@@ -27,24 +26,6 @@ def test_the_nearest_are_those_of_the_loop(cells):
     np.testing.assert_allclose(scores, expected, rtol=error, atol=error)
 
 
-CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
-
-
-@pytest.mark.parametrize("device", ["cpu", CUDA])
-@pytest.mark.parametrize("at_once", [7, 64, 5000])
-def test_all_rows_compared_block_by_block_are_those_of_the_loop(at_once, device, monkeypatch):
-    monkeypatch.setattr("vclip.neighbours.COMPARED_AT_ONCE", at_once)
-    monkeypatch.setattr("vclip.neighbours.QUERIES_AT_ONCE", at_once)
-    rows, queries, origin = clustered(300), clustered(340)[300:], clustered(1)[0]
-    far = [[((q - row) ** 2).sum() for row in rows - origin] for q in queries]
-    for k in (1, 10, 300):
-        found = nearest_of_all(rows, queries, k, origin, torch.device(device))
-        assert found.dtype == np.int64
-        np.testing.assert_array_equal(np.sort(found), np.sort(np.argsort(far)[:, :k]))
-        np.testing.assert_allclose(np.take_along_axis(np.array(far), found, 1), np.sort(far)[:, :k], atol=1e-4)
-    assert nearest_of_all(rows, queries[:0], 5, origin, torch.device(device)).shape == (0, 5)
-
-
 @pytest.mark.parametrize("cells", [False, True])
 def test_only_the_allowed_are_found(cells):
     rows, query = clustered(1000), clustered(1001)[1000:]
@@ -64,10 +45,3 @@ def test_where_the_cells_visited_hold_too_few_all_are(n):
     index = index_rows([rows], cells=True)
     assert (index.search(rows[:3], n)[1][:, -1] < 0).all()
     assert (nearest(index, rows[:3], n)[1] >= 0).all()
-
-
-@pytest.mark.parametrize("k", [-1, 0, 7])
-def test_more_neighbours_than_rows_are_refused(k):
-    rows = np.eye(6, 4, dtype=np.float32)
-    with pytest.raises(ValueError, match=f"^{k} neighbours of 6: ask for 1 to 6$"):
-        nearest_of_all(rows, rows, k, np.zeros(4, np.float32), torch.device("cpu"))
