@@ -161,7 +161,8 @@ def hold_out(
             held.add(video_id)
             trained.subtract(labels[video_id])
     if not held:
-        raise ValueError(f"{dataset}: no video is held out, each has a label that no other shows; pass `validation`")
+        why = "each has a label that no other shows; pass `validation`"
+        raise ValueError(f"{dataset}: no video can be held out, {why}")
     kept = [record for record in dataset if record.video_id not in held]
     others = [record for record in dataset if record.video_id in held]
     return subset(dataset, kept), subset(dataset, others, f"{dataset.split}, held out")
