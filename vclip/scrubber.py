@@ -85,6 +85,17 @@ class Scrubber(Page):
         super().__init__(content=content, strip=strip)
         self.on_msg(self._answer)
 
+    @classmethod
+    def of_corpus(cls, corpus: Corpus, video_id: str, videos: str | Path | None) -> "Scrubber":
+        """What `Corpus.show` gives."""
+        i = corpus.index(video_id)
+        if videos is None:
+            files = {entry.video: Path(os.fsdecode(entry.path)) for entry in entries_of(corpus)}
+        else:
+            files = find_videos(videos)[0] | find_videos(videos, stems=False)[0]
+        file = files.get(corpus.video_ids[i], Path())
+        return cls(int(corpus.seconds[i]), file if file.is_file() else None, captions=corpus.captions(i))
+
     def _done(self, action: str, **values) -> tuple[dict, list[bytes]]:
         return whole_or_clip(Path(self.video or ""), **values)
 
@@ -97,17 +108,6 @@ class Scrubber(Page):
         file = io.BytesIO()
         self.figure.savefig(file, format="png", dpi=80)
         return data | {"text/plain": repr(self), "image/png": file.getvalue()}, metadata
-
-
-def of_corpus(corpus: Corpus, video_id: str, videos: str | Path | None) -> Scrubber:
-    """What `Corpus.show` gives."""
-    i = corpus.index(video_id)
-    if videos is None:
-        files = {entry.video: Path(os.fsdecode(entry.path)) for entry in entries_of(corpus)}
-    else:
-        files = find_videos(videos)[0] | find_videos(videos, stems=False)[0]
-    file = files.get(corpus.video_ids[i], Path())
-    return Scrubber(int(corpus.seconds[i]), file if file.is_file() else None, captions=corpus.captions(i))
 
 
 def _side_by_side(shown: Sequence[np.ndarray]) -> tuple[bytes, tuple[int, int]]:

@@ -181,9 +181,9 @@ class Corpus:
     def show(self, video_id: str, videos: str | Path | None = None) -> Any:
         """A `Scrubber` of a video and its captions, of these alone if its file is neither in the folder `videos`, if
         given, nor where `extract` or `MomentIndex.build` read it."""
-        from vclip.scrubber import of_corpus  # widgets load when they are first used
+        import vclip
 
-        return of_corpus(self, video_id, videos)
+        return vclip.Scrubber.of_corpus(self, video_id, videos)
 
     @property
     def dim(self) -> int:
