@@ -1,16 +1,12 @@
-"""HowTo100M (Miech et al. 2019): lists of narrated how-to videos, and their captions."""
+"""HowTo100M (Miech et al. 2019): lists of narrated how-to videos."""
 
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from vclip.data.captions import Captions, from_rows
-from vclip.data.transcripts import in_rows
-from vclip.datasets._files import Text, find_file, read_csv, read_json, read_text
+from vclip.datasets._files import find_file, read_csv, read_text
 from vclip.datasets._records import Dataset, check_split
 
 IDS = {"train": "how2_s3d_train.lst", "val": "how2_s3d_val.lst", "holdout": "htm_holdout_vid.txt"}
@@ -47,17 +43,3 @@ def load(path: str | Path, split: str = "train") -> Dataset[Video]:
     if split in IDS:
         return Dataset("HowTo100M", split, [Video(video_id) for video_id in source.text.split()])
     return Dataset("HowTo100M", split, [video for _, video in read_csv(source, Video, " ", header=False)])
-
-
-def captions(path: str | Path) -> Iterator[tuple[str, Captions]]:
-    """Each video's id and captions: in the order of the file, read as by `vclip.read_captions`, nothing cleaned.
-
-    Args:
-        path: raw_caption.json (id -> lists start, end, text), gzip or plain, or the folder that holds it.
-    """
-    file = find_file(path, "raw_caption.json")
-    for video_id, columns in read_json(read_text(file), dict[Text, dict]).items():
-        found, skipped = from_rows(where := f"{file}: {video_id}", in_rows(where, columns))
-        if skipped:
-            warnings.warn(skipped, stacklevel=2)
-        yield video_id, found
