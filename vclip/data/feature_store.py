@@ -106,10 +106,11 @@ class FeatureStore:
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
-            raise ValueError(
-                f"{folder / STORE} cannot be read ({error}): copy it again; or delete it, and an index is built again "
-                f"without {folder}, a corpus goes on in a new folder made by vclip.merge([{str(folder)!r}], new)"
-            ) from None
+            remedy = (
+                f"copy it again; or delete it: an index is built again without {folder}, a corpus goes on in a new "
+            )
+            remedy += f"folder made by vclip.merge([{str(folder)!r}], new)"
+            raise ValueError(f"{folder / STORE} cannot be read ({error}): {remedy}") from None
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
         if spec is not None and (difference := self.spec.difference(spec)):
             raise ValueError(f"{folder} holds another encoder's features ({difference}): choose another folder")

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 
 from vclip.data.captions import CAPTION_SUFFIXES, deduplicate, read_and_skip
@@ -46,7 +45,6 @@ CAPTIONS = re.compile(
 )
 # "en-de": English from German; other tags end in a region ("en-us"), a script or "orig"
 TRANSLATED = re.compile(r".*[-_](?!us|gb|au|nz|br|mx|cn|tw|hk)[a-z]{2,3}(?!\w)")
-PARTS = attrgetter("parts")  # paths compare these too, but slower
 composed = partial(unicodedata.normalize, "NFC")  # macOS may part letters and accents
 
 Changes = dict[str, tuple[str, str]]  # by video what happened to it, and why it could not be read
@@ -67,7 +65,7 @@ def find_videos(source, stems: bool = True) -> tuple[dict[str, Path], Path]:
             raise FileNotFoundError(f"no video in {place}")
         paths.update(found)
     folder = Path(os.path.commonpath([f if os.path.isdir(f) else f.parent for f in places]))
-    paths = sorted(paths, key=PARTS)
+    paths = sorted(paths, key=lambda f: f.parts)  # paths compare these too, but slower
     media = [printable(_inside(f, folder)) for f in paths]
     counts = Counter(f.stem for f in paths)
     names = [printable(f.stem) if counts[f.stem] == 1 and stems else m for f, m in zip(paths, media, strict=True)]
@@ -99,7 +97,7 @@ def video_files(folder: Path) -> list[Path]:
             files += [Path(root, name) for name in names if not name.startswith(".")]
     files = [f for f in files if f.suffix.lower() not in OTHER_SUFFIXES]
     # a pipe or a socket would be waited for without end; a link whose file is away is said to be
-    files = sorted((f for f in files if os.path.isfile(f) or not os.path.exists(f)), key=PARTS)
+    files = sorted((f for f in files if os.path.isfile(f) or not os.path.exists(f)), key=lambda f: f.parts)
     videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES or _moves(f)]
     if left_out := sorted(set(files).difference(videos)):
         some = ", ".join(repr(printable(f.name)) for f in left_out[:3])

@@ -46,8 +46,7 @@ class NetworkEncoder:
         torch.save(vars(self), content := io.BytesIO())
         return content.getvalue()
 
-    def __setstate__(self, content: bytes) -> None:
-        """From a pool's pickle, in another process, which may have another device."""
+    def __setstate__(self, content: bytes) -> None:  # in another process, which may have another device
         vars(self).update(torch.load(io.BytesIO(content), processes().device, weights_only=False))
 
     @torch.inference_mode()

@@ -160,7 +160,9 @@ class MomentIndex:
             duration = self._files[video].duration if video in self._files else None
             place = (float(start), min(float(end), duration or float(end)))
             margin = score - (second if i == best else first)
-            zscore, text = float((score - z @ mean / 2 - level) / spread), self._text(i, *place)
+            zscore, captions = float((score - z @ mean / 2 - level) / spread), self.corpus.captions(i)
+            meanwhile = np.flatnonzero((captions.start < place[1]) & (captions.end > place[0]))
+            text = " ".join(captions.text[j] for j in meanwhile)
             said, both = math.nan, self._above_usual(w.vector(window), z)
             if text:
                 (z_t,) = self.clip.encode_texts([text])
@@ -224,7 +226,6 @@ class MomentIndex:
             with closing(FeatureStore(corpus.path)) as store:
                 self._files, self._where, places = store.entries, store.file, store.meta["folder"] or []
             if corpus.path == self.path:
-                places = [places] if isinstance(places, str) else places  # an index of one folder, before several
                 self.folders = [Path(os.path.normpath(self.path / place)) for place in places]
 
     def _position(self, video: str) -> int:
@@ -237,11 +238,6 @@ class MomentIndex:
             return None
         keep = videos if callable(videos) else lambda video: video == videos or fnmatchcase(video, videos)
         return np.array([bool(keep(video)) for video in self.videos], bool)[self._windows.video]
-
-    def _text(self, i: int, start: float, end: float) -> str:
-        """What the captions say meanwhile."""
-        captions = self.corpus.captions(i)
-        return " ".join(captions.text[j] for j in np.flatnonzero((captions.start < end) & (captions.end > start)))
 
     def _vector(self, query: Any) -> Float32[np.ndarray, " D"]:
         """z_t of a sentence, or the mean of h_v over the seconds of a picture or a clip."""

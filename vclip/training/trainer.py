@@ -98,8 +98,8 @@ class Trainer:
                 self.run_epoch(epoch, batches)
                 self._unfinished = []
         except KeyboardInterrupt as stopped:
-            what = stopped.args or (f"stopped; run this again to go on from step {self._saved}",)
-            raise KeyboardInterrupt(*what) from None
+            what = f"stopped; run this again to go on from step {self._saved}"
+            raise KeyboardInterrupt(*(stopped.args or [what])) from None
 
     def run_epoch(self, epoch: int, batches: list[np.ndarray]) -> None:
         """The steps of an epoch from `progress.batch` on, then validation and checkpoints."""
