@@ -1,7 +1,4 @@
-"""Packed batches, also those larger than a GPU's memory or a process.
-
-V videos, B clips of T seconds (F features), M text rows of L tokens, hidden size D, P processes.
-"""
+"""Packed batches: V videos, B clips of T seconds (F features), M text rows of L tokens, hidden size D, P processes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
