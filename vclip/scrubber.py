@@ -1,8 +1,8 @@
 """The scrubber: a video, scores of its seconds, bands of labels and captions on one time axis, to drag along."""
 
 import io
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from PIL import Image
 
 from vclip import plots
 from vclip.data.captions import Captions
-from vclip.data.corpus import Corpus
-from vclip.data.extraction import entries_of
+from vclip.data.corpus import STORE, Corpus
+from vclip.data.feature_store import FeatureStore
 from vclip.data.video_files import find_videos
 from vclip.search.browser import STATIC, Page
 from vclip.search.hits import visible
@@ -89,12 +89,13 @@ class Scrubber(Page):
     def of_corpus(cls, corpus: Corpus, video_id: str, videos: str | Path | None) -> "Scrubber":
         """What `Corpus.show` gives."""
         i = corpus.index(video_id)
-        if videos is None:
-            files = {entry.video: Path(os.fsdecode(entry.path)) for entry in entries_of(corpus)}
-        else:
-            files = find_videos(videos)[0] | find_videos(videos, stems=False)[0]
-        file = files.get(corpus.video_ids[i], Path())
-        return cls(int(corpus.seconds[i]), file if file.is_file() else None, captions=corpus.captions(i))
+        files = {} if videos is None else find_videos(videos)[0] | find_videos(videos, stems=False)[0]
+        file = files.get(video_id := corpus.video_ids[i])
+        if file is None and (corpus.path / STORE).is_file():
+            with closing(FeatureStore(corpus.path)) as store:
+                file = store.file(store.entries[video_id])
+        there = file is not None and file.is_file()
+        return cls(int(corpus.seconds[i]), file if there else None, captions=corpus.captions(i))
 
     def _done(self, action: str, **values) -> tuple[dict, list[bytes]]:
         return whole_or_clip(Path(self.video or ""), **values)

@@ -26,13 +26,14 @@ def test_an_error_is_two_films_with_the_querys_curve(dataset, model):
     for film, clip, name in zip(films, (sought, first), ("sought", "came first"), strict=True):
         place = corpus.index(clip.video_id)
         start, end = getattr(clip, "start", 0), getattr(clip, "end", None) or corpus.seconds[place]
-        (curve,), (band, steps) = film.content["curves"], film.content["bands"]
+        ((title, values),) = film.content["curves"]
+        (band, spans), (_, steps) = film.content["bands"]
         scores = [
             h @ model.encode_texts([sought.sentence])[0] for h in model.encode_seconds([corpus.features(place)])[0]
         ]
-        assert curve["name"] == sought.sentence and np.allclose(curve["scores"], scores, atol=1e-4)
-        assert band["name"] == name and band["spans"][0][:3] == [clip.sentence, start, end]
-        assert len(steps["spans"]) == sum(other.video_id == clip.video_id for other in records)
+        assert title == sought.sentence and np.allclose(values, scores, atol=1e-4)
+        assert band == name and spans[0] == (clip.sentence, start, end)
+        assert len(steps) == sum(other.video_id == clip.video_id for other in records)
         assert film.content["start"] == start and film.content["times"]
         assert (film.content["video"] is None) == (clip.video_id not in files)
 

@@ -99,7 +99,7 @@ def test_folder_file_and_gzip_are_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"segment": [9, 3]}, r"segment: the first number must be the smaller, not \[9, 3\]"),
+        ({"segment": [9, 3]}, r"segment: the second number must not be smaller than the first, not \[9, 3\]"),
         ({"id": "two"}, "id: Input should be a valid integer, .*not 'two'"),
         ({"id": "0"}, "id: Input should be greater than or equal to 1, not '0'"),
         ({"id": 2.5}, "id: Input should be a valid integer, .*not 2.5"),

@@ -77,7 +77,7 @@ class Step:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"segment": [9, 3]}, r"segment: the first number must be the smaller, not \[9, 3\]"),
+        ({"segment": [9, 3]}, r"segment: the second number must not be smaller than the first, not \[9, 3\]"),
         ({"segment": [-1, 3]}, "segment.0: Input should be greater than or equal to 0, not -1"),
         ({"segment": [1, float("nan")]}, "segment.1: Input should be .* not nan"),
         ({"segment": [1]}, "segment.1: Field required"),

@@ -107,7 +107,7 @@ def test_clips_that_share_a_segment_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"segment": [9, 3]}, "segment: the first number must be the smaller"),
+        ({"segment": [9, 3]}, "segment: the second number must not be smaller than the first"),
         ({"segment": [-1, 3]}, "segment.0: Input should be greater than or equal to 0, not -1"),
         ({"segment": [1.5, 3]}, "segment.0: Input should be a valid integer, .*not 1.5"),
         ({"sentence": " "}, "sentence: String should match pattern"),

@@ -520,6 +520,10 @@ def test_a_frozen_text_tower_stays_minilm_and_the_video_tower_learns(data, tmp_p
     moved = [name for name, value in before.state_dict().items() if not torch.equal(value, ours[name])]
     assert len(moved) > 30 and not any(name.startswith("text_model.") for name in moved)
     assert run.clip.tokenizer.vocab_size == 30522 and run.clip.encode_texts(["w1"]).shape == (1, 384)
+    rows = torch.tensor([101, 2000, 102]), torch.tensor([3])
+    assert torch.equal(*(new_model(config, Corpus.open(train)).train().embed_texts(*rows) for _ in range(2)))
+    named = PretrainConfig.small(train, text="frozen", bert=str(path), **changes)  # any BERT
+    assert new_model(named, Corpus.open(train)).config.video_config.num_hidden_layers == 6
     for wrong in ({"bert": None}, {"model": {"share_towers": True}}):
         with pytest.raises(ValueError, match="text 'frozen' needs a bert and a text tower of its own"):
             dataclasses.replace(config, **wrong)

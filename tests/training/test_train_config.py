@@ -88,7 +88,8 @@ def test_values_that_cannot_work_are_refused_in_one_line(field, value, shown):
 @pytest.mark.parametrize("kind", [PretrainConfig, OverlappedClips])
 def test_the_least_comes_before_the_most(field, kind):
     with pytest.raises(
-        ValueError, match=rf"^{kind.__name__}: {field}: the first number must be the smaller, not \(10, 3\)$"
+        ValueError,
+        match=rf"^{kind.__name__}: {field}: the second number must not be smaller than the first, not \(10, 3\)$",
     ):
         kind(**{field: (10, 3)})
 

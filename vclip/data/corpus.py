@@ -112,7 +112,7 @@ class Corpus:
         return Corpus.open(path)
 
     @staticmethod
-    def open(path, rate: float | None = None) -> "Corpus":
+    def open(path, *, rate: float | None = None) -> "Corpus":
         """Open a corpus, or features of another tool. Corpora and `<id>.npy` are mapped, not copied.
 
         Args:
@@ -179,8 +179,8 @@ class Corpus:
         return self._rows(i).astype(np.float16, copy=False)
 
     def show(self, video_id: str, videos: str | Path | None = None) -> Any:
-        """A `Scrubber` of a video and its captions, of these alone if its file is neither in the folder `videos`, if
-        given, nor where `extract` or `MomentIndex.build` read it."""
+        """A `Scrubber` of a video and its captions, of these alone if its file is neither in the folder `videos` nor
+        where `extract` or `MomentIndex.build` read it; KeyError for an unknown video."""
         import vclip
 
         return vclip.Scrubber.of_corpus(self, video_id, videos)

@@ -1,7 +1,4 @@
-"""`extract`: a folder of videos becomes a corpus, and goes on where it was stopped.
-
-`merge`: the corpora that several machines extracted, each from its shard of the videos, become one.
-"""
+"""`extract`: a folder of videos becomes a corpus, and goes on where it was stopped; `merge`: one corpus of several."""
 
 import os
 from collections import Counter
@@ -69,8 +66,8 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), map: Callable
         out: the corpus folder.
         encoder: a frozen encoder (`clip.encoder` is a model's own), or its name for `load_encoder`.
         shard: (k, n): only the k-th of n shards of the folder, for `vclip.merge`.
-        map: runs the work, `map(function, items)`, and may give results in any order: `imap_unordered` of a
-            `multiprocessing.Pool`, or that of `data_samples/extract_on_ray.py`.
+        map: runs the work, `map(function, items)`, and may give results in any order: `map` of a
+            `ProcessPoolExecutor`, or that of `data_samples/extract_on_ray.py`.
 
     Returns:
         One row (video, seconds, status, error) a video.
@@ -100,17 +97,21 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), map: Callable
         return Report(row_of(store.entries[video], changes) for video in mine)
 
 
-def encode(store: FeatureStore, files: Files, videos: list, encoder, name: str, n: int, map: Callable = map) -> None:
-    """Encode videos, what is left of n, into the store, each committed when it is done."""
+def encode(
+    store: FeatureStore, files: Files, videos: list, encoder, title: str, total: int, run: Callable = map
+) -> None:
+    """Encode videos, what is left of `total`, into the store, each committed when it is done."""
     # a model that is trained on the features needs their projection to search other videos
     if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
         encoder.save(store.folder / PROJECTION)
     items = ((Entry(v, *files.place(v), *Content()), files.videos[v], files.captions(v)) for v in videos)
-    rows = map(partial(encode_one, encoder=encoder), items)
+    rows = run(partial(encode_one, encoder=encoder), items)
     try:
-        for row in tqdm(rows, desc=name, unit="video", total=n, initial=n - len(videos), leave=False):
+        for row in tqdm(rows, desc=title, unit="video", total=total, initial=total - len(videos), leave=False):
             store.save(*row)
     finally:
+        if hasattr(rows, "close"):  # an engine's may hold processes
+            rows.close()
         store.flush()
 
 
@@ -218,7 +219,7 @@ def merge(corpora: Iterable, out) -> Corpus:
         for name in ("spec", "split", "licence"):
             if (ours := getattr(first, name)) != (theirs := getattr(corpus, name)):
                 raise ValueError(f"the {name} of {first.path} is {ours!r}, that of {corpus.path} {theirs!r}")
-        for entry in entries_of(corpus):
+        for entry in _entries(corpus):
             if entry.video in holder:
                 raise ValueError(f"video {entry.video!r} is in {holder[entry.video][1].path} and in {corpus.path}")
             holder[entry.video] = entry, corpus
@@ -236,7 +237,7 @@ def merge(corpora: Iterable, out) -> Corpus:
     return Corpus.open(out)
 
 
-def entries_of(corpus: Corpus) -> list[Entry]:
+def _entries(corpus: Corpus) -> list[Entry]:
     if not (corpus.path / STORE).is_file():
         rows = zip(corpus.video_ids, corpus.media, corpus.seconds.tolist(), strict=True)
         return [Entry(video, media, b"", *Content(), seconds) for video, media, seconds in rows]

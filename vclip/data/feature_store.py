@@ -181,8 +181,9 @@ class FeatureStore:
         made = {storage.shard_name(shard) for (shard,) in self.db.execute("SELECT shard FROM shards")}
         stale = made - {storage.shard_name(entry.shard) for entry in there if entry.shard is not None}
         made |= {"corpus.json", "captions.parquet", "videos.parquet", PROJECTION}
-        for file in self.folder.iterdir():  # .NAME.PROCESS.tmp is a file that was being written
-            if file.name in stale or (file.suffix == ".tmp" and file.name[1:].rsplit(".", 2)[0] in made):
+        for file in self.folder.iterdir():  # .NAME.PROCESS.tmp and safetensors' .tmp...... were being written
+            unfinished = file.match(".tmp??????") or (file.suffix == ".tmp" and file.name[1:].rsplit(".", 2)[0] in made)
+            if file.name in stale or unfinished:
                 file.unlink()
 
     def is_published(self) -> bool:

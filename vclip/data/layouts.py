@@ -1,7 +1,4 @@
-"""Features as other tools distribute them, read by `Corpus.open`.
-
-A folder of `<id>.npy` (mapped), `<id>.npz` or `<id>.pt`, or one .h5 file with a dataset a video.
-"""
+"""Features as other tools distribute them: a folder of <id>.npy (mapped), .npz or .pt, or one .h5 file."""
 
 import warnings
 from pathlib import Path

@@ -60,7 +60,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
 
 def in_order(span: tuple[Number, Number]) -> tuple[Number, Number]:
     if span[1] < span[0]:
-        raise ValueError("the first number must be the smaller")
+        raise ValueError("the second number must not be smaller than the first")
     return span
 
 

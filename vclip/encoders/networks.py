@@ -47,7 +47,9 @@ class NetworkEncoder:
         return content.getvalue()
 
     def __setstate__(self, content: bytes) -> None:  # in another process, which may have another device
-        vars(self).update(torch.load(io.BytesIO(content), processes().device, weights_only=False))
+        vars(self).update(
+            torch.load(io.BytesIO(content), processes().device, weights_only=False)
+        )  # already inside a pickle
 
     @torch.inference_mode()
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:

@@ -54,7 +54,6 @@ class VideoCLIPConfig(PreTrainedConfig):
     """
 
     model_type = "videoclip"
-    # a plain attribute works with every transformers 5
     sub_configs: ClassVar[Any] = {"video_config": VideoCLIPVideoConfig, "text_config": VideoCLIPTextConfig}
 
     video_config: Any = None

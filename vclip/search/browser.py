@@ -1,8 +1,4 @@
-"""The retrieval browser: a `MomentIndex` as a search page in JupyterLab and Voila.
-
-Page and Python talk by widget messages, so it works behind any server and for videos anywhere on disk. The notebook
-saves text alone: the query and a list of the hits.
-"""
+"""The retrieval browser: a `MomentIndex` as a search page in JupyterLab and Voila, by widget messages alone."""
 
 import html
 import warnings

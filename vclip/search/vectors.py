@@ -6,9 +6,9 @@ SHA-256: what is added to a corpus comes in new files. Each has the time of its 
 
 Large indexes also have cells-1.faiss, all windows of some update in trained cells, and cells-1.safetensors: of each
 file the row there of each video, -1 for none. What came since is searched exactly, what went is left out, and when
-both are more than 1/16, cells-2 are trained. sentences.safetensors holds what everyday sentences score on each file.
-index.json is written last: where the corpus is, a hash of its videos, the windows' mean, what everyday sentences
-score, the cells.
+together they are more than 1/16, cells-2 are trained. sentences.safetensors holds what everyday sentences score on
+each file. index.json is written last: where the corpus is, a hash of its videos, the windows' mean, what everyday
+sentences score, the cells.
 """
 
 import hashlib
@@ -149,7 +149,7 @@ def update(folder: Path, corpus: Corpus, clip: DualEncoder) -> None:
         if now != state:
             storage.write_json(folder / INDEX, now)
         wanted = {*(part.file for part in parts), *(folder.glob(f"{cells['name']}.*") if cells else ())}
-        for pattern in ("vectors-*", "cells-*", "windows.faiss", ".*.tmp"):  # a kill leaves the last
+        for pattern in ("vectors-*", "cells-*", "windows.faiss", ".*.tmp", ".tmp??????"):  # a kill leaves the last two
             for file in set(folder.glob(pattern)) - wanted:
                 file.unlink()
 
@@ -249,7 +249,8 @@ def _embed(file: Path, target: Path, corpus: Corpus, videos: np.ndarray, clip: D
     starts = np.cumsum([0, *map(len, spans)], dtype=np.int64)
     tensors = {"key": key, "rows": corpus.first_row[videos], "starts": starts, "z_v": z_v}
     storage.replace(target, lambda temporary: save_file(tensors, temporary))
-    os.utime(target, ns=(time, time))
+    with suppress(OSError):  # its hash then tells what its time would
+        os.utime(target, ns=(time, time))
 
 
 def _background(folder: Path, parts: list[_Part], clip: DualEncoder) -> list | None:

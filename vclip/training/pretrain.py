@@ -1,7 +1,4 @@
-"""Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 5.3).
-
-For several processes start a script that calls `pretrain` with `torchrun --nproc_per_node N script.py`.
-"""
+"""Pre-training: clusters of similar videos, overlapped clips, InfoNCE (paper sections 3 and 5.3)."""
 
 import dataclasses
 import warnings
@@ -93,7 +90,7 @@ def _new_clip(config: PretrainConfig, accelerator: Accelerator, corpus: Corpus) 
         return LockedText(model)
     with accelerator.main_process_first():
         words = model.config.text_config.vocab_size
-        own = config.tokenizer or own_word_pieces(corpus, Path(config.output), words)
+        own = config.tokenizer or config.bert or own_word_pieces(corpus, Path(config.output), words)
         tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
     return VideoCLIP(model, VideoCLIPProcessor(tokenizer, model.config.max_text_tokens, model.config.max_video_tokens))
 
@@ -155,7 +152,10 @@ def new_model(config: PretrainConfig, corpus: Corpus) -> VideoCLIPModel:
     values |= config.model
     if config.bert is not None:
         model = VideoCLIPModel.from_bert(config.bert, **values)
-        model.towers[-1].requires_grad_(config.text == "free")
+        if config.text == "frozen":
+            for part in model.towers[-1].requires_grad_(False).modules():
+                if isinstance(part, nn.Dropout):
+                    part.p = 0.0
         return model
     model = (LockedTextModel if locked else VideoCLIPModel)(VideoCLIPConfig(**values))
     for tower in model.towers:
