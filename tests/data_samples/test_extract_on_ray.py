@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from videos import grey, write_video
 
 from vclip.data.corpus import Corpus
@@ -90,6 +91,7 @@ def content(out: Path) -> dict:
 def test_actor_and_driver_killed(cluster, tmp_path):
     folder, out = shutil.copytree(minihowto() / "videos", tmp_path / "videos"), tmp_path / "out"
     (folder / "bad.mp4").write_bytes(b"no video")
+    torch.set_num_threads(1)  # as Ray's actors: sums are then the same
     report = extract(folder, tmp_path / "whole", load_encoder("efficientnet-lite0", fps=1))
     command = [sys.executable, SCRIPT, folder, out, "efficientnet-lite0", "--fps", "1"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -106,7 +108,9 @@ def test_actor_and_driver_killed(cluster, tmp_path):
     assert f"| {before}/{len(report)} " in again.stderr  # what is done, of all
     assert again.stdout.strip() == str(report).replace(str(tmp_path / "whole"), str(out))
     assert [row.status for row in report].count("failed") == 1
-    assert repr(content(out)) == repr(content(tmp_path / "whole")) and len(content(out)) == len(report) - 1
+    ours, whole = content(out), content(tmp_path / "whole")
+    different = [video for video in whole if repr(ours[video]) != repr(whole[video])]
+    assert not different and len(ours) == len(whole) == len(report) - 1
 
 
 class Fatal:
