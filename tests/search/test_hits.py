@@ -302,6 +302,8 @@ def test_a_frame_has_a_row_for_each_hit(real, shared):
 
 def test_a_hit_is_cut_out(real, tmp_path):
     hit = real.search("a cup of coffee", k=1)[0]
+    with pytest.raises(ValueError, match=r"coffee\.mp4: a clip is a WebM file"):
+        real.cut(hit, tmp_path / "coffee.mp4")
     real.cut(hit, tmp_path / "coffee.webm")
     with av.open(tmp_path / "coffee.webm") as container:
         assert container.format.name == "matroska,webm"

@@ -179,7 +179,9 @@ class MomentIndex:
         return Curve(np.arange(len(scores)), scores)
 
     def cut(self, hit: Hit, path: str | Path) -> None:
-        """Write a hit to `path` as a WebM file of at most 480 pixels a side."""
+        """Write a hit to `path`, a .webm file of at most 480 pixels a side; ValueError for another suffix."""
+        if Path(path).suffix.lower() != ".webm":
+            raise ValueError(f"{path}: a clip is a WebM file; give it the suffix .webm")
         content = playback.clip(self.file(hit.video), hit.start, hit.end)
         storage.replace(Path(path).expanduser(), lambda temporary: temporary.write_bytes(content))
 
