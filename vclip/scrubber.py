@@ -94,8 +94,7 @@ class Scrubber(Page):
         if file is None and (corpus.path / STORE).is_file():
             with closing(FeatureStore(corpus.path)) as store:
                 file = store.file(store.entries[video_id])
-        there = file is not None and file.is_file()
-        return cls(int(corpus.seconds[i]), file if there else None, captions=corpus.captions(i))
+        return cls(int(corpus.seconds[i]), file if file and file.is_file() else None, captions=corpus.captions(i))
 
     def _done(self, action: str, **values) -> tuple[dict, list[bytes]]:
         return whole_or_clip(Path(self.video or ""), **values)

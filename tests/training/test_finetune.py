@@ -300,7 +300,7 @@ def test_parts_say_what_they_are_and_the_whole_is_left_alone():
 
 
 def test_videos_of_a_label_each_cannot_be_held_out():
-    with pytest.raises(ValueError, match="each has a label that no other shows; pass `validation`"):
+    with pytest.raises(ValueError, match="no video can be held out, for each has labels of its own: pass `validation`"):
         hold_out(dataset_of([Record(f"v{i}", 0, (i,)) for i in range(5)]), 0.2, 0, traits_of)
 
 

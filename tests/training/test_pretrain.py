@@ -420,7 +420,15 @@ def test_two_processes_share_one_index_and_embed_no_video_twice(data, tmp_path, 
         torch.testing.assert_close(last[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: name + text)
 
 
-def test_an_interrupted_run_saves_its_step_and_goes_on_to_the_same_end(data, tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, even where the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_run_saves_its_step_and_goes_on_to_the_same_end(data, tmp_path, interruptible):
     def interrupt(row):
         if row["step"] == 8 and "loss" in row:
             os.kill(os.getpid(), signal.SIGINT)
@@ -436,7 +444,9 @@ def test_an_interrupted_run_saves_its_step_and_goes_on_to_the_same_end(data, tmp
 
 
 @pytest.mark.parametrize(("part", "saved"), [("batches", 6), ("validate", 12)])
-def test_an_interrupt_between_steps_says_where_the_next_start_goes_on(data, tmp_path, monkeypatch, part, saved):
+def test_an_interrupt_between_steps_says_where_the_next_start_goes_on(
+    data, tmp_path, monkeypatch, interruptible, part, saved
+):
     plain, calls = getattr(Contrast, part), []
 
     def interrupted(self, *given):

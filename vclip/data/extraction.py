@@ -97,17 +97,15 @@ def extract(source, out, encoder, shard: tuple[int, int] = (1, 1), map: Callable
         return Report(row_of(store.entries[video], changes) for video in mine)
 
 
-def encode(
-    store: FeatureStore, files: Files, videos: list, encoder, title: str, total: int, run: Callable = map
-) -> None:
-    """Encode videos, what is left of `total`, into the store, each committed when it is done."""
+def encode(store: FeatureStore, files: Files, videos: list, encoder, title: str, n: int, run: Callable = map) -> None:
+    """Encode videos, what is left of n, into the store, each committed when it is done."""
     # a model that is trained on the features needs their projection to search other videos
     if encoder.spec.projection is not None and not (store.folder / PROJECTION).is_file():
         encoder.save(store.folder / PROJECTION)
     items = ((Entry(v, *files.place(v), *Content()), files.videos[v], files.captions(v)) for v in videos)
     rows = run(partial(encode_one, encoder=encoder), items)
     try:
-        for row in tqdm(rows, desc=title, unit="video", total=total, initial=total - len(videos), leave=False):
+        for row in tqdm(rows, desc=title, unit="video", total=n, initial=n - len(videos), leave=False):
             store.save(*row)
     finally:
         if hasattr(rows, "close"):  # an engine's may hold processes

@@ -243,6 +243,8 @@ class VideoCLIP(DualEncoder):
     def class_logits(self, h_v: Float32[np.ndarray, "T D"]) -> np.ndarray:
         """Logits (T, classes) of seconds, in float64; h_v may be means over windows, since logits are linear in it."""
         model: Any = self.model
+        if self.classes is None:
+            raise NotImplementedError(f"{self.name} has no classifier of seconds")
         with evaluating(model):
             rows = torch.from_numpy(h_v).to(model.device, model.dtype)
             return model.classifier(rows).double().cpu().numpy()

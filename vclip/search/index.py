@@ -228,6 +228,7 @@ class MomentIndex:
             with closing(FeatureStore(corpus.path)) as store:
                 self._files, self._where, places = store.entries, store.file, store.meta["folder"] or []
             if corpus.path == self.path:
+                places = [places] if isinstance(places, str) else places  # an index of one folder, before several
                 self.folders = [Path(os.path.normpath(self.path / place)) for place in places]
 
     def _position(self, video: str) -> int:
