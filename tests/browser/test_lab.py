@@ -106,8 +106,12 @@ def test_a_moment_is_found_played_and_left(page, console, artefacts):
 
 def test_notebook_10_runs_and_its_moments_play(open_notebook, console, artefacts):
     page = open_notebook("10_error_analysis.ipynb")
-    others = ".jupyter-widgets:not(:has(.vclip-query))"  # scrubbers and a map, which have players of their own
-    page.evaluate(f"document.querySelectorAll('{others}').forEach(widget => widget.remove())")
+    # scrubbers and a map have players of their own; JupyterLab attaches them when they come into view
+    others = "document.querySelectorAll('.vclip-browser:not(:has(.vclip-query))').forEach(widget => widget.remove())"
+    page.evaluate(
+        f"() => {{ {others}; new MutationObserver(() => {others}).observe(document.body,"
+        " { childList: true, subtree: true }); }"
+    )
     assert "in 12 videos" in page.inner_text(".vclip-status")
     page.locator(".vclip-browser").scroll_into_view_if_needed()
     assert len(pictures(page)) >= 6, "nobody has searched on the page"
