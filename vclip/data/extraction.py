@@ -25,6 +25,7 @@ from vclip.data.video import open_video, read_seconds, resize_and_crop
 from vclip.data.video_files import Files, compare, is_in_shard, with_captions
 
 BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
+SECONDS_AT_ONCE = 256
 
 
 class Row(NamedTuple):
@@ -129,13 +130,13 @@ def encode_one(item: tuple[Entry, Path, Path | None], encoder) -> tuple[Entry, s
         return entry._replace(**content._asdict(), status="failed", error=printable(error)), None, None
     seconds, status = len(features), "damaged" if error else "ok"
     entry = Entry(*entry[:3], *content, seconds, _duration(file, seconds), status, printable(error))
-    return *with_captions(entry, captions, None), features
+    return *with_captions(entry, captions), features
 
 
 def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> tuple[np.ndarray | None, str]:
     """Features (T, F) float16 of a video file's seconds, None if there are none, and why they are not all there."""
     spec, encoded, problems, before = encoder.spec, [], [], np.empty(0)
-    most = max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3))
+    most = min(max(1, BYTES_AT_ONCE // (spec.fps * spec.size * spec.size * 3)), SECONDS_AT_ONCE)
 
     def decoded() -> Generator[np.ndarray, None, None]:
         try:
