@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from vclip.data.captions import Captions
 from vclip.data.samplers import Clips
 from vclip.plots import CHANCE, RIGHT, TEXT, VIDEO, WIDTH, draw_frames, panels, plain
-from vclip.training.checkpoint import LOG, read_log
 
 REFRESH = 10.0  # seconds between drawings of a live curve
 
@@ -143,6 +142,12 @@ def step_map(
     return figure
 
 
+def _logged(output: str | Path) -> list[dict]:
+    from vclip.training.checkpoint import LOG, read_log  # which loads the model's code for seconds
+
+    return read_log(Path(output)) if (Path(output) / LOG).is_file() else []
+
+
 class LiveCurve:
     """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve(config.output))`.
 
@@ -150,7 +155,7 @@ class LiveCurve:
     """
 
     def __init__(self, output: str | Path | None = None):
-        self.rows: list[dict] = read_log(Path(output)) if output and (Path(output) / LOG).is_file() else []
+        self.rows = _logged(output) if output else []
         self._drawn = 0.0
         self._display = None
 
@@ -161,7 +166,7 @@ class LiveCurve:
 
     def finish(self, output: str | Path) -> None:
         """Draw the whole run from the log in the folder `output`, including what preceded an interruption."""
-        self.rows = read_log(Path(output))
+        self.rows = _logged(output)
         self.show()
 
     def show(self) -> None:

@@ -8,9 +8,9 @@ from videos import write_video
 
 from vclip.data.spec import FeatureSpec
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 
 from corpora import TOWER, tokenizer
 

@@ -15,7 +15,7 @@ import reference
 # a plugin is imported before conftest.py can ask that shapes are checked: vclip waits until it is used
 if TYPE_CHECKING:
     import vclip
-    from vclip.models.dual_encoder import VideoCLIP
+    from vclip.models.videoclip_encoder import VideoCLIP
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ZeroShot:
 
     @property
     def clip(self) -> VideoCLIP:
-        from vclip.models.dual_encoder import VideoCLIP
+        from vclip.models.videoclip_encoder import VideoCLIP
 
         return VideoCLIP(self.model, self.processor)
 

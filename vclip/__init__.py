@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from vclip.losses import info_nce, mil_nce
     from vclip.models.config import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
     from vclip.models.convert import convert, load_videoclip
-    from vclip.models.dual_encoder import DualEncoder, VideoCLIP
+    from vclip.models.dual_encoder import DualEncoder
     from vclip.models.loading import load
     from vclip.models.processor import VideoCLIPProcessor
     from vclip.models.segmenter import VideoCLIPForSegmentation
     from vclip.models.videoclip import VideoCLIPModel, VideoCLIPOutput
+    from vclip.models.videoclip_encoder import VideoCLIP
     from vclip.scrubber import Scrubber
     from vclip.search.browser import RetrievalBrowser
     from vclip.search.index import Hit, MomentIndex

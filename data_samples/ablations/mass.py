@@ -6,11 +6,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vclip.data.corpus import Corpus
-from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.training.batches import embed_clips
 from vclip.training.clusters import shuffled_batches
-from vclip.training.config import PretrainConfig
-from vclip.training.pretrain import sampler_of
+from vclip.training.config import PretrainConfig, sampler_of
 
 MASS_VIDEOS = 256  # looked at; a single batch says little where few of its videos are alike
 

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 
 from vclip.data.corpus import Corpus
 from vclip.datasets.minihowto import minihowto
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.training.clusters import VideoIndex
 from vclip.training.config import PretrainConfig
 from vclip.training.pretrain import Contrast, new_model

@@ -21,9 +21,9 @@ from vclip.datasets.minihowto import minihowto
 from vclip.encoders.networks import EfficientNetLite0, Projection, S3DEncoder
 from vclip.encoders.s3d import S3D
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.models.windows import STRIDE, sliding_windows
 from vclip.search.index import MomentIndex
 from vclip.search.vectors import EXACT_UP_TO, TRAINED_ON, index_rows, nearest

@@ -15,9 +15,9 @@ from vclip.data.corpus import Corpus
 from vclip.datasets.coin import COIN
 from vclip.datasets.minihowto import minihowto
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.models.windows import SIZE, sliding_windows
 from vclip.tasks import localization, segmentation
 

@@ -4,8 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vclip.data import layouts, storage
+from vclip.data.captions import Captions
+from vclip.data.feature_store import as_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -100,3 +104,14 @@ def test_one_value_that_is_not_finite_is_found_among_any_others(value, others):
     features[1, 2] = value
     with pytest.raises(ValueError, match="'v': features hold NaN or infinity, first in second 1"):
         storage.check_features("v", features, 4)
+
+
+said = st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6), st.text(st.characters(codec="utf-8"))), max_size=4)
+
+
+@given(st.lists(said, min_size=1, max_size=5))
+def test_the_table_of_captions_as_json_is_that_of_the_captions(videos):
+    rows = {f"v{i}": list(zip(*rows, strict=True)) or [[], [], []] for i, rows in enumerate(videos)}
+    captions = {video: Captions(*map(list, columns)) for video, columns in rows.items()}
+    found = storage.captions_of_json([*captions], [as_json(of_video) for of_video in captions.values()])
+    assert found.equals(storage.captions_table(captions.items())) and found.schema == storage.CAPTIONS

@@ -17,9 +17,9 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import coin, crosstask, didemo, msrvtt, youcook2
 from vclip.datasets._records import Dataset, subset
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.tasks.report import Report
 
 import corpora

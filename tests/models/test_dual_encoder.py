@@ -6,9 +6,9 @@ import torch
 
 from vclip.data.samplers import OverlappedClips
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import WINDOWS_AT_ONCE, VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import WINDOWS_AT_ONCE, VideoCLIP
 from vclip.models.windows import sliding_windows
 from vclip.tasks.retrieval import text_to_video
 from vclip.training.batches import embed_clips

@@ -14,8 +14,8 @@ from transformers import BertConfig
 import vclip
 from vclip.data.extraction import encode_file
 from vclip.datasets.minihowto import PROJECTION_HASH
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip_encoder import VideoCLIP
 
 import corpora
 

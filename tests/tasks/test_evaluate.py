@@ -14,9 +14,9 @@ from vclip.datasets import youcook2
 from vclip.datasets._records import Dataset
 from vclip.datasets.didemo import TASKS, Description
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.tasks.evaluate import examiner
 
 import corpora

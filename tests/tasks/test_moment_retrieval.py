@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets import didemo
-from vclip.models import dual_encoder
+from vclip.models import videoclip_encoder
 from vclip.tasks import moment_retrieval, retrieval
 from vclip.tasks.moment_retrieval import MOMENTS, mean_rank, moment_metrics, moment_scores, rank_moments, top_iou
 
@@ -99,7 +99,7 @@ def test_released_protocol_is_golden_step_by_step(zero_shot, descriptions, expec
 
 @pytest.mark.parametrize("at_once", [3, 128])
 def test_released_protocol_is_golden_through_evaluate(zero_shot, descriptions, expected, at_once, monkeypatch):
-    monkeypatch.setattr(dual_encoder, "WINDOWS_AT_ONCE", at_once)
+    monkeypatch.setattr(videoclip_encoder, "WINDOWS_AT_ONCE", at_once)
     report = vclip.evaluate(zero_shot.clip, descriptions, zero_shot.features, padding="reference")
     ranked = [[list(m) for m in moments] for moments in report.examples["ranked"]]
     assert ranked == expected["ranked_segments"]

@@ -13,9 +13,9 @@ from vclip.datasets._records import Dataset
 from vclip.datasets.coin import COIN, Segment, Video
 from vclip.datasets.didemo import Description
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.tasks.report import Report, about, coverage, covered, features_hash
 
 import corpora

@@ -15,7 +15,7 @@ import vclip
 from vclip.data.corpus import Corpus
 from vclip.datasets import youcook2
 from vclip.datasets._records import Dataset
-from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.tasks import retrieval
 from vclip.tasks.retrieval import clip_features, rank_texts, score, text_to_video
 

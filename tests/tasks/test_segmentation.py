@@ -11,10 +11,10 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import coin
 from vclip.datasets.coin import COIN, Segment, Video
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.models.windows import merge_windows, sliding_windows
 from vclip.tasks.segmentation import (
     RULES,

@@ -13,7 +13,7 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import msrvtt
 from vclip.datasets._records import Dataset
 from vclip.datasets.msrvtt import Question
-from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.tasks import videoqa
 from vclip.tasks.retrieval import text_to_video
 from vclip.tasks.videoqa import score

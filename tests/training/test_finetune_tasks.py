@@ -10,8 +10,8 @@ from vclip.data.corpus import Corpus
 from vclip.datasets import coin, crosstask
 from vclip.datasets._records import Dataset
 from vclip.datasets.youcook2 import Clip
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.segmenter import VideoCLIPForSegmentation
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.models.windows import sliding_windows
 from vclip.tasks.localization import true_seconds
 from vclip.tasks.segmentation import targets

@@ -14,9 +14,9 @@ from tqdm import TMonitor
 
 from vclip.losses import info_nce
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.training.checkpoint import read_log
 from vclip.training.config import TrainConfig
 from vclip.training.trainer import DROPOUT, TRAINING, Trainer, random_stream, return_memory, start_accelerator

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -108,7 +109,9 @@ class Corpus:
         rows: list[tuple] = []
         with storage.new_folder(path) as making:
             meta = {"spec": asdict(spec), "split": split, "licence": licence, "tokenizer": None}
-            storage.write_tables(making, rows, storage.write_shards(making, videos, spec.dim, rows), meta)
+            said = storage.write_shards(making, videos, spec.dim, rows)
+            some = iter(lambda: list(islice(said, storage.VIDEOS_AT_ONCE)), [])
+            storage.write_tables(making, rows, map(storage.captions_table, some), meta)
         return Corpus.open(path)
 
     @staticmethod

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from vclip.data import storage
 from vclip.data.captions import Captions
@@ -90,7 +91,7 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
 
 class FeatureStore:
     """The rows of `store.sqlite`: `entries` by video, as last read, and `meta`: spec, split, licence, the indexed
-    `folder` as seen from here, and a hash of what was `published`. With a `spec` it is made if need be."""
+    `folder` as seen from here, and whether all is `published`. With a `spec` it is made if need be."""
 
     def __init__(self, folder: Path, spec: FeatureSpec | None = None):
         self.folder = folder
@@ -142,6 +143,9 @@ class FeatureStore:
     def commit(self, rows: Collection[tuple], forget: Collection[str] = (), features: np.ndarray | None = None) -> None:
         """Replace `rows` (entry, captions) and `forget` those of other videos, all or nothing."""
         waiting = None if features is None else features.astype(np.float16).tobytes()
+        new = (shown(e, said) != shown(self.entries.get(e.video), self.captions(e.video)) for e, said in rows)
+        if self.meta["published"] and (forget or any(new)):
+            self.remember(published=False)
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
             insert = f"INSERT OR REPLACE INTO videos VALUES ({'?, ' * len(Entry._fields)}?, ?)"
@@ -156,6 +160,7 @@ class FeatureStore:
         waiting = {video: np.frombuffer(rows, np.float16).reshape(seconds, -1) for video, seconds, rows in found}
         if not waiting:
             return
+        self.remember(published=False)
         with self.db:
             shard = self.db.execute("INSERT INTO shards DEFAULT VALUES").lastrowid or 0
         storage.write_shard(self.folder / storage.shard_name(shard), list(waiting.values()))
@@ -173,11 +178,9 @@ class FeatureStore:
             # by the paths of their files, as a folder is listed; those without one come last
             there.sort(key=lambda entry: (entry.media is None, (entry.media or "").split("/")))
             rows = [(e.video, e.seconds, e.shard, e.row, e.media) for e in there]
-            said = ((entry.video, self.captions(entry.video)) for entry in there)
-            captions = ((video, Captions(**json.loads(text))) for video, text in said if text is not None)
             meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
-            storage.write_tables(self.folder, rows, captions, meta)
-            self.remember(published=self._hash())
+            storage.write_tables(self.folder, rows, self._captions([e.video for e in there]), meta)
+            self.remember(published=True)
         made = {storage.shard_name(shard) for (shard,) in self.db.execute("SELECT shard FROM shards")}
         stale = made - {storage.shard_name(entry.shard) for entry in there if entry.shard is not None}
         made |= {"corpus.json", "captions.parquet", "videos.parquet", PROJECTION}
@@ -188,13 +191,19 @@ class FeatureStore:
 
     def is_published(self) -> bool:
         """Whether readers see what the store knows."""
-        return (self.folder / "corpus.json").is_file() and self.meta["published"] == self._hash()
+        return (self.folder / "corpus.json").is_file() and self.meta["published"] is True
 
-    def _hash(self) -> str:
-        columns, digest = "video, media, seconds, shard, row, captions", hashlib.sha256()
-        for row in self.db.execute(f"SELECT {columns} FROM videos WHERE shard IS NOT NULL ORDER BY video"):
-            digest.update(repr(row).encode())
-        return digest.hexdigest()
+    def _captions(self, videos: list[str]) -> Iterator[pa.Table]:
+        find = "SELECT video, captions FROM json_each(?) CROSS JOIN videos ON video = value WHERE captions IS NOT NULL"
+        for first in range(0, len(videos), storage.VIDEOS_AT_ONCE):
+            some = json.dumps(videos[first : first + storage.VIDEOS_AT_ONCE])
+            if found := self.db.execute(f"{find} ORDER BY key", (some,)).fetchall():
+                yield storage.captions_of_json(*zip(*found, strict=True))
+
+
+def shown(entry: Entry | None, captions: str | None) -> tuple | None:
+    """What readers see of a video."""
+    return entry and entry.shard is not None and (entry.media, entry.seconds, entry.shard, entry.row, captions) or None
 
 
 def as_json(captions: Captions) -> str:

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from filelock import FileLock, Timeout
+from pyarrow.json import ParseOptions, ReadOptions, read_json
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -182,11 +182,9 @@ VIDEOS = pa.schema(
 VIDEOS_AT_ONCE = 1024  # the captions of a large corpus do not fit memory as Python's objects
 
 
-def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[tuple[str, Captions]], meta: dict) -> None:
+def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[pa.Table], meta: dict) -> None:
     """The tables, then corpus.json. `captions` are consumed first, as producing them may append to `videos`."""
-    rows = iter(captions)
-    some = iter(lambda: list(islice(rows, VIDEOS_AT_ONCE)), [])
-    write_table(path / "captions.parquet", CAPTIONS, map(captions_table, some))
+    write_table(path / "captions.parquet", CAPTIONS, captions)
     write_table(path / "videos.parquet", VIDEOS, [table(videos, VIDEOS)])
     write_json(path / "corpus.json", meta)
 
@@ -214,6 +212,17 @@ def table(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
 def captions_table(captions: Iterable[tuple[str, Captions]]) -> pa.Table:
     rows = [(video, *row) for video, said in captions for row in zip(said.start, said.end, said.text, strict=True)]
     return table(rows, CAPTIONS)
+
+
+def captions_of_json(videos: Sequence[str], said: Sequence[str]) -> pa.Table:
+    """The table of each video's captions, as `feature_store.as_json` writes them, without an object for each."""
+    lines = "\n".join(said).encode()
+    lists = pa.schema([pa.field(column.name, pa.list_(column.type)) for column in list(CAPTIONS)[1:]])
+    whole, parse = ReadOptions(block_size=len(lines) + 1), ParseOptions(explicit_schema=lists)
+    found = read_json(pa.BufferReader(lines), whole, parse).select(lists.names)
+    columns = [column.combine_chunks() for column in found]
+    owner = pa.array(videos).take(np.repeat(np.arange(len(videos)), columns[0].value_lengths()))
+    return pa.table([owner, *(column.flatten() for column in columns)], schema=CAPTIONS)
 
 
 def check_features(video_id: str, features: np.ndarray, dim: int) -> np.ndarray:

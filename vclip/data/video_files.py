@@ -94,8 +94,8 @@ def video_files(folder: Path) -> list[Path]:
             seen.add(place)
             folders[:] = sorted(f for f in folders if f[0] != ".")
             starts += [link for f in folders if os.path.islink(link := Path(root, f))]
-            files += [Path(root, name) for name in names if not name.startswith(".")]
-    files = [f for f in files if f.suffix.lower() not in OTHER_SUFFIXES]
+            names = (name for name in names if name[0] != "." and _suffix(name) not in OTHER_SUFFIXES)
+            files += [Path(root, name) for name in names]
     # a pipe or a socket would be waited for without end; a link whose file is away is said to be
     files = sorted((f for f in files if os.path.isfile(f) or not os.path.exists(f)), key=lambda f: f.parts)
     videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES or _moves(f)]
@@ -105,9 +105,13 @@ def video_files(folder: Path) -> list[Path]:
     return videos
 
 
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower().rstrip(".")
+
+
 def _inside(file: Path, folder: Path) -> str:
     """The path of a file in a folder that is known to hold it."""
-    return file.as_posix()[len(os.path.join(folder.as_posix(), "")) :]
+    return file.as_posix()[len(folder.as_posix()) :].lstrip("/")
 
 
 def _moves(file: Path) -> bool:
@@ -223,21 +227,25 @@ def compare(store: FeatureStore, files: Files, some: Sequence[str], forget: bool
     changes |= dict.fromkeys(gone & held, ("dropped", ""))
     rows = []
     for video, (before, now) in same.items():
-        said = had = store.captions(before.video)
+        read = None
         if now.shard is not None:
-            now, said = with_captions(now, files.captions(video), had)
+            now, read = with_captions(now, files.captions(video))
+        if now == before:
+            continue
+        had = store.captions(before.video)
+        said = had if now.caption_stamp in (before.caption_stamp, "unreadable") else read
         if said != had or now.caption_error != before.caption_error:
             changes.setdefault(video, ("captions", ""))
-        if now != before or said != had:
-            rows.append((now, said))
+        rows.append((now, said))
     store.commit(rows, forget=gone | moved)
     return todo, changes
 
 
 def _renamed(store: FeatureStore, files: Files, some: set[str]) -> Changes:
     """Give entries the ids that their files have now, as stems clash that did not, or no longer do."""
+    if not (old := [e for e in store.entries.values() if e.video not in files.videos]):
+        return {}
     ids = {path: v for v, file in files.videos.items() for path in (files.place(v)[1], os.fsencode(file))}
-    old = [e for e in store.entries.values() if e.video not in files.videos]
     now = {e: v for e in old if (v := ids.get(e.path) or ids.get(os.fsencode(store.file(e))))}
     kept = {e: v for e, v in now.items() if v in some and v not in store.entries}
     rows = [(e._replace(video=v), store.captions(e.video)) for e, v in kept.items()]
@@ -279,19 +287,19 @@ def _moved(store: FeatureStore, files: Files, todo: Sequence[str]) -> list[tuple
     return moved
 
 
-def with_captions(entry: Entry, file: Path | None, said: str | None) -> tuple[Entry, str | None]:
-    """The entry of a video and its captions as JSON, read if `file` is not as it was; if that fails it keeps `said`."""
-    stamp, error = "", ""
+def with_captions(entry: Entry, file: Path | None) -> tuple[Entry, str | None]:
+    """The entry of a video and its captions as JSON: None if `file` is as it was, or "unreadable"."""
+    stamp, error, said = "", "", None
     try:
         if file is not None:
             found = file.stat()
             stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
         if stamp == entry.caption_stamp:
-            return entry, said
+            return entry, None
         found, error = read_and_skip(file, length=entry.seconds) if file else (None, "")
         said = None if found is None else as_json(deduplicate(found))
     except NoCaptions:
-        said = None
+        pass
     except Exception as failed:
         stamp, error = "unreadable", str(failed) if isinstance(failed, OSError | ValueError) else f"{file}: {failed!r}"
     return entry._replace(caption_stamp=printable(stamp), caption_error=printable(error)), said

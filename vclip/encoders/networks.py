@@ -46,10 +46,8 @@ class NetworkEncoder:
         torch.save(vars(self), content := io.BytesIO())
         return content.getvalue()
 
-    def __setstate__(self, content: bytes) -> None:  # in another process, which may have another device
-        vars(self).update(
-            torch.load(io.BytesIO(content), processes().device, weights_only=False)
-        )  # already inside a pickle
+    def __setstate__(self, content: bytes) -> None:  # unpickled by another process, which may have another device
+        vars(self).update(torch.load(io.BytesIO(content), processes().device, weights_only=False))
 
     @torch.inference_mode()
     def __call__(self, frames: UInt8[np.ndarray, "n f s s 3"]) -> Float32[np.ndarray, "n F"]:

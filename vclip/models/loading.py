@@ -12,12 +12,13 @@ from transformers.utils.hub import cached_file
 
 from vclip.encoders.networks import EMBEDDING_CALLS, OFFLINE, ConSE, processes
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import DualEncoder, VideoCLIP
+from vclip.models.dual_encoder import DualEncoder
 from vclip.models.hub import MeanPooled, from_sentence_transformers, from_transformers
 from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 
 
 def load(source: str | PathLike[str], fps: int | None = None, size: int | None = None) -> DualEncoder:

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from vclip.data.spec import FeatureSpec
 from vclip.encoders.networks import EFFICIENTNET_LITE0, S3D_G
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.hub import unit
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 
 
 class LockedTextModel(VideoCLIPModel):

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from vclip.data.corpus import Corpus
 from vclip.data.samplers import Clips, PerClip, Videos, ranges
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import CLIPS_AT_ONCE, evaluating
 from vclip.models.locked_text import LockedTextModel
 from vclip.models.packing import on_device
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import CLIPS_AT_ONCE, evaluating
 
 
 class Batch(NamedTuple):

@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 
 from vclip.data.corpus import Corpus
 from vclip.data.storage import copy_into, locked, replace, write_json
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.loading import open_videoclip
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.training.config import TrainConfig
 
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"

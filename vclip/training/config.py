@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from vclip.data.samplers import Range
+from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips, Range
 from vclip.data.text import Settings
 
 MINIHOWTO_VIDEOS = 600  # of its training corpus
@@ -334,3 +334,10 @@ class FinetuneConfig(TrainConfig):
 
         values: dict = {"task": task, "checkpoint": minihowto() / "checkpoint", "warmup_steps": 20, "save_every": 50}
         return cls(**values | RELEASED.get(task, {}) | SAMPLE.get(task, {}) | changes)
+
+
+def sampler_of(config: PretrainConfig, max_text_tokens: int = 61) -> OverlappedClips | AlignedClips | MILNCEClips:
+    """The sampler that a config names."""
+    if config.sampler == "overlapped":
+        return OverlappedClips(config.video_seconds, config.text_tokens, max_text_tokens)
+    return AlignedClips(config.text_tokens, max_text_tokens) if config.sampler == "aligned" else MILNCEClips()

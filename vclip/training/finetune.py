@@ -16,8 +16,8 @@ from vclip.data.corpus import Corpus
 from vclip.data.storage import write_json
 from vclip.datasets._records import D, Dataset, subset
 from vclip.encoders.loading import encoder_files
-from vclip.models.dual_encoder import VideoCLIP, evaluating
 from vclip.models.processor import VideoCLIPProcessor
+from vclip.models.videoclip_encoder import VideoCLIP, evaluating
 from vclip.tasks.evaluate import HEADLINES, examiner
 from vclip.tasks.report import about, coverage, covered
 from vclip.training.checkpoint import Run, claim, read_run

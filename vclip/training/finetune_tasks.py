@@ -20,9 +20,9 @@ from vclip.datasets._records import Dataset, subset
 from vclip.datasets.coin import COIN
 from vclip.datasets.msrvtt import Question
 from vclip.losses import info_nce
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.segmenter import VideoCLIPForSegmentation
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.models.windows import sliding_windows
 from vclip.tasks.localization import true_seconds
 from vclip.tasks.report import covered

@@ -16,20 +16,20 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, BertTokenizer
 
 from vclip.data.corpus import Corpus
-from vclip.data.samplers import AlignedClips, MILNCEClips, OverlappedClips
+from vclip.data.samplers import AlignedClips, OverlappedClips
 from vclip.data.storage import new_folder
 from vclip.encoders.loading import encoder_files
 from vclip.losses import info_nce, mil_nce
 from vclip.models.config import VideoCLIPConfig
-from vclip.models.dual_encoder import VideoCLIP
 from vclip.models.locked_text import LockedText, LockedTextModel
 from vclip.models.processor import VideoCLIPProcessor
 from vclip.models.videoclip import VideoCLIPModel
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.tasks import retrieval
 from vclip.training.batches import embed_clips, embed_in_mini_batches, gather_embeddings, packed_tensors
 from vclip.training.checkpoint import Run, claim, data_hash, read_run
 from vclip.training.clusters import VideoIndex, sample_clusters, shuffled_batches, video_vectors
-from vclip.training.config import PretrainConfig
+from vclip.training.config import PretrainConfig, sampler_of
 from vclip.training.trainer import ORDER, REFRESH, VALIDATION, Trainer, random_stream, start_accelerator
 
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}  # as in bert-base-uncased
@@ -106,13 +106,6 @@ def own_word_pieces(corpus: Corpus, output: Path, size: int) -> Path:
         with new_folder(folder) as making:
             made.save_pretrained(making)
     return folder
-
-
-def sampler_of(config: PretrainConfig, max_text_tokens: int = 61) -> OverlappedClips | AlignedClips | MILNCEClips:
-    """The sampler that a config names."""
-    if config.sampler == "overlapped":
-        return OverlappedClips(config.video_seconds, config.text_tokens, max_text_tokens)
-    return AlignedClips(config.text_tokens, max_text_tokens) if config.sampler == "aligned" else MILNCEClips()
 
 
 def drawn_spans(corpus: Corpus, config: PretrainConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from vclip.data.prefetch import prefetch
 from vclip.encoders.networks import processes
-from vclip.models.dual_encoder import VideoCLIP
+from vclip.models.videoclip_encoder import VideoCLIP
 from vclip.training.checkpoint import Log, Progress, load_state, save_clip, save_state
 from vclip.training.config import TrainConfig, learning_rate
 

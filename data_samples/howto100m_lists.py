@@ -1,4 +1,4 @@
-"""HowTo100M (Miech et al. 2019): lists of narrated how-to videos."""
+"""HowTo100M (Miech et al. 2019): its lists of narrated how-to videos."""
 
 from dataclasses import dataclass
 from pathlib import Path
