@@ -28,6 +28,15 @@ def test_importing_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_plots_tasks_and_search_do_without_the_models_code():
+    """It takes seconds: the first cell of a notebook waits for it where it is imported there."""
+    code = "import sys, vclip.plots, vclip.notebook, vclip.scrubber, vclip.search.index, vclip.training.config\n"
+    code += "from vclip.tasks import evaluate, localization, retrieval, segmentation, videoqa\n"
+    code += "print('torch' in sys.modules, 'transformers.modeling_utils' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_every_public_name_is_there():
     assert all(getattr(vclip, name) is not None for name in vclip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
