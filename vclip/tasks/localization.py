@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import torch
 from jaxtyping import Float32, Float64, Real, UInt8
 from torch.nn import functional as F
@@ -117,6 +116,8 @@ def assign_uniform(seconds: int, steps: int) -> UInt8[np.ndarray, "T K"]:
 def random_probabilities(seconds: int, steps: int) -> Float64[np.ndarray, "T K"]:
     """Baseline: p(step k is at t) of K random seconds in order, C(t, k) C(T - 1 - t, K - 1 - k) / C(T, K)."""
     t, k = np.arange(seconds)[:, None], np.arange(steps)[None]
+    import scipy.stats  # which takes a second
+
     return scipy.stats.hypergeom.pmf(k, seconds - 1, t, steps - 1) * steps / seconds
 
 
