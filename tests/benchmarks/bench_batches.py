@@ -60,7 +60,7 @@ def in_memory(corpus) -> list[Video]:
     for i in range(len(corpus)):
         own = slice(*corpus.caption_offsets[i : i + 2])
         times = (corpus.caption_start[own].tolist(), corpus.caption_end[own].tolist())
-        shard, row = corpus._blocks[corpus._shard[i]], int(corpus._row[i])
+        shard, row = corpus._blocks[corpus._shard[i]], int(corpus.first_row[i])
         videos.append(Video(shard, row, int(corpus.seconds[i]), *times, words[own]))
     return videos
 
