@@ -142,12 +142,6 @@ def step_map(
     return figure
 
 
-def _logged(output: str | Path) -> list[dict]:
-    from vclip.training.checkpoint import LOG, read_log  # which loads the model's code for seconds
-
-    return read_log(Path(output)) if (Path(output) / LOG).is_file() else []
-
-
 class LiveCurve:
     """Loss and validation recall of a run in progress, redrawn: `pretrain(config, on_row=LiveCurve(config.output))`.
 
@@ -155,7 +149,9 @@ class LiveCurve:
     """
 
     def __init__(self, output: str | Path | None = None):
-        self.rows = _logged(output) if output else []
+        from vclip.training.checkpoint import LOG, read_log  # which loads the model's code for seconds
+
+        self.rows: list[dict] = read_log(Path(output)) if output and (Path(output) / LOG).is_file() else []
         self._drawn = 0.0
         self._display = None
 
@@ -166,7 +162,9 @@ class LiveCurve:
 
     def finish(self, output: str | Path) -> None:
         """Draw the whole run from the log in the folder `output`, including what preceded an interruption."""
-        self.rows = _logged(output)
+        from vclip.training.checkpoint import read_log
+
+        self.rows = read_log(Path(output))
         self.show()
 
     def show(self) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vclip.data import feature_store, storage
+from vclip.data.captions import Captions
 from vclip.data.corpus import Corpus
 from vclip.data.feature_store import Entry, FeatureStore, content_of, still, writing
 
@@ -111,11 +112,26 @@ def test_what_readers_do_not_see_is_not_published(out):
         store.commit([(store.entries["a"]._replace(mtime=9), store.captions("a"))])
         store.save(entry("bad", 0, status="failed"), None)
         store.finish()
+        store.commit([], forget=["bad"])
+        assert store.is_published()
         assert Corpus.open(out).tokenizer is not None and FeatureStore(out).entries["a"].mtime == 9
         store.commit([(store.entries["a"], None)])
         assert not FeatureStore(out).is_published()
         store.finish()
     assert Corpus.open(out).captions(0).text == []
+
+
+def test_captions_stay_with_their_video_whatever_its_id(out, monkeypatch):
+    monkeypatch.setattr(storage, "VIDEOS_AT_ONCE", 3)
+    ids = ["a\0b", "a", "null", '"', "7", "é", "\u2028", "😀", "mute"]
+    with writing(out, corpora.spec()) as store:
+        for i, video in enumerate(ids):
+            said = feature_store.as_json(Captions([i, i], [i + 1, i + 2], [video, "and"])) if video != "mute" else None
+            store.save(entry(video), said, made(video))
+        store.flush()
+        store.finish()
+    said = {video.video_id: video.captions.text for video in Corpus.open(out)}
+    assert said == {video: [video, "and"] for video in ids} | {"mute": []}
 
 
 def test_features_that_wait_for_a_shard_survive_a_kill(out):

@@ -205,3 +205,41 @@ def test_an_update_killed_at_ten_moments_leaves_the_old_index_or_the_new(cells, 
         assert [best(MomentIndex.open(path, clip()), query) for query in queries] == after
         assert not [*folder.glob(".*")] and len([*folder.glob("cells-*")]) == 2
     assert not finished[0]
+
+
+def again(features_in: str, path: str) -> None:
+    MomentIndex.build(clip(), Corpus.open(features_in), path)
+
+
+@pytest.mark.long
+def test_of_files_changed_in_place_an_update_killed_at_ten_moments_shows_no_mixture(tmp_path):
+    source, path, kept = (tmp_path / name for name in ("features", "index", "kept"))
+    source.mkdir()
+
+    def write(first: int) -> None:
+        for i in range(12):
+            np.save(source / f"{i}.npy", features(first + i))
+
+    def found(folder: Path) -> list[tuple[str, int]]:
+        return best(MomentIndex.open(folder, clip()), texts(["a query"])[0], 12 * SECONDS)
+
+    write(0)
+    again(str(source), str(kept))
+    before = found(kept)
+    write(1000)
+    start = time.monotonic()
+    assert run(again, str(source), str(tmp_path / "new")) == 0
+    longest, after, refused = time.monotonic() - start, found(tmp_path / "new"), 0
+    assert before != after
+    for kill in range(10):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(kept, path)
+        killed = run(again, str(source), str(path), kill_after=longest * (kill + 0.5) / 10)
+        try:
+            assert found(path) in ([before, after] if killed else [after])
+        except ValueError as error:
+            assert "has changed since it was indexed: call MomentIndex.build again" in str(error)
+            refused += 1
+        again(str(source), str(path))
+        assert found(path) == after
+    assert refused < 10

@@ -127,6 +127,8 @@ def test_what_is_no_picture_and_no_clip_is_refused(index, tmp_path):
         index.search((index.file("video 0.mov"), 3, 5))
     with pytest.raises(TypeError, match="f4"):
         index.search(np.zeros((8, 8, 3), np.float32))
+    with pytest.raises(TypeError, match="a picture is a Path, .* not 3"):
+        index.search(3)
 
 
 def test_said_and_both_are_the_loop(index):

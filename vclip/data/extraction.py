@@ -20,7 +20,7 @@ from vclip.data.feature_store import Content, Entry, FeatureStore, as_json, cont
 from vclip.data.prefetch import prefetch
 from vclip.data.spec import PROJECTION
 from vclip.data.storage import check_features, copy_into
-from vclip.data.text import printable
+from vclip.data.text import printable, short
 from vclip.data.video import open_video, read_seconds, resize_and_crop
 from vclip.data.video_files import Files, compare, is_in_shard, with_captions
 
@@ -164,6 +164,8 @@ def encode_file(path: Path, encoder, start: int = 0, end: int | None = None) -> 
 
 def encode_picture(picture: Path | Image.Image | np.ndarray, encoder) -> np.ndarray:
     """Features (1, F) float16 of an image file, a PIL image or (H, W, 3) uint8, as a second of equal frames."""
+    if not isinstance(picture, Path | Image.Image | np.ndarray):
+        raise TypeError(f"a picture is a Path, a PIL image or an array (H, W, 3) of uint8, not {short(picture)}")
     if not isinstance(picture, Image.Image):
         picture = Image.open(picture) if isinstance(picture, Path) else Image.fromarray(picture)
     frame = av.VideoFrame.from_image(ImageOps.exif_transpose(picture))

@@ -144,7 +144,7 @@ class FeatureStore:
         """Replace `rows` (entry, captions) and `forget` those of other videos, all or nothing."""
         waiting = None if features is None else features.astype(np.float16).tobytes()
         new = (shown(e, said) != shown(self.entries.get(e.video), self.captions(e.video)) for e, said in rows)
-        if self.meta["published"] and (forget or any(new)):
+        if self.meta["published"] and (any(shown(self.entries[v], None) for v in forget) or any(new)):
             self.remember(published=False)
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
@@ -194,11 +194,12 @@ class FeatureStore:
         return (self.folder / "corpus.json").is_file() and self.meta["published"] is True
 
     def _captions(self, videos: list[str]) -> Iterator[pa.Table]:
-        find = "SELECT video, captions FROM json_each(?) CROSS JOIN videos ON video = value WHERE captions IS NOT NULL"
         for first in range(0, len(videos), storage.VIDEOS_AT_ONCE):
-            some = json.dumps(videos[first : first + storage.VIDEOS_AT_ONCE])
-            if found := self.db.execute(f"{find} ORDER BY key", (some,)).fetchall():
-                yield storage.captions_of_json(*zip(*found, strict=True))
+            some = videos[first : first + storage.VIDEOS_AT_ONCE]
+            find = f"SELECT video, captions FROM videos WHERE video IN ({', '.join('?' * len(some))})"
+            found = dict(self.db.execute(find, some))
+            if said := {video: found[video] for video in some if found[video] is not None}:
+                yield storage.captions_of_json([*said], [*said.values()])
 
 
 def shown(entry: Entry | None, captions: str | None) -> tuple | None:

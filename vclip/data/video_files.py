@@ -94,8 +94,8 @@ def video_files(folder: Path) -> list[Path]:
             seen.add(place)
             folders[:] = sorted(f for f in folders if f[0] != ".")
             starts += [link for f in folders if os.path.islink(link := Path(root, f))]
-            names = (name for name in names if name[0] != "." and _suffix(name) not in OTHER_SUFFIXES)
-            files += [Path(root, name) for name in names]
+            of_interest = (n for n in names if os.path.splitext(n)[1].lower().rstrip(".") not in OTHER_SUFFIXES)
+            files += [Path(root, name) for name in of_interest if name[0] != "."]
     # a pipe or a socket would be waited for without end; a link whose file is away is said to be
     files = sorted((f for f in files if os.path.isfile(f) or not os.path.exists(f)), key=lambda f: f.parts)
     videos = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES or _moves(f)]
@@ -103,10 +103,6 @@ def video_files(folder: Path) -> list[Path]:
         some = ", ".join(repr(printable(f.name)) for f in left_out[:3])
         warnings.warn(f"{len(left_out)} files in {folder} hold no moving picture, such as {some}", stacklevel=2)
     return videos
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower().rstrip(".")
 
 
 def _inside(file: Path, folder: Path) -> str:
