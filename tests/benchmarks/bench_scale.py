@@ -92,7 +92,7 @@ def bench_epoch(against, tmp_path):
 
     def on_row(row: dict) -> None:
         nonlocal updates
-        name = "retrieval" if "stage" in row else "index" if "index" in row else "update"
+        name = "retrieval" if "stage" in row else "index" if "videos_embedded" in row else "update"
         times[name] = process_time()
         updates = row["step"]
 

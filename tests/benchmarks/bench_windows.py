@@ -99,5 +99,5 @@ def bench_windows(compare, model, processor, task, beside):
     target, limit = (1 / 1.1, 1) if alone else (None, None)
     seconds = np.array([len(clip) for clip in clips])
     conditions = {"videos": VIDEOS, "windows": len(clips), "seconds": f"{seconds.mean():.1f} of {SIZE}"}
-    ours = partial(examine, model, processor, records, corpus)
+    ours = partial(examine, VideoCLIP(model, processor), records, corpus)
     compare(f"{task}, beside {beside}", other, ours, rounds=5, target=target, limit=limit, **conditions)
