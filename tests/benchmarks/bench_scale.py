@@ -63,7 +63,7 @@ def bench_extraction(against, tmp_path):
 
 
 def bench_epoch(against, tmp_path):
-    """An epoch of the sample recipe: 37 updates from 8 timed ones, 592 videos' vectors from 64."""
+    """An epoch of the sample recipe: its updates from 8 timed ones, 592 videos' vectors from 64."""
     config = PretrainConfig.sample(epochs=1, validation=None, output=str(tmp_path / "run"))
     corpus = Corpus.open(config.corpus).tokenize(AutoTokenizer.from_pretrained(config.tokenizer))
     model, rng = new_model(config, corpus), np.random.default_rng(0)
@@ -76,7 +76,7 @@ def bench_epoch(against, tmp_path):
         optimizer.step()
         optimizer.zero_grad()
 
-    batches, drawing, stepping = [rng.permutation(len(corpus))[:16] for _ in range(9)], [], []
+    batches, drawing, stepping = [rng.permutation(len(corpus))[: config.videos_per_batch] for _ in range(9)], [], []
     for batch in batches:
         start = process_time()
         inputs = contrast.inputs(batch, rng)
