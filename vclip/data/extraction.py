@@ -24,8 +24,7 @@ from vclip.data.text import printable, short
 from vclip.data.video import open_video, read_seconds, resize_and_crop
 from vclip.data.video_files import Files, compare, is_in_shard, with_captions
 
-BYTES_AT_ONCE = 8 * 2**20  # of frames, at least a second: 56 s at 3 frames of 128 x 128 a second, 1 s for S3D
-SECONDS_AT_ONCE = 256
+BYTES_AT_ONCE, SECONDS_AT_ONCE = 8 * 2**20, 256  # of frames: 56 s at 3 of 128 x 128 a second, 1 s for S3D
 
 
 class Row(NamedTuple):

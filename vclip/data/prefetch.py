@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import get_ident
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -11,13 +11,17 @@ T = TypeVar("T")
 
 def prefetch(items: Generator[T, None, None], n: int = 1) -> Generator[T, None, None]:
     """Yield the items, up to `n` computed ahead in a thread; errors come in turn, closing closes `items` too."""
-    pool, end = ThreadPoolExecutor(1), object()
+    end, worker, ahead = object(), [], deque[Any]()
+    pool = ThreadPoolExecutor(1, initializer=lambda: worker.append(get_ident()))
     try:
-        ahead: deque[Any] = deque(pool.submit(next, items, end) for _ in range(n))
-        while (item := ahead.popleft().result()) is not end:
+        ahead.extend(pool.submit(next, items, end) for _ in range(n))
+        while (item := ahead[0].result()) is not end:
+            ahead.popleft()
             ahead.append(pool.submit(next, items, end))
             yield item
     finally:
-        with suppress(RuntimeError):  # the garbage collector may run in the pool's own thread
-            pool.shutdown(cancel_futures=True)
+        # the garbage collector may come here in any thread: the pool's own, or one that starts, where a join would hang
+        pool.shutdown(wait=False, cancel_futures=True)
+        if get_ident() not in worker:
+            wait([future for future in ahead if not future.cancelled()])
             items.close()

@@ -1,7 +1,4 @@
-"""Dual encoders, as tasks and search use them: n clips or texts, T seconds of a clip, F feature size, D hidden size.
-
-Nothing here imports transformers' models, which takes seconds: tasks and plots do not need them.
-"""
+"""Dual encoders, as tasks and search use them: n clips or texts, T seconds of a clip, F feature size, D hidden size."""
 
 import math
 import warnings
