@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from tqdm import TMonitor
 
 LIMIT = (
     "import resource\n"
@@ -19,3 +22,11 @@ def run_limited(script: str, *arguments: object, seconds: int = 20, megabytes: i
     done = subprocess.run([*command, *map(str, arguments)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"ended with {done.returncode}: {done.stderr[-500:]}"
     return done.stdout
+
+
+def still_running(threads: set[threading.Thread]) -> list[threading.Thread]:
+    """Those that are not of `threads`, nor tqdm's own, and do not end within half a minute."""
+    others = [thread for thread in set(threading.enumerate()) - threads if not isinstance(thread, TMonitor)]
+    for thread in others:
+        thread.join(30)
+    return [thread for thread in others if thread.is_alive()]

@@ -8,6 +8,7 @@ import weakref
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from limits import still_running
 
 from vclip.data.prefetch import prefetch
 
@@ -45,10 +46,7 @@ def test_an_error_comes_in_its_turn_and_says_where(error):
     assert (next(got), next(got)) == (0, 1)
     with pytest.raises(error, match="as asked") as raised:
         next(got)
-    assert raised.traceback[-1].name == "items"
-    for thread in set(threading.enumerate()) - threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    assert raised.traceback[-1].name == "items" and not still_running(threads)
 
 
 def test_closed_it_waits_for_the_item_under_way_and_closes_the_rest():
@@ -71,7 +69,7 @@ def test_closed_it_waits_for_the_item_under_way_and_closes_the_rest():
     got = prefetch(source, 1)
     assert next(got) == 0 and begun.wait(60)
     got.close()
-    assert made == [0, 1] and closed and set(threading.enumerate()) <= threads
+    assert made == [0, 1] and closed and not still_running(threads)
 
 
 def test_what_was_computed_but_not_asked_for_is_let_go():
