@@ -33,6 +33,7 @@ from vclip.training.batches import pack
 import howto
 
 VIDEOS, CLIPS, BATCHES, ROUNDS = 32, 16, 4, 11  # a batch's, and how many batches a round has
+CONFIG = VideoCLIPConfig()
 SECONDS, TOKENS = 32, 63  # of a padded row, video and text
 TARGET = 33_000  # pairs a second feed one H200
 
@@ -110,7 +111,7 @@ def plain_batch(in_memory: list[Video], videos: np.ndarray, open_once: bool = Fa
 
 
 def our_batch(corpus: Corpus, videos: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    batch = pack(corpus, videos, OverlappedClips().sample(corpus, videos, CLIPS, rng), VideoCLIPConfig())
+    batch = pack(corpus, videos, OverlappedClips().sample(corpus, videos, CLIPS, rng), CONFIG)
     return tuple(torch.from_numpy(array) for array in batch[:4])
 
 
