@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from permissions import unprivileged
 from safetensors.numpy import load_file, save_file
@@ -421,6 +421,7 @@ def test_damage_is_said_in_a_sentence_that_names_the_file(copied, file, damage):
 @pytest.mark.parametrize("name", ["videos.parquet", "captions.parquet"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@example(at=0.3063246528033503, bit=0)  # the texts' column is read as empty
 def test_a_flipped_bit_of_a_table_changes_nothing_or_is_refused(whole, tmp_path, name, at, bit):
     folder = shutil.copytree(whole, tmp_path / "c", dirs_exist_ok=True)
     content = bytearray((whole / name).read_bytes())

@@ -202,7 +202,8 @@ class Corpus:
     def caption_text(self) -> pa.ChunkedArray:
         with storage.reading(self._table):
             texts = self._captions.read(["text"])["text"].cast(pa.string())
-            texts.validate(full=True)
+            if texts.validate(full=True) or len(texts) != len(self.caption_start):  # `validate` raises, or returns None
+                raise ValueError("texts are missing")
             return texts
 
     def gather_features(

@@ -202,8 +202,7 @@ class FeatureStore:
                 yield storage.captions_of_json([*said], [*said.values()])
 
 
-def shown(entry: Entry | None, captions: str | None) -> tuple | None:
-    """What readers see of a video."""
+def shown(entry: Entry | None, captions: str | None) -> tuple | None:  # what readers see of a video
     return entry and entry.shard is not None and (entry.media, entry.seconds, entry.shard, entry.row, captions) or None
 
 
