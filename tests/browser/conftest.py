@@ -195,13 +195,19 @@ class Console(list):
 
 
 @pytest.fixture(scope="session")
-def console() -> Console:
-    """What any page complained of; a page that fails a test is told of in all that follow."""
+def complaints() -> Console:
     return Console()
 
 
+@pytest.fixture
+def console(complaints) -> Console:
+    """What any page complained of in this test."""
+    complaints.clear()
+    return complaints
+
+
 @pytest.fixture(scope="session")
-def open_notebook(world, lab, chromium, console):
+def open_notebook(world, lab, chromium, complaints):
     """Opens a notebook in JupyterLab, the project's or one of ours, runs it, gives the page with the browser."""
 
     def opened(name: str, run: bool = True, **cell):
@@ -212,7 +218,7 @@ def open_notebook(world, lab, chromium, console):
             nbformat.write(notebook, world / "home" / name)
         elif run:
             write_notebook(world, name, **cell)
-        page = console.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
+        page = complaints.listen(chromium.new_page(viewport={"width": 1300, "height": 1100}))
         page.set_default_timeout(PATIENCE)
         page.goto(lab.format(name))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
@@ -233,6 +239,10 @@ def shared_page(open_notebook):
 
 
 @pytest.fixture
-def page(shared_page, artefacts, request):
+def page(shared_page, world, artefacts, request):
+    """The shared page; what a test asked of it, or left held when it failed, is not the next one's."""
     yield shared_page
     shared_page.screenshot(path=artefacts / f"{request.node.name}.png")
+    for hold in (world / "home").glob("hold *"):
+        hold.unlink()
+    shared_page.fill(".vclip-files", "")
