@@ -32,6 +32,7 @@ def test_a_number_in_place_of_a_text_is_refused_with_what_to_type():
     check_parameters({"In": cells, "output": "2024", "epochs": 3})
 
 
+@pytest.mark.long
 def test_papermill_stops_at_an_unknown_parameter(tmp_path):
     parameters = nbformat.v4.new_code_cell("clips = 3", metadata={"tags": ["parameters"]})
     check = nbformat.v4.new_code_cell("from vclip.notebook import check_parameters\n\ncheck_parameters(globals())")

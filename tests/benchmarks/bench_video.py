@@ -1,5 +1,5 @@
-"""From a file to features: decoding to 224 x 224 against a pipe from the program ffmpeg, S3D folded against eager, and
-which of disk, decoder and encoder bounds the extraction.
+"""From a file to features: decoding to 224 x 224 against a pipe from the program ffmpeg, S3D folded against eager,
+which of disk, decoder and encoder bounds the extraction, and one frame a second against three.
 
 Videos are H.264 at 30 frames a second, a pattern that moves under noise that is new in every frame; weights are random,
 which changes no time.
@@ -18,10 +18,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import vclip
 from vclip.data.extraction import encode_file
 from vclip.data.video import read_seconds
-from vclip.encoders.networks import EfficientNetLite0, S3DEncoder
+from vclip.datasets import youcook2
+from vclip.encoders.networks import EfficientNetLite0, Projection, S3DEncoder
 from vclip.encoders.s3d import S3D, fold
+from vclip.tasks import retrieval
 
 from processor import has_bf16
 
@@ -164,3 +167,39 @@ def bench_stages(report, videos, s3d, name, seconds):
     title = f"extraction with {name}, {spec.fps} frames of {spec.size} a second, 360p, bound by the {slowest}"
     added = round(times[slowest] / (times["decoder"] + times["encoder"]), 3)
     report(title, times[slowest] / whole, seconds=len(frames), **shown, **{"one after the other": added})
+
+
+HELD_OUT = ("val", "test", "unseen")
+
+
+def held_out_clips(folder: Path) -> list[youcook2.Clip]:
+    """Of the videos that ship in MiniHowTo those that the shipped model was not trained on, step by step."""
+    there = {path.stem for path in (folder / "videos").glob("*.mp4")}
+    return [clip for split in HELD_OUT for clip in youcook2.load(folder / "youcook2" / split) if clip.video_id in there]
+
+
+@pytest.mark.parametrize("source", ["MiniHowTo", "720p"])
+def bench_one_frame_a_second(compare, videos, source):
+    """What `fps=1` saves; and how much less the shipped model finds in it, which was trained on three."""
+    folder, conditions = vclip.minihowto(), {}
+    three = Projection.load(EfficientNetLite0(), folder / "projection.safetensors")
+    one = Projection(EfficientNetLite0(fps=1), three.matrix, three.offset)
+    clips = held_out_clips(folder)
+    paths = sorted({folder / "videos" / f"{clip.video_id}.mp4" for clip in clips})
+    paths = paths if source == "MiniHowTo" else [videos(720, 24)]
+    found = {encoder.spec.fps: {path.stem: encode_file(path, encoder)[0] for path in paths} for encoder in (three, one)}
+    seconds = sum(map(len, found[1].values()))
+    if source == "MiniHowTo":
+        model = vclip.load(folder / "checkpoint")
+        z_t = model.encode_texts([clip.sentence for clip in clips])
+        for fps, features in found.items():
+            z_v = model.encode_clips([features[clip.video_id][clip.start : clip.end] for clip in clips])
+            conditions[f"R@1 at {fps} a second"] = round(retrieval.score(z_t @ z_v.T).r1, 3)
+        conditions |= {"clips": len(clips), "chance": round(1 / len(clips), 3)}
+
+    def extract(encoder) -> None:
+        for path in paths:
+            encode_file(path, encoder)
+
+    name = f"extraction with EfficientNet-Lite0, {source}: one frame a second against three"
+    compare(name, lambda: extract(three), lambda: extract(one), rounds=5, seconds=seconds, **conditions)

@@ -291,6 +291,7 @@ def test_a_picture_that_stands_still_is_encoded_once(tmp_path, monkeypatch, most
     assert features.tolist() == [[np.float16(np.float32(level) / 255)] * 3 for level in levels]
 
 
+@pytest.mark.long
 def test_any_map_may_do_the_work(tmp_path, capsys):
     folder = make(tmp_path / "videos", "abcdef")
     (folder / "bad.mov").write_bytes(b"")

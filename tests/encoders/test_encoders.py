@@ -107,6 +107,7 @@ def test_a_second_is_encoded_alike_alone_and_among_others(efficientnet):
     assert efficientnet(seconds[:0]).shape == (0, 2560)
 
 
+@pytest.mark.long
 def test_one_that_was_pickled_encodes_alike(models, efficientnet):
     """Processes of a pool get it so."""
     for encoder in (efficientnet, ConSE(size=64), AutoModelEncoder(str(models / "clip")), S3DEncoder(S3D())):

@@ -86,6 +86,7 @@ def rebuilt(index: MomentIndex, path: Path) -> MomentIndex:
     return MomentIndex.build(clip(), index.corpus, path)
 
 
+@pytest.mark.long
 def test_twenty_updates_are_as_good_as_a_rebuild(cells, made, tmp_path):
     path, rng = shutil.copytree(made, tmp_path / "corpus"), np.random.default_rng(0)
     index = MomentIndex.build(clip(), path)
