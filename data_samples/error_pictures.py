@@ -10,7 +10,6 @@ import pandas as pd
 from error_kinds import Meaning, meaning
 from map_widget import PointMap
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 from shipped import film, picture
 
 from vclip import Corpus, DualEncoder, plots
@@ -102,6 +101,8 @@ def by_pair(rows: pd.DataFrame, truth: dict) -> pd.DataFrame:
 
     Per cent with their clip first (95 % Wilson interval), and per cent whose first clip has the action, or the thing.
     """
+    from scipy.stats import binomtest  # whose import takes longer than all else in the notebook's first cell but torch
+
     trained = {(action, thing) for (video, _), (action, thing, _) in truth.items() if video.startswith("train")}
     seen = np.array([pair in trained for pair in zip(rows["action"], rows["thing"], strict=True)])
     table = {}
