@@ -54,9 +54,9 @@ def rank_texts(
     z_t: Float[np.ndarray, "N D"], z_v: Float[np.ndarray, "M D"], own: Int[np.ndarray, " N"]
 ) -> pd.DataFrame:
     """Rank N texts among M videos by dot product, `AT_ONCE` similarities at a time; text i seeks video `own[i]`."""
-    distinct, which = np.unique(z_v, axis=0, return_inverse=True)  # equal videos tie, see `ties.products`
-    if len(distinct) == len(z_v):
-        distinct, which = z_v, slice(None)
+    which: Any = np.array(once((row + 0).tobytes() for row in z_v)[1])  # -0 is 0; np.unique copies all rows, twice
+    _, first = np.unique(which, return_index=True)
+    distinct, which = (z_v, slice(None)) if len(first) == len(z_v) else (z_v[first], which)  # see `ties.products`
     step = max(1, AT_ONCE // len(z_v))
     blocks = range(0, len(z_t), step)
     return pd.concat([_rank((z_t[i : i + step] @ distinct.T)[:, which], own[i : i + step]) for i in blocks])
