@@ -69,17 +69,20 @@ def test_ranks_equal_loop(pair, block, data):
         assert (found.similarity, found.top, found.top_similarity) == (row[mine], row.index(max(row)), max(row))
 
 
-def test_videos_that_are_one_are_level():
+@pytest.mark.parametrize("n", [13, 397])
+@pytest.mark.parametrize("block", [1, 2**24])
+def test_videos_that_are_one_are_level(n, block):
     """BLAS rounds the products of equal columns differently: without care some texts would not see the tie."""
     rng = np.random.default_rng(0)
-    z = rng.standard_normal((397, 768), dtype=np.float32)
+    z = rng.standard_normal((n, 768), dtype=np.float32)
     z[:, 0] = 0
     again = z * np.array([-1] + 767 * [1], np.float32)  # its -0 equals 0
     z_v = np.concatenate([z, again, z[:3]])
     z_t = z_v + rng.standard_normal(z_v.shape, dtype=np.float32)
-    got = rank_texts(z_t, z_v, np.arange(len(z_v)))
-    assert got["level"].tolist() == [3] * 3 + [2] * 394 + [3] * 3 + [2] * 394 + [3] * 3
-    assert got["closer"].tolist() == [0] * len(z_v) and got["top"].tolist() == [i % 397 for i in range(len(z_v))]
+    with patch.object(retrieval, "AT_ONCE", block):
+        got = rank_texts(z_t, z_v, np.arange(len(z_v)))
+    assert got["level"].tolist() == 2 * ([3] * 3 + [2] * (n - 3)) + [3] * 3
+    assert got["closer"].tolist() == [0] * len(z_v) and got["top"].tolist() == [i % n for i in range(len(z_v))]
 
 
 def test_memory_does_not_grow_with_the_matrix():
