@@ -79,5 +79,5 @@ def bench_neighbours_on_cuda(report):
         seconds.append(perf_counter() - start)
     median = float(np.median(seconds[1:]))
     shown = {"seconds": round(median, 2), "recall": recall(found[:64], true_neighbours(vectors, seeds[:64]))}
-    shown["card"] = torch.cuda.get_device_name()
-    report(f"2 s over the neighbours of {len(seeds):,} seeds among {VIDEOS:,}", 2 / median, target=1.0, **shown)
+    name = f"2 s over the neighbours of {len(seeds):,} seeds among {VIDEOS:,}"
+    report(name, 2 / median, target=1.0, **shown, card=torch.cuda.get_device_name())

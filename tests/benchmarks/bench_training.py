@@ -79,8 +79,9 @@ def plain_step(batch: Batch, width: int) -> Callable[[], None]:
 
     def loss() -> Tensor:
         ids, mask, features, video_mask = rows
-        z_v = model.get_video_features(features, video_mask).pooler_output
-        return info_nce(z_v, model.get_text_features(ids, mask).pooler_output)
+        z_v, z_t = model.get_video_features(features, video_mask), model.get_text_features(ids, mask)
+        assert z_v.pooler_output is not None and z_t.pooler_output is not None
+        return info_nce(z_v.pooler_output, z_t.pooler_output)
 
     return step(model, loss, fused=False)
 
@@ -131,7 +132,7 @@ def bench_step_in_bf16(compare, batch, width):
 def bench_attention(compare, batch):
     """One layer's attention of the texts, 768 wide, forward and backward: masked over padded rows, or by length."""
     packing, dropout = Packing(torch.from_numpy(batch.text_lengths), torch.device("cpu")), 0.1
-    rows = [torch.randn(len(packing.clip), 12, 64, requires_grad=True) for _ in range(3)]
+    query, key, value = rows = [torch.randn(len(packing.clip), 12, 64, requires_grad=True) for _ in range(3)]
     place = packing.clip, packing.within
     mask = torch.zeros(len(batch.text_lengths), TOKENS, dtype=torch.bool).index_put(place, torch.tensor(True))
     bias = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None, None]
@@ -143,7 +144,7 @@ def bench_attention(compare, batch):
         (weights @ v).transpose(1, 2)[place].sum().backward()
 
     def ours() -> None:
-        by_length(*rows, packing, 1 / 8, dropout).sum().backward()
+        by_length(query, key, value, packing, 1 / 8, dropout).sum().backward()
 
     tokens = f"{batch.text_lengths.mean():.1f} of {TOKENS}"
     compare("attention of 64 texts on a CPU", plain, ours, rounds=11, dropout=dropout, tokens=tokens)

@@ -187,7 +187,10 @@ def bench_one_frame_a_second(compare, videos, source):
     clips = held_out_clips(folder)
     paths = sorted({folder / "videos" / f"{clip.video_id}.mp4" for clip in clips})
     paths = paths if source == "MiniHowTo" else [videos(720, 24)]
-    found = {encoder.spec.fps: {path.stem: encode_file(path, encoder)[0] for path in paths} for encoder in (three, one)}
+    found = {
+        encoder.spec.fps: {path.stem: np.array(encode_file(path, encoder)[0]) for path in paths}
+        for encoder in (three, one)
+    }
     seconds = sum(map(len, found[1].values()))
     if source == "MiniHowTo":
         model = vclip.load(folder / "checkpoint")

@@ -87,7 +87,7 @@ def flash(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: fl
 
 
 def by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
-    """`attend`, dense, block by block; on a CPU masked padding takes 1.3 times as long or more (bench_attention)."""
+    """`attend`, dense, block by block; on a CPU masked padding takes as long or 1.3 times as long (bench_attention)."""
     attended = []
     for block in zip(*map(packing.split, (query * scale, key, value)), strict=True):
         q, k, v = (rows.transpose(1, 2) for rows in block)
