@@ -121,6 +121,44 @@ def test_what_readers_do_not_see_is_not_published(out):
     assert Corpus.open(out).captions(0).text == []
 
 
+def test_captions_that_stay_are_not_written_again(out, monkeypatch):
+    """Features made anew, a video without captions, a kill at the flag: the table stays, with its tokens; else not."""
+    written = []
+    monkeypatch.setattr(FeatureStore, "_captions", lambda store, videos, real=FeatureStore._captions: (
+        written.append(videos), real(store, videos))[1])  # fmt: skip
+    with writing(out, corpora.spec()) as store:
+        add(store, "abc")
+        store.finish()
+        Corpus.open(out).tokenize(corpora.tokenizer())
+        add(store, "b", 5)
+        store.save(entry("mute", 2), None, made("mute", 2))
+    with writing(out, corpora.spec()) as store:  # what waited is flushed as it is opened
+        assert store.meta["published"] == "captions" and not store.is_published()
+        store.finish()
+        assert store.is_published() and len(written) == 1
+        corpus = Corpus.open(out)
+        assert corpus.tokenizer is not None and corpus.seconds[corpus.index("b")] == 5 and len(corpus) == 4
+        assert [len(corpus.captions(corpus.index(video)).text) for video in ("a", "b", "c", "mute")] == [1, 1, 1, 0]
+        held = store.entries
+        for n, change in enumerate((
+            lambda: store.commit([(held["b"], None)]),
+            lambda: store.commit([(held["a"]._replace(media="z.mp4"), SAID)]),
+            lambda: store.save(entry("d", 2), SAID, made("d", 2)),
+            lambda: store.commit([], forget=["a"]),
+            lambda: store.remember(published="a hash, as stores had once"),
+            lambda: store.save(entry("d", 0, status="failed"), None),
+            lambda: (out / "captions.parquet").unlink() or store.save(entry("mute", 3), None, made("mute", 3)),
+        ), 2):  # fmt: skip
+            change()
+            add(store, "c", n)  # the table of captions is no truer for a later change that leaves it alone
+            store.flush()
+            store.finish()
+            corpus = Corpus.open(out)
+            assert store.is_published() and len(written) == n, n
+            told = {video: corpus.captions(i).text for i, video in enumerate(corpus.video_ids)}
+            assert told == {v: ["stir é"] if store.captions(v) else [] for v, e in held.items() if e.shard is not None}
+
+
 def test_captions_stay_with_their_video_whatever_its_id(out, monkeypatch):
     monkeypatch.setattr(storage, "VIDEOS_AT_ONCE", 3)
     ids = ["a\0b", "a", "null", '"', "7", "é", "\u2028", "😀", "mute"]

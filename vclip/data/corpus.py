@@ -309,7 +309,7 @@ class Corpus:
             names, start, end = self._captions.read(["video_id", "start", "end"]).select(["video_id", "start", "end"])
             ids: Any = names.cast(pa.dictionary(pa.int32(), pa.string())).combine_chunks()
             owner = np.array([self._index.get(name, -1) for name in ids.dictionary.to_pylist()], np.int32)[ids.indices]
-            if names.null_count or (np.diff(owner, prepend=0) < 0).any():
+            if names.null_count or (owner[:1] < 0).any() or (owner[1:] < owner[:-1]).any():
                 raise ValueError("captions are not in the order of the videos")
             self.caption_offsets = np.searchsorted(owner, np.arange(len(self) + 1)).astype(np.int64)
             self.caption_start, self.caption_end = (x.cast(pa.float64()).to_numpy() for x in (start, end))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -91,7 +91,7 @@ def writing(folder: Path, spec: FeatureSpec) -> Iterator["FeatureStore"]:
 
 class FeatureStore:
     """The rows of `store.sqlite`: `entries` by video, as last read, and `meta`: spec, split, licence, the indexed
-    `folder` as seen from here, and whether all is `published`. With a `spec` it is made if need be."""
+    `folder` as seen from here, whether all is `published`, or "captions". With a `spec` it is made if need be."""
 
     def __init__(self, folder: Path, spec: FeatureSpec | None = None):
         self.folder = folder
@@ -107,9 +107,7 @@ class FeatureStore:
             if spec is not None and not self.meta:
                 self.remember(spec=asdict(spec), split=None, licence=None, folder=None, published=None)
         except sqlite3.DatabaseError as error:
-            remedy = (
-                f"copy it again; or delete it: an index is built again without {folder}, a corpus goes on in a new "
-            )
+            remedy = f"copy it again; or delete it: an index is built anew without {folder}, a corpus goes on in a new "
             remedy += f"folder made by vclip.merge([{str(folder)!r}], new)"
             raise ValueError(f"{folder / STORE} cannot be read ({error}): {remedy}") from None
         self.spec = FeatureSpec.read(self.meta["spec"], folder / STORE)
@@ -122,8 +120,7 @@ class FeatureStore:
     def remember(self, **meta) -> None:
         self.meta |= meta
         with self.db:
-            items = [(key, json.dumps(value)) for key, value in meta.items()]
-            self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", items)
+            self.db.executemany("REPLACE INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
 
     def file(self, entry: Entry) -> Path:
         """Where the file of a video is, or was."""
@@ -143,9 +140,12 @@ class FeatureStore:
     def commit(self, rows: Collection[tuple], forget: Collection[str] = (), features: np.ndarray | None = None) -> None:
         """Replace `rows` (entry, captions) and `forget` those of other videos, all or nothing."""
         waiting = None if features is None else features.astype(np.float16).tobytes()
-        new = (shown(e, said) != shown(self.entries.get(e.video), self.captions(e.video)) for e, said in rows)
-        if self.meta["published"] and (any(shown(self.entries[v], None) for v in forget) or any(new)):
-            self.remember(published=False)
+        old = [shown(self.entries.get(e.video), self.captions(e.video)) for e, _ in rows]
+        new = [shown(e, said, waits=features is not None) for e, said in rows]
+        gone = any(self.entries[video].shard is not None for video in forget)
+        if self.meta["published"] and (gone or new != old):
+            same = not gone and [said for said, _ in new] == [said for said, _ in old]
+            self.remember(published=same and self.meta["published"] in (True, "captions") and "captions")
         with self.db:
             self.db.executemany("DELETE FROM videos WHERE video = ?", [(video,) for video in forget])
             insert = f"INSERT OR REPLACE INTO videos VALUES ({'?, ' * len(Entry._fields)}?, ?)"
@@ -160,7 +160,7 @@ class FeatureStore:
         waiting = {video: np.frombuffer(rows, np.float16).reshape(seconds, -1) for video, seconds, rows in found}
         if not waiting:
             return
-        self.remember(published=False)
+        self.remember(published=self.meta["published"] in (True, "captions") and "captions")
         with self.db:
             shard = self.db.execute("INSERT INTO shards DEFAULT VALUES").lastrowid or 0
         storage.write_shard(self.folder / storage.shard_name(shard), list(waiting.values()))
@@ -179,7 +179,8 @@ class FeatureStore:
             there.sort(key=lambda entry: (entry.media is None, (entry.media or "").split("/")))
             rows = [(e.video, e.seconds, e.shard, e.row, e.media) for e in there]
             meta = {name: self.meta[name] for name in ("spec", "split", "licence")} | {"tokenizer": None}
-            storage.write_tables(self.folder, rows, self._captions([e.video for e in there]), meta)
+            kept = self.meta["published"] == "captions" and (self.folder / "captions.parquet").is_file()
+            storage.write_tables(self.folder, rows, None if kept else self._captions([e.video for e in there]), meta)
             self.remember(published=True)
         made = {storage.shard_name(shard) for (shard,) in self.db.execute("SELECT shard FROM shards")}
         stale = made - {storage.shard_name(entry.shard) for entry in there if entry.shard is not None}
@@ -202,8 +203,10 @@ class FeatureStore:
                 yield storage.captions_of_json([*said], [*said.values()])
 
 
-def shown(entry: Entry | None, captions: str | None) -> tuple | None:  # what readers see of a video
-    return entry and entry.shard is not None and (entry.media, entry.seconds, entry.shard, entry.row, captions) or None
+def shown(entry: Entry | None, captions: str | None, waits: bool = False) -> tuple[Any, Any]:
+    """What readers see of a video: in the table of captions, which is in the order of `media`; in the others."""
+    rest = entry and (waits or entry.shard is not None) and (entry.media, entry.seconds, entry.shard, entry.row) or None
+    return rest and captions and (rest[0], captions), rest
 
 
 def as_json(captions: Captions) -> str:

@@ -182,9 +182,10 @@ VIDEOS = pa.schema(
 VIDEOS_AT_ONCE = 1024  # the captions of a large corpus do not fit memory as Python's objects
 
 
-def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[pa.Table], meta: dict) -> None:
-    """The tables, then corpus.json. `captions` are consumed first, as producing them may append to `videos`."""
-    write_table(path / "captions.parquet", CAPTIONS, captions)
+def write_tables(path: Path, videos: Sequence[tuple], captions: Iterable[pa.Table] | None, meta: dict) -> None:
+    """The tables, but for captions that stay (None), then corpus.json. To produce `captions` may append to `videos`."""
+    if captions is not None:
+        write_table(path / "captions.parquet", CAPTIONS, captions)
     write_table(path / "videos.parquet", VIDEOS, [table(videos, VIDEOS)])
     write_json(path / "corpus.json", meta)
 

@@ -22,9 +22,7 @@ class Dataset(Sequence[R], Generic[R]):
         made all: 0 records of 0 videos
     """
 
-    def __init__(
-        self, name: str, split: str, records: Sequence[R], tasks: Sequence[str] = (), left_out: Sequence[str] = ()
-    ):
+    def __init__(self, name: str, split: str, records: Sequence[R], tasks: Sequence[str] = (), left_out: Any = ()):
         self.name, self.split = name, split
         self.records: list[Any] = list(records)
         self.tasks, self.left_out = tuple(tasks), list(left_out)

@@ -49,9 +49,7 @@ class Windows:
     videos in `cells`, whose vectors are there from the row `first` (V,) on; it is -1 for the others.
     """
 
-    def __init__(
-        self, index: Any, order: Any, seconds: Any, size: int, step: int, cells: Any = None, first: Any = None
-    ):
+    def __init__(self, index: Any, order, seconds, size: int, step: int, cells: Any = None, first: Any = None):
         windows = count_windows(seconds[order], size, step)
         self.video = np.repeat(order, windows)
         number = np.arange(len(self.video)) - np.repeat(np.cumsum(windows) - windows, windows)
