@@ -141,8 +141,8 @@ class FeatureStore:
         """Replace `rows` (entry, captions) and `forget` those of other videos, all or nothing."""
         waiting = None if features is None else features.astype(np.float16).tobytes()
         old = [shown(self.entries.get(e.video), self.captions(e.video)) for e, _ in rows]
-        new = [shown(e, said, waits=features is not None) for e, said in rows]
-        gone = any(self.entries[video].shard is not None for video in forget)
+        new = [shown(e, said) for e, said in rows]
+        gone = any(shown(self.entries[video], None)[1] for video in forget)
         if self.meta["published"] and (gone or new != old):
             same = not gone and [said for said, _ in new] == [said for said, _ in old]
             self.remember(published=same and self.meta["published"] in (True, "captions") and "captions")
@@ -203,10 +203,10 @@ class FeatureStore:
                 yield storage.captions_of_json([*said], [*said.values()])
 
 
-def shown(entry: Entry | None, captions: str | None, waits: bool = False) -> tuple[Any, Any]:
-    """What readers see of a video: in the table of captions, which is in the order of `media`; in the others."""
-    rest = entry and (waits or entry.shard is not None) and (entry.media, entry.seconds, entry.shard, entry.row) or None
-    return rest and captions and (rest[0], captions), rest
+def shown(entry: Entry | None, captions: str | None) -> tuple[Any, Any]:  # what readers see of a video, or will
+    there = entry is not None and (entry.status != "failed" or entry.shard is not None)
+    rest = (entry.media, entry.seconds, entry.shard, entry.row) if entry and there else None
+    return rest and captions and (rest[0], captions), rest  # the table of captions is in the order of `media`
 
 
 def as_json(captions: Captions) -> str:
